@@ -1,0 +1,164 @@
+"""The disk cache: no miss in a second process, no stale code after an edit in another file."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import traccc_py
+from traccc_py.device import cache
+
+STAGE = '''
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.kernel import Scratch, kernel
+from traccc_py.kernels.helper import shifted
+
+
+class P(NamedTuple):
+    x: Any
+    out_y: Any
+
+
+@kernel(scratch=(Scratch(2),))
+def _shift(i, p, s):
+    s[0] = shifted(p.x[i])
+    p.out_y[i] = s[0]
+
+
+@kernel()
+def _double(i, p):
+    p.out_y[i] = shifted(p.x[i]) + p.x[i]
+
+
+def payload():
+    return P(np.zeros(3, np.float32), np.zeros(3, np.float32))
+'''
+HELPER = '''
+from traccc_py.device.kernel import device_function, scalar
+
+SHIFT = scalar({shift})
+
+
+@device_function
+def shifted(x):
+    return x + SHIFT
+'''
+CPU = '''
+import json
+from traccc_py.device.cpu import CpuDevice
+from traccc_py.kernels import stage
+
+device, results = CpuDevice(threads=1), []
+for kernel in (stage._shift, stage._double):
+    payload = stage.payload()
+    device.launch(kernel, 3, payload)
+    results.append(float(payload.out_y[0]))
+stats = [loop.function.stats for loop in device._loops.values()]
+misses, hits = (sum(sum(getattr(s, name).values()) for s in stats) for name in ("cache_misses", "cache_hits"))
+print(json.dumps({"results": results, "misses": misses, "hits": hits}))
+'''
+CUDA = '''
+import json
+from traccc_py.device import cuda_compile
+from traccc_py.device.cuda_layout import payload_type
+from traccc_py.kernels import stage
+
+calls, original = [], cuda_compile._compile_ptx
+cuda_compile._compile_ptx = lambda *a: calls.append(a) or original(*a)
+done = [cuda_compile.compile_kernel(k, payload_type(stage.payload()), (8, 0)) for k in (stage._shift, stage._double)]
+print(json.dumps({"misses": len(calls), "registers": [d.registers for d in done], "paths": [d.path for d in done],
+                  "ptx": [d.ptx for d in done]}))
+'''
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Return a function that runs code in a new process with a copy of the package's device layer and two kernels."""
+    source = Path(traccc_py.__file__).parent
+    target = tmp_path / "src" / "traccc_py"
+    shutil.copytree(source / "device", target / "device", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(source / "errors.py", target)
+    (target / "kernels").mkdir()
+    (target / "__init__.py").touch()
+    (target / "kernels" / "__init__.py").touch()
+    (target / "kernels" / "stage.py").write_text(STAGE)
+
+    def run(code, shift=1):
+        (target / "kernels" / "helper.py").write_text(HELPER.format(shift=shift))
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "TRACCC_PY_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    run.files = lambda: {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*") if p.is_file()}
+    return run
+
+
+def test_second_process_has_no_miss(package):
+    first = package(CPU)
+    files = package.files()
+    second = package(CPU)
+    assert first == {"results": [1.0, 1.0], "misses": 2, "hits": 0}
+    assert second == {"results": [1.0, 1.0], "misses": 0, "hits": 2}
+    assert package.files() == files
+
+
+def test_edited_helper_in_another_file_changes_the_result(package):
+    assert package(CPU)["results"] == [1.0, 1.0]
+    edited = package(CPU, shift=5)
+    assert edited["results"] == [5.0, 5.0]
+    assert edited["misses"] == 2
+    restored = package(CPU)
+    assert (restored["results"], restored["misses"]) == ([1.0, 1.0], 0)
+
+
+def test_second_process_compiles_nothing_for_cuda(package):
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
+    first = package(CUDA)
+    files = package.files()
+    second = package(CUDA)
+    assert (first["misses"], second["misses"]) == (2, 0)
+    assert second["paths"] == first["paths"]
+    assert package.files() == files
+    edited = package(CUDA, shift=5)
+    assert edited["misses"] == 2
+    assert edited["ptx"] != first["ptx"]
+
+
+def test_kernels_outside_the_package_are_not_kept(package, tmp_path):
+    (tmp_path / "elsewhere.py").write_text(STAGE)
+    code = CPU.replace("from traccc_py.kernels import stage", "import elsewhere as stage")
+    for _ in range(2):
+        assert package(code)["hits"] == 0
+
+
+def test_chosen_folder_is_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "new"))
+    assert cache.cache_root() == tmp_path / "new"
+    assert cache.cache_directory("cpu") == tmp_path / "new" / f"cpu-{cache.source_hash()}"
+
+
+def test_chosen_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(OSError, match=r"TRACCC_PY_CACHE_DIR=.* can't be written; set it to a writable folder"):
+        cache.cache_root()
+
+
+def test_user_cache_folder_falls_back_to_a_temporary_one(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("TRACCC_PY_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert cache.cache_root().parent == tmp_path
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "good"))
+    assert cache.cache_root() == tmp_path / "good" / "traccc_py"

@@ -1,0 +1,134 @@
+"""Configuration: validation and TOML."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from traccc_py.config import ChainConfig, FindingConfig, FittingConfig, SeedingConfig, read_config
+from traccc_py.errors import ConfigError
+
+SECTIONS = {f.name: f.default_factory for f in dataclasses.fields(ChainConfig)}
+FIELDS = [(section, f.name) for section, made in SECTIONS.items() for f in dataclasses.fields(made)]
+
+
+def changed(value):
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        return {"calibrated": "traccc", "pion": "muon"}[value]
+    return value + 1 if isinstance(value, int) else value * 1.0625 + 0.001
+
+
+def test_default_survives_a_round_trip(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(ChainConfig().to_toml())
+    assert read_config(path) == ChainConfig() == read_config(None)
+
+
+def test_every_field_survives_a_round_trip(tmp_path):
+    default = ChainConfig()
+    other = ChainConfig(
+        **{
+            name: type(section)(**{k: changed(v) for k, v in dataclasses.asdict(section).items()})
+            for name in SECTIONS
+            for section in [getattr(default, name)]
+        }
+    )
+    path = tmp_path / "config.toml"
+    path.write_text(other.to_toml())
+    assert ChainConfig.from_toml(path) == other
+    for section, name in FIELDS:
+        assert getattr(getattr(other, section), name) != getattr(getattr(default, section), name), (section, name)
+
+
+def test_to_toml_says_what_every_key_means():
+    lines = ChainConfig().to_toml().splitlines()
+    keys = [line for line in lines if " = " in line]
+    assert len(keys) == len(FIELDS)
+    assert [line for line in keys if "  # " not in line] == []
+
+
+def test_missing_keys_keep_their_defaults(tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text("[finding]\nchi2_max = 20\n")
+    config = read_config(path)
+    assert config == ChainConfig(finding=FindingConfig(chi2_max=20.0))
+    assert isinstance(config.finding.chi2_max, float)
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_field_rejects_wrong_types(section, name):
+    default = getattr(getattr(ChainConfig(), section), name)
+    wrong = ["text", 1.5, None, [1]] if isinstance(default, (bool, int)) else ["text", True, None, [1]]
+    wrong = [1, True, "neutrino", None] if isinstance(default, str) else wrong
+    for value in [*wrong, *([1] if isinstance(default, bool) else [])]:
+        with pytest.raises(ConfigError, match=rf"^{section}\.{name} is .*; expected "):
+            ChainConfig.from_dict({section: {name: value}})
+
+
+@pytest.mark.parametrize(("section", "name"), FIELDS)
+def test_every_number_rejects_values_out_of_range(section, name):
+    default = getattr(getattr(ChainConfig(), section), name)
+    if isinstance(default, (bool, str)):
+        pytest.skip("no number")
+    has_no_limit = name in ("z_min", "z_max", "collision_region_min", "collision_region_max")
+    values = [float("nan"), float("inf")] if isinstance(default, float) else []
+    for value in values if has_no_limit else [*values, -1 * type(default)(1)]:
+        with pytest.raises(ConfigError, match=rf"{section}\.{name} is {value}"):
+            ChainConfig.from_dict({section: {name: value}})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[seeding]\nmin_pt = -1\n", r"seeding\.min_pt is -1\.0; expected a finite number > 0"),
+        ("[seeding]\nmin_p = 1\n", r"seeding\.min_p is no known key; did you mean min_pt\?"),
+        ("[seeding]\nwibble = 1\n", r"seeding\.wibble is no known key; known: z_min, z_max"),
+        ("[seding]\nmin_pt = 1\n", r"seding is no known section; did you mean seeding\?"),
+        ("seeding = 3\n", r"seeding is 3; expected a section \[seeding\]"),
+        ("[finding]\nmax_holes = 1.0\n", r"finding\.max_holes is 1\.0; expected an integer >= 0"),
+        ("[finding]\nmax_holes = true\n", r"finding\.max_holes is true; expected an integer >= 0"),
+        ("[finding]\nparticle = 'kaon'\n", r'finding\.particle is "kaon"; expected one of "pion", "muon", "electron"'),
+        ("[seeding]\nthinning = 1\n", r"seeding\.thinning is 1; expected true or false"),
+        ("[seeding]\nz_min = 3000\n", r"seeding\.z_min is 3000\.0; expected less than z_max, which is 2000"),
+        ("[seeding]\ndelta_r_max = 8\n", r"seeding\.delta_r_min is 8\.0; expected less than delta_r_max"),
+        ("[finding]\nmin_measurements = 50\n", r"finding\.min_measurements is 50; expected at most max_measurements"),
+        ("[fitting]\nbackward_inflation = 1\n", r"fitting\.backward_inflation is 1\.0; expected a finite number > 1"),
+        ("[parameter_estimation]\nsigma_qopt = 0\nsigma_pt_relative = 0\n", r"parameter_estimation\.sigma_qop is 0\.0"),
+        ("[seeding\n", r"is no valid TOML"),
+        ("[seeding]\nmin_pt = 1\nmin_pt = 2\n", r"is no valid TOML"),
+    ],
+)
+def test_from_toml_names_file_key_and_value(tmp_path, text, message):
+    path = tmp_path / "my.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=rf"my\.toml: {message}"):
+        read_config(path)
+
+
+def test_from_toml_names_a_file_that_cant_be_read(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: can't be read \(No such file"):
+        read_config(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"binary\.toml: is no valid TOML"):
+        read_config(tmp_path / "binary.toml")
+
+
+def test_configurations_are_checked_when_made_and_frozen():
+    with pytest.raises(ConfigError, match=r"finding\.chi2_max is 0; expected a finite number > 0"):
+        FindingConfig(chi2_max=0)
+    with pytest.raises(ConfigError, match=r"seeding\.min_pt"):
+        dataclasses.replace(SeedingConfig(), min_pt=0.0)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SeedingConfig().min_pt = 1.0
+    assert FindingConfig(chi2_max=np.float32(3), max_holes=np.int64(2)).max_holes == 2
+
+
+def test_with_particle_sets_finding_and_fit():
+    config = ChainConfig().with_particle("muon")
+    assert config.finding == FindingConfig(particle="muon")
+    assert config.fitting == FittingConfig(particle="muon")
+    assert config.seeding == SeedingConfig()
+    with pytest.raises(ConfigError, match=r"finding\.particle is \"kaon\""):
+        ChainConfig().with_particle("kaon")

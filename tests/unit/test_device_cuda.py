@@ -1,0 +1,135 @@
+"""`CudaDevice` on stand-ins for CuPy and the driver: what it asks of them, and that launches decode to the payload."""
+
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from tests.unit.device_fakes import FakeDriver, fake_cupy
+from tests.unit.device_kernels import ITEM, make_tables, run_on, run_stages
+from traccc_py.device import cuda_launch
+from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cuda_launch import grid_of
+from traccc_py.device.workspace import Workspace
+from traccc_py.errors import CapacityError, DeviceUnavailableError
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """Return a function that makes a `CudaDevice` of the stand-ins."""
+    kinds = {}
+    compile_kernel = cuda_launch.compile_kernel
+
+    def remembering(kernel, kind, capability):
+        compiled = compile_kernel(kernel, kind, capability)
+        kinds[compiled.path] = kind
+        return compiled
+
+    def make(index=0, **cupy):
+        monkeypatch.setitem(sys.modules, "cupy", fake_cupy(**cupy))
+        from traccc_py.device.cuda import CudaDevice
+
+        driver = FakeDriver(kinds)
+        device = CudaDevice(index, driver)
+        device.driver = driver
+        return device
+
+    monkeypatch.setattr(cuda_launch, "compile_kernel", remembering)
+    return make
+
+
+def test_cuda_device_gives_the_results_of_the_cpu(cuda):
+    item = np.random.default_rng(1).integers(0, 7, 300).astype(np.int32)
+    for got, expected in zip(run_on(cuda(), item), run_on(CpuDevice(), item), strict=True):
+        np.testing.assert_array_equal(got, expected)
+        assert len(got) > 300
+
+
+def test_cuda_device_redoes_a_batch_that_outgrows_its_buffers_and_keeps_the_room(cuda):
+    device = cuda()
+    workspace, tables = Workspace(device), make_tables(device)
+    passes = [run_stages(workspace, tables, np.full(n, 3, np.int32))[2] for n in (10, 10, 500, 20)]
+    assert passes == [2, 1, 2, 1]
+
+
+def test_cuda_device_waits_once_for_sizes_and_once_for_the_output(cuda):
+    device = cuda()
+    workspace, tables = Workspace(device), make_tables(device)
+    item = np.arange(30, dtype=np.int32) % 7
+    run_stages(workspace, tables, item)
+    before = device.stream.n_waits
+    run_stages(workspace, tables, item)
+    assert device.stream.n_waits - before == 2
+
+
+def test_cuda_device_accepts_no_rows(cuda):
+    values, in_order = run_on(cuda(), np.zeros(0, np.int32))
+    assert values.shape == in_order.shape == (0,)
+
+
+def test_cuda_device_launches_from_a_thread_that_never_saw_the_gpu(cuda):
+    device = cuda(index=1, n_gpus=2)
+    found = []
+    item = np.arange(9, dtype=np.int32) % 7
+    thread = threading.Thread(target=lambda: found.append(run_on(device, item)))
+    thread.start()
+    thread.join()
+    np.testing.assert_array_equal(found[0][0], run_on(CpuDevice(), item)[0])
+    assert device.name == "cuda:1"
+
+
+def test_records_keep_their_type_through_device_memory(cuda):
+    device = cuda()
+    items = np.zeros((3, 2), ITEM)
+    items["group"] = np.arange(6).reshape(3, 2)
+    on_device = device.to_device(items)
+    assert (on_device.ndim, on_device.size, on_device.strides) == (2, 6, (24, 12))
+    np.testing.assert_array_equal(device.to_host(on_device), items)
+    np.testing.assert_array_equal(device.to_host(on_device[1:]), items[1:])
+    with pytest.raises(IndexError, match="contiguous"):
+        on_device[::2]
+
+
+def test_upload_fills_the_first_rows_only(cuda):
+    device = cuda()
+    out = device.zeros(5, np.float32)
+    device.upload(np.array([1, 2]), out)
+    np.testing.assert_array_equal(device.to_host(out), [1, 2, 0, 0, 0])
+    device.upload(np.zeros(0, np.float32), out)
+
+
+def test_too_large_array_is_a_capacity_error(cuda):
+    with pytest.raises(CapacityError, match=r"cuda:0 has no memory for an array of shape \(1000,\)"):
+        cuda(memory=3000).empty(1000, np.float32)
+
+
+@pytest.mark.parametrize(("n_gpus", "text"), [(-1, "cudaErrorNoDevice"), (0, "finds no GPU"), (1, "found 1")])
+def test_missing_gpu_is_named(cuda, n_gpus, text):
+    with pytest.raises(DeviceUnavailableError, match=text):
+        cuda(index=1, n_gpus=n_gpus)
+
+
+def test_same_payload_is_packed_once(cuda, monkeypatch):
+    device = cuda()
+    workspace, tables = Workspace(device), make_tables(device)
+    item = np.arange(30, dtype=np.int32) % 7
+    for _ in range(2):
+        run_stages(workspace, tables, item)
+    packed = []
+    original = cuda_launch.Launcher._packed
+    monkeypatch.setattr(
+        cuda_launch.Launcher, "_packed", lambda self, kernel, *args: packed.append(kernel.name) or original(self, kernel, *args)
+    )
+    run_stages(workspace, tables, item)
+    assert packed == ["deferred_pad_keys"]  # it sorts from a fresh buffer
+
+
+@pytest.mark.parametrize(
+    ("capacity", "n_multiprocessors", "expected"),
+    [(1, 132, (1, 32)), (132 * 64, 132, (132, 64)), (10**6, 132, (132 * 32, 128)), (5000, 2, (40, 128))],
+)
+def test_grid_covers_the_range_or_strides(capacity, n_multiprocessors, expected):
+    assert grid_of(capacity, n_multiprocessors) == expected

@@ -1,0 +1,134 @@
+"""`traccc-py detector`: what a detector consists of."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from traccc_py.geometry.records import LayerKind
+
+__all__ = ["show_detector"]
+
+_PERCENT = 100.0
+_AXES = {  # of the position and of the extent
+    LayerKind.CYLINDER: ("r", "z"),
+    LayerKind.DISC: ("z", "r"),
+    LayerKind.PLANE: ("offset", ""),
+}
+_LAYER_NUMBER = re.compile(r"/\d+")
+
+
+class _Row(NamedTuple):
+    name: str
+    position: str
+    extent: str
+    n_sensors: str
+    material: str
+
+
+def _interval(low: float, high: float, digits: int = 1) -> str:
+    first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
+    return first if first == last else f"{first} to {last}"
+
+
+def _material(detector: Any) -> np.ndarray:
+    """Return the material of each layer in percent of a radiation length, of sensitive ones the mean of its sensors."""
+    layers, sensors = detector.layers, detector.arrays().surfaces["thickness_in_x0"]
+    n_sensors = np.bincount(detector.layer_of_surface, minlength=len(layers))
+    sums = np.bincount(detector.layer_of_surface, sensors, minlength=len(layers))
+    own = np.where(layers["is_sensitive"] == 1, 0.0, layers["thickness_in_x0"])
+    result: np.ndarray = _PERCENT * (own + sums / np.maximum(n_sensors, 1))
+    return result
+
+
+def _groups(detector: Any, *, each: bool) -> list[list[int]]:
+    """Return the layers that share a row: the discs of an endcap's ring, passive ones of one name."""
+    groups: dict[Any, list[int]] = {}
+    for index, (layer, name) in enumerate(zip(detector.layers, detector.layer_names, strict=True)):
+        is_alone = each or (layer["is_sensitive"] and layer["kind"] != LayerKind.DISC)
+        key = index if is_alone else (_LAYER_NUMBER.sub("", name), int(layer["kind"]))
+        groups.setdefault(key, []).append(index)
+    return list(groups.values())
+
+
+def _row(detector: Any, members: list[int], material: np.ndarray) -> _Row:
+    layers = detector.layers[members]
+    name = detector.layer_names[members[0]]
+    digits = 0 if len(members) > 1 else 1
+    axis, across = _AXES[LayerKind(layers["kind"][0])]
+    if len(members) > 1:
+        name = f"{len(members)} x {_LAYER_NUMBER.sub('', name)}"
+    return _Row(
+        name=name,
+        position=f"{axis} {_interval(layers['position'].min(), layers['position'].max(), digits)}",
+        extent=f"{across} {_interval(layers['extent_min'].min(), layers['extent_max'].max(), 0)}".strip(),
+        n_sensors=str(np.isin(detector.layer_of_surface, members).sum() or ""),
+        material=_interval(material[members].min(), material[members].max(), 2),
+    )
+
+
+def _table(detector: Any, *, each: bool) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title=f"Detector {detector.name}")
+    table.add_column("layer")
+    for name in ("position [mm]", "extent [mm]", "sensors", "X/X0 [%]"):
+        table.add_column(name, justify="right", no_wrap=True)
+    material = _material(detector)
+    groups = _groups(detector, each=each)
+    is_sensitive = detector.layers["is_sensitive"]
+    for members in groups:
+        if is_sensitive[members[0]]:
+            table.add_row(*_row(detector, members, material))
+    table.add_section()
+    for members in groups:
+        if not is_sensitive[members[0]]:
+            table.add_row(*_row(detector, members, material), style="dim")
+    return table
+
+
+def show_detector(detector: Any, console: Console, draw: Path | None = None, *, each: bool = False) -> None:
+    """Print the layers of a detector and draw it.
+
+    Parameters
+    ----------
+    detector : Detector
+        What to show.
+    console : Console
+        Where the table goes.
+    draw : Path, optional
+        File for a figure of the r-z and x-y views.
+    each : bool, optional
+        List each layer, instead of the discs of an endcap's ring and the supports of one name together.
+    """
+    if draw is not None:
+        _check_drawing(draw)
+    console.print(_table(detector, each=each))
+    n_sensitive = int(np.count_nonzero(detector.layers["is_sensitive"]))
+    console.print(
+        f"{len(detector.geometry_ids)} sensors in {n_sensitive} layers, {len(detector.layers) - n_sensitive} passive "
+        f"layers, field {detector.b_field_z:g} T along z, digitisation {detector.digitization.name}"
+    )
+    if draw is not None:
+        from traccc_py.performance.plots import draw_detector
+
+        draw_detector(detector, draw)
+        console.print(f"drawn to {draw}")
+
+
+def _check_drawing(path: Path) -> None:
+    """Say early, and clearly, why a figure can't be made."""
+    from importlib.util import find_spec
+
+    from traccc_py.errors import ConfigError
+
+    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
+        msg = f"--draw {path}: unknown format {path.suffix!r}; expected a name that ends in .png, .pdf or .svg"
+        raise ConfigError(msg)
+    if find_spec("matplotlib") is None:
+        msg = '--draw needs matplotlib; install it with: pip install "traccc-py[plots]"'
+        raise ConfigError(msg)

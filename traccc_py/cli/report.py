@@ -1,0 +1,146 @@
+"""What the commands tell: tables on the terminal and a JSON file."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+__all__ = ["EventRecord", "count_table", "run_report", "summarise", "time_table", "versions", "write_json"]
+
+_PACKAGES = ("numpy", "numba", "pandas", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x")
+_MAX_ROWS = 20  #: events listed one by one; the rest are in the JSON file
+
+
+@dataclass(frozen=True, slots=True)
+class EventRecord:
+    """Counts and times of one event."""
+
+    event: int
+    file: str
+    counts: Mapping[str, int]
+    stage_milliseconds: Mapping[str, float]
+    read_milliseconds: float
+    total_milliseconds: float  # of the chain alone, from cells to tracks in host memory
+    write_milliseconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as it stands in the JSON file."""
+        return {
+            "event": self.event,
+            "file": self.file,
+            **{name: int(n) for name, n in self.counts.items()},
+            "stage_milliseconds": {name: float(t) for name, t in self.stage_milliseconds.items()},
+            "read_milliseconds": self.read_milliseconds,
+            "total_milliseconds": self.total_milliseconds,
+            "write_milliseconds": self.write_milliseconds,
+        }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of traccc_py, Python and the packages that results depend on."""
+    import traccc_py
+
+    found = {"traccc_py": traccc_py.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def summarise(records: Sequence[EventRecord]) -> dict[str, Any]:
+    """Return totals over events; the rate leaves out the first event, which may warm up caches."""
+    totals = [r.total_milliseconds for r in records]
+    after_first = totals[1:]
+    return {
+        "n_events": len(records),
+        "total_counts": {name: sum(int(r.counts[name]) for r in records) for name in records[0].counts},
+        "median_milliseconds": median(totals),
+        "median_stage_milliseconds": {
+            stage: median(r.stage_milliseconds.get(stage, 0.0) for r in records)
+            for stage in records[0].stage_milliseconds
+        },
+        "events_per_second_after_first": 1000.0 * len(after_first) / sum(after_first) if sum(after_first) else None,
+    }
+
+
+def _heading(name: str) -> str:
+    return name.removeprefix("n_").replace("_", " ")
+
+
+def _table(title: str, columns: Iterable[str], rows: Sequence[Sequence[str]], footer: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right", overflow="fold")
+    for row in rows[:_MAX_ROWS]:
+        table.add_row(*row)
+    if len(rows) > _MAX_ROWS:
+        table.add_row("...", *[""] * (len(footer) - 1))
+    if len(rows) > 1:
+        table.add_section()
+        table.add_row(*footer, style="bold")
+    return table
+
+
+def count_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
+    """Return the table of counts, one row an event."""
+    names = list(records[0].counts)
+    rows = [[str(r.event), *(str(r.counts[n]) for n in names)] for r in records]
+    footer = ["total", *(str(summary["total_counts"][n]) for n in names)]
+    return _table("Counts", ["event", *map(_heading, names)], rows, footer)
+
+
+def time_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
+    """Return the table of milliseconds per stage, one row an event."""
+    stages = list(records[0].stage_milliseconds)
+    rows = [
+        [
+            str(r.event),
+            *(f"{r.stage_milliseconds.get(s, 0.0):.2f}" for s in stages),
+            f"{r.total_milliseconds:.2f}",
+        ]
+        for r in records
+    ]
+    footer = ["median", *(f"{summary['median_stage_milliseconds'][s]:.2f}" for s in stages)]
+    footer.append(f"{summary['median_milliseconds']:.2f}")
+    return _table("Milliseconds", ["event", *map(_heading, stages), "total"], rows, footer)
+
+
+def print_summary(console: Console, records: Sequence[EventRecord], summary: Mapping[str, Any]) -> None:
+    """Print both tables and, with several events, the rate."""
+    console.print(count_table(records, summary))
+    console.print(time_table(records, summary))
+    rate = summary["events_per_second_after_first"]
+    if rate is not None:
+        console.print(f"{rate:.2f} events/s after the first, reading and writing of files not counted")
+
+
+def run_report(
+    records: Sequence[EventRecord], summary: Mapping[str, Any], device: Mapping[str, Any], detector: str, config: Any
+) -> dict[str, Any]:
+    """Return the content of the JSON file of a run."""
+    return {
+        "versions": versions(),
+        "device": dict(device),
+        "detector": detector,
+        "config": config.to_dict(),
+        "events": [r.to_dict() for r in records],
+        "summary": dict(summary),
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    from traccc_py.data.csv_table import write_files
+
+    write_files({path: (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()})

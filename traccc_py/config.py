@@ -1,0 +1,385 @@
+"""Configuration: one frozen dataclass per stage, grouped in `ChainConfig`, read from and written to TOML.
+
+Physics only. Lengths in mm, momenta in GeV, angles in rad. Defaults are those of traccc v1.6.0 unless the field says
+otherwise; `docs/decisions.md` gives the reasons. Types and ranges are part of the annotations and are checked
+whenever a configuration is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+import math
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
+
+from traccc_py.errors import ConfigError
+
+__all__ = [
+    "AmbiguityResolutionConfig",
+    "ChainConfig",
+    "ClusterizationConfig",
+    "FindingConfig",
+    "FittingConfig",
+    "ParameterEstimationConfig",
+    "SeedingConfig",
+    "read_config",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Numbers allowed: at least `low` (above it, if `is_open`)."""
+
+    low: float = -math.inf
+    is_open: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        return math.isfinite(value) and (value > self.low if self.is_open else value >= self.low)
+
+    def __str__(self) -> str:
+        if self.low == -math.inf:
+            return ""
+        return f" {'>' if self.is_open else '>='} {self.low:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Texts allowed."""
+
+    names: tuple[str, ...]
+
+    def __contains__(self, value: str) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return "one of " + ", ".join(f'"{name}"' for name in self.names)
+
+
+Number = Annotated[float, _Range()]
+Positive = Annotated[float, _Range(0, is_open=True)]
+NonNegative = Annotated[float, _Range(0)]
+AboveOne = Annotated[float, _Range(1, is_open=True)]
+Count = Annotated[int, _Range(0)]
+PositiveCount = Annotated[int, _Range(1)]
+Switch = Annotated[bool, "true or false"]
+Particle = Annotated[str, _Choice(("pion", "muon", "electron"))]
+Variance = Annotated[str, _Choice(("calibrated", "traccc"))]
+
+
+@cache
+def _annotations(section: type) -> dict[str, tuple[type, Any]]:
+    """Return type and allowed values of each field of a section."""
+    hints = get_type_hints(section, include_extras=True)
+    return {f.name: get_args(hints[f.name])[:2] for f in dataclasses.fields(section)}
+
+
+def _expected(kind: type, allowed: Any) -> str:
+    if kind is int:
+        return f"an integer{allowed}"
+    return f"a finite number{allowed}" if kind is float else str(allowed)
+
+
+def _is_allowed(value: object, kind: type, allowed: Any) -> bool:
+    if kind is bool or isinstance(value, bool):
+        return kind is bool and isinstance(value, bool)
+    if kind is str:
+        return isinstance(value, str) and value in allowed
+    return isinstance(value, Integral if kind is int else Real) and value in allowed
+
+
+def _shown(value: object) -> str:
+    return json.dumps(value) if isinstance(value, (str, bool)) else str(value)
+
+
+class _Section:
+    """Base of the configurations of stages: checks every field when one is made."""
+
+    __slots__ = ()
+
+    @classmethod
+    def section_name(cls) -> str:
+        """Return the name of the section in the TOML file."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()
+
+    def __post_init__(self) -> None:
+        for name, (kind, allowed) in _annotations(type(self)).items():  # type: ignore[arg-type]
+            value = getattr(self, name)
+            if not _is_allowed(value, kind, allowed):
+                self._reject(name, _expected(kind, allowed))
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Check what concerns several fields."""
+
+    def _reject(self, name: str, expected: str) -> None:
+        msg = f"{self.section_name()}.{name} is {_shown(getattr(self, name))}; expected {expected}"
+        raise ConfigError(msg)
+
+    def _require_below(self, low: str, high: str) -> None:
+        if not getattr(self, low) < getattr(self, high):
+            self._reject(low, f"less than {high}, which is {getattr(self, high)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterizationConfig(_Section):
+    """Clusters and measurements."""
+
+    variance: Variance = "calibrated"  #: "calibrated" (table of the detector) or "traccc" (pitch^2/12 + spread)
+    pixel_sigma_floor: NonNegative = 0.005  #: smallest sigma of a 2D measurement with the calibrated table [mm]
+
+
+@dataclass(frozen=True, slots=True)
+class SeedingConfig(_Section):
+    """Triplet seeding. `delta_r_min`, `delta_r_max`, `delta_z_max`, `min_pt` differ from traccc: made for the ODD."""
+
+    z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
+    z_max: Number = 2000.0  #: ... to this z [mm]
+    r_max: Positive = 200.0  #: spacepoints are used below this radius [mm]
+    collision_region_min: Number = -250.0  #: z of a doublet's line at the beam line, from ... [mm]
+    collision_region_max: Number = 250.0  #: ... to [mm]
+    min_pt: Positive = 0.4  #: smallest pT [GeV]
+    cot_theta_max: Positive = 27.2845  #: largest |cot(theta)| of a doublet
+    delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
+    delta_r_max: Positive = 150.0  #: ... to [mm]
+    delta_z_max: Positive = 800.0  #: largest z distance of a doublet [mm]
+    impact_max: Positive = 10.0  #: largest transverse impact parameter [mm]
+    sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
+    max_pt_scattering: Positive = 10.0  #: above this pT the scattering of this pT is assumed [GeV]
+    max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
+    b_field_z: Positive = 1.99724  #: field assumed by the cuts [T]
+    rad_length_per_seed: NonNegative = 0.05  #: material assumed, in radiation lengths
+    delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
+    impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter
+    compatible_seed_weight: NonNegative = 200.0  #: weight won by a compatible seed
+    filter_delta_r_min: NonNegative = 5.0  #: smallest radial distance of the tops of compatible seeds [mm]
+    compatible_seed_limit: Count = 2  #: compatible seeds that are counted
+    good_bottom_min_radius: NonNegative = 150.0  #: a bottom farther out than this is good [mm]
+    good_bottom_weight_increase: NonNegative = 400.0  #: weight won by a good bottom
+    good_bottom_min_weight: NonNegative = 380.0  #: smallest weight with a good bottom
+    good_top_max_radius: NonNegative = 150.0  #: a top farther in than this is good [mm]
+    good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
+    seed_min_weight: NonNegative = 200.0  #: smallest weight of all seeds of a middle but the best
+    bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
+    thinning: Switch = True  #: drop seeds that would follow the same particle
+
+    def _check_together(self) -> None:
+        self._require_below("z_min", "z_max")
+        self._require_below("collision_region_min", "collision_region_max")
+        self._require_below("delta_r_min", "delta_r_max")
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterEstimationConfig(_Section):
+    """Track parameters of seeds."""
+
+    sigma_loc0: Positive = 1.0  #: [mm]
+    sigma_loc1: Positive = 1.0  #: [mm]
+    sigma_phi: Positive = 0.017453292519943295  #: [rad]
+    sigma_theta: Positive = 0.017453292519943295  #: [rad]
+    sigma_qop: NonNegative = 0.0  #: of q/p, added in quadrature to the two below [e/GeV]
+    sigma_qopt: NonNegative = 0.1  #: of q/pT [e/GeV]
+    sigma_pt_relative: NonNegative = 0.1  #: of pT, relative
+
+    def _check_together(self) -> None:
+        if self.sigma_qop == self.sigma_qopt == self.sigma_pt_relative == 0:
+            self._reject("sigma_qop", "> 0, as sigma_qopt and sigma_pt_relative are 0 too")
+
+
+@dataclass(frozen=True, slots=True)
+class FindingConfig(_Section):
+    """Combinatorial Kalman filter. `min_pt` differs from traccc."""
+
+    max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
+    max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
+    min_measurements: PositiveCount = 3  #: of a candidate, from ...
+    max_measurements: PositiveCount = 40  #: ... to
+    max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
+    max_holes: Count = 3  #: of a candidate
+    max_consecutive_holes: Count = 1  #: of a candidate
+    chi2_max: Positive = 30.0  #: largest chi2 of a measurement against the prediction
+    min_p: NonNegative = 0.1  #: smallest momentum [GeV]
+    min_pt: NonNegative = 0.3  #: smallest pT [GeV]
+    mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...
+    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm]
+    particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+
+    def _check_together(self) -> None:
+        if self.min_measurements > self.max_measurements:
+            self._reject("min_measurements", f"at most max_measurements, which is {self.max_measurements}")
+
+
+@dataclass(frozen=True, slots=True)
+class AmbiguityResolutionConfig(_Section):
+    """Greedy removal of tracks that share measurements."""
+
+    enabled: Switch = True  #: without it all candidates are fitted
+    min_measurements_per_track: PositiveCount = 3  #: shorter candidates are dropped
+
+
+@dataclass(frozen=True, slots=True)
+class FittingConfig(_Section):
+    """Kalman fit and smoother."""
+
+    particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
+
+
+@dataclass(frozen=True, slots=True)
+class ChainConfig:
+    """All stages."""
+
+    clusterization: ClusterizationConfig = field(default_factory=ClusterizationConfig)
+    seeding: SeedingConfig = field(default_factory=SeedingConfig)
+    parameter_estimation: ParameterEstimationConfig = field(default_factory=ParameterEstimationConfig)
+    finding: FindingConfig = field(default_factory=FindingConfig)
+    ambiguity_resolution: AmbiguityResolutionConfig = field(default_factory=AmbiguityResolutionConfig)
+    fitting: FittingConfig = field(default_factory=FittingConfig)
+
+    @classmethod
+    def from_toml(cls, path: Path | str) -> ChainConfig:
+        """Read a configuration; what the file leaves out keeps its default.
+
+        Parameters
+        ----------
+        path : path
+            TOML file with a section per stage, as `to_toml` writes it.
+
+        Raises
+        ------
+        ConfigError
+            If the file can't be read, or a section, key, type or value is not allowed; the message names it.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            msg = f"{path}: can't be read ({error.strerror})"
+            raise ConfigError(msg) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            msg = f"{path}: is no valid TOML: {error}"
+            raise ConfigError(msg) from error
+        try:
+            return cls.from_dict(data)
+        except ConfigError as error:
+            msg = f"{path}: {error}"
+            raise ConfigError(msg) from error
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> ChainConfig:
+        """Make a configuration of nested dictionaries; what they leave out keeps its default.
+
+        Raises
+        ------
+        ConfigError
+            If a section, key, type or value is not allowed; the message names it.
+
+        Examples
+        --------
+        >>> ChainConfig.from_dict({"finding": {"chi2_max": 20}}).finding.chi2_max
+        20.0
+        """
+        sections = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+        made = {}
+        for name, values in data.items():
+            if name not in sections:
+                _reject_unknown("section", name, sections)
+            if not isinstance(values, Mapping):
+                msg = f"{name} is {_shown(values)}; expected a section [{name}]"
+                raise ConfigError(msg)
+            made[name] = _make_section(sections[name], values)
+        return cls(**made)
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the configuration as nested dictionaries."""
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """Return the configuration as TOML, each key with its meaning.
+
+        Examples
+        --------
+        >>> print(ChainConfig().to_toml().splitlines()[1])
+        [clusterization]
+        """
+        lines = []
+        for entry in dataclasses.fields(self):
+            section: Any = getattr(self, entry.name)
+            kind: Any = type(section)
+            comments = _comments(kind)
+            lines += [f"# {(kind.__doc__ or '').splitlines()[0].replace('`', '')}", f"[{entry.name}]"]
+            for key, value in dataclasses.asdict(section).items():
+                comment = f"  # {comments[key]}" if key in comments else ""
+                lines.append(f"{key} = {_toml_value(value)}{comment}")
+            lines.append("")
+        return "\n".join(lines)
+
+    def with_particle(self, particle: str) -> ChainConfig:
+        """Return this configuration with the mass hypothesis of finding and fit replaced.
+
+        Raises
+        ------
+        ConfigError
+            If `particle` is not "pion", "muon" or "electron".
+        """
+        return dataclasses.replace(
+            self,
+            finding=dataclasses.replace(self.finding, particle=particle),
+            fitting=dataclasses.replace(self.fitting, particle=particle),
+        )
+
+
+def read_config(path: Path | str | None = None) -> ChainConfig:
+    """Return the configuration in a TOML file, or the default one if `path` is None.
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be used.
+    """
+    return ChainConfig() if path is None else ChainConfig.from_toml(path)
+
+
+def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str = "") -> None:
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
+    msg = f"{section}{name} is no known {what}; {hint}"
+    raise ConfigError(msg)
+
+
+def _make_section(section: Any, values: Mapping[str, Any]) -> Any:
+    known: Mapping[str, Any] = _annotations(section)
+    for key in values:
+        if key not in known:
+            _reject_unknown("key", key, known, f"{section.section_name()}.")
+
+    def typed(key: str, value: Any) -> Any:
+        is_whole_float = known[key][0] is float and type(value) is int
+        return float(value) if is_whole_float else value
+
+    return section(**{key: typed(key, value) for key, value in values.items()})
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, (str, bool)):
+        return json.dumps(value)
+    return repr(int(value)) if isinstance(value, Integral) else repr(float(value))
+
+
+_FIELD_COMMENT = re.compile(r"^    (\w+): [^#\n]*#: (.*)$", re.MULTILINE)
+
+
+@cache
+def _comments(section: type) -> dict[str, str]:
+    """Return the ``#:`` comments of a section's fields, which say what they mean."""
+    try:
+        return dict(_FIELD_COMMENT.findall(inspect.getsource(section)))
+    except OSError:  # installed without sources
+        return {}

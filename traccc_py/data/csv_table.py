@@ -1,0 +1,312 @@
+"""Tables of numbers in CSV files, plain or gzipped: strict reading, writing without half-written files.
+
+One header line with the column names, comma separated, no quotes. Columns are found by name, in any order; unknown
+ones are ignored. Whatever is wrong is reported with file, line, column, value and what was expected. Checks run on
+whole columns; only when one fails is the text searched for the place.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import re
+import secrets
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from errno import EISDIR
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from traccc_py.data import FIRST_DATA_LINE
+from traccc_py.errors import InputDataError
+
+__all__ = ["Column", "format_table", "input_error", "read_table", "write_files"]
+
+_GZIP_LEVEL = 4  # higher levels take twice the time for 3 % less
+_COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
+_INTEGER = re.compile(r"[+-]?[0-9]+\Z")
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
+_LONGEST_QUOTED_VALUE = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a table.
+
+    Parameters
+    ----------
+    name : str
+        Name in the header line.
+    dtype : str
+        NumPy type the column is returned in.
+    default : float, optional
+        Value where the file lacks the column; None if it must be there.
+    minimum : float, optional
+        Smallest value allowed; by default that of the type.
+    maximum : float, optional
+        Largest value allowed; by default that of the type.
+    allow_nan : bool, optional
+        Accept NaN, for quantities that may not exist.
+    is_text : bool, optional
+        Return strings, for the caller to decode.
+    """
+
+    name: str
+    dtype: str
+    default: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    allow_nan: bool = False
+    is_text: bool = False
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether values are integers."""
+        return np.dtype(self.dtype).kind in "iu" and not self.is_text
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest value allowed; Python integers for integer columns."""
+        low: float
+        high: float
+        if self.is_integer:
+            info = np.iinfo(self.dtype)
+            low, high = int(info.min), int(info.max)
+        else:
+            high = float(np.finfo(self.dtype).max)
+            low = -high
+        return (low if self.minimum is None else self.minimum), (high if self.maximum is None else self.maximum)
+
+    def expected(self) -> str:
+        """Return in words what a value must be."""
+        low, high = self.limits
+        if self.is_integer:
+            return f"an integer from {low} to {high}"
+        if self.minimum is not None:
+            return f"a finite number >= {self.minimum:g}"
+        return "a finite number or nan" if self.allow_nan else "a finite number"
+
+
+def input_error(path: Path | str, line: int, column: str, value: object, expected: str) -> InputDataError:
+    """Return the error that says which value of which line of a file can't be used."""
+    text = str(value)
+    if len(text) > _LONGEST_QUOTED_VALUE:
+        text = text[:_LONGEST_QUOTED_VALUE] + "..."
+    return InputDataError(f"{path}, line {line}: column {column} is {text!r}; expected {expected}")
+
+
+def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndarray]:
+    """Read the given columns of a CSV file.
+
+    Parameters
+    ----------
+    path : path
+        File; gzipped if its name ends in ``.gz``.
+    columns : sequence of Column
+        What to read.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_rows,)
+        The columns, in the order of `columns`, each in its type.
+
+    Raises
+    ------
+    InputDataError
+        If the file is missing, empty or broken, lacks a column or holds a value that is not allowed.
+    """
+    path = Path(path)
+    raw = _strip_blank_end(_read_bytes(path))
+    header = _read_header(path, raw)
+    names = [c.name for c in columns if c.name in header]
+    missing = [c.name for c in columns if c.default is None and c.name not in header]
+    if missing:
+        msg = f"{path}, line 1: no column {', '.join(missing)}; the header has {', '.join(header)}"
+        raise InputDataError(msg)
+    n_rows = _check_lines(path, raw, len(header))
+    frame = _parse(path, raw, header, [c for c in columns if c.name in header], n_rows)
+    table = {}
+    for column in columns:
+        if column.name in names:
+            table[column.name] = _convert(path, raw, header, column, frame[column.name])
+        else:
+            table[column.name] = np.full(n_rows, column.default, column.dtype)
+    return table
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        raw = path.read_bytes()
+        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    except FileNotFoundError as error:
+        msg = f"{path}: there is no such file"
+        raise InputDataError(msg) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        msg = f"{path}: not a complete gzip file ({error}); make or copy it again"
+        raise InputDataError(msg) from error
+    except OSError as error:
+        msg = f"{path}: can't be read ({error.strerror})"
+        raise InputDataError(msg) from error
+
+
+def _strip_blank_end(raw: bytes) -> bytes:
+    """Return `raw` with exactly one end of line after the last line that holds something."""
+    content = raw.rstrip(b"\r\n")
+    return content + b"\n" if content else b""
+
+
+def _read_header(path: Path, raw: bytes) -> list[str]:
+    text = raw[: raw.find(b"\n")].decode("utf-8-sig", errors="replace") if raw else ""
+    header = [name.strip() for name in text.split(",")]
+    if not text.strip():
+        msg = f"{path}: is empty; expected a header line with column names (an event without entries has only that)"
+        raise InputDataError(msg)
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        msg = f"{path}, line 1: column {', '.join(repeated)} appears more than once; expected each name once"
+        raise InputDataError(msg)
+    return header
+
+
+def _check_lines(path: Path, raw: bytes, n_fields: int) -> int:
+    """Check that each line has `n_fields` fields; return the number of data lines."""
+    characters = np.frombuffer(raw, np.uint8)
+    ends = np.flatnonzero(characters == _NEWLINE)
+    commas = np.flatnonzero(characters == _COMMA)
+    fields = np.diff(np.searchsorted(commas, ends), prepend=0) + 1
+    lengths = np.diff(ends, prepend=-1) - 1
+    lengths -= (lengths > 0) & (characters[ends - 1] == _RETURN)
+    bad = (fields != n_fields) | (lengths == 0)
+    if bad.any():
+        row = int(np.argmax(bad))
+        found = "a blank line" if lengths[row] == 0 else f"{fields[row]} value{'s' if fields[row] > 1 else ''}"
+        msg = f"{path}, line {row + 1}: {found}; expected {n_fields} values, as in the header (is the file truncated?)"
+        raise InputDataError(msg)
+    return len(ends) - 1
+
+
+def _parse(path: Path, raw: bytes, header: list[str], columns: Sequence[Column], n_rows: int) -> Any:
+    """Return a frame of the columns. Types are inferred: asking for integers would let 1.0 pass, through a float."""
+    if n_rows == 0:
+        return pd.DataFrame({c.name: np.zeros(0, str if c.is_text else c.dtype) for c in columns})
+    try:
+        return pd.read_csv(
+            io.BytesIO(raw),
+            header=None,
+            skiprows=1,
+            names=header,
+            usecols=[c.name for c in columns],
+            dtype={c.name: str for c in columns if c.is_text},
+            index_col=False,
+            quoting=3,  # csv.QUOTE_NONE
+            skip_blank_lines=False,
+            low_memory=False,  # else types are inferred piece by piece
+            true_values=[],
+            na_values=[],
+        )
+    except (ValueError, OverflowError) as error:  # pandas' parser errors are ValueErrors
+        for column in columns:
+            _raise_for_text(path, raw, header, column)
+        msg = f"{path}: can't be parsed as CSV ({error})"
+        raise InputDataError(msg) from error
+
+
+def _convert(path: Path, raw: bytes, header: list[str], column: Column, values: Any) -> Any:
+    """Return a parsed column in its type, checked."""
+    if column.is_text:
+        return values.to_numpy(dtype=object)
+    kind = getattr(values.dtype, "kind", "O")
+    if kind not in ("iu" if column.is_integer else "iuf"):
+        _raise_for_text(path, raw, header, column)
+        values = values.astype(np.float64)  # integers beyond 64 bits are kept as text
+    numbers = values.to_numpy()
+    low, high = column.limits
+    good = (numbers >= low) & (numbers <= high)
+    if column.allow_nan:
+        good |= np.isnan(numbers)
+    if not good.all():
+        row = int(np.argmin(good))
+        text = _lines(raw)[row + 1].split(",")[header.index(column.name)].strip()
+        raise input_error(path, row + FIRST_DATA_LINE, column.name, text, column.expected())
+    return numbers.astype(column.dtype)
+
+
+def _lines(raw: bytes) -> list[str]:
+    return raw.decode("utf-8", errors="replace").split("\n")
+
+
+def _raise_for_text(path: Path, raw: bytes, header: list[str], column: Column) -> None:
+    """Raise for the first value of `column` that is no number of its kind; return if there is none."""
+    position = header.index(column.name)
+    for line, text in enumerate(_lines(raw)[1:-1], start=FIRST_DATA_LINE):
+        value = text.split(",")[position].strip()
+        if not _is_number(value, column):
+            raise input_error(path, line, column.name, value, column.expected())
+
+
+def _is_number(text: str, column: Column) -> bool:
+    if column.is_text:
+        return True
+    low, high = column.limits
+    if column.allow_nan and text.lower() == "nan":
+        return True
+    if column.is_integer:
+        return bool(_INTEGER.match(text)) and low <= int(text) <= high
+    return bool(_NUMBER.match(text)) and low <= float(text) <= high
+
+
+def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
+    """Return a table as CSV.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray of shape (n_rows,)
+        Columns by name. Floats are written with the nine digits that give a float32 back exactly.
+
+    Returns
+    -------
+    bytes
+        Header line and one line a row.
+    """
+    arrays = [np.asarray(values) for values in columns.values()]
+    line = ",".join("%d" if a.dtype.kind in "iub" else "%.9g" for a in arrays)
+    rows = zip(*(a.tolist() for a in arrays), strict=True)
+    return "\n".join([",".join(columns), *(line % row for row in rows), ""]).encode()
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write files so that each appears whole or not at all, and none if any can't be written.
+
+    All are first written under temporary names in their folders, then renamed. Names that end in ``.gz`` are gzipped.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        What to write, before compression. Folders are made as needed.
+
+    Raises
+    ------
+    OSError
+        If a file can't be written; no file has changed then.
+    """
+    suffix = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = {path: path.with_name(f".{path.name}{suffix}") for path in contents}
+    try:
+        for path, content in contents.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
+            temporary[path].write_bytes(data)
+            if path.is_dir():  # the one way for a rename in the same folder to fail
+                raise IsADirectoryError(EISDIR, "a folder has the name of this file", str(path))
+        for path in contents:
+            temporary[path].replace(path)
+    finally:
+        for path in temporary.values():
+            with suppress(OSError):
+                path.unlink(missing_ok=True)

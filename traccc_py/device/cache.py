@@ -1,0 +1,88 @@
+"""Where compiled kernels are kept, and the key that makes a stale one impossible.
+
+Numba's own cache looks only at the file of the function it compiles: after an edit of a helper in another file it
+returns the old machine code. Here every entry lies in a folder named by a hash over all sources of the package and
+the versions of the compilers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import tempfile
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+__all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
+
+CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
+_COMPILERS = ("numba", "llvmlite", "numba-cuda", "numpy")
+
+
+def _version_or_none(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "none"
+
+
+@cache
+def source_hash() -> str:
+    """Return a hash [16 hexadecimal digits] over the package's sources, Python and the compilers."""
+    package = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    digest.update(platform.python_version().encode())
+    for distribution in _COMPILERS:
+        digest.update(f"{distribution}={_version_or_none(distribution)};".encode())
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def is_packaged(filename: str) -> bool:
+    """Return whether a source file is part of the package, so that `source_hash` knows of its edits."""
+    return Path(filename).resolve().is_relative_to(Path(__file__).resolve().parent.parent)
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def cache_root() -> Path:
+    """Return the folder of all caches: `TRACCC_PY_CACHE_DIR`, else the user's cache, else a temporary folder.
+
+    Raises
+    ------
+    OSError
+        If `TRACCC_PY_CACHE_DIR` is set to a folder that can't be written.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        folder = Path(chosen)
+        if not _is_writable(folder):
+            msg = f"{CACHE_VARIABLE}={chosen} can't be written; set it to a writable folder or unset it"
+            raise OSError(msg)
+        return folder
+    base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    folder = Path(base) / "traccc_py"
+    if _is_writable(folder):
+        return folder
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    fallback = Path(tempfile.gettempdir()) / f"traccc_py-{user}"
+    fallback.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return fallback
+
+
+def cache_directory(kind: str) -> Path:
+    """Return (and make) the cache folder of `kind` for exactly these sources and compilers."""
+    folder = cache_root() / f"{kind}-{source_hash()}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

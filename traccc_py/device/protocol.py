@@ -1,0 +1,56 @@
+"""What the drivers of stages expect of a device: the interface that all executors share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from traccc_py.device.kernel import Kernel
+    from traccc_py.device.workspace import Extent
+
+__all__ = ["Device"]
+
+
+class Device(Protocol):
+    """Memory, launches, scans and sorts of one device."""
+
+    name: str
+    sizes_are_on_host: bool  #: whether sizes can be read without waiting; else buffers can't grow within a batch
+
+    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """Return an uninitialised array of `shape` and `dtype`."""
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """Return an array of zeros of `shape` and `dtype`."""
+
+    def to_device(self, array: np.ndarray) -> Any:
+        """Return `array` as an array that kernels may write."""
+
+    def upload(self, values: np.ndarray, out: Any) -> None:
+        """Copy a host array to the first rows of `out`."""
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """Return an array's contents on the host; waits for them."""
+
+    def fetch(self, *arrays: Any) -> tuple[np.ndarray, ...]:
+        """Return the contents of several arrays on the host; waits once."""
+
+    def synchronize(self) -> None:
+        """Wait until everything asked for so far is done."""
+
+    def forget(self) -> None:
+        """Drop references to the arrays of past launches."""
+
+    def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
+        """Run `kernel` for the indices 0 ... n - 1."""
+
+    def set_count(self, extent: Extent, n: int) -> None:
+        """Set the size of `extent`."""
+
+    def exclusive_scan(self, values: Any, extent: Extent, offsets: Any, total: Extent) -> None:
+        """Write the running sums of ``values[:n]``, from 0, to ``offsets[:n + 1]`` and their end to `total`."""
+
+    def argsort(self, keys: Any, extent: Extent, order: Any) -> None:
+        """Write the stable ascending order of ``keys[:n]`` to ``order[:n]``."""

@@ -1,0 +1,75 @@
+"""Kernels in Numba's CUDA simulator: NumPy arrays, the generated CUDA loops, threads and blocks without a GPU.
+
+Slow: some 100 us a thread. For tests, in a process started with ``NUMBA_ENABLE_CUDASIM=1``. Bodies stay compiled, for
+plain Python would compute in double precision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from traccc_py.device.cpu import cached_function
+from traccc_py.device.cuda_compile import loop_source
+from traccc_py.device.cuda_layout import payload_type
+from traccc_py.device.deferred import DeferredDevice
+from traccc_py.device.kernel import Kernel
+from traccc_py.device.workspace import Extent
+from traccc_py.errors import DeviceUnavailableError
+
+__all__ = ["SimulatorDevice"]
+
+_THREADS_PER_BLOCK = 8  # small, so that small data crosses the edges of blocks ...
+_MAX_BLOCKS = 2  # ... and loops stride over the grid
+_CALL = """
+def {name}(i, payload{arguments}):
+    body(i, payload{arguments})
+"""
+
+
+class SimulatorDevice(DeferredDevice):
+    """Runs the CUDA loops of kernels in Numba's simulator; sizes stay "on the device" as on a GPU.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If the process was not started with ``NUMBA_ENABLE_CUDASIM=1``.
+    """
+
+    name = "simulator"
+
+    def __init__(self) -> None:
+        if not numba.config.ENABLE_CUDASIM:
+            msg = "the CUDA simulator is off; set NUMBA_ENABLE_CUDASIM=1 before Python starts"
+            raise DeviceUnavailableError(msg)
+        super().__init__(threads=1)
+        self._grids: dict[Any, Any] = {}
+
+    def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
+        """Run the CUDA loop of `kernel` over the capacity of `extent`; the loop reads the size."""
+        if isinstance(extent, int):
+            counts, slot, capacity = np.zeros(1, np.int32), -1, extent
+        else:
+            counts, slot, capacity = extent.counts, extent.slot, extent.capacity
+        if capacity <= 0:
+            return  # a driver refuses empty grids
+        n_blocks = min(_MAX_BLOCKS, -(-capacity // _THREADS_PER_BLOCK))
+        loop = self._grid_loop(kernel, payload)
+        loop[n_blocks, _THREADS_PER_BLOCK](payload, counts, np.int32(slot), np.int32(capacity))
+
+    def _grid_loop(self, kernel: Kernel, payload: Any) -> Any:
+        from numba import cuda
+
+        kind = payload_type(payload)
+        key = (kernel.name, kind)
+        if key not in self._grids:
+            source, names = loop_source(kernel, kind)
+            arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
+            call = _CALL.format(name=f"{kernel.name}_call", arguments=arguments)
+            names["body"] = cached_function(kernel, f"{kernel.name}_call", call, {"body": kernel.body})
+            names["cuda"] = cuda
+            exec(compile(source, kernel.filename, "exec"), names)
+            self._grids[key] = cuda.jit(names[kernel.name])
+        return self._grids[key]

@@ -1,0 +1,193 @@
+"""Buffers of the chain and the sizes that stages tell each other.
+
+Sizes live in one device array of counts. On the CPU a driver can look at them at once and buffers grow as needed; on
+CUDA the launches cover the capacity, kernels read the size on the device, and an overflow is found at the end of the
+batch, where the buffers grow and the batch is redone. Nothing is ever cut off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from traccc_py.errors import CapacityError
+
+__all__ = ["COUNT", "NEEDED", "WRAPPED", "Extent", "Workspace"]
+
+MAX_EXTENTS = 64
+COUNT, NEEDED, WRAPPED = range(3)  #: rows of the record of sizes: in use, asked for, more than 32 bits can say
+_GROWTH = 1.25  # spare room, so that events of like size do not reallocate
+
+
+@dataclass(slots=True)
+class Extent:
+    """The size of one collection.
+
+    Parameters
+    ----------
+    name : str
+        Name of the collection.
+    counts : array of shape (MAX_EXTENTS,), int32
+        Device array of all sizes.
+    slot : int
+        Where this size stands in `counts`.
+    capacity : int
+        Number of rows its buffers have room for [1].
+    sizes : array of shape (3, MAX_EXTENTS), int32
+        The whole record of sizes, of which `counts` is the first row.
+    """
+
+    name: str
+    counts: Any
+    slot: int
+    capacity: int = 0
+    sizes: Any = None
+
+
+class Workspace:
+    """Named device arrays that are kept from event to event and grow when they must.
+
+    Parameters
+    ----------
+    device : Device
+        Where the arrays live.
+    """
+
+    def __init__(self, device: Any) -> None:
+        self.device = device
+        self._sizes = device.zeros((3, MAX_EXTENTS), np.int32)
+        self.counts = self._sizes[COUNT]
+        self._sizes_read: np.ndarray | None = None  # a host copy, good until the next operation
+        self._extents: dict[str, Extent] = {}
+        self._arrays: dict[str, Any] = {}
+
+    def extent(self, name: str) -> Extent:
+        """Return the extent called `name`; it is made, with size 0, on first use."""
+        found = self._extents.get(name)
+        if found is None:
+            if len(self._extents) == MAX_EXTENTS:
+                msg = f"no slot is left for extent {name!r}; raise MAX_EXTENTS ({MAX_EXTENTS})"
+                raise ValueError(msg)
+            found = self._extents[name] = Extent(name, self.counts, len(self._extents), 0, self._sizes)
+        return found
+
+    def set_size(self, extent: Extent, n: int) -> None:
+        """Set a size that the host knows, and make room for it."""
+        self._sizes_read = None
+        self.device.set_count(extent, n)
+        self._make_room(extent, n)
+
+    def reserve(self, extent: Extent, n: int) -> None:
+        """Make room for at least `n` rows: a good guess saves a redone batch where sizes stay on the device."""
+        extent.capacity = max(extent.capacity, n)
+
+    def array(self, name: str, extent: Extent, dtype: Any, *columns: int, extra: int = 0) -> Any:
+        """Return the array called `name` with at least ``extent.capacity + extra`` rows; contents are undefined.
+
+        Parameters
+        ----------
+        name : str
+            Unique name of the array.
+        extent : Extent
+            Collection whose rows it holds.
+        dtype : data-type
+            Element type.
+        *columns : int
+            Further dimensions.
+        extra : int, optional
+            Rows beyond the capacity, such as the end of an offsets array.
+        """
+        rows = max(1, extent.capacity + extra)
+        found = self._arrays.get(name)
+        if found is None or found.shape[0] < rows or found.shape[1:] != columns or found.dtype != np.dtype(dtype):
+            self._arrays.pop(name, None)  # free what it replaces first
+            self.device.forget()
+            found = self._arrays[name] = self.device.empty((rows, *columns), dtype)
+        return found
+
+    def put(self, name: str, extent: Extent, values: np.ndarray) -> Any:
+        """Copy a host array to the first rows of the array called `name`, and return that array.
+
+        Parameters
+        ----------
+        name : str
+            Unique name of the array.
+        extent : Extent
+            Collection whose rows it holds; its capacity must cover `values`.
+        values : ndarray of shape (n, ...)
+            What to copy.
+        """
+        out = self.array(name, extent, values.dtype, *values.shape[1:])
+        self.device.upload(values, out)
+        return out
+
+    def launch(self, kernel: Any, extent: Extent | int, payload: Any) -> None:
+        """Run `kernel` once for each row of `extent`."""
+        self._sizes_read = None
+        self.device.launch(kernel, extent, payload)
+
+    def scan(self, values: Any, extent: Extent, offsets: Any, total: Extent) -> None:
+        """Write the exclusive running sums of `values` to `offsets`, and their total to the size of `total`.
+
+        Parameters
+        ----------
+        values : array of shape (capacity,), int32
+            One count per row of `extent`.
+        extent : Extent
+            Rows to sum over.
+        offsets : array of shape (capacity + 1,), int32
+            Output.
+        total : Extent
+            Its size becomes the sum; on the CPU its capacity grows to hold it. On CUDA a sum beyond the capacity
+            makes the size 0, so that later stages do nothing, and `overflowed` tells of it.
+        """
+        self._sizes_read = None
+        self.device.exclusive_scan(values, extent, offsets, total)
+        if self.device.sizes_are_on_host:
+            self._make_room(total, self.size(total))
+
+    def argsort(self, keys: Any, extent: Extent, order: Any) -> None:
+        """Write the stable ascending order of `keys` (integers) to `order` (int32)."""
+        self.device.argsort(keys, extent, order)
+
+    def size(self, extent: Extent) -> int:
+        """Return the size of `extent`; on CUDA this waits for the device and is for tests and the end of a batch."""
+        return int(self._read_sizes()[COUNT, extent.slot])
+
+    def overflowed(self) -> bool:
+        """Return whether a collection outgrew its buffers, after making room for it: then the batch must be redone.
+
+        To be asked at the end of a batch, until it answers False. On the CPU buffers grow on the way.
+
+        Raises
+        ------
+        CapacityError
+            If a collection is larger than 32-bit indices can say.
+        """
+        if self.device.sizes_are_on_host:
+            return False
+        sizes = self._read_sizes()
+        outgrown = False
+        for extent in self._extents.values():
+            if sizes[WRAPPED, extent.slot]:
+                self._sizes[WRAPPED].fill(0)
+                self._sizes_read = None
+                limit = np.iinfo(np.int32).max
+                msg = f"more than {limit} {extent.name} in one batch; at most {limit} are possible: use smaller batches"
+                raise CapacityError(msg)
+            if sizes[NEEDED, extent.slot] > extent.capacity:
+                self._make_room(extent, int(sizes[NEEDED, extent.slot]))
+                outgrown = True
+        return outgrown
+
+    def _read_sizes(self) -> np.ndarray:
+        if self._sizes_read is None or self.device.sizes_are_on_host:
+            self._sizes_read = self.device.to_host(self._sizes)
+        return self._sizes_read
+
+    @staticmethod
+    def _make_room(extent: Extent, n: int) -> None:
+        if n > extent.capacity:
+            extent.capacity = min(int(n * _GROWTH) + 16, np.iinfo(np.int32).max)

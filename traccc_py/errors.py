@@ -1,0 +1,39 @@
+"""Exceptions of traccc_py. Each message says what came, what was expected and what to do."""
+
+__all__ = [
+    "CapacityError",
+    "ConfigError",
+    "DeviceUnavailableError",
+    "GeometryError",
+    "InputDataError",
+    "TracccError",
+    "WireError",
+]
+
+
+class TracccError(Exception):
+    """Base of all errors raised by traccc_py on purpose."""
+
+
+class InputDataError(TracccError, ValueError):
+    """Event data that can't be reconstructed: unknown ids, channels out of range, broken files."""
+
+
+class GeometryError(TracccError, ValueError):
+    """A detector description that can't be used."""
+
+
+class ConfigError(TracccError, ValueError):
+    """A configuration value that is unknown, of the wrong type or out of range."""
+
+
+class DeviceUnavailableError(TracccError, RuntimeError):
+    """The device asked for does not exist on this machine, or its packages are not installed."""
+
+
+class CapacityError(TracccError, MemoryError):
+    """An event needs more memory than the limits that were set allow."""
+
+
+class WireError(TracccError, ValueError):
+    """A request or response tensor that does not follow the wire format."""

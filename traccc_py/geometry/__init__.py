@@ -1,0 +1,7 @@
+"""Detectors: surfaces, layers, navigation bins, digitisation, field."""
+
+from traccc_py.geometry.builders import build_detector, detector_names
+from traccc_py.geometry.detector import Detector
+from traccc_py.geometry.records import DetectorArrays
+
+__all__ = ["Detector", "DetectorArrays", "build_detector", "detector_names"]

@@ -1,0 +1,69 @@
+"""Detectors by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from traccc_py.errors import GeometryError
+from traccc_py.geometry import odd
+from traccc_py.geometry.detector import Detector, assemble_detector
+from traccc_py.geometry.telescope import build_telescope
+from traccc_py.geometry.toy import build_toy
+
+__all__ = ["build_detector", "detector_names"]
+
+
+def _build_odd(*, digitization: str | Path = "odd-2024", b_field_z: float | None = None) -> Detector:
+    field = odd.DEFAULT_FIELD if b_field_z is None else b_field_z
+    passive = odd.odd_passive_surfaces()
+    return assemble_detector("odd", odd.odd_surfaces(), passive, digitization, field, volume_names=odd.VOLUME_NAMES)
+
+
+_BUILDERS: dict[str, Callable[..., Detector]] = {"odd": _build_odd, "toy": build_toy, "telescope": build_telescope}
+
+
+def detector_names() -> list[str]:
+    """Return the names `build_detector` knows."""
+    return sorted(_BUILDERS)
+
+
+def build_detector(name: str, **options: Any) -> Detector:
+    """Build a detector.
+
+    Parameters
+    ----------
+    name : str
+        "odd", "toy" or "telescope".
+    **options
+        For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy": see
+        `traccc_py.geometry.toy.build_toy`; "telescope": see `traccc_py.geometry.telescope.build_telescope`.
+
+    Returns
+    -------
+    Detector
+        The detector.
+
+    Raises
+    ------
+    GeometryError
+        If the name is unknown, or an option has an impossible value.
+
+    Examples
+    --------
+    >>> from traccc_py.geometry import build_detector
+    >>> len(build_detector("odd").geometry_ids)
+    18824
+    """
+    builder = _BUILDERS.get(str(name))
+    if builder is None:
+        msg = f"detector {str(name)!r} is unknown; known are {', '.join(detector_names())}"
+        raise GeometryError(msg)
+    unknown = sorted(set(options) - set(inspect.signature(builder).parameters))
+    if unknown:
+        known = sorted(inspect.signature(builder).parameters)
+        msg = f"detector {name!r} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        raise GeometryError(msg)
+    return builder(**options)

@@ -1,0 +1,290 @@
+"""A detector on the host: surfaces, layers, bins, readout designs, field; and the arrays that kernels read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from traccc_py.errors import GeometryError, InputDataError
+from traccc_py.geometry.bins import fill_bins
+from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
+from traccc_py.geometry.layers import SurfacePoints, derive_layers
+from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
+from traccc_py.geometry.records import SURFACE, DetectorArrays
+from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
+from traccc_py.geometry.variance_table import load_variances, variance_file
+from traccc_py.units import T
+
+__all__ = ["Detector", "assemble_detector"]
+
+_MAX_LISTED = 5  #: unknown ids named in an error
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A detector; made by `assemble_detector` or `build_detector`. It is not changed: `with_...` return new ones."""
+
+    name: str
+    surfaces: Surfaces  # float64 masters, ascending in geometry id; the row is the module index
+    passive: tuple[PassiveSurface, ...]
+    navigation: Navigation  # layers, stacks, bins
+    digitization: Digitization
+    b_field_z: float  # homogeneous field along z [T]
+    variances: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float32 [mm^2]; 0: not known
+    translations: np.ndarray  # (n_surfaces, 2) float32, added to local positions [mm]
+    volume_names: Mapping[int, str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return name, sizes and fingerprint."""
+        return f"Detector({self.name!r}, {len(self.surfaces)} surfaces, {len(self.layers)} layers, {self.fingerprint})"
+
+    @property
+    def geometry_ids(self) -> np.ndarray:
+        """Acts geometry ids, (n_surfaces,) uint64, ascending."""
+        return self.surfaces.geometry_id
+
+    @property
+    def layers(self) -> np.ndarray:
+        """Layers, (n_layers,) LAYER."""
+        return self.navigation.layers
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers."""
+        return tuple(str(n) for n in self.navigation.layer_names)
+
+    @property
+    def layer_of_surface(self) -> np.ndarray:
+        """Index of each surface's layer, (n_surfaces,) int32."""
+        return self.navigation.layer_of_surface
+
+    @property
+    def stacks(self) -> np.ndarray:
+        """Stacks of layers, (n_stacks,) STACK."""
+        return self.navigation.stacks
+
+    @property
+    def design_names(self) -> tuple[str, ...]:
+        """Names of the readout designs."""
+        return self.digitization.design_names
+
+    @cached_property
+    def design_of_surface(self) -> np.ndarray:
+        """Index of each surface's design, (n_surfaces,) int32."""
+        return self.digitization.design_of(self.geometry_ids)
+
+    @cached_property
+    def designs(self) -> np.ndarray:
+        """Readout designs, (n_designs,) DESIGN."""
+        used = [self.surfaces.thickness[self.design_of_surface == i] for i in range(len(self.digitization.designs))]
+        return self.digitization.records(np.array([np.median(t) if len(t) else 0.0 for t in used]))
+
+    @property
+    def variance_path(self) -> Path:
+        """Where the variance table of this detector and digitisation is kept."""
+        return variance_file(self.name, self.digitization.name)
+
+    @cached_property
+    def _arrays(self) -> DetectorArrays:
+        table = self.surfaces
+        records = np.zeros(len(table), SURFACE)
+        for prefix, values in zip("cuvw", (table.centre, table.u, table.v, table.w), strict=True):
+            for column, axis in enumerate("xyz"):
+                records[prefix + axis] = values[:, column]
+        for name in ("shape", "hx_min", "hx_max", "hy"):
+            records[name] = getattr(table, name)
+        records["layer"], records["design"] = self.layer_of_surface, self.design_of_surface
+        for column, name in enumerate(("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")):
+            records[name] = table.slab[:, column]
+        nav = self.navigation
+        return DetectorArrays(
+            surfaces=records,
+            layers=nav.layers,
+            stacks=nav.stacks,
+            bin_offsets=nav.bin_offsets,
+            bin_surfaces=nav.bin_surfaces,
+            designs=self.designs,
+            variances=self.variances,
+            translations=self.translations,
+            b_z=np.float32(self.b_field_z * T),
+        )
+
+    def arrays(self) -> DetectorArrays:
+        """Return the detector as NumPy arrays for kernels (see `traccc_py.geometry.records`); do not write to them."""
+        return self._arrays
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash [16 hexadecimal digits] of everything the reconstruction sees of the detector."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(self.geometry_ids.tobytes())
+        for column in self.arrays():
+            digest.update(np.ascontiguousarray(column).tobytes())
+        return digest.hexdigest()
+
+    def module_index(self, geometry_ids: Any) -> np.ndarray:
+        """Return the surfaces that geometry ids stand for.
+
+        Parameters
+        ----------
+        geometry_ids : array-like of int, shape (n,)
+            Acts geometry ids; signed 64-bit ones are read as unsigned.
+
+        Returns
+        -------
+        ndarray of shape (n,), int32
+            Module indices.
+
+        Raises
+        ------
+        InputDataError
+            If an id is unknown or not an integer.
+        """
+        ids = np.asarray(geometry_ids)
+        if ids.size == 0:
+            return np.zeros(ids.shape, np.int32)
+        if ids.dtype.kind not in "iu":
+            msg = f"geometry ids have dtype {ids.dtype}; expected 64-bit integers"
+            raise InputDataError(msg)
+        ids = ids.astype(np.uint64)
+        index = np.minimum(np.searchsorted(self.geometry_ids, ids), len(self.surfaces) - 1)
+        is_unknown = self.geometry_ids[index] != ids
+        if is_unknown.any():
+            self._raise_unknown(ids, is_unknown)
+        return index.astype(np.int32)
+
+    def _raise_unknown(self, ids: np.ndarray, is_unknown: np.ndarray) -> None:
+        unknown, rows = np.unique(ids[is_unknown], return_index=True)
+        rows = np.flatnonzero(is_unknown)[rows]
+        first = zip(unknown[:_MAX_LISTED].tolist(), rows.tolist(), strict=False)
+        listed = ", ".join(f"{describe_geometry_id(i)} in row {row}" for i, row in first)
+        more = ", ..." if len(unknown) > _MAX_LISTED else ""
+        msg = (
+            f"{len(unknown)} geometry id(s) are not sensors of detector {self.name!r}: {listed}{more}; "
+            "is it the right detector?"
+        )
+        raise InputDataError(msg)
+
+    def with_field(self, b_z: float) -> Detector:
+        """Return the detector with a homogeneous field of `b_z` [T] along z.
+
+        Raises
+        ------
+        GeometryError
+            If the field is not finite.
+        """
+        if not np.isfinite(b_z):
+            msg = f"b_z is {b_z}; expected a finite field in T"
+            raise GeometryError(msg)
+        return replace(self, b_field_z=float(b_z))
+
+    def with_digitization(self, name_or_path: str | Path | Digitization) -> Detector:
+        """Return the detector with other readout designs, and the variance table that belongs to them.
+
+        Parameters
+        ----------
+        name_or_path : str, Path or Digitization
+            Built-in name, Acts digitisation JSON, or a `Digitization`.
+
+        Raises
+        ------
+        GeometryError
+            If it is unknown or broken, or a surface has no design.
+        """
+        chosen = get_digitization(name_or_path)
+        chosen.design_of(self.geometry_ids)
+        variances = load_variances(variance_file(self.name, chosen.name), chosen.design_names)
+        return replace(self, digitization=chosen, variances=variances)
+
+    def with_conditions(self, path: str | Path) -> Detector:
+        """Return the detector with the shifts of local positions of an Acts conditions JSON."""
+        return replace(self, translations=read_conditions(path, self.geometry_ids).astype(np.float32))
+
+    def with_variances(self, variances: np.ndarray) -> Detector:
+        """Return the detector with another variance table, shape (n_designs, 2, MAX_CLUSTER_SIZE + 1) [mm^2]."""
+        table = np.asarray(variances, np.float32)
+        if table.shape != self.variances.shape:
+            msg = f"variances have shape {table.shape}; expected {self.variances.shape}"
+            raise GeometryError(msg)
+        return replace(self, variances=table)
+
+
+def assemble_detector(
+    name: str,
+    surfaces: Surfaces,
+    passive: Sequence[PassiveSurface],
+    digitization: str | Path | Digitization,
+    b_field_z: float,
+    *,
+    are_planes: bool = False,
+    volume_names: Mapping[int, str] | None = None,
+) -> Detector:
+    """Derive layers and bins (or take them from the cache) and put a detector together.
+
+    Parameters
+    ----------
+    name : str
+        Name of the detector.
+    surfaces : Surfaces
+        Sensitive surfaces.
+    passive : sequence of PassiveSurface
+        Surfaces that have material and no sensors.
+    digitization : str, Path or Digitization
+        Readout designs, by name or file.
+    b_field_z : float
+        Homogeneous field along z [T].
+    are_planes : bool, optional
+        Layers are parallel planes instead of cylinders and discs.
+    volume_names : mapping of int to str, optional
+        Names of volumes, for tables.
+
+    Returns
+    -------
+    Detector
+        The detector.
+
+    Raises
+    ------
+    GeometryError
+        If layers interleave, a surface has no readout design, or the digitization is unknown or broken.
+    """
+    names = dict(volume_names or {})
+    columns = [np.ascontiguousarray(getattr(surfaces, f)).tobytes() for f in surfaces.__dataclass_fields__]
+    key = content_key(
+        *columns, repr(sorted(names.items())).encode(), repr(list(passive)).encode(), str(are_planes).encode()
+    )
+
+    def make() -> Navigation:
+        points = SurfacePoints.of(surfaces)
+        table = derive_layers(surfaces, points, passive, are_planes=are_planes, volume_names=names)
+        grid = fill_bins(surfaces, points, table)
+        return Navigation(
+            grid.layers,
+            table.stacks,
+            grid.bin_offsets,
+            grid.bin_surfaces,
+            table.layer_of_surface,
+            np.array(table.names),
+        )
+
+    navigation = cached_navigation(name, key, len(surfaces), make)
+    chosen = get_digitization(digitization)
+    detector = Detector(
+        name=name,
+        surfaces=surfaces,
+        passive=tuple(passive),
+        navigation=navigation,
+        digitization=chosen,
+        b_field_z=float(b_field_z),
+        variances=load_variances(variance_file(name, chosen.name), chosen.design_names),
+        translations=np.zeros((len(surfaces), 2), np.float32),
+        volume_names=names,
+    )
+    detector.design_of_surface  # noqa: B018  raises here, not at first use, if a surface has no design
+    return detector.with_field(b_field_z)

@@ -1,0 +1,105 @@
+"""Keep layers and bins of a detector on disk, keyed by what they are made from."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from traccc_py.device.cache import cache_root
+from traccc_py.geometry.records import LAYER, STACK
+
+__all__ = ["Navigation", "cached_navigation", "content_key"]
+
+_SOURCES = ("bins.py", "layers.py", "records.py", "surfaces.py", "navigation_cache.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Navigation:
+    """Layers, stacks and bins of a detector."""
+
+    layers: np.ndarray  # (n_layers,) LAYER
+    stacks: np.ndarray  # (n_stacks,) STACK
+    bin_offsets: np.ndarray  # (n_bins + 1,) int32
+    bin_surfaces: np.ndarray  # (bin_offsets[-1],) int32
+    layer_of_surface: np.ndarray  # (n_surfaces,) int32
+    layer_names: np.ndarray  # (n_layers,) str
+
+    def is_sound(self, n_surfaces: int) -> bool:
+        """Return whether types, sizes and indices fit together."""
+        dtypes = (LAYER, STACK, np.dtype(np.int32), np.dtype(np.int32), np.dtype(np.int32))
+        columns = [getattr(self, f.name) for f in fields(self)]
+        if any(c.ndim != 1 for c in columns) or any(c.dtype != d for c, d in zip(columns, dtypes, strict=False)):
+            return False
+        n_layers = len(self.layers)
+        if (
+            not n_layers
+            or not len(self.stacks)
+            or len(self.layer_names) != n_layers
+            or len(self.layer_of_surface) != n_surfaces
+        ):
+            return False
+        n_bins = int((self.layers["n_phi"] * self.layers["n_other"]).sum())
+        if len(self.bin_offsets) != n_bins + 1 or self.bin_offsets[-1] != len(self.bin_surfaces):
+            return False
+        in_range = self.bin_surfaces.min() >= 0 and self.bin_surfaces.max() < n_surfaces
+        return bool(in_range and self.layer_of_surface.min() >= 0 and self.layer_of_surface.max() < n_layers)
+
+
+@cache
+def _code_key() -> bytes:
+    folder = Path(__file__).resolve().parent
+    return b"".join((folder / name).read_bytes() for name in _SOURCES)
+
+
+def content_key(*parts: bytes) -> str:
+    """Return a key [24 hexadecimal digits] of the inputs, the code that works on them, and NumPy's version."""
+    digest = hashlib.blake2b(_code_key(), digest_size=12)
+    digest.update(np.__version__.encode())
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def cached_navigation(name: str, key: str, n_surfaces: int, make: Callable[[], Navigation]) -> Navigation:
+    """Return the navigation kept under `key`; make and keep it where there is none or the file is damaged."""
+    try:
+        file = cache_root() / f"navigation-{name}-{key}.npz"
+    except OSError:
+        return make()
+    found = _load(file, n_surfaces)
+    if found is None:
+        found = make()
+        _store(file, found)
+    return found
+
+
+def _load(file: Path, n_surfaces: int) -> Navigation | None:
+    try:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            found = Navigation(*(archive[f.name] for f in fields(Navigation)))
+    except Exception:  # a damaged archive raises nearly anything; it is made anew
+        return None
+    return found if found.is_sound(n_surfaces) else None
+
+
+def _store(file: Path, navigation: Navigation) -> None:
+    """Write the file in one step, so that nobody reads half of it; a full or read-only disk is no error."""
+    partial = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as stream:
+            partial = Path(stream.name)
+            np.savez(stream, **{f.name: getattr(navigation, f.name) for f in fields(navigation)})
+        os.replace(partial, file)  # noqa: PTH105
+    except OSError:
+        if partial is not None:
+            with contextlib.suppress(OSError):
+                partial.unlink()

@@ -1,0 +1,106 @@
+"""The records a detector is made of, as NumPy structured types that kernels of both devices read.
+
+All lengths in mm, energies in GeV. All fields are four bytes wide, so the records have no padding.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+
+__all__ = ["DESIGN", "LAYER", "MAX_CLUSTER_SIZE", "STACK", "SURFACE", "DetectorArrays", "LayerKind", "Shape"]
+
+MAX_CLUSTER_SIZE = 16  #: cluster sizes (in channels along an axis) that the variance table tells apart
+
+
+class Shape(IntEnum):
+    """Outline of a planar sensitive surface, in its local frame."""
+
+    RECTANGLE = 0
+    TRAPEZOID = 1
+
+
+class LayerKind(IntEnum):
+    """Kind of a layer's reference surface."""
+
+    CYLINDER = 0  #: around the z axis; position = radius
+    DISC = 1  #: perpendicular to the z axis; position = z
+    PLANE = 2  #: perpendicular to a fixed normal (telescopes); position = offset along the normal
+
+
+_SLAB = [
+    ("thickness_in_x0", "f4"),  # thickness / radiation length, for perpendicular passage [1]
+    ("bethe_xi", "f4"),  # 0.5 K (Z/A) rho thickness: energy scale of the Bethe formula at beta = 1 [GeV]
+    ("excitation_energy", "f4"),  # mean excitation energy I [GeV]
+    ("plasma_energy", "f4"),  # hbar omega_p, for the density effect [GeV]
+]
+
+#: One sensitive surface. Global = centre + loc0 * u + loc1 * v; w = u x v is the normal.
+SURFACE = np.dtype(
+    [(f"{a}{b}", "f4") for a in "cuvw" for b in "xyz"]
+    + [
+        ("shape", "i4"),
+        ("hx_min", "f4"),  # half width at loc1 = -hy
+        ("hx_max", "f4"),  # half width at loc1 = +hy
+        ("hy", "f4"),
+        ("layer", "i4"),  # index of its layer
+        ("design", "i4"),  # index of its digitisation design
+        *_SLAB,
+    ]
+)
+
+#: One layer: a reference surface, its extent and the grid that lists the sensitive surfaces near a point of it.
+LAYER = np.dtype(
+    [
+        ("kind", "i4"),  # LayerKind
+        ("position", "f4"),  # radius, z, or offset along the normal
+        ("normal_x", "f4"),
+        ("normal_y", "f4"),
+        ("normal_z", "f4"),
+        ("extent_min", "f4"),  # cylinder: z, disc: r; margins included. Planes have no limits
+        ("extent_max", "f4"),
+        ("is_sensitive", "i4"),  # 0: passive, has material of its own and no surfaces
+        ("n_phi", "i4"),  # bins in phi over [-pi, pi), circular; 1 for planes
+        ("n_other", "i4"),  # bins in z (cylinder) or r (disc)
+        ("other_min", "f4"),
+        ("other_max", "f4"),
+        ("first_bin", "i4"),  # bin (i_phi, i_other) is bin_offsets[first_bin + i_phi * n_other + i_other]
+        *_SLAB,  # passive layers only
+    ]
+)
+
+#: Layers of one kind whose positions grow with their index; a track meets them in order or in reverse order.
+STACK = np.dtype([("kind", "i4"), ("first_layer", "i4"), ("n_layers", "i4")])
+
+#: One digitisation design: a sensor's segmentation. Local position of a channel's centre = min + (channel + 0.5) pitch.
+DESIGN = np.dtype(
+    [
+        ("n_channels0", "i4"),
+        ("n_channels1", "i4"),
+        ("min0", "f4"),
+        ("min1", "f4"),
+        ("pitch0", "f4"),
+        ("pitch1", "f4"),
+        ("dimensions", "i4"),  # 2, or 1 where one axis has a single channel (it measures loc0 only)
+        ("thickness", "f4"),  # of the active silicon
+        ("threshold", "f4"),  # smallest activation (path length in mm) that fires
+        ("charge_smearing", "f4"),  # relative Gaussian width
+        ("is_digital", "i4"),  # 1: activations are 0 or 1
+    ]
+)
+
+
+class DetectorArrays(NamedTuple):
+    """A detector as device arrays; made once, in `TrackingChain.initialize`."""
+
+    surfaces: Any  # (n_surfaces,) SURFACE, ordered by geometry id; the index of a surface is its module index
+    layers: Any  # (n_layers,) LAYER, ordered by stack, then position
+    stacks: Any  # (n_stacks,) STACK
+    bin_offsets: Any  # (n_bins + 1,) int32
+    bin_surfaces: Any  # (bin_offsets[-1],) int32, surface indices, ascending in a bin
+    designs: Any  # (n_designs,) DESIGN
+    variances: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float32, variance [mm^2] by axis and cluster size; 0: none
+    translations: Any  # (n_surfaces, 2) float32, shift added to local positions [mm]
+    b_z: Any  # float32, field along z [GeV / (e mm)]

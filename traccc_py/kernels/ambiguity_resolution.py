@@ -1,0 +1,317 @@
+"""Greedy ambiguity resolution: tracks that share measurements are removed, the worst first.
+
+The worst track is that with the largest share of measurements that other tracks have too, then the smallest p-value,
+then the largest index. A track that is worse than all live tracks it shares a measurement with stays worse than them
+whatever else is removed, so all such tracks of a round go at once and the result equals the sequential one.
+
+Source: traccc v1.6.0, greedy ambiguity resolution with max_shared_meas = 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.kernel import device_function, kernel
+from traccc_py.kernels.finding import CandidateBatch
+
+__all__ = ["TrackSelection", "resolve_ambiguities"]
+
+
+class TrackSelection(NamedTuple):
+    """Accepted candidates, in their order. Extent: "tracks"."""
+
+    candidate: Any  # (n_tracks,) int32
+    state_offsets: Any  # (n_tracks + 1,) int32, first state of each track; extent of states: "track_states"
+
+
+class _BoundaryPayload(NamedTuple):
+    event: Any  # (n_candidates,) int32, ascending
+    n_candidates: Any  # counts array
+    slot: Any
+    n_events: Any
+    out_offsets: Any  # (n_events + 1,) int32
+
+
+@kernel(grain=4096)
+def mark_events(i, p):
+    """Write where the candidates of event i start, by bisection; the last index writes the end too."""
+    n = p.n_candidates[p.slot]
+    low = np.int32(0)
+    high = np.int32(n)
+    while low < high:
+        middle = (low + high) // np.int32(2)
+        if p.event[middle] < i:
+            low = np.int32(middle + 1)
+        else:
+            high = np.int32(middle)
+    p.out_offsets[i] = low
+    if i == p.n_events - 1:
+        p.out_offsets[i + 1] = n
+
+
+class _Payload(NamedTuple):
+    candidate_offsets: Any  # (n_events + 1,) int32, first candidate of each event
+    offsets: Any  # (n_candidates + 1,) int32, into measurements
+    measurements: Any  # (n_entries,) int32
+    pval: Any  # (n_candidates,) scalar
+    event_modules: Any  # (n_events * n_modules + 1,) int32, first measurement of each module
+    n_modules: Any
+    min_measurements: Any
+    n_owners: Any  # (n_measurements,) int32: live tracks of each measurement
+    owner_offsets: Any  # (n_measurements + 1,) int32, work space
+    owners: Any  # (n_entries,) int32, candidates of each measurement
+    n_shared: Any  # (n_candidates,) int32
+    active: Any  # (n_candidates,) int32, live candidates that share something
+    out_keep: Any  # (n_candidates,) int32
+
+
+@device_function
+def _is_repeated(p, candidate, k):
+    """Return whether entry k of a candidate stands earlier in it too."""
+    for j in range(p.offsets[candidate], k):
+        if p.measurements[j] == p.measurements[k]:
+            return True
+    return False
+
+
+@device_function
+def _occurrences(p, candidate, measurement):
+    """Return how often a candidate holds a measurement."""
+    n = np.int32(0)
+    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+        if p.measurements[k] == measurement:
+            n += np.int32(1)
+    return n
+
+
+@device_function
+def _length(p, candidate):
+    """Return the number of measurements of a candidate."""
+    return np.int64(p.offsets[candidate + 1] - p.offsets[candidate])
+
+
+@device_function
+def _is_worse(p, a, b):
+    """Return whether candidate a goes before candidate b."""
+    left = p.n_shared[a] * _length(p, b)
+    right = p.n_shared[b] * _length(p, a)
+    if left != right:
+        return left > right
+    if p.pval[a] != p.pval[b]:
+        return p.pval[a] < p.pval[b]
+    return a > b
+
+
+@device_function
+def _list_owners(p, first, end, first_measurement, end_measurement):
+    """Fill, for each measurement of an event, the list of accepted candidates that hold it."""
+    for m in range(first_measurement, end_measurement):
+        p.n_owners[m] = np.int32(0)
+    for candidate in range(first, end):
+        p.out_keep[candidate] = np.int32(1) if _length(p, candidate) >= p.min_measurements else np.int32(0)
+        if p.out_keep[candidate] == 1:
+            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+                if not _is_repeated(p, candidate, k):
+                    p.n_owners[p.measurements[k]] += np.int32(1)
+    at = p.offsets[first]
+    for m in range(first_measurement, end_measurement):
+        p.owner_offsets[m] = at
+        at = np.int32(at + p.n_owners[m])
+        p.n_owners[m] = np.int32(0)
+    for candidate in range(first, end):
+        if p.out_keep[candidate] == 1:
+            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+                m = p.measurements[k]
+                if not _is_repeated(p, candidate, k):
+                    p.owners[p.owner_offsets[m] + p.n_owners[m]] = np.int32(candidate)
+                    p.n_owners[m] += np.int32(1)
+
+
+@device_function
+def _count_shared(p, first, end):
+    """Count the shared measurements of each accepted candidate; list those that have any."""
+    n_active = np.int32(0)
+    for candidate in range(first, end):
+        n = np.int32(0)
+        if p.out_keep[candidate] == 1:
+            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+                if p.n_owners[p.measurements[k]] > 1:
+                    n += np.int32(1)
+        p.n_shared[candidate] = n
+        if n > 0:
+            p.active[first + n_active] = np.int32(candidate)
+            n_active += np.int32(1)
+    return n_active
+
+
+@device_function
+def _is_locally_worst(p, candidate):
+    """Return whether a candidate is worse than all live ones that it shares a measurement with."""
+    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+        m = p.measurements[k]
+        if p.n_owners[m] > 1:
+            for at in range(p.owner_offsets[m], p.owner_offsets[m] + p.n_owners[m]):
+                other = p.owners[at]
+                if other != candidate and not _is_worse(p, candidate, other):
+                    return False
+    return True
+
+
+@device_function
+def _remove(p, candidate):
+    """Take a candidate out of the lists of its measurements; a sole owner that is left no longer shares them."""
+    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+        if _is_repeated(p, candidate, k):
+            continue
+        m = p.measurements[k]
+        last = np.int32(p.owner_offsets[m] + p.n_owners[m] - 1)
+        for at in range(p.owner_offsets[m], last):
+            if p.owners[at] == candidate:
+                p.owners[at] = p.owners[last]
+        p.n_owners[m] -= np.int32(1)
+        if p.n_owners[m] == 1:
+            rest = p.owners[p.owner_offsets[m]]
+            p.n_shared[rest] -= _occurrences(p, rest, m)
+
+
+@kernel(grain=1)
+def resolve_event(i, p):
+    """Resolve the candidates of event i; writes only their flags."""
+    first, end = p.candidate_offsets[i], p.candidate_offsets[i + 1]
+    if first == end:
+        return
+    first_measurement = p.event_modules[i * p.n_modules]
+    end_measurement = p.event_modules[(i + 1) * p.n_modules]
+    _list_owners(p, first, end, first_measurement, end_measurement)
+    n_active = _count_shared(p, first, end)
+    while n_active > 0:
+        # Who goes is decided for all before anyone goes: `out_keep` 2 marks them.
+        for k in range(first, first + n_active):
+            if _is_locally_worst(p, p.active[k]):
+                p.out_keep[p.active[k]] = np.int32(2)
+        for k in range(first, first + n_active):
+            if p.out_keep[p.active[k]] == 2:
+                _remove(p, p.active[k])
+                p.out_keep[p.active[k]] = np.int32(0)
+        left = np.int32(0)
+        for k in range(first, first + n_active):
+            candidate = p.active[k]
+            if p.out_keep[candidate] == 1 and p.n_shared[candidate] > 0:
+                p.active[first + left] = candidate
+                left += np.int32(1)
+        n_active = left
+
+
+class _CountPayload(NamedTuple):
+    keep: Any  # (n_candidates,) int32
+    offsets: Any  # (n_candidates + 1,) int32
+    out_n_states: Any  # (n_candidates,) int32
+
+
+@kernel(grain=4096)
+def count_states(i, p):
+    """Count the states of candidate i if it was accepted."""
+    p.out_n_states[i] = p.offsets[i + 1] - p.offsets[i] if p.keep[i] == 1 else np.int32(0)
+
+
+class _SelectPayload(NamedTuple):
+    keep: Any  # (n_candidates,) int32
+    track_offsets: Any  # (n_candidates + 1,) int32
+    state_offsets: Any  # (n_candidates + 1,) int32
+    out_candidate: Any  # (n_tracks,) int32
+    out_state_offsets: Any  # (n_tracks + 1,) int32
+
+
+@kernel(grain=4096)
+def select_tracks(i, p):
+    """Write candidate i to its place among the accepted ones."""
+    track = p.track_offsets[i]
+    if i == 0:
+        p.out_state_offsets[0] = np.int32(0)
+    if p.keep[i] != 1 or track >= p.out_candidate.shape[0] or track + 1 >= p.out_state_offsets.shape[0]:
+        return
+    p.out_candidate[track] = i
+    p.out_state_offsets[track + 1] = p.state_offsets[i + 1]
+
+
+class _KeepPayload(NamedTuple):
+    offsets: Any  # (n_candidates + 1,) int32
+    min_measurements: Any
+    out_keep: Any  # (n_candidates,) int32
+
+
+@kernel(grain=4096)
+def keep_all(i, p):
+    """Accept candidate i if it is long enough."""
+    p.out_keep[i] = np.int32(1) if p.offsets[i + 1] - p.offsets[i] >= p.min_measurements else np.int32(0)
+
+
+def _resolve(
+    ws: Any, candidates: CandidateBatch, event_modules: Any, n_events: int, n_modules: int, minimum: Any, keep: Any
+) -> None:
+    extent, events = ws.extent("candidates"), ws.extent("events")
+    entries, measurements = ws.extent("candidate_measurements"), ws.extent("measurements")
+    first = ws.array("resolution.candidate_offsets", events, np.int32, extra=1)
+    payload = _BoundaryPayload(candidates.event, ws.counts, np.int32(extent.slot), np.int32(n_events), first)
+    ws.launch(mark_events, events, payload)
+    ws.launch(
+        resolve_event,
+        events,
+        _Payload(
+            first, candidates.measurement_offsets, candidates.measurements, candidates.pval,
+            event_modules, np.int32(n_modules), minimum,
+            ws.array("resolution.n_owners", measurements, np.int32),
+            ws.array("resolution.owner_offsets", measurements, np.int32),
+            ws.array("resolution.owners", entries, np.int32),
+            ws.array("resolution.n_shared", extent, np.int32),
+            ws.array("resolution.active", extent, np.int32),
+            keep,
+        ),
+    )  # fmt: skip
+
+
+def resolve_ambiguities(
+    ws: Any, candidates: CandidateBatch, event_modules: Any, n_events: int, n_modules: int, config: Any
+) -> TrackSelection:
+    """Select the candidates that become tracks.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers; extents "candidates", "candidate_measurements", "measurements", "events".
+    candidates : CandidateBatch
+        Candidates, ordered by event.
+    event_modules : array of shape (n_events * n_modules + 1,), int32
+        First measurement of each module of each event.
+    n_events, n_modules : int
+        Number of events of the batch, and of modules of the detector.
+    config : AmbiguityResolutionConfig
+        With ``enabled`` false every candidate that is long enough is kept.
+
+    Returns
+    -------
+    TrackSelection
+        Accepted candidates in ascending order.
+    """
+    extent = ws.extent("candidates")
+    keep = ws.array("resolution.keep", extent, np.int32)
+    minimum = np.int32(config.min_measurements_per_track)
+    if config.enabled:
+        _resolve(ws, candidates, event_modules, n_events, n_modules, minimum, keep)
+    else:
+        ws.launch(keep_all, extent, _KeepPayload(candidates.measurement_offsets, minimum, keep))
+    n_states = ws.array("resolution.n_states", extent, np.int32)
+    ws.launch(count_states, extent, _CountPayload(keep, candidates.measurement_offsets, n_states))
+    track_offsets = ws.array("resolution.track_offsets", extent, np.int32, extra=1)
+    state_offsets = ws.array("resolution.state_offsets", extent, np.int32, extra=1)
+    tracks = ws.extent("tracks")
+    ws.scan(keep, extent, track_offsets, tracks)
+    ws.scan(n_states, extent, state_offsets, ws.extent("track_states"))
+    selection = TrackSelection(
+        ws.array("tracks.candidate", tracks, np.int32),
+        ws.array("tracks.state_offsets", tracks, np.int32, extra=1),
+    )
+    ws.launch(select_tracks, extent, _SelectPayload(keep, track_offsets, state_offsets, *selection))
+    return selection

@@ -1,0 +1,85 @@
+"""Small linear algebra and trigonometry for kernels: scalars and tuples in, scalars and tuples out, float32 throughout."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from traccc_py.device.kernel import device_function, scalar
+
+__all__ = ["cross", "dot", "sinc_pair", "sincos", "wrap_angle"]
+
+PI = scalar(math.pi)
+TWO_PI = scalar(2 * math.pi)
+
+# pi/2 in three parts, so that the reduced argument keeps full float32 accuracy (Cody and Waite, 1980).
+_TWO_OVER_PI = scalar(2 / math.pi)
+_HALF_PI_HIGH = scalar(1.5703125)
+_HALF_PI_MIDDLE = scalar(4.837512969970703e-4)
+_HALF_PI_LOW = scalar(math.pi / 2 - 1.5703125 - 4.837512969970703e-4)
+
+# Taylor coefficients: on |x| <= pi/4 the first one left out is below 1e-9 (sine) and 1e-10 (cosine).
+_S3, _S5, _S7, _S9 = (scalar(c) for c in (-1 / 6, 1 / 120, -1 / 5040, 1 / 362880))
+_C2, _C4, _C6, _C8, _C10 = (scalar(c) for c in (-1 / 2, 1 / 24, -1 / 720, 1 / 40320, -1 / 3628800))
+
+# sin(x)/x and its derivative divided by x, as series in x^2.
+_SMALL = scalar(0.5)
+_K2, _K4, _K6, _K8 = (scalar(c) for c in (-1 / 6, 1 / 120, -1 / 5040, 1 / 362880))
+_D0, _D2, _D4, _D6, _D8 = (scalar(c) for c in (-1 / 3, 1 / 30, -1 / 840, 1 / 45360, -1 / 3991680))
+_ONE = scalar(1)
+_HALF = scalar(0.5)
+
+
+@device_function
+def sincos(x):
+    """Return (sin x, cos x) for |x| up to a few thousand, without the float64 path of CUDA's sinf."""
+    n_quarters = np.int32(math.floor(x * _TWO_OVER_PI + _HALF))
+    turns = scalar(n_quarters)
+    r = ((x - turns * _HALF_PI_HIGH) - turns * _HALF_PI_MIDDLE) - turns * _HALF_PI_LOW
+    r2 = r * r
+    s = r + r * r2 * (_S3 + r2 * (_S5 + r2 * (_S7 + r2 * _S9)))
+    c = _ONE + r2 * (_C2 + r2 * (_C4 + r2 * (_C6 + r2 * (_C8 + r2 * _C10))))
+    quadrant = n_quarters & 3
+    if quadrant == 0:
+        return s, c
+    if quadrant == 1:
+        return c, -s
+    if quadrant == 2:  # noqa: PLR2004
+        return -s, -c
+    return -c, s
+
+
+@device_function
+def sinc_pair(x):
+    """Return (sin(x)/x, (d/dx sin(x)/x)/x); both are even and finite at 0."""
+    x2 = x * x
+    if abs(x) < _SMALL:
+        sinc = _ONE + x2 * (_K2 + x2 * (_K4 + x2 * (_K6 + x2 * _K8)))
+        slope = _D0 + x2 * (_D2 + x2 * (_D4 + x2 * (_D6 + x2 * _D8)))
+        return sinc, slope
+    s, c = sincos(x)
+    sinc = s / x
+    return sinc, (c - sinc) / x2
+
+
+@device_function
+def wrap_angle(angle):
+    """Return the angle in [-pi, pi)."""
+    return angle - TWO_PI * scalar(np.int32(math.floor((angle + PI) / TWO_PI)))
+
+
+@device_function
+def dot(a, b):
+    """Return the scalar product of two 3-vectors."""
+    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+
+
+@device_function
+def cross(a, b):
+    """Return the vector product of two 3-vectors."""
+    return (
+        a[1] * b[2] - a[2] * b[1],
+        a[2] * b[0] - a[0] * b[2],
+        a[0] * b[1] - a[1] * b[0],
+    )

@@ -1,0 +1,148 @@
+"""The cuts of triplet seeding as device functions, and their thresholds derived from the configuration.
+
+References
+----------
+traccc v1.6.0, `core/include/traccc/seeding`. Written here for spacepoints without position errors, as traccc's are.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from traccc_py.config import SeedingConfig
+from traccc_py.device.kernel import device_function, scalar
+from traccc_py.units import T
+
+__all__ = ["SeedingCuts", "doublet_is_allowed", "linearise", "polar_tolerance", "seeding_cuts", "triplet_circle"]
+
+_ZERO = scalar(0)
+_ONE = scalar(1)
+_TWO = scalar(2)
+_FOUR = scalar(4)
+_HIGHLAND_SCALE = 0.0136  # [GeV], Highland's formula
+_HIGHLAND_LOG = 0.038
+_SMALLEST_FIELD = 1e-9  # [GeV / (e mm)]: without field the smallest helix is very large, but finite
+
+
+class SeedingCuts(NamedTuple):
+    """Thresholds as kernels use them: scalars, lengths in mm."""
+
+    z_min: np.float32
+    z_max: np.float32
+    r_max: np.float32
+    collision_region_min: np.float32
+    collision_region_max: np.float32
+    cot_theta_max: np.float32
+    delta_r_min: np.float32
+    delta_r_max: np.float32
+    delta_z_max: np.float32
+    impact_max: np.float32
+    min_helix_radius2: np.float32  # [mm^2]
+    min_helix_diameter2: np.float32  # [mm^2]
+    impact_allowance: np.float32  # 2 R d0 - d0^2 for the smallest helix and the largest impact [mm^2]
+    scattering2: np.float32  # square of the largest polar angle mismatch at theta = 90 degrees [rad^2]
+    scattering2_per_curvature2: np.float32  # the same for a triplet of known curvature 1/(2 R) [rad^2 mm^2]
+    scattering2_high_pt: np.float32  # the same above the highest pT considered [rad^2]
+    helix_diameter2_high_pt: np.float32  # ... which is where the diameter is at least the root of this [mm^2]
+
+
+def seeding_cuts(config: SeedingConfig) -> SeedingCuts:
+    """Derive the thresholds from the configuration.
+
+    Parameters
+    ----------
+    config : SeedingConfig
+        Lengths [mm], momenta [GeV], field [T].
+
+    Returns
+    -------
+    SeedingCuts
+        Scalars for kernels.
+    """
+    field = max(abs(config.b_field_z) * T, _SMALLEST_FIELD)
+    depth = config.rad_length_per_seed
+    highland = _HIGHLAND_SCALE * math.sqrt(depth) * (1 + _HIGHLAND_LOG * math.log(depth)) if depth > 0 else 0.0
+    tolerance2 = config.sigma_scattering**2
+    radius = config.min_pt / field
+    # 4 (highland / field)^2 / (2 R)^2 is (highland / pT)^2.
+    values = {
+        "min_helix_radius2": radius**2,
+        "min_helix_diameter2": (2 * radius) ** 2,
+        "impact_allowance": 2 * radius * config.impact_max - config.impact_max**2,
+        "scattering2": tolerance2 * (highland / config.min_pt) ** 2,
+        "scattering2_per_curvature2": tolerance2 * 4 * (highland / field) ** 2,
+        "scattering2_high_pt": tolerance2 * (highland / config.max_pt_scattering) ** 2,
+        "helix_diameter2_high_pt": (2 * config.max_pt_scattering / field) ** 2,
+    }
+    return SeedingCuts(*(scalar(values[n] if n in values else getattr(config, n)) for n in SeedingCuts._fields))
+
+
+@device_function
+def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
+    """Return whether two spacepoints (x, y) make a doublet; z_at_beam_times_dr is z(r = 0) times dr [mm^2].
+
+    The curvature cut asks that a circle of the smallest radius R through both points passes the beam line at no more than
+    d0 on either side: |c| > R - d0 for both its centres c = m +- s n (m the middle of the points, n the unit normal of
+    their chord, s^2 = R^2 - d^2/4). With 2 m.m - d^2/2 = 2 inner.outer and m.n = cross / d that is the last line.
+    """
+    if not (cuts.delta_r_min < dr < cuts.delta_r_max):
+        return False
+    if not (cuts.collision_region_min * dr < z_at_beam_times_dr < cuts.collision_region_max * dr):
+        return False
+    if abs(dz) >= cuts.cot_theta_max * dr or abs(dz) >= cuts.delta_z_max:
+        return False
+    inner_outer = inner[0] * outer[0] + inner[1] * outer[1]
+    if inner_outer <= _ZERO:  # on opposite sides of the beam line
+        return False
+    cross = inner[0] * outer[1] - inner[1] * outer[0]
+    dx, dy = outer[0] - inner[0], outer[1] - inner[1]
+    d2 = dx * dx + dy * dy
+    allowance = inner_outer + cuts.impact_allowance
+    return (_FOUR * cuts.min_helix_radius2 - d2) * cross * cross < allowance * allowance * d2
+
+
+@device_function
+def linearise(cos_middle, sin_middle, dx, dy, dz, side):
+    """Return (cot theta, u, v) of a partner at distance (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms.
+
+    (u, v) are conformal coordinates [1/mm] in the frame whose first axis points from the beam line to the middle.
+    """
+    inverse2 = _ONE / (dx * dx + dy * dy)
+    cot_theta = side * dz * math.sqrt(inverse2)
+    u = (dx * cos_middle + dy * sin_middle) * inverse2
+    v = (dy * cos_middle - dx * sin_middle) * inverse2
+    return cot_theta, u, v
+
+
+@device_function
+def polar_tolerance(cuts, cot_theta):
+    """Return how much cot(theta) of a top may differ from that of its bottom, whatever the curvature."""
+    return math.sqrt(cuts.scattering2 * (_ONE + cot_theta * cot_theta))
+
+
+@device_function
+def triplet_circle(cuts, middle_radius, cot_bottom, u_bottom, v_bottom, cot_top, u_top, v_top):
+    """Return (is allowed, curvature 1/(2R) [1/mm] with sign, impact parameter [mm]) of a triplet."""
+    one_over_sin2 = _ONE + cot_bottom * cot_bottom
+    mismatch = cot_bottom - cot_top
+    mismatch2 = mismatch * mismatch
+    du = u_top - u_bottom
+    if mismatch2 > cuts.scattering2 * one_over_sin2 or du == _ZERO:
+        return False, _ZERO, _ZERO
+    # v = slope u + intercept is the circle through the three points.
+    slope = (v_top - v_bottom) / du
+    intercept = v_bottom - slope * u_bottom
+    intercept2 = intercept * intercept
+    stretch2 = _ONE + slope * slope
+    if stretch2 < intercept2 * cuts.min_helix_diameter2:
+        return False, _ZERO, _ZERO
+    scattering2 = cuts.scattering2_per_curvature2 * intercept2 / stretch2
+    if stretch2 > cuts.helix_diameter2_high_pt * intercept2:
+        scattering2 = cuts.scattering2_high_pt
+    impact = abs((slope - intercept * middle_radius) * middle_radius)
+    if mismatch2 > scattering2 * one_over_sin2 or impact > cuts.impact_max:
+        return False, _ZERO, _ZERO
+    return True, intercept / math.sqrt(stretch2), impact

@@ -1,0 +1,193 @@
+"""Calibration of measurement variances: by readout design, local axis and cluster size, from simulated single muons.
+
+The variance that traccc assigns is far too wide for clusters of several cells, so pulls and p-values can't come out
+right with it. Here it is the mean square of (weighted mean of the cells - true position) over a sample of tracks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from traccc_py.errors import ConfigError
+from traccc_py.geometry.records import MAX_CLUSTER_SIZE
+from traccc_py.geometry.variance_table import save_variances
+from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.random_numbers import event_key
+from traccc_py.simulation.transport import SimulatedHits, transport
+from traccc_py.simulation.truth_geometry import truth_geometry
+
+__all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibrate_variances", "cluster_residuals"]
+
+_BATCH = 5000  # particles simulated at a time
+
+
+def _default_gun() -> ParticleGunConfig:
+    return ParticleGunConfig(
+        momentum=(1.0, 100.0), momentum_distribution="log", eta=(-3.0, 3.0), vertex_sigma=(0.0125, 0.0125, 55.0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig:
+    """Sample and estimator of the calibration."""
+
+    n_particles: int = 100_000
+    seed: int = 20_240_501
+    gun: ParticleGunConfig = field(default_factory=_default_gun)
+    min_clusters: int = 200  #: cluster sizes with fewer clusters get no entry
+    central_fraction: float = 0.995  #: the variance is that of this central part of the residuals
+
+    def __post_init__(self) -> None:
+        if self.n_particles < 1 or self.min_clusters < 1 or not 0.5 < self.central_fraction <= 1.0:  # noqa: PLR2004
+            msg = f"{self}: expected n_particles, min_clusters >= 1 and central_fraction in (0.5, 1]"
+            raise ConfigError(msg)
+
+
+@dataclass(slots=True)
+class ClusterResiduals:
+    """Residuals of isolated clusters."""
+
+    design: np.ndarray  # (n,) int64
+    residual: np.ndarray  # (n, 2) float64, weighted mean of the cells - true position [mm]
+    size: np.ndarray  # (n, 2) int64, extent of the cluster along each axis, in channels
+
+
+@dataclass(slots=True)
+class CalibrationResult:
+    """Calibrated variances."""
+
+    variances: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float64 [mm^2], 0: too few clusters
+    n_clusters: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) int64
+    pull_rms: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float64, of all clusters; 0 without entry
+
+
+def _spans(hit: np.ndarray, channel: np.ndarray, n_hits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return first and last channel of each hit, and the number of different ones; fewer than the span means a gap."""
+    low, high = np.full(n_hits, np.iinfo(np.int64).max), np.full(n_hits, -1)
+    np.minimum.at(low, hit, channel)
+    np.maximum.at(high, hit, channel)
+    pairs = np.unique(np.stack([hit, channel], axis=1), axis=0)
+    return low, high, np.bincount(pairs[:, 0], minlength=n_hits)
+
+
+def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitization) -> ClusterResiduals:
+    """Return the residuals of the clusters that single hits made.
+
+    Parameters
+    ----------
+    detector : Detector
+        With `arrays()`.
+    simulated : SimulatedHits
+        Hits.
+    made : Digitization
+        Cells of these hits.
+
+    Returns
+    -------
+    ClusterResiduals
+        One row per hit that made a cluster of its own. Left out: hits that share a cell with another one, hits whose
+        cells fall apart because noise took one below the threshold, and hits at the sensor's edge, which lose a part
+        of their path.
+
+    Notes
+    -----
+    A straight path is monotone along both axes, so its cells are one cluster exactly if no row and no column between
+    the first and the last is missing.
+    """
+    arrays, cells, n = detector.arrays(), made.cells, len(simulated)
+    n_hits_of_cell = np.diff(made.hit_offsets)
+    hit = made.hit_indices[made.hit_offsets[:-1]]
+    is_whole = np.ones(n, bool)
+    is_whole[made.hit_indices[np.repeat(n_hits_of_cell > 1, n_hits_of_cell)]] = False
+    weight = cells.activation.astype(np.float64)
+    total = np.bincount(hit, weight, n)
+    is_whole &= total > 0
+    n_channels = arrays.designs[["n_channels0", "n_channels1"]][arrays.surfaces["design"][simulated.module_index]]
+    sizes, means = [], []
+    for axis, channel in enumerate((cells.channel0, cells.channel1)):
+        low, high, n_different = _spans(hit, channel, n)
+        last = n_channels[f"n_channels{axis}"].astype(np.int64) - 1
+        is_whole &= (high - low + 1 == n_different) & ((last == 0) | ((low > 0) & (high < last)))
+        sizes.append(high - low + 1)
+        means.append(np.bincount(hit, weight * (channel + 0.5), n) / np.where(total > 0, total, 1.0))
+    used = np.flatnonzero(is_whole)
+    module = simulated.module_index[used]
+    design = arrays.surfaces["design"][module].astype(np.int64)
+    residual = np.empty((len(used), 2))
+    for axis, mean in enumerate(means):
+        low, pitch = (arrays.designs[f"{name}{axis}"][design].astype(np.float64) for name in ("min", "pitch"))
+        position = low + mean[used] * pitch + arrays.translations[module, axis]
+        residual[:, axis] = position - simulated.local_position[used, axis]
+    return ClusterResiduals(design, residual, np.stack(sizes, axis=1)[used])
+
+
+def _simulate_residuals(detector: Any, config: CalibrationConfig) -> ClusterResiduals:
+    geometry = (truth_geometry(detector), digitization_geometry(detector))
+    pieces = []
+    for batch, start in enumerate(range(0, config.n_particles, _BATCH)):
+        n = min(_BATCH, config.n_particles - start)
+        gun = ParticleGunConfig(**{**_as_dict(config.gun), "n_particles": n})
+        key = event_key(config.seed, batch)
+        simulated = transport(detector, generate_particles(gun, config.seed, batch), key, geometry=geometry[0])
+        made = digitize(detector, simulated, key, geometry=geometry)
+        pieces.append(cluster_residuals(detector, simulated, made))
+    return ClusterResiduals(*(np.concatenate([getattr(p, name) for p in pieces]) for name in ("design", "residual", "size")))
+
+
+def _as_dict(gun: ParticleGunConfig) -> dict[str, Any]:
+    return {name: getattr(gun, name) for name in ParticleGunConfig.__dataclass_fields__}
+
+
+def robust_variance(residual: np.ndarray, central_fraction: float) -> float:
+    """Return the mean square of the `central_fraction` smallest |residual|."""
+    kept = max(1, int(np.ceil(central_fraction * len(residual))))
+    return float(np.mean(np.partition(np.abs(residual), kept - 1)[:kept] ** 2))
+
+
+def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) -> CalibrationResult:
+    """Calibrate the variances of a detector's readout designs.
+
+    Parameters
+    ----------
+    detector : Detector
+        Detector with the digitisation to calibrate.
+    config : CalibrationConfig, optional
+        Sample and estimator.
+
+    Returns
+    -------
+    CalibrationResult
+        Variances; the last size stands for itself and all larger ones. Axes that are not measured have none.
+    """
+    config = config or CalibrationConfig()
+    residuals = _simulate_residuals(detector, config)
+    designs = detector.arrays().designs
+    shape = (len(designs), 2, MAX_CLUSTER_SIZE + 1)
+    result = CalibrationResult(np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape))
+    size = np.minimum(residuals.size, MAX_CLUSTER_SIZE)
+    for design in range(len(designs)):
+        for axis in range(int(designs["dimensions"][design])):
+            for n_channels in range(1, MAX_CLUSTER_SIZE + 1):
+                rows = (residuals.design == design) & (size[:, axis] == n_channels)
+                sample = residuals.residual[rows, axis]
+                result.n_clusters[design, axis, n_channels] = len(sample)
+                if len(sample) >= config.min_clusters:
+                    variance = robust_variance(sample, config.central_fraction)
+                    result.variances[design, axis, n_channels] = variance
+                    result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
+    return result
+
+
+def write_calibration(detector: Any, result: CalibrationResult, config: CalibrationConfig) -> None:
+    """Write the table to where the detector looks for it (`detector.variance_path`)."""
+    comment = {
+        "made_by": "traccc_py.simulation.calibration",
+        "sample": repr(config),
+        "variance": "mean square of cluster position - true position, central part",
+        "n_clusters": int(result.n_clusters[:, 0].sum()),
+    }
+    save_variances(detector.variance_path, detector.design_names, result.variances, comment)

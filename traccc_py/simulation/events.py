@@ -1,0 +1,181 @@
+"""Whole simulated events: particles, hits, cells, their links, and the truth files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from traccc_py.data.csv_events import (
+    event_file_name,
+    write_cells,
+    write_hits,
+    write_measurement_hit_map,
+    write_measurements,
+    write_particles,
+)
+from traccc_py.data.truth import MeasurementHitMap, Particles
+from traccc_py.edm import Cells, Measurements
+from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.random_numbers import event_key
+from traccc_py.simulation.transport import SimulatedHits, TransportConfig, transport
+from traccc_py.simulation.truth_geometry import truth_geometry
+
+__all__ = ["SimulatedEvent", "simulate_event", "simulate_events", "write_event"]
+
+
+@dataclass(slots=True)
+class SimulatedEvent:
+    """One simulated event."""
+
+    number: int
+    particles: Particles
+    simulated: SimulatedHits  # hits and their links to particles and modules
+    digitization: Digitization  # cells and their links to hits
+
+    @property
+    def cells(self) -> Cells:
+        """The event's cells."""
+        return self.digitization.cells
+
+
+def simulate_events(
+    detector: Any,
+    gun: ParticleGunConfig,
+    seed: int,
+    n_events: int,
+    *,
+    first_event: int = 0,
+    config: TransportConfig | None = None,
+    smearing: bool = True,
+    threads: int = 1,
+) -> Iterator[SimulatedEvent]:
+    """Simulate events one after the other.
+
+    Parameters
+    ----------
+    detector : Detector
+        Where the particles fly.
+    gun : ParticleGunConfig
+        What is shot.
+    seed : int
+        Seed of the sample, >= 0. Event k is the same whatever other events are made.
+    n_events : int
+        Number of events.
+    first_event : int, optional
+        Number of the first event.
+    config : TransportConfig, optional
+        Physics of the transport.
+    smearing : bool, optional
+        Charge noise of analogue channels.
+    threads : int, optional
+        Number of threads; results don't depend on it.
+
+    Yields
+    ------
+    SimulatedEvent
+        Events first_event ... first_event + n_events - 1.
+    """
+    geometry = (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
+    for number in range(first_event, first_event + n_events):
+        particles = generate_particles(gun, seed, number)
+        key = event_key(seed, number)
+        simulated = transport(detector, particles, key, config, threads=threads, geometry=geometry[0])
+        yield SimulatedEvent(number, particles, simulated, digitize(detector, simulated, key, geometry=geometry))
+
+
+def simulate_event(detector: Any, gun: ParticleGunConfig, seed: int, event: int = 0, **options: Any) -> SimulatedEvent:
+    """Simulate event number `event`; options as in `simulate_events`.
+
+    Examples
+    --------
+    >>> from traccc_py.geometry import build_detector
+    >>> from traccc_py.simulation.generator import ParticleGunConfig
+    >>> event = simulate_event(build_detector("telescope"), ParticleGunConfig(eta=(0, 0), phi=(0, 0)), seed=1)
+    >>> len(event.particles)
+    1
+    """
+    return next(simulate_events(detector, gun, seed, 1, first_event=event, **options))
+
+
+def truth_measurements(detector: Any, event: SimulatedEvent) -> Measurements:
+    """Return the measurement of each hit that made cells: the weighted mean of all cells it contributed to.
+
+    Parameters
+    ----------
+    detector : Detector
+        The event's detector.
+    event : SimulatedEvent
+        Event.
+
+    Returns
+    -------
+    Measurements
+        Ordered by hit, as `measurement_id` of the cells counts them; variances pitch^2 / 12 [mm^2].
+    """
+    arrays, made = detector.arrays(), event.digitization
+    cell_of_link = np.repeat(np.arange(len(made.cells)), np.diff(made.hit_offsets))
+    row_of_hit = np.zeros(len(event.simulated), np.int64)
+    row_of_hit[made.measurement_hit] = np.arange(len(made.measurement_hit))
+    row = row_of_hit[made.hit_indices]
+    module = event.simulated.module_index[made.measurement_hit]
+    design = arrays.designs[arrays.surfaces["design"][module]]
+    n = len(module)
+    weight = made.cells.activation[cell_of_link].astype(np.float64)
+    total = np.bincount(row, weight, n)
+    position, variance = np.empty((n, 2)), np.empty((n, 2))
+    for axis, channel in enumerate((made.cells.channel0, made.cells.channel1)):
+        mean = np.bincount(row, weight * (channel[cell_of_link] + 0.5), n) / total
+        position[:, axis] = design[f"min{axis}"] + mean * design[f"pitch{axis}"] + arrays.translations[module, axis]
+        variance[:, axis] = design[f"pitch{axis}"].astype(np.float64) ** 2 / 12.0
+    return Measurements(
+        geometry_id=np.asarray(detector.geometry_ids)[module].astype(np.uint64),
+        local_position=position.astype(np.float32),
+        local_variance=variance.astype(np.float32),
+        dimensions=design["dimensions"].astype(np.int32),
+        time=event.simulated.hits.time[made.measurement_hit].astype(np.float32),
+        module_index=module.astype(np.int32),
+        cluster_size=np.zeros((n, 2), np.int32),
+        n_cells=np.bincount(row, minlength=n).astype(np.int32),
+        measurement_id=np.arange(n, dtype=np.int64),
+        cell_offsets=np.zeros(n + 1, np.int64),
+    )
+
+
+def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, compress: bool = False) -> list[Path]:
+    """Write an event's cells, hits, particles, measurements and measurement-hit map.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Folder, made if it is not there.
+    detector : Detector
+        The event's detector.
+    event : SimulatedEvent
+        Event.
+    compress : bool, optional
+        Write ``.csv.gz``.
+
+    Returns
+    -------
+    list of Path
+        Files written.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    measurement_hit = event.digitization.measurement_hit
+    links = MeasurementHitMap(np.arange(len(measurement_hit), dtype=np.int64), measurement_hit)
+    paths = {
+        kind: folder / event_file_name(event.number, kind, compress=compress)
+        for kind in ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
+    }
+    write_hits(paths["hits"], event.simulated.hits)
+    write_particles(paths["particles_initial"], event.particles)
+    write_measurements(paths["measurements"], truth_measurements(detector, event))
+    write_measurement_hit_map(paths["measurement-simhit-map"], links)
+    write_cells(paths["cells"], event.cells)
+    return list(paths.values())

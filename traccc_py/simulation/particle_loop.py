@@ -1,0 +1,289 @@
+"""The compiled loop over particles of the transport."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from traccc_py.geometry.records import LayerKind
+from traccc_py.simulation.compiled import compiled, compiled_entry
+from traccc_py.simulation.interactions import highland_angle, mean_energy_loss, straggling_sigma
+from traccc_py.simulation.random_numbers import normal_pair
+from traccc_py.simulation.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
+from traccc_py.simulation.truth_helix import (
+    CYLINDER_SURFACE,
+    PLANE_SURFACE,
+    helix_direction,
+    helix_position,
+    next_crossing,
+)
+
+__all__ = ["ELECTRON_CODE", "HIT_COLUMNS", "N_COLUMNS", "transport_particles"]
+
+ELECTRON_CODE = 11  #: PDG code
+#: Columns of the rows that the loop returns.
+HIT_COLUMNS = (
+    "particle", "module", "x", "y", "z", "time", "px", "py", "pz", "energy",
+    "delta_px", "delta_py", "delta_pz", "delta_energy", "local0", "local1",
+)  # fmt: skip
+N_COLUMNS = len(HIT_COLUMNS)
+
+_CYLINDER = int(LayerKind.CYLINDER)
+_DISC = int(LayerKind.DISC)
+_SPEED_OF_LIGHT = 299.792458  # [mm / ns]
+_TWO_PI = 2.0 * math.pi
+_LEAVE = 1e-3  # a surface just crossed is not looked for within this path [mm]
+_STREAM_SCATTERING = 1
+_STREAM_STRAGGLING = 2
+_MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
+_NOTHING = -1  # index of a surface: the world's end
+_FIRST_CAPACITY = 256
+_SLACK = 100.0  # the world's end is looked for again this far behind the one of the prefilter's helix [mm]
+_STRAIGHT = 1e-30  # turning rate that stands for none [1/mm]
+
+LOCAL = 14  # first local column of HIT_COLUMNS
+
+
+@compiled
+def _make_helix(position, direction, charge, b_z, p):
+    x, y, z = position
+    dx, dy, dz = direction
+    return x, y, z, dx, dy, dz, -charge * b_z / p
+
+
+@compiled
+def _plane_crossing(module, helix, s_low, s_high):
+    """Return path and local position of the next crossing inside the module's bounds, path inf if there is none."""
+    cx, cy, cz = module.cx, module.cy, module.cz
+    wx, wy, wz = module.wx, module.wy, module.wz
+    distance = wx * (helix[0] - cx) + wy * (helix[1] - cy) + wz * (helix[2] - cz)
+    if abs(distance) > s_high:
+        return np.inf, 0.0, 0.0
+    surface = (PLANE_SURFACE, wx, wy, wz, wx * cx + wy * cy + wz * cz)
+    low = s_low
+    while True:
+        s = next_crossing(helix, surface, low, s_high)
+        if s > s_high:
+            return np.inf, 0.0, 0.0
+        x, y, z = helix_position(helix, s)
+        x, y, z = x - cx, y - cy, z - cz
+        local0 = module.ux * x + module.uy * y + module.uz * z
+        local1 = module.vx * x + module.vy * y + module.vz * z
+        half_width = module.hx_min + (module.hx_max - module.hx_min) * (local1 + module.hy) / (2.0 * module.hy)
+        if abs(local1) <= module.hy and abs(local0) <= half_width:
+            return s, local0, local1
+        low = s + _LEAVE
+
+
+@compiled
+def _passive_crossing(passive, helix, s_low, s_high):
+    """Return the path to the next crossing of a passive surface inside its extent, or inf."""
+    if passive.kind == _DISC:
+        s = (passive.position - helix[2]) / helix[5] if helix[5] != 0.0 else np.inf
+        if not s_low < s <= s_high:
+            return np.inf
+        x, y, _ = helix_position(helix, s)
+        return s if passive.extent_min <= math.hypot(x, y) <= passive.extent_max else np.inf
+    if passive.kind == _CYLINDER:
+        if abs(math.hypot(helix[0], helix[1]) - passive.position) > s_high:
+            return np.inf
+        surface = (CYLINDER_SURFACE, passive.position * passive.position, 0.0, 0.0, 0.0)
+    else:
+        surface = (PLANE_SURFACE, passive.normal_x, passive.normal_y, passive.normal_z, passive.position)
+    low = s_low
+    while True:
+        s = next_crossing(helix, surface, low, s_high)
+        if s > s_high:
+            return np.inf
+        _, _, z = helix_position(helix, s)
+        if passive.kind != _CYLINDER or passive.extent_min <= z <= passive.extent_max:
+            return s
+        low = s + _LEAVE
+
+
+@compiled
+def _path_to_world_end(helix, options, turned):
+    """Return the path to where the world or the allowed number of turns ends."""
+    end = (_TWO_PI * options.max_turns - turned) / max(abs(helix[6]), _STRAIGHT)
+    if helix[5] != 0.0:
+        end = min(end, (math.copysign(options.z_max, helix[5]) - helix[2]) / helix[5])
+    surface = (CYLINDER_SURFACE, options.r_max * options.r_max, 0.0, 0.0, 0.0)
+    return min(end, next_crossing(helix, surface, 0.0, end))
+
+
+@compiled
+def _ends_before(helix, options, turned, s):
+    """Tell whether the track has done its turns, or was beyond the world's radius, before path `s`."""
+    if turned + abs(helix[6]) * s > _TWO_PI * options.max_turns:
+        return True
+    if math.hypot(helix[0], helix[1]) + s * math.hypot(helix[3], helix[4]) < options.r_max:
+        return False
+    surface = (CYLINDER_SURFACE, options.r_max * options.r_max, 0.0, 0.0, 0.0)
+    return next_crossing(helix, surface, 0.0, s) < s
+
+
+@compiled
+def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end):
+    """Return (path, surface, local0, local1) of the first crossing within `s_end`.
+
+    Surfaces are numbered modules first, then passive ones. `here` is the surface the particle stands on; `travelled` the
+    path since the prefilter was made.
+    """
+    n_modules = len(geometry.modules)
+    best, surface, local0, local1 = s_end, _NOTHING, 0.0, 0.0
+    for i in range(n_reachable):
+        if reachable.s_low[i] - travelled > best:
+            break
+        if reachable.s_high[i] < travelled:
+            continue
+        module = reachable.module[i]
+        low = max(_LEAVE if here == module else 0.0, reachable.s_low[i] - travelled)
+        high = min(best, reachable.s_high[i] - travelled)
+        s, a, b = _plane_crossing(geometry.modules[module], helix, low, high)
+        if s < best:
+            best, surface, local0, local1 = s, module, a, b
+    for k in range(len(geometry.passives)):
+        low = _LEAVE if here == n_modules + k else 0.0
+        s = _passive_crossing(geometry.passives[k], helix, low, best)
+        if s < best:
+            best, surface = s, n_modules + k
+    return best, surface, local0, local1
+
+
+@compiled
+def _slab_of(record):
+    return record.thickness_in_x0, record.bethe_xi, record.excitation_energy, record.plasma_energy
+
+
+@compiled
+def _slab_and_cosine(geometry, surface, position, direction):
+    """Return the slab of a surface and the cosine of the incidence."""
+    n_modules = len(geometry.modules)
+    dx, dy, dz = direction
+    if surface < n_modules:
+        module = geometry.modules[surface]
+        return _slab_of(module), max(abs(module.wx * dx + module.wy * dy + module.wz * dz), _MIN_COSINE)
+    passive = geometry.passives[surface - n_modules]
+    if passive.kind == _DISC:
+        cosine = abs(dz)
+    elif passive.kind == _CYLINDER:
+        cosine = abs(position[0] * dx + position[1] * dy) / math.hypot(position[0], position[1])
+    else:
+        cosine = abs(passive.normal_x * dx + passive.normal_y * dy + passive.normal_z * dz)
+    return _slab_of(passive), max(cosine, _MIN_COSINE)
+
+
+@compiled
+def _deflect(direction, first, second):
+    """Return the unit direction turned by two small angles about axes perpendicular to it."""
+    dx, dy, dz = direction
+    transverse = math.hypot(dx, dy)
+    if transverse > 0.0:
+        ex, ey = -dy / transverse, dx / transverse
+    else:
+        ex, ey = 1.0, 0.0
+    # second axis: direction x first axis
+    fx, fy, fz = -dz * ey, dz * ex, dx * ey - dy * ex
+    nx, ny, nz = dx + first * ex + second * fx, dy + first * ey + second * fy, dz + second * fz
+    norm = math.sqrt(nx * nx + ny * ny + nz * nz)
+    return nx / norm, ny / norm, nz / norm
+
+
+@compiled
+def _interact(slab, cosine, particle, p, direction, options, key, draw):
+    """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
+    identity, mass, charge, is_electron = particle
+    if options.scattering and slab[0] > 0.0:
+        theta0 = highland_angle(p, mass, charge, slab[0] / cosine, is_electron)
+        first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
+        direction = _deflect(direction, theta0 * first, theta0 * second)
+    if options.energy_loss and slab[1] > 0.0:
+        xi = slab[1] / cosine
+        loss = mean_energy_loss(p, mass, charge, xi, slab[2], slab[3])
+        if options.straggling:
+            fluctuation, _ = normal_pair(key, identity, draw, _STREAM_STRAGGLING)
+            loss = max(0.0, loss + fluctuation * straggling_sigma(p, mass, charge, xi))
+        energy = math.sqrt(p * p + mass * mass) - loss
+        p = math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
+        if p < options.min_momentum:
+            p = 0.0
+    return p, direction
+
+
+@compiled
+def _record(row, index, module, position, time, before, after, mass, local0, local1):
+    """Fill a row of HIT_COLUMNS; `before` and `after` are (p, direction)."""
+    p, (dx, dy, dz) = before
+    q, (ex, ey, ez) = after
+    energy = math.sqrt(p * p + mass * mass)
+    row[0], row[1] = index, module
+    row[2], row[3], row[4], row[5] = position[0], position[1], position[2], time
+    row[6], row[7], row[8], row[9] = p * dx, p * dy, p * dz, energy
+    row[10], row[11], row[12] = q * ex - p * dx, q * ey - p * dy, q * ez - p * dz
+    row[13] = math.sqrt(q * q + mass * mass) - energy
+    row[LOCAL], row[LOCAL + 1] = local0, local1
+
+
+@compiled
+def _distance(first, second):
+    return math.sqrt((first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2 + (first[2] - second[2]) ** 2)
+
+
+@compiled
+def _transport_particle(geometry, reachable, particle, state, index, options, key, rows, n_rows):
+    """Transport one particle; returns the rows, possibly in a larger array, and their number."""
+    _, mass, charge, _ = particle
+    n_modules = len(geometry.modules)
+    p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
+    position, direction = (state[0], state[1], state[2]), (state[4] / p, state[5] / p, state[6] / p)
+    time, turned, draw, here = state[3], 0.0, 0, _NOTHING
+    n_reachable, travelled, deviation, reachable_end = -1, 0.0, 0.0, 0.0
+    helix = _make_helix(position, direction, charge, geometry.b_z, p)
+    reference = helix
+    while p > 0.0:
+        helix = _make_helix(position, direction, charge, geometry.b_z, p)
+        s, surface, local0, local1 = np.inf, _NOTHING, 0.0, 0.0
+        if n_reachable >= 0:
+            s_end = reachable_end - travelled
+            s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end)
+            deviation = _distance(helix_position(helix, s), helix_position(reference, travelled + s))
+        if n_reachable < 0 or deviation > MAX_DEVIATION:
+            reference, travelled = helix, 0.0
+            s_end = _path_to_world_end(helix, options, turned)
+            reachable_end = s_end + _SLACK
+            n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
+            s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end)
+        if surface == _NOTHING or _ends_before(helix, options, turned, s):
+            break
+        position, direction = helix_position(helix, s), helix_direction(helix, s)
+        time += s * math.sqrt(p * p + mass * mass) / (p * _SPEED_OF_LIGHT)
+        turned += abs(helix[6]) * s
+        travelled += s
+        slab, cosine = _slab_and_cosine(geometry, surface, position, direction)
+        before = (p, direction)
+        p, direction = _interact(slab, cosine, particle, p, direction, options, key, draw)
+        draw += 1
+        if surface < n_modules:
+            if n_rows == len(rows):
+                rows = np.concatenate((rows, np.empty_like(rows)))
+            _record(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
+            n_rows += 1
+        here = surface
+    return reachable, rows, n_rows
+
+
+@compiled_entry
+def transport_particles(geometry, particles, options, key, start, stop):
+    """Return the rows (HIT_COLUMNS) of the hits of particles start ... stop - 1."""
+    rows = np.empty((_FIRST_CAPACITY, N_COLUMNS))
+    n_rows = 0
+    reachable = empty_list(_FIRST_CAPACITY)
+    for i in range(start, stop):
+        if particles.charge[i] == 0.0:
+            continue
+        particle = (particles.identity[i], particles.mass[i], particles.charge[i], particles.is_electron[i])
+        reachable, rows, n_rows = _transport_particle(
+            geometry, reachable, particle, particles.state[i], i, options, key, rows, n_rows
+        )
+    return rows[:n_rows].copy()

@@ -1,0 +1,181 @@
+"""Transport of particles through the detector: helices between surfaces, scattering and energy loss on them.
+
+Independent of the reconstruction's transport and navigation, so that it can check both: every crossing of every
+module's plane is looked for. A prefilter with bounding spheres only spares modules that the helix can't reach; when
+scattering has bent the track away from the helix of the prefilter, it is made again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.data.truth import Hits, Particles
+from traccc_py.errors import ConfigError
+from traccc_py.simulation.particle_loop import ELECTRON_CODE, HIT_COLUMNS, N_COLUMNS, transport_particles
+from traccc_py.simulation.truth_geometry import TruthGeometry, truth_geometry
+
+__all__ = ["SimulatedHits", "TransportConfig", "TransportOptions", "transport"]
+
+_PIECE = 64  # particles a thread takes at a time
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """Physics of the transport."""
+
+    scattering: bool = True  #: multiple scattering
+    energy_loss: bool = True  #: mean energy loss
+    straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
+    max_turns: float = 2.0  #: a particle is dropped after this many turns
+    min_momentum: float = 0.01  #: below it a particle has stopped [GeV]
+    r_max: float = 1150.0  #: the world ends here [mm]
+    z_max: float = 3100.0  #: [mm]
+
+    def __post_init__(self) -> None:
+        for name in ("max_turns", "min_momentum", "r_max", "z_max"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                msg = f"TransportConfig: {name} is {value}; expected a number > 0"
+                raise ConfigError(msg)
+
+    @classmethod
+    def without_material(cls) -> TransportConfig:
+        """Return a configuration in which particles neither scatter nor lose energy."""
+        return cls(scattering=False, energy_loss=False)
+
+
+class TransportOptions(NamedTuple):
+    """`TransportConfig` for the compiled loop."""
+
+    scattering: bool
+    energy_loss: bool
+    straggling: bool
+    max_turns: float
+    min_momentum: float
+    r_max: float
+    z_max: float
+
+
+@dataclass(slots=True)
+class SimulatedHits:
+    """Hits ordered by particle, then along the path, and their links."""
+
+    hits: Hits
+    particle_index: np.ndarray  # (n,) int64, row of the particle
+    module_index: np.ndarray  # (n,) int32, index of the surface
+    local_position: np.ndarray  # (n, 2) float64, loc0, loc1 [mm]
+
+    def __len__(self) -> int:
+        return len(self.module_index)
+
+    def select(self, rows: np.ndarray) -> SimulatedHits:
+        """Return the hits of `rows` (indices or mask)."""
+        columns = {name: getattr(self.hits, name)[rows] for name in Hits.__dataclass_fields__}
+        return SimulatedHits(Hits(**columns), self.particle_index[rows], self.module_index[rows], self.local_position[rows])
+
+    @property
+    def outgoing_momentum(self) -> np.ndarray:
+        """Momenta after the surface's material, (n, 3) [GeV]."""
+        return self.hits.momentum + self.hits.delta_momentum
+
+
+class _ParticleArrays(NamedTuple):
+    identity: Any  # (n,) uint64
+    state: Any  # (n, 7) float64: position, time, momentum
+    mass: Any  # (n,) float64
+    charge: Any  # (n,) float64
+    is_electron: Any  # (n,) bool
+
+
+def _particle_arrays(particles: Particles) -> _ParticleArrays:
+    state = np.empty((len(particles), 7))
+    state[:, 0:3] = particles.vertex
+    state[:, 3] = particles.time
+    state[:, 4:7] = particles.momentum
+    return _ParticleArrays(
+        particles.particle_id.astype(np.uint64),
+        state,
+        particles.mass.astype(np.float64),
+        particles.charge.astype(np.float64),
+        np.abs(particles.particle_type) == ELECTRON_CODE,
+    )
+
+
+def _to_hits(rows: np.ndarray, particles: Particles, geometry_ids: np.ndarray) -> SimulatedHits:
+    def columns(name: str, width: int = 1) -> np.ndarray:
+        first = HIT_COLUMNS.index(name)
+        return rows[:, first : first + width].copy() if width > 1 else rows[:, first].copy()
+
+    particle_index = columns("particle").astype(np.int64)
+    module_index = columns("module").astype(np.int32)
+    first_of_particle = np.searchsorted(particle_index, particle_index)
+    hits = Hits(
+        particle_id=particles.particle_id[particle_index].astype(np.uint64),
+        geometry_id=geometry_ids[module_index].astype(np.uint64),
+        position=columns("x", 3),
+        time=columns("time"),
+        momentum=columns("px", 3),
+        energy=columns("energy"),
+        delta_momentum=columns("delta_px", 3),
+        delta_energy=columns("delta_energy"),
+        index=np.arange(len(rows)) - first_of_particle,
+    )
+    return SimulatedHits(hits, particle_index, module_index, columns("local0", 2))
+
+
+def transport(
+    detector: Any,
+    particles: Particles,
+    key: np.uint64,
+    config: TransportConfig | None = None,
+    *,
+    threads: int = 1,
+    geometry: TruthGeometry | None = None,
+) -> SimulatedHits:
+    """Transport particles through a detector.
+
+    Parameters
+    ----------
+    detector : Detector
+        With `arrays()` and `geometry_ids`.
+    particles : Particles
+        What to transport; neutral particles make no hits.
+    key : uint64
+        Key of the event's random numbers (`random_numbers.event_key`).
+    config : TransportConfig, optional
+        Physics.
+    threads : int, optional
+        Number of threads; the result does not depend on it.
+    geometry : TruthGeometry, optional
+        `truth_geometry(detector)`, to spare its making for each event.
+
+    Returns
+    -------
+    SimulatedHits
+        Crossings of sensitive surfaces inside their bounds, ordered by particle, then path.
+
+    Notes
+    -----
+    The random numbers of a particle depend on `key` and its `particle_id` only. Highland's formula gives the width of
+    two independent Gaussian angles; the loss is Bethe's mean. Both act at the surface, with the momentum before it.
+    """
+    config = config or TransportConfig()
+    geometry = geometry if geometry is not None else truth_geometry(detector)
+    options = TransportOptions(**{name: getattr(config, name) for name in TransportOptions._fields})
+    arrays = _particle_arrays(particles)
+    n = len(particles)
+
+    def run(start: int) -> np.ndarray:
+        return transport_particles(geometry, arrays, options, np.uint64(key), start, min(start + _PIECE, n))
+
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            pieces = list(pool.map(run, range(0, n, _PIECE)))
+    else:
+        pieces = [run(start) for start in range(0, n, _PIECE)]
+    rows = np.concatenate(pieces) if pieces else np.zeros((0, N_COLUMNS))
+    return _to_hits(rows, particles, np.asarray(detector.geometry_ids))

@@ -1,0 +1,98 @@
+"""The detector as the simulation sees it: float64 tables of sensitive planes and passive surfaces, without navigation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.geometry.records import DetectorArrays
+
+__all__ = ["MODULE", "PASSIVE", "TruthGeometry", "arrays_of", "local_vectors", "truth_geometry"]
+
+_SLAB = ("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")
+
+#: A sensitive surface: centre, axes, half widths at loc1 = -hy and +hy, half length, material.
+MODULE = np.dtype(
+    [(f"{a}{b}", "f8") for a in "cuvw" for b in "xyz"] + [(n, "f8") for n in ("hx_min", "hx_max", "hy", *_SLAB)]
+)
+#: A passive surface: kind (LayerKind), radius, z or offset along the normal, range in z or r, material.
+PASSIVE = np.dtype(
+    [("kind", "i8")]
+    + [(n, "f8") for n in ("position", "normal_x", "normal_y", "normal_z", "extent_min", "extent_max", *_SLAB)]
+)
+
+
+class TruthGeometry(NamedTuple):
+    """Tables the compiled loops read. Few arrays: each costs a compiled call some time."""
+
+    modules: Any  # (n,) MODULE, in the order of the detector's surfaces
+    spheres: Any  # (n, 4) float64: centre and radius of the sphere that holds the surface [mm]
+    passives: Any  # (k,) PASSIVE
+    b_z: float  # [GeV / (e mm)]
+
+
+def _vectors(records: np.ndarray, name: str) -> np.ndarray:
+    return np.stack([records[f"{name}{axis}"].astype(np.float64) for axis in "xyz"], axis=1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _modules(surfaces: np.ndarray) -> np.ndarray:
+    modules = np.zeros(len(surfaces), MODULE)
+    u = _unit(_vectors(surfaces, "u"))
+    v = _vectors(surfaces, "v")
+    v = _unit(v - np.sum(v * u, axis=1, keepdims=True) * u)
+    axes = {"c": _vectors(surfaces, "c"), "u": u, "v": v, "w": np.cross(u, v)}
+    for name, vectors in axes.items():
+        for column, axis in enumerate("xyz"):
+            modules[f"{name}{axis}"] = vectors[:, column]
+    for name in ("hx_min", "hx_max", "hy", *_SLAB):
+        modules[name] = surfaces[name]
+    return modules
+
+
+def arrays_of(detector: Any) -> DetectorArrays:
+    """Return the arrays of a `Detector`, or the argument if it is the arrays."""
+    return detector if isinstance(detector, DetectorArrays) else detector.arrays()
+
+
+def truth_geometry(detector: Any) -> TruthGeometry:
+    """Extract what the simulation needs from a detector.
+
+    Parameters
+    ----------
+    detector : Detector or DetectorArrays
+        Detector, or its arrays.
+
+    Returns
+    -------
+    TruthGeometry
+        Tables.
+
+    Notes
+    -----
+    Positions are the float32 values that the reconstruction uses, so that rounding them is no misalignment; the axes
+    are made orthonormal again in float64.
+    """
+    arrays = arrays_of(detector)
+    modules = _modules(arrays.surfaces)
+    layers = arrays.layers[arrays.layers["is_sensitive"] == 0]
+    passives = np.zeros(len(layers), PASSIVE)
+    for name in PASSIVE.names or ():
+        passives[name] = layers[name]
+    radius = np.hypot(np.maximum(modules["hx_min"], modules["hx_max"]), modules["hy"])
+    return TruthGeometry(
+        modules=modules,
+        spheres=np.column_stack([modules["cx"], modules["cy"], modules["cz"], radius]),
+        passives=passives,
+        b_z=float(arrays.b_z),
+    )
+
+
+def local_vectors(geometry: TruthGeometry, module_index: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Return the components along u, v, w, shape (n, 3), of global vectors (n, 3) at modules (n,)."""
+    modules = geometry.modules[module_index]
+    return np.stack([np.sum(_vectors(modules, name) * vectors, axis=1) for name in "uvw"], axis=1)
