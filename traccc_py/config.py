@@ -151,9 +151,9 @@ class SeedingConfig(_Section):
     delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
     delta_r_max: Positive = 150.0  #: ... to [mm]
     delta_z_max: Positive = 800.0  #: largest z distance of a doublet [mm]
-    impact_max: Positive = 10.0  #: largest transverse impact parameter [mm]
+    impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
-    max_pt_scattering: Positive = 10.0  #: above this pT the scattering of this pT is assumed [GeV]
+    max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]; room for split clusters
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
     b_field_z: Positive = 1.99724  #: field assumed by the cuts [T]
     rad_length_per_seed: NonNegative = 0.05  #: material assumed, in radiation lengths
@@ -200,12 +200,12 @@ class FindingConfig(_Section):
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
-    min_measurements: PositiveCount = 3  #: of a candidate, from ...
+    min_measurements: PositiveCount = 5  #: of a candidate, from ...
     max_measurements: PositiveCount = 40  #: ... to
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
     max_holes: Count = 3  #: of a candidate
     max_consecutive_holes: Count = 1  #: of a candidate
-    chi2_max: Positive = 30.0  #: largest chi2 of a measurement against the prediction
+    chi2_max: Positive = 15.0  #: largest chi2 of a measurement against the prediction
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...
@@ -223,6 +223,7 @@ class AmbiguityResolutionConfig(_Section):
 
     enabled: Switch = True  #: without it all candidates are fitted
     min_measurements_per_track: PositiveCount = 3  #: shorter candidates are dropped
+    max_shared_measurements: PositiveCount = 3  #: tracks that share at least this many may be removed
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ def telescope():
 def telescope_cells(n_tracks, seed, detector):
     """Return the cells of `n_tracks` from the origin, with both charges, in random order, and some noise."""
     random = np.random.default_rng(seed)
-    slope, tangent, sign = random.uniform(-0.3, 0.3, n_tracks), random.uniform(-0.3, 0.3, n_tracks), random.choice([-1, 1], n_tracks)
+    slope, tangent = random.uniform(-0.3, 0.3, (2, n_tracks))
+    sign = random.choice([-1, 1], n_tracks)
     n_planes = len(detector.geometry_ids)
     x = SPACING * np.arange(1, n_planes + 1)[:, None]
     y = slope * x + sign * x**2 / (2 * RADIUS)

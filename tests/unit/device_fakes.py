@@ -6,6 +6,7 @@ A launch is decoded from nothing but the parameter addresses and the parameter l
 import contextlib
 import ctypes
 import re
+import sys
 import types
 from typing import Any
 
@@ -14,7 +15,9 @@ from numba.core.types import Array
 from numba.core.types.containers import BaseTuple
 from numba.np.numpy_support import as_dtype
 
+from traccc_py.device import cuda_compile, cuda_launch
 from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cuda import CudaDevice
 from traccc_py.device.kernel import registered_kernels
 
 WIDTHS = {".u8": 1, ".u16": 2, ".u32": 4, ".f32": 4, ".u64": 8, ".f64": 8}
@@ -197,3 +200,18 @@ def _array(kind: Any, raw: Any) -> np.ndarray:
     n_bytes = max(1, sum((n - 1) * step for n, step in zip(shape, strides, strict=True)) + item_size)
     memory = (ctypes.c_char * n_bytes).from_address(address)
     return np.ndarray(shape, kind.dtype, memory, strides=strides)
+
+
+def fake_cuda_device(monkeypatch: Any, index: int = 0, **cupy: Any) -> Any:
+    """Return a `CudaDevice` of compute capability 9.0 on stand-ins for CuPy and the driver."""
+    kinds: dict[str, BaseTuple] = {}
+    compile_kernel = cuda_compile.compile_kernel
+
+    def remembering(kernel, kind, capability):
+        compiled = compile_kernel(kernel, kind, capability)
+        kinds[compiled.path] = kind
+        return compiled
+
+    monkeypatch.setattr(cuda_launch, "compile_kernel", remembering)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(**cupy))
+    return CudaDevice(index, FakeDriver(kinds))

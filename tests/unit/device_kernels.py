@@ -85,7 +85,9 @@ def run_stages(workspace: Workspace, tables: Tables, item: np.ndarray):
     rows, out = workspace.extent("rows"), workspace.extent("out")
     workspace.set_size(rows, len(item))
     row_item = workspace.put("rows.item", rows, item)
-    for n_passes in range(1, 10):
+    n_passes = 0
+    while n_passes == 0 or workspace.overflowed():
+        n_passes += 1
         n = workspace.array("rows.n", rows, np.int32)
         offsets = workspace.array("rows.offsets", rows, np.int32, extra=1)
         workspace.launch(_count, rows, CountPayload(tables, row_item, np.bool_(True), np.int32(5), n))
@@ -97,8 +99,6 @@ def run_stages(workspace: Workspace, tables: Tables, item: np.ndarray):
         workspace.launch(_fill, rows, FillPayload(tables, row_item, offsets, scalar(3), value, key))
         workspace.argsort(key, out, order)
         workspace.launch(_gather, out, GatherPayload(value, order, in_order))
-        if not workspace.overflowed():
-            break
     n_out = workspace.size(out)
     values, sorted_values = workspace.device.fetch(value[:n_out], in_order[:n_out])
     return values.copy(), sorted_values.copy(), n_passes
@@ -115,7 +115,7 @@ def _heavy_sum(i, p, partial):
     for k in range(4):
         partial[k] = p.x[i]
     for j in range(p.n_terms[i]):
-        partial[j & 3] += weighted(partial[(j + 1) & 3], p.x[i]) / TWO
+        partial[j & 3] = weighted(partial[(j + 1) & 3], p.x[i]) / TWO
     p.out_sum[i] = (partial[0] + partial[1]) + (partial[2] + partial[3])
 
 

@@ -12,7 +12,7 @@ import pytest
 import traccc_py
 from traccc_py.device import cache
 
-STAGE = '''
+STAGE = """
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,8 +39,8 @@ def _double(i, p):
 
 def payload():
     return P(np.zeros(3, np.float32), np.zeros(3, np.float32))
-'''
-HELPER = '''
+"""
+HELPER = """
 from traccc_py.device.kernel import device_function, scalar
 
 SHIFT = scalar({shift})
@@ -49,8 +49,8 @@ SHIFT = scalar({shift})
 @device_function
 def shifted(x):
     return x + SHIFT
-'''
-CPU = '''
+"""
+CPU = """
 import json
 from traccc_py.device.cpu import CpuDevice
 from traccc_py.kernels import stage
@@ -63,8 +63,8 @@ for kernel in (stage._shift, stage._double):
 stats = [loop.function.stats for loop in device._loops.values()]
 misses, hits = (sum(sum(getattr(s, name).values()) for s in stats) for name in ("cache_misses", "cache_hits"))
 print(json.dumps({"results": results, "misses": misses, "hits": hits}))
-'''
-CUDA = '''
+"""
+CUDA = """
 import json
 from traccc_py.device import cuda_compile
 from traccc_py.device.cuda_layout import payload_type
@@ -75,7 +75,7 @@ cuda_compile._compile_ptx = lambda *a: calls.append(a) or original(*a)
 done = [cuda_compile.compile_kernel(k, payload_type(stage.payload()), (8, 0)) for k in (stage._shift, stage._double)]
 print(json.dumps({"misses": len(calls), "registers": [d.registers for d in done], "paths": [d.path for d in done],
                   "ptx": [d.ptx for d in done]}))
-'''
+"""
 
 
 @pytest.fixture
@@ -92,7 +92,8 @@ def package(tmp_path):
 
     def run(code, shift=1):
         (target / "kernels" / "helper.py").write_text(HELPER.format(shift=shift))
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "TRACCC_PY_CACHE_DIR": str(tmp_path / "cache")}
+        folders = {"PYTHONPATH": str(tmp_path / "src"), "TRACCC_PY_CACHE_DIR": str(tmp_path / "cache")}
+        environment = {**os.environ, **folders}
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False
         )
@@ -134,6 +135,17 @@ def test_second_process_compiles_nothing_for_cuda(package):
     assert edited["ptx"] != first["ptx"]
 
 
+def test_process_whose_sources_are_edited_keeps_its_code_to_itself(package, tmp_path):
+    package(CPU)
+    files = package.files()
+    touch = (
+        f"import pathlib, traccc_py.kernels.stage\npathlib.Path({str(tmp_path)!r}, 'src/traccc_py/errors.py').touch()\n"
+    )
+    assert package(touch + CPU)["misses"] == 2
+    assert package.files() == files
+    assert package(CPU)["misses"] == 0
+
+
 def test_kernels_outside_the_package_are_not_kept(package, tmp_path):
     (tmp_path / "elsewhere.py").write_text(STAGE)
     code = CPU.replace("from traccc_py.kernels import stage", "import elsewhere as stage")
@@ -143,6 +155,7 @@ def test_kernels_outside_the_package_are_not_kept(package, tmp_path):
 
 def test_chosen_folder_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "new"))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
     assert cache.cache_root() == tmp_path / "new"
     assert cache.cache_directory("cpu") == tmp_path / "new" / f"cpu-{cache.source_hash()}"
 

@@ -110,7 +110,7 @@ def spoil(path, old, new):
 def test_run_prints_counts_and_times(chain, events):
     result = run(events)
     assert result.exit_code == 0, result.output
-    for word in ("Counts", "Milliseconds", "measurements", "tracks", "clusterization", "total", "median", "events/s"):
+    for word in ("Counts", "Milliseconds", "measurements", "tracks", "cluster", "total", "median", "events/s"):
         assert word in result.stdout, word
 
 

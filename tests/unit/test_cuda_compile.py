@@ -9,7 +9,7 @@ import pytest
 
 from tests.unit import device_kernels
 from tests.unit.device_fakes import parameter_widths
-from traccc_py.device import cuda_compile
+from traccc_py.device import cache, cuda_compile
 from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.cuda_compile import compile_all, compile_kernel, float64_instructions, resource_table
 from traccc_py.device.cuda_layout import ParameterLayout, aligned, payload_type
@@ -134,13 +134,15 @@ def test_double_precision_that_slips_in_is_found(careless):
 
 
 def test_float64_instructions_are_told_from_moves_and_comments():
-    ptx = ".reg .f64 %fd<3>;\n// mul.f64 in words\n  @%p1 fma.rn.f64 %fd1, %fd2;\n\tmov.b64 %rd1, 0;\n cvt.f64.f32 %fd1, %f1;"
+    words = ".reg .f64 %fd<3>;\n// mul.f64 in words\n\tmov.b64 %rd1, 0;\n"
+    ptx = words + "  @%p1 fma.rn.f64 %fd1, %fd2;\n cvt.f64.f32 %fd1, %f1;"
     assert float64_instructions(ptx) == ["fma.rn.f64", "cvt.f64.f32"]
 
 
 def test_report_of_the_assembler_is_read():
     report = (
-        "ptxas info    : Function properties for f\n    96 bytes stack frame, 40 bytes spill stores, 44 bytes spill loads\n"
+        "ptxas info    : Function properties for f\n"
+        "    96 bytes stack frame, 40 bytes spill stores, 44 bytes spill loads\n"
         "ptxas info    : Used 255 registers, used 0 barriers, 96 bytes cumulative stack size, 512 bytes smem"
     )
     expected = {"registers": 255, "stack": 96, "spill_stores": 40, "spill_loads": 44, "shared": 512}
@@ -171,6 +173,7 @@ def test_second_compilation_comes_from_the_cache(signatures, compiled, monkeypat
 
 def test_two_processes_fill_an_empty_cache(signatures, compiled, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
     some = {name: signatures[name] for name in MINE[:2]}
     found = compile_all(some, [CAPABILITY], processes=2)
     assert [one.name for one in found] == list(MINE[:2])

@@ -1,7 +1,10 @@
 """`get_device` and the CPU executor."""
 
+import os
+import signal
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -104,6 +107,21 @@ def test_launches_from_several_python_threads():
     with ThreadPoolExecutor(4) as pool:
         for result in pool.map(work, range(12)):
             np.testing.assert_array_equal(result, expected.out_sum)
+
+
+def test_launch_after_a_fork():
+    payload = uneven_payload()
+    device = CpuDevice(threads=2)
+    device.launch(HEAVY_SUM, len(payload.x), payload)
+    again = uneven_payload()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: the parent has threads
+        child = os.fork()
+    if child == 0:
+        signal.alarm(60)  # a deadlock must not outlive the test
+        device.launch(HEAVY_SUM, len(again.x), again)
+        os._exit(0 if np.array_equal(again.out_sum, payload.out_sum) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_error_of_a_body_that_does_not_compile_reaches_the_caller():

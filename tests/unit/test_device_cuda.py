@@ -1,12 +1,11 @@
 """`CudaDevice` on stand-ins for CuPy and the driver: what it asks of them, and that launches decode to the payload."""
 
-import sys
 import threading
 
 import numpy as np
 import pytest
 
-from tests.unit.device_fakes import FakeDriver, fake_cupy
+from tests.unit.device_fakes import fake_cuda_device
 from tests.unit.device_kernels import ITEM, make_tables, run_on, run_stages
 from traccc_py.device import cuda_launch
 from traccc_py.device.cpu import CpuDevice
@@ -20,25 +19,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip insta
 @pytest.fixture
 def cuda(monkeypatch):
     """Return a function that makes a `CudaDevice` of the stand-ins."""
-    kinds = {}
-    compile_kernel = cuda_launch.compile_kernel
-
-    def remembering(kernel, kind, capability):
-        compiled = compile_kernel(kernel, kind, capability)
-        kinds[compiled.path] = kind
-        return compiled
-
-    def make(index=0, **cupy):
-        monkeypatch.setitem(sys.modules, "cupy", fake_cupy(**cupy))
-        from traccc_py.device.cuda import CudaDevice
-
-        driver = FakeDriver(kinds)
-        device = CudaDevice(index, driver)
-        device.driver = driver
-        return device
-
-    monkeypatch.setattr(cuda_launch, "compile_kernel", remembering)
-    return make
+    return lambda index=0, **cupy: fake_cuda_device(monkeypatch, index, **cupy)
 
 
 def test_cuda_device_gives_the_results_of_the_cpu(cuda):
@@ -120,9 +101,12 @@ def test_same_payload_is_packed_once(cuda, monkeypatch):
         run_stages(workspace, tables, item)
     packed = []
     original = cuda_launch.Launcher._packed
-    monkeypatch.setattr(
-        cuda_launch.Launcher, "_packed", lambda self, kernel, *args: packed.append(kernel.name) or original(self, kernel, *args)
-    )
+
+    def packing(self, kernel, *arguments):
+        packed.append(kernel.name)
+        return original(self, kernel, *arguments)
+
+    monkeypatch.setattr(cuda_launch.Launcher, "_packed", packing)
     run_stages(workspace, tables, item)
     assert packed == ["deferred_pad_keys"]  # it sorts from a fresh buffer
 

@@ -25,6 +25,11 @@ def scanned(workspace, values, room=0):
     return offsets[: len(values) + 1], total
 
 
+def overflowing_scan(workspace, values):
+    scanned(workspace, values)
+    return workspace.overflowed()
+
+
 def test_scan_writes_exclusive_sums_and_their_total(workspace):
     offsets, total = scanned(workspace, [3, 0, 2, 5], room=10)
     np.testing.assert_array_equal(offsets, [0, 3, 3, 5, 10])
@@ -40,20 +45,17 @@ def test_scan_of_nothing_is_zero(workspace):
 
 def test_scan_beyond_32_bits_is_an_error(workspace):
     with pytest.raises(CapacityError, match="total in one batch"):
-        scanned(workspace, [2**30] * 3)
-        workspace.overflowed()
+        overflowing_scan(workspace, [2**30] * 3)
 
 
 def test_scan_beyond_64_bits_of_wrapping_is_an_error(workspace):
     with pytest.raises(CapacityError, match="total in one batch"):
-        scanned(workspace, [2**30] * 9)
-        workspace.overflowed()
+        overflowing_scan(workspace, [2**30] * 9)
 
 
 def test_error_of_one_batch_does_not_stay(workspace):
     with pytest.raises(CapacityError):
-        scanned(workspace, [2**30] * 3)
-        workspace.overflowed()
+        overflowing_scan(workspace, [2**30] * 3)
     _, total = scanned(workspace, [1, 2], room=3)
     assert not workspace.overflowed()
     assert workspace.size(total) == 3

@@ -245,6 +245,44 @@ def calibrate(
     make_table(load_detector(name, digitization), particles, seed, output, _consoles()[0])
 
 
+@app.command()
+@_reports_errors
+def performance(
+    detector: Detector = "odd",
+    digitization: Digitization = None,
+    events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 10,
+    particles: Annotated[int, typer.Option("--particles", min=1, help="Particles per event.")] = 100,
+    particle: Annotated[
+        str, typer.Option("--particle", help="Kind and mass hypothesis: muon, pion, electron.")
+    ] = "muon",
+    pt: Annotated[tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Range of pT [GeV].")] = (10, 10),
+    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Range of eta.")] = (-2.5, 2.5),
+    config: ConfigFile = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
+    seed: Seed = 1,
+    debug: Debug = False,
+) -> None:
+    """Simulate, reconstruct and compare: efficiency, duplicates, fakes, pulls."""
+    from traccc_py.cli.performance import evaluate, show_evaluation
+    from traccc_py.cli.run import load_config, load_detector, make_chain
+    from traccc_py.simulation.events import simulate_events
+    from traccc_py.simulation.generator import ParticleGunConfig
+
+    console, log = _consoles()
+    settings = load_config(config, particle)
+    gun = ParticleGunConfig(
+        n_particles=particles, particle=particle, momentum=pt, eta=eta, vertex_sigma=(0.0125, 0.0125, 55.0)
+    )
+    chosen = load_detector(detector, digitization)
+    chain = make_chain(chosen, settings, device, threads, log)
+    sample = simulate_events(chosen, gun, seed, events)
+    total = evaluate(chain, chosen, sample, events, min(0.5, 0.99 * pt[0]), log)
+    facts = {"detector": detector, "gun": repr(gun), "n_events": events, "seed": seed, "config": settings.to_dict()}
+    show_evaluation(total, console, json, facts)
+
+
 @app.command(name="compile")
 @_reports_errors
 def compile_kernels(

@@ -11,12 +11,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 __all__ = ["EventRecord", "count_table", "run_report", "summarise", "time_table", "versions", "write_json"]
 
 _PACKAGES = ("numpy", "numba", "pandas", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x")
+_SHORT_NAMES = {  # headings that fit on a terminal
+    "preparation": "prepare",
+    "clusterization": "cluster",
+    "spacepoint_formation": "space points",
+    "parameter_estimation": "seed params",
+    "seeding": "seed",
+    "finding": "find",
+    "ambiguity_resolution": "resolve",
+    "fitting": "fit",
+}
 _MAX_ROWS = 20  #: events listed one by one; the rest are in the JSON file
 
 
@@ -75,11 +86,13 @@ def summarise(records: Sequence[EventRecord]) -> dict[str, Any]:
 
 
 def _heading(name: str) -> str:
-    return name.removeprefix("n_").replace("_", " ")
+    return _SHORT_NAMES.get(name) or name.removeprefix("n_").replace("_", " ")
 
 
 def _table(title: str, columns: Iterable[str], rows: Sequence[Sequence[str]], footer: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", header_style="bold", pad_edge=False, box=SIMPLE_HEAD, padding=(0, 1)
+    )
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
     for row in rows[:_MAX_ROWS]:
@@ -106,13 +119,13 @@ def time_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Ta
     rows = [
         [
             str(r.event),
-            *(f"{r.stage_milliseconds.get(s, 0.0):.2f}" for s in stages),
-            f"{r.total_milliseconds:.2f}",
+            *(f"{r.stage_milliseconds.get(s, 0.0):.1f}" for s in stages),
+            f"{r.total_milliseconds:.1f}",
         ]
         for r in records
     ]
-    footer = ["median", *(f"{summary['median_stage_milliseconds'][s]:.2f}" for s in stages)]
-    footer.append(f"{summary['median_milliseconds']:.2f}")
+    footer = ["median", *(f"{summary['median_stage_milliseconds'][s]:.1f}" for s in stages)]
+    footer.append(f"{summary['median_milliseconds']:.1f}")
     return _table("Milliseconds", ["event", *map(_heading, stages), "total"], rows, footer)
 
 

@@ -2,15 +2,19 @@
 
 Numba's own cache looks only at the file of the function it compiles: after an edit of a helper in another file it
 returns the old machine code. Here every entry lies in a folder named by a hash over all sources of the package and
-the versions of the compilers.
+the versions of the compilers. A process whose sources are edited while it runs no longer knows which text its code
+came from; from then on it keeps what it compiles to itself.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import platform
+import shutil
 import tempfile
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +23,8 @@ __all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 _COMPILERS = ("numba", "llvmlite", "numba-cuda", "numpy")
+_PACKAGE = Path(__file__).resolve().parent.parent
+_LOADED_AT = time.time()  # before any kernel's module is imported: that of `kernel` imports this one
 
 
 def _version_or_none(distribution: str) -> str:
@@ -31,20 +37,30 @@ def _version_or_none(distribution: str) -> str:
 @cache
 def source_hash() -> str:
     """Return a hash [16 hexadecimal digits] over the package's sources, Python and the compilers."""
-    package = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     digest.update(platform.python_version().encode())
     for distribution in _COMPILERS:
         digest.update(f"{distribution}={_version_or_none(distribution)};".encode())
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode())
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
 def is_packaged(filename: str) -> bool:
     """Return whether a source file is part of the package, so that `source_hash` knows of its edits."""
-    return Path(filename).resolve().is_relative_to(Path(__file__).resolve().parent.parent)
+    return Path(filename).resolve().is_relative_to(_PACKAGE)
+
+
+def _edited_since_loaded() -> bool:
+    return any(path.stat().st_mtime > _LOADED_AT for path in _PACKAGE.rglob("*.py"))
+
+
+@cache
+def _private_root() -> Path:
+    folder = tempfile.mkdtemp(prefix="traccc_py-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def _is_writable(folder: Path) -> bool:
@@ -82,7 +98,11 @@ def cache_root() -> Path:
 
 
 def cache_directory(kind: str) -> Path:
-    """Return (and make) the cache folder of `kind` for exactly these sources and compilers."""
-    folder = cache_root() / f"{kind}-{source_hash()}"
+    """Return (and make) the cache folder of `kind` for exactly these sources and compilers.
+
+    If a source was edited since this process began, the folder is one of its own that ends with the process.
+    """
+    root = _private_root() if _edited_since_loaded() else cache_root()
+    folder = root / f"{kind}-{source_hash()}"
     folder.mkdir(parents=True, exist_ok=True)
     return folder

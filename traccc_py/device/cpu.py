@@ -11,6 +11,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from operator import attrgetter
 from typing import Any
 
 import numba
@@ -27,16 +28,17 @@ __all__ = ["CpuDevice", "cached_function"]
 
 _PIECES_PER_THREAD = 32  # work is uneven: many more pieces than threads
 _WORTH_A_THREAD = 100e-6  # [s]; waking a thread costs 20 to 50 us
+_ROOM = 128  # elements, at least as many bytes
 _SMOOTHING = 0.5  # weight of the newest measurement of a loop's cost
 
 _LOOP = """
-def {name}(cursor, piece, stop, payload):
-{scratch}    while True:
+def {name}(cursor, piece, stop, payload{scratch}):
+    while True:
         start = take(cursor, piece)
         if start >= stop:
             return
         for i in range(start, min(start + piece, stop)):
-            body(np.int32(i), payload{arguments})
+            body(np.int32(i), payload{scratch})
 """
 
 
@@ -51,31 +53,54 @@ def _take(typing_context: Any, cursor: Any, step: Any) -> Any:
     return types.int64(types.Array(types.int64, 1, "C"), types.int64), generate
 
 
-def _floating_array(payload: Any, path: str = "payload") -> str | None:
-    """Return an expression for the first array of floating-point numbers in a payload."""
+def _floating_field(payload: Any, path: str = "") -> str | None:
+    """Return the name, with dots, of the first array of floating-point numbers in a payload."""
     for name in getattr(payload, "_fields", ()):
         value = getattr(payload, name)
         if isinstance(value, tuple):
-            found = _floating_array(value, f"{path}.{name}")
+            found = _floating_field(value, f"{path}{name}.")
             if found:
                 return found
         elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            return f"{path}.{name}"
+            return f"{path}{name}"
     return None
 
 
-def _compile_loop(kernel: Kernel, payload: Any) -> Any:
-    """Build the loop around a kernel's body; `body` is a global of it, as Numba's cache needs."""
-    floating = _floating_array(payload)
-    lines = []
-    for k, s in enumerate(kernel.scratch):
-        element = f"{floating}.dtype" if s.dtype is scalar and floating else f"t{k}"  # the payload's precision
-        lines.append(f"    s{k} = np.empty({s.length}, {element})\n")
-    arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
-    source = _LOOP.format(name=kernel.name, scratch="".join(lines), arguments=arguments)
-    names: dict[str, Any] = {"body": kernel.body, "np": np, "take": _take}
-    names.update({f"t{k}": np.dtype(s.dtype).type for k, s in enumerate(kernel.scratch)})
-    return cached_function(kernel, kernel.name, source, names)
+class _Loop:
+    """The compiled loop around a kernel's body, for payloads of one class, and what it was seen to cost.
+
+    Parameters
+    ----------
+    kernel : Kernel
+        What to compile.
+    payload : NamedTuple
+        One payload of the class.
+    """
+
+    __slots__ = ("_field_of_precision", "_scratch", "cost", "function")
+
+    def __init__(self, kernel: Kernel, payload: Any) -> None:
+        scratch = "".join(f", s{k}" for k in range(len(kernel.scratch)))
+        names: dict[str, Any] = {"body": kernel.body, "np": np, "take": _take}
+        self.function = cached_function(kernel, kernel.name, _LOOP.format(name=kernel.name, scratch=scratch), names)
+        self.cost = _WORTH_A_THREAD / kernel.grain  # time per index [s], a guess until it is measured
+        self._scratch = kernel.scratch
+        field = _floating_field(payload) if kernel.scratch else None
+        self._field_of_precision = attrgetter(field) if field else None
+
+    def scratch(self, payload: Any) -> list[np.ndarray]:
+        """Return private arrays for one thread; floating-point ones have the payload's precision."""
+        if not self._scratch:
+            return []
+        field = self._field_of_precision
+        precision = scalar if field is None else field(payload).dtype
+        dtypes = [precision if s.dtype is scalar else s.dtype for s in self._scratch]
+        # Room behind each keeps the arrays of two threads out of one cache line.
+        return [np.empty(s.length + _ROOM, dtype)[: s.length] for s, dtype in zip(self._scratch, dtypes, strict=True)]
+
+    def measured(self, cost: float) -> None:
+        """Take a new measurement of the time per index [s] into account."""
+        self.cost += _SMOOTHING * (cost - self.cost)
 
 
 def cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any]) -> Any:
@@ -90,7 +115,7 @@ def cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any
     source : str
         The code.
     names : dict
-        Globals of the code.
+        Globals of the code. It can't make arrays.
 
     Returns
     -------
@@ -102,32 +127,12 @@ def cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any
     exec(compile(source, kernel.filename, "exec"), scope)
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_directory("cpu"))
+    # Without reference counting, as in bodies: else each index counts each array of the payload up and down.
+    options = {"nogil": True, "error_model": "numpy", "_nrt": False, "cache": is_packaged(kernel.filename)}
     try:
-        return numba.njit(nogil=True, error_model="numpy", cache=is_packaged(kernel.filename))(scope[name])
+        return numba.njit(**options)(scope[name])
     finally:
         numba.config.CACHE_DIR = before
-
-
-class _Loop:
-    """A compiled loop and what it was seen to cost.
-
-    Parameters
-    ----------
-    function : callable
-        The compiled loop.
-    cost : float
-        Guess of the time per index [s], until it is measured.
-    """
-
-    __slots__ = ("cost", "function")
-
-    def __init__(self, function: Any, cost: float) -> None:
-        self.function = function
-        self.cost = cost
-
-    def measured(self, cost: float) -> None:
-        """Take a new measurement [s] into account."""
-        self.cost += _SMOOTHING * (cost - self.cost)
 
 
 class CpuDevice:
@@ -197,7 +202,7 @@ class CpuDevice:
         if loop is None:
             with self._lock:
                 if key not in self._loops:
-                    self._loops[key] = _Loop(_compile_loop(kernel, payload), _WORTH_A_THREAD / kernel.grain)
+                    self._loops[key] = _Loop(kernel, payload)
                 loop = self._loops[key]
         return loop
 
@@ -223,7 +228,7 @@ class CpuDevice:
         begin = time.perf_counter()
         if threads <= 1:
             threads = 1
-            loop.function(cursor, n, n, payload)
+            loop.function(cursor, n, n, payload, *loop.scratch(payload))
         else:
             self._share_out(loop, threads, cursor, n, payload)
         if len(loop.function.overloads) == n_compiled:  # else the time is the compiler's
@@ -232,8 +237,10 @@ class CpuDevice:
     def _share_out(self, loop: _Loop, threads: int, cursor: np.ndarray, n: int, payload: Any) -> None:
         piece = -(-n // (threads * _PIECES_PER_THREAD))
         pool = self._threads_of_this_process()
-        others = [pool.submit(loop.function, cursor, piece, n, payload) for _ in range(threads - 1)]
-        loop.function(cursor, piece, n, payload)
+        others = [
+            pool.submit(loop.function, cursor, piece, n, payload, *loop.scratch(payload)) for _ in range(threads - 1)
+        ]
+        loop.function(cursor, piece, n, payload, *loop.scratch(payload))
         for other in others:
             if not other.cancel():  # a thread that has not begun by now has nothing left to do
                 other.result()

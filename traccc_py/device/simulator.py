@@ -66,10 +66,17 @@ class SimulatorDevice(DeferredDevice):
         key = (kernel.name, kind)
         if key not in self._grids:
             source, names = loop_source(kernel, kind)
-            arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
-            call = _CALL.format(name=f"{kernel.name}_call", arguments=arguments)
-            names["body"] = cached_function(kernel, f"{kernel.name}_call", call, {"body": kernel.body})
+            names["body"] = self._one_index(kernel, payload)
             names["cuda"] = cuda
             exec(compile(source, kernel.filename, "exec"), names)
             self._grids[key] = cuda.jit(names[kernel.name])
         return self._grids[key]
+
+    def _one_index(self, kernel: Kernel, payload: Any) -> Any:
+        """Return a compiled ``body(i, payload, *scratch)``: from the CPU's cached loop where that will do."""
+        if not kernel.scratch:
+            loop = self.compiled(kernel, payload).function
+            return lambda i, p: loop(np.array([i], np.int64), 1, int(i) + 1, p)
+        arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
+        name = f"{kernel.name}_call"
+        return cached_function(kernel, name, _CALL.format(name=name, arguments=arguments), {"body": kernel.body})

@@ -1,10 +1,12 @@
 """Greedy ambiguity resolution: tracks that share measurements are removed, the worst first.
 
-The worst track is that with the largest share of measurements that other tracks have too, then the smallest p-value,
-then the largest index. A track that is worse than all live tracks it shares a measurement with stays worse than them
-whatever else is removed, so all such tracks of a round go at once and the result equals the sequential one.
+Of the tracks that share at least `max_shared_measurements` with others, the worst goes first: that with the largest
+share of shared measurements, then the smallest p-value, then the largest index. Removals only improve the tracks that
+stay, so a track that is worse than all removable tracks it shares a measurement with stays so until its turn: all such
+tracks of a round go at once, and the result equals the sequential one.
 
-Source: traccc v1.6.0, greedy ambiguity resolution with max_shared_meas = 1.
+Source: traccc v1.6.0, greedy ambiguity resolution, whose max_shared_meas = 1 this equals for 1. Above 1 traccc stops as
+soon as no track has so many, too, but takes the worst track also where it shares less; here such tracks are left alone.
 """
 
 from __future__ import annotations
@@ -59,11 +61,12 @@ class _Payload(NamedTuple):
     event_modules: Any  # (n_events * n_modules + 1,) int32, first measurement of each module
     n_modules: Any
     min_measurements: Any
+    max_shared: Any  # tracks that share at least this many measurements are removed
     n_owners: Any  # (n_measurements,) int32: live tracks of each measurement
     owner_offsets: Any  # (n_measurements + 1,) int32, work space
     owners: Any  # (n_entries,) int32, candidates of each measurement
     n_shared: Any  # (n_candidates,) int32
-    active: Any  # (n_candidates,) int32, live candidates that share something
+    active: Any  # (n_candidates,) int32, live candidates that share too many
     out_keep: Any  # (n_candidates,) int32
 
 
@@ -131,7 +134,7 @@ def _list_owners(p, first, end, first_measurement, end_measurement):
 
 @device_function
 def _count_shared(p, first, end):
-    """Count the shared measurements of each accepted candidate; list those that have any."""
+    """Count the shared measurements of each accepted candidate; list those that share too many."""
     n_active = np.int32(0)
     for candidate in range(first, end):
         n = np.int32(0)
@@ -140,7 +143,7 @@ def _count_shared(p, first, end):
                 if p.n_owners[p.measurements[k]] > 1:
                     n += np.int32(1)
         p.n_shared[candidate] = n
-        if n > 0:
+        if n >= p.max_shared:
             p.active[first + n_active] = np.int32(candidate)
             n_active += np.int32(1)
     return n_active
@@ -148,13 +151,13 @@ def _count_shared(p, first, end):
 
 @device_function
 def _is_locally_worst(p, candidate):
-    """Return whether a candidate is worse than all live ones that it shares a measurement with."""
+    """Return whether a candidate is worse than all removable ones that it shares a measurement with."""
     for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
         m = p.measurements[k]
         if p.n_owners[m] > 1:
             for at in range(p.owner_offsets[m], p.owner_offsets[m] + p.n_owners[m]):
                 other = p.owners[at]
-                if other != candidate and not _is_worse(p, candidate, other):
+                if other != candidate and p.n_shared[other] >= p.max_shared and not _is_worse(p, candidate, other):
                     return False
     return True
 
@@ -198,7 +201,7 @@ def resolve_event(i, p):
         left = np.int32(0)
         for k in range(first, first + n_active):
             candidate = p.active[k]
-            if p.out_keep[candidate] == 1 and p.n_shared[candidate] > 0:
+            if p.out_keep[candidate] == 1 and p.n_shared[candidate] >= p.max_shared:
                 p.active[first + left] = candidate
                 left += np.int32(1)
         n_active = left
@@ -249,7 +252,7 @@ def keep_all(i, p):
 
 
 def _resolve(
-    ws: Any, candidates: CandidateBatch, event_modules: Any, n_events: int, n_modules: int, minimum: Any, keep: Any
+    ws: Any, candidates: CandidateBatch, event_modules: Any, n_events: int, n_modules: int, config: Any, keep: Any
 ) -> None:
     extent, events = ws.extent("candidates"), ws.extent("events")
     entries, measurements = ws.extent("candidate_measurements"), ws.extent("measurements")
@@ -261,7 +264,8 @@ def _resolve(
         events,
         _Payload(
             first, candidates.measurement_offsets, candidates.measurements, candidates.pval,
-            event_modules, np.int32(n_modules), minimum,
+            event_modules, np.int32(n_modules),
+            np.int32(config.min_measurements_per_track), np.int32(config.max_shared_measurements),
             ws.array("resolution.n_owners", measurements, np.int32),
             ws.array("resolution.owner_offsets", measurements, np.int32),
             ws.array("resolution.owners", entries, np.int32),
@@ -297,11 +301,10 @@ def resolve_ambiguities(
     """
     extent = ws.extent("candidates")
     keep = ws.array("resolution.keep", extent, np.int32)
-    minimum = np.int32(config.min_measurements_per_track)
     if config.enabled:
-        _resolve(ws, candidates, event_modules, n_events, n_modules, minimum, keep)
+        _resolve(ws, candidates, event_modules, n_events, n_modules, config, keep)
     else:
-        ws.launch(keep_all, extent, _KeepPayload(candidates.measurement_offsets, minimum, keep))
+        ws.launch(keep_all, extent, _KeepPayload(candidates.measurement_offsets, np.int32(config.min_measurements_per_track), keep))
     n_states = ws.array("resolution.n_states", extent, np.int32)
     ws.launch(count_states, extent, _CountPayload(keep, candidates.measurement_offsets, n_states))
     track_offsets = ws.array("resolution.track_offsets", extent, np.int32, extra=1)

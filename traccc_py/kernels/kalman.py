@@ -206,9 +206,9 @@ def chi2_survival(chi2, ndf):
 
     Finite sums of the regularised incomplete gamma function Q(ndf/2, chi2/2), Abramowitz and Stegun 26.4.4, 26.4.5.
     """
-    zero = _ZERO * chi2
     if ndf < 1 or not chi2 >= _ZERO or chi2 > _CHI2_UNDERFLOW:
-        return zero
+        return _ZERO  # not `_ZERO * chi2`: that is no number if chi2 is none
+    zero = _ZERO * chi2
     x = _HALF * chi2
     decay = math.exp(-x)
     total = zero

@@ -80,7 +80,7 @@ def seeding_cuts(config: SeedingConfig) -> SeedingCuts:
     return SeedingCuts(*(scalar(values[n] if n in values else getattr(config, n)) for n in SeedingCuts._fields))
 
 
-@device_function
+@device_function(inlined=True)
 def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
     """Return whether two spacepoints (x, y) make a doublet; z_at_beam_times_dr is z(r = 0) times dr [mm^2].
 
@@ -104,7 +104,7 @@ def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
     return (_FOUR * cuts.min_helix_radius2 - d2) * cross * cross < allowance * allowance * d2
 
 
-@device_function
+@device_function(inlined=True)
 def linearise(cos_middle, sin_middle, dx, dy, dz, side):
     """Return (cot theta, u, v) of a partner at distance (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms.
 
@@ -117,13 +117,13 @@ def linearise(cos_middle, sin_middle, dx, dy, dz, side):
     return cot_theta, u, v
 
 
-@device_function
+@device_function(inlined=True)
 def polar_tolerance(cuts, cot_theta):
     """Return how much cot(theta) of a top may differ from that of its bottom, whatever the curvature."""
     return math.sqrt(cuts.scattering2 * (_ONE + cot_theta * cot_theta))
 
 
-@device_function
+@device_function(inlined=True)
 def triplet_circle(cuts, middle_radius, cot_bottom, u_bottom, v_bottom, cot_top, u_top, v_top):
     """Return (is allowed, curvature 1/(2R) [1/mm] with sign, impact parameter [mm]) of a triplet."""
     one_over_sin2 = _ONE + cot_bottom * cot_bottom

@@ -42,7 +42,7 @@ class _Payload(NamedTuple):
     out_tops: Tops
 
 
-@device_function
+@device_function(inlined=True)
 def is_doublet(cuts, sp, i, j, side):
     """Return whether spacepoint j is a top (side 1) or a bottom (side -1) of middle i."""
     dr = side * (sp.r[j] - sp.r[i])
@@ -51,13 +51,13 @@ def is_doublet(cuts, sp, i, j, side):
     return doublet_is_allowed(cuts, (sp.x[i], sp.y[i]), (sp.x[j], sp.y[j]), z_at_beam_times_dr, dr, dz)
 
 
-@device_function
+@device_function(inlined=True)
 def first_wrapped_cell(grid, cell):
     """Return the cell at phi = -pi in the same ring and z bin."""
     return cell - cell % grid.n_phi
 
 
-@device_function
+@device_function(inlined=True)
 def _has_candidates(p, i, side):
     """Return whether there is a spacepoint at all where partners of middle i can lie."""
     first, last = ring_range(p.grid, p.cuts, p.sp.r[i], side)
@@ -73,7 +73,7 @@ def _has_candidates(p, i, side):
     return False
 
 
-@device_function
+@device_function(inlined=True)
 def _tops_in_run(p, i, start, stop, position, is_filling):
     """Test the spacepoints start ... stop - 1 as tops of middle i; return the position after the last one found."""
     for j in range(start, stop):
@@ -86,7 +86,7 @@ def _tops_in_run(p, i, start, stop, position, is_filling):
     return position
 
 
-@device_function
+@device_function(inlined=True)
 def _find_tops(p, i, position, is_filling):
     """Search the windows of middle i for tops; return the position after the last one."""
     first, last = ring_range(p.grid, p.cuts, p.sp.r[i], TOP)
@@ -102,7 +102,7 @@ def _find_tops(p, i, position, is_filling):
     return position
 
 
-@device_function
+@device_function(inlined=True)
 def _sort_keys(keys, first, last):
     """Sort keys[first:last] in place (shell sort)."""
     for gap in _GAPS:

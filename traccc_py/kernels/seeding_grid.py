@@ -124,7 +124,7 @@ def make_grid(config: SeedingConfig) -> Grid:
     )
 
 
-@device_function
+@device_function(inlined=True)
 def _clamped_bin(position, n):
     """Return floor(position) within 0 ... n - 1."""
     if not position > _ZERO:
@@ -134,19 +134,19 @@ def _clamped_bin(position, n):
     return np.int32(math.floor(position))
 
 
-@device_function
+@device_function(inlined=True)
 def _radius_ring(grid, r):
     """Return the ring of a radius [mm]."""
     return _clamped_bin(r * grid.rings_per_mm, grid.n_rings)
 
 
-@device_function
+@device_function(inlined=True)
 def _z_bin(grid, z):
     """Return the z bin of a position [mm]; positions outside belong to the outermost bins."""
     return _clamped_bin((z - grid.z_min) * grid.z_bins_per_mm, grid.n_z)
 
 
-@device_function
+@device_function(inlined=True)
 def _phi_window(grid, phi, half_width):
     """Return (first bin, number of bins) of phi +- half_width; the bins go on at 0 after n_phi - 1."""
     first = np.int32(math.floor((phi - half_width + PI) * grid.phi_bins_per_rad))
@@ -157,7 +157,7 @@ def _phi_window(grid, phi, half_width):
     return first, n
 
 
-@device_function
+@device_function(inlined=True)
 def _z_window(cuts, middle_r, middle_z, r_low, r_high):
     """Return (lowest, highest) z of partners with radii between r_low and r_high, all on one side of the middle's."""
     r = max(middle_r, _SMALLEST_RADIUS)
@@ -173,14 +173,14 @@ def _z_window(cuts, middle_r, middle_z, r_low, r_high):
     return low - _Z_MARGIN, high + _Z_MARGIN
 
 
-@device_function
+@device_function(inlined=True)
 def ring_range(grid, cuts, r, side):
     """Return (first ring, one past the last ring) of the partners of a middle at radius r; `side` is 1 for tops, -1 for bottoms."""
     a, b = r + side * cuts.delta_r_min, r + side * cuts.delta_r_max
     return _radius_ring(grid, min(a, b)), _radius_ring(grid, max(a, b)) + 1
 
 
-@device_function
+@device_function(inlined=True)
 def ring_window(grid, cuts, sp, i, side, ring):
     """Return where partners of middle i can lie in one ring: (first z bin, one past the last, first cell, n, n_wrapped).
 

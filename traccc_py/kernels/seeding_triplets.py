@@ -64,7 +64,7 @@ class _Payload(NamedTuple):
     out_best: BestTriplets
 
 
-@device_function
+@device_function(inlined=True)
 def _bucket(low, per_unit, cot_theta):
     """Return the bucket of cot(theta), within 0 ... _N_BUCKETS - 1."""
     position = (cot_theta - low) * per_unit
@@ -73,7 +73,7 @@ def _bucket(low, per_unit, cot_theta):
     return np.int32(min(position, scalar(_N_BUCKETS - 1)))
 
 
-@device_function
+@device_function(inlined=True)
 def _fill_buckets(tops, first, last, starts):
     """Write the first top of each bucket to `starts`; return (low, per_unit)."""
     low = tops.cot_theta[first]
@@ -90,14 +90,14 @@ def _fill_buckets(tops, first, last, starts):
     return low, per_unit
 
 
-@device_function
+@device_function(inlined=True)
 def _bottom_coordinates(sp, i, j):
     """Return (cot theta, u, v) of bottom j of middle i."""
     x, y, r = sp.x[i], sp.y[i], sp.r[i]
     return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], BOTTOM)
 
 
-@device_function
+@device_function(inlined=True)
 def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
     """Try the tops that bottom j of middle i can go on to; return the position after the last triplet found."""
     cot_theta, u, v = _bottom_coordinates(p.sp, i, j)
@@ -117,7 +117,7 @@ def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
     return position
 
 
-@device_function
+@device_function(inlined=True)
 def _count_compatible(p, triplet, first, last):
     """Count, from the inside out, the separate radii at which other triplets of the doublet confirm `triplet`."""
     radius, curvature = p.sp.r[p.out_top[triplet]], p.out_curvature[triplet]
@@ -137,7 +137,7 @@ def _count_compatible(p, triplet, first, last):
     return n
 
 
-@device_function
+@device_function(inlined=True)
 def _weigh(p, triplet, bottom_radius):
     """Add what the radii of a triplet are worth to its weight; return whether it may become a seed."""
     increase = _ZERO
@@ -151,14 +151,14 @@ def _weigh(p, triplet, bottom_radius):
     )
 
 
-@device_function
+@device_function(inlined=True)
 def _size2(sp, bottom, top):
     """Return the squared y and z of bottom and top summed: traccc's tie break [mm^2]."""
     y_b, z_b, y_t, z_t = sp.y[bottom], sp.z[bottom], sp.y[top], sp.z[top]
     return y_b * y_b + z_b * z_b + y_t * y_t + z_t * z_t
 
 
-@device_function
+@device_function(inlined=True)
 def _is_better(sp, weight, bottom, top, other_weight, other_bottom, other_top):
     """Return whether a triplet comes before another one of the same middle."""
     if weight != other_weight:
@@ -171,7 +171,7 @@ def _is_better(sp, weight, bottom, top, other_weight, other_bottom, other_top):
     return sp.spacepoint[top] < sp.spacepoint[other_top]
 
 
-@device_function
+@device_function(inlined=True)
 def _insert(sp, best, i, n, weight, bottom, top):
     """Insert a triplet into the n best ones of middle i; return how many there are then."""
     most = best.bottom.shape[1]
@@ -193,7 +193,7 @@ def _insert(sp, best, i, n, weight, bottom, top):
     return n
 
 
-@device_function
+@device_function(inlined=True)
 def _add_bottom(p, i, j, buckets, starts, n_best, first):
     """Write the triplets of bottom j, weigh them, rank them; return (number of best ones, position after the last)."""
     last = _triplets_of_bottom(p, i, j, buckets, starts, first, True)
@@ -207,7 +207,7 @@ def _add_bottom(p, i, j, buckets, starts, n_best, first):
     return n_best, last
 
 
-@device_function
+@device_function(inlined=True)
 def _count_bottom(p, i, j, buckets, starts, n_bottoms, n_triplets):
     """Count the triplets of bottom j and remember it if it has any; return the numbers of bottoms and triplets."""
     n = _triplets_of_bottom(p, i, j, buckets, starts, n_triplets, False)
@@ -218,7 +218,7 @@ def _count_bottom(p, i, j, buckets, starts, n_bottoms, n_triplets):
     return n_bottoms, n
 
 
-@device_function
+@device_function(inlined=True)
 def _bottoms_in_run(p, i, run, buckets, starts, state, is_filling):
     """Treat the spacepoints run[0] ... run[1] - 1 that are bottoms of middle i; `state` as in the two functions above."""
     a, b = state
@@ -231,7 +231,7 @@ def _bottoms_in_run(p, i, run, buckets, starts, state, is_filling):
     return a, b
 
 
-@device_function
+@device_function(inlined=True)
 def _search_bottoms(p, i, buckets, starts, state, is_filling):
     """Treat all bottoms of middle i."""
     first, last = ring_range(p.grid, p.cuts, p.sp.r[i], BOTTOM)
@@ -248,7 +248,7 @@ def _search_bottoms(p, i, buckets, starts, state, is_filling):
     return state
 
 
-@device_function
+@device_function(inlined=True)
 def _keep_best(p, i, n):
     """Drop from the n best triplets of middle i those that are not good enough for a further seed; return what is left."""
     best = p.out_best

@@ -1,0 +1,1 @@
+"""Physics performance: truth matching, efficiencies, residuals and pulls, figures."""

@@ -13,7 +13,6 @@ import numpy as np
 
 from traccc_py.errors import ConfigError
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
-from traccc_py.geometry.variance_table import save_variances
 from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
@@ -27,7 +26,7 @@ _BATCH = 5000  # particles simulated at a time
 
 def _default_gun() -> ParticleGunConfig:
     return ParticleGunConfig(
-        momentum=(1.0, 100.0), momentum_distribution="log", eta=(-3.0, 3.0), vertex_sigma=(0.0125, 0.0125, 55.0)
+        momentum=(1.0, 100.0), momentum_distribution="log", eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0)
     )
 
 
@@ -135,7 +134,9 @@ def _simulate_residuals(detector: Any, config: CalibrationConfig) -> ClusterResi
         simulated = transport(detector, generate_particles(gun, config.seed, batch), key, geometry=geometry[0])
         made = digitize(detector, simulated, key, geometry=geometry)
         pieces.append(cluster_residuals(detector, simulated, made))
-    return ClusterResiduals(*(np.concatenate([getattr(p, name) for p in pieces]) for name in ("design", "residual", "size")))
+    return ClusterResiduals(
+        *(np.concatenate([getattr(p, name) for p in pieces]) for name in ("design", "residual", "size"))
+    )
 
 
 def _as_dict(gun: ParticleGunConfig) -> dict[str, Any]:
@@ -180,14 +181,3 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
                     result.variances[design, axis, n_channels] = variance
                     result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
     return result
-
-
-def write_calibration(detector: Any, result: CalibrationResult, config: CalibrationConfig) -> None:
-    """Write the table to where the detector looks for it (`detector.variance_path`)."""
-    comment = {
-        "made_by": "traccc_py.simulation.calibration",
-        "sample": repr(config),
-        "variance": "mean square of cluster position - true position, central part",
-        "n_clusters": int(result.n_clusters[:, 0].sum()),
-    }
-    save_variances(detector.variance_path, detector.design_names, result.variances, comment)

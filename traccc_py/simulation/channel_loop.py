@@ -73,7 +73,7 @@ def _clip_to_sensor(geometry, module, design, path):
 
 @compiled
 def _first_channel(position, minimum, pitch, n_channels):
-    return min(max(int(math.floor((position - minimum) / pitch)), 0), n_channels - 1)
+    return min(max(math.floor((position - minimum) / pitch), 0), n_channels - 1)
 
 
 @compiled
@@ -87,7 +87,7 @@ def _next_border(channel, minimum, pitch, start, step):
 
 @compiled
 def _append(rows, n, hit, channel0, channel1, activation):
-    """Write one row (hit, channel0, channel1, activation); returns rows, possibly in a larger array, and their number."""
+    """Write one row (hit, channel0, channel1, activation); return rows (maybe a larger array) and their number."""
     if n == len(rows):
         rows = np.concatenate((rows, np.empty_like(rows)))
     rows[n, 0], rows[n, 1], rows[n, 2], rows[n, 3] = hit, channel0, channel1, activation

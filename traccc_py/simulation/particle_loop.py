@@ -127,8 +127,8 @@ def _ends_before(helix, options, turned, s):
 def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end):
     """Return (path, surface, local0, local1) of the first crossing within `s_end`.
 
-    Surfaces are numbered modules first, then passive ones. `here` is the surface the particle stands on; `travelled` the
-    path since the prefilter was made.
+    Surfaces are numbered modules first, then passive ones. `here` is the surface the particle stands on; `travelled` is
+    the path since the prefilter was made.
     """
     n_modules = len(geometry.modules)
     best, surface, local0, local1 = s_end, _NOTHING, 0.0, 0.0

@@ -1,4 +1,4 @@
-"""The prefilter of the transport: modules whose bounding sphere comes near a helix, with the path range of the approach."""
+"""The prefilter of the transport: the modules that a track near a helix may cross, and where on its path."""
 
 from __future__ import annotations
 

@@ -75,7 +75,9 @@ class SimulatedHits:
     def select(self, rows: np.ndarray) -> SimulatedHits:
         """Return the hits of `rows` (indices or mask)."""
         columns = {name: getattr(self.hits, name)[rows] for name in Hits.__dataclass_fields__}
-        return SimulatedHits(Hits(**columns), self.particle_index[rows], self.module_index[rows], self.local_position[rows])
+        return SimulatedHits(
+            Hits(**columns), self.particle_index[rows], self.module_index[rows], self.local_position[rows]
+        )
 
     @property
     def outgoing_momentum(self) -> np.ndarray:

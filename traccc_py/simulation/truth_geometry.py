@@ -1,4 +1,4 @@
-"""The detector as the simulation sees it: float64 tables of sensitive planes and passive surfaces, without navigation."""
+"""The detector as the simulation sees it: float64 tables of planes and passive surfaces, without navigation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Helices in a field along z and all their crossings of planes and cylinders, in float64.
 
-A helix is the tuple (x, y, z, dx, dy, dz, kappa): position [mm], unit direction, and the turning rate of the direction's
-azimuth [rad / mm of path], kappa = -q B / p.
+A helix is the tuple (x, y, z, dx, dy, dz, kappa): position [mm], unit direction, and the turning rate of the
+direction's azimuth [rad / mm of path], kappa = -q B / p.
 
 A crossing is a zero of a function of the path that is monotone between extrema known in closed form: each piece with a
 change of sign holds exactly one zero, so none is missed, also where a track grazes a surface or loops.

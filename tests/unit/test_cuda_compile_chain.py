@@ -1,0 +1,76 @@
+"""Every kernel of the chain, compiled for CUDA without a GPU: precision, registers, spills, parameters."""
+
+import os
+import sys
+
+import pytest
+
+from tests.unit.device_fakes import parameter_widths
+from traccc_py.chain import TrackingChain
+from traccc_py.device.cuda_compile import compile_all, float64_instructions, resource_table
+from traccc_py.device.cuda_layout import ParameterLayout, aligned
+from traccc_py.device.kernel import registered_kernels
+from traccc_py.device.signatures import record_signatures
+from traccc_py.geometry import build_detector
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
+
+CAPABILITIES = [(8, 0), (9, 0)]
+MAX_REGISTERS = 255
+MAX_PARAMETER_BYTES = 4000  #: CUDA's limit is 4096 before compute capability 7.0 and drivers of CUDA 12.1
+DOUBLE_PRECISION_ALLOWED: dict[str, str] = {}  #: kernel: reason
+
+
+@pytest.fixture(scope="module")
+def signatures():
+    """Payload types of all kernels; a batch without cells launches each of them."""
+    return record_signatures(lambda device: TrackingChain(build_detector("telescope"), device=device).initialize())
+
+
+@pytest.fixture(scope="module")
+def compiled(signatures):
+    return compile_all(signatures, CAPABILITIES, processes=min(2, os.cpu_count() or 1))
+
+
+def test_every_kernel_of_the_package_is_recorded(signatures):
+    of_chain = {
+        name
+        for name, kernel in registered_kernels().items()
+        if kernel.body.py_func.__module__.startswith(("traccc_py.kernels.", "traccc_py.device."))
+    }
+    assert of_chain - set(signatures) == set()
+
+
+def test_each_kernel_has_one_payload_type(signatures):
+    assert {name: kinds for name, kinds in signatures.items() if len(kinds) != 1} == {}
+
+
+def test_types_do_not_depend_on_the_detector(signatures):
+    toy = record_signatures(lambda device: TrackingChain(build_detector("toy"), device=device).initialize())
+    assert toy == signatures
+
+
+@pytest.mark.slow
+def test_no_kernel_spills_or_works_in_double_precision(compiled, capsys):
+    with capsys.disabled():
+        sys.stdout.write(f"\n{resource_table(compiled)}\n")
+    spilling = [one for one in compiled if one.spill_stores or one.spill_loads]
+    widened = {one.name: float64_instructions(one.ptx) for one in compiled if float64_instructions(one.ptx)}
+    assert spilling == []
+    assert {name: found for name, found in widened.items() if name not in DOUBLE_PRECISION_ALLOWED} == {}
+    assert set(DOUBLE_PRECISION_ALLOWED) <= set(widened)
+    assert all(0 < one.registers <= MAX_REGISTERS for one in compiled)
+
+
+@pytest.mark.slow
+def test_parameters_are_those_that_launches_pack(signatures, compiled):
+    for one in compiled:
+        layout = ParameterLayout.of(aligned(signatures[one.name][0]))
+        assert parameter_widths(one.ptx) == list(layout.sizes), one.name
+        assert layout.offsets[-1] + layout.sizes[-1] <= MAX_PARAMETER_BYTES, one.name
+
+
+@pytest.mark.slow
+def test_geometry_records_are_loaded_by_the_word(compiled):
+    for one in compiled:
+        assert "ld.global.u8" not in one.ptx, one.name
