@@ -17,8 +17,9 @@ from traccc_py.geometry import Detector, build_detector
 from traccc_py.geometry.records import LayerKind
 from traccc_py.kernels.ambiguity_resolution import TrackSelection, resolve_ambiguities
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch, SeedBatch, SpacepointBatch
+from traccc_py.kernels.candidates import CandidateBatch
 from traccc_py.kernels.clusterization import form_measurements
-from traccc_py.kernels.finding import CandidateBatch, find_tracks
+from traccc_py.kernels.finding import find_tracks
 from traccc_py.kernels.fitting import FittedBatch, fit_tracks
 from traccc_py.kernels.navigation import StackRanges
 from traccc_py.kernels.parameter_estimation import estimate_parameters

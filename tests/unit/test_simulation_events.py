@@ -115,7 +115,7 @@ def test_stored_tables_have_pulls_of_one(odd):
     known = odd.variances[:, :, 1:] > 0
     assert known[:, 0, :2].all(), "run `traccc-py calibrate odd`"
     gun = ParticleGunConfig(
-        n_particles=3000, momentum=(1.0, 100.0), momentum_distribution="log", vertex_sigma=(0.01, 0.01, 55)
+        n_particles=3000, momentum=(0.6, 100.0), momentum_distribution="log", vertex_sigma=(0.01, 0.01, 55)
     )
     event = simulate_event(odd, gun, 11)
     residuals = cluster_residuals(odd, event.simulated, event.digitization)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel
-from traccc_py.kernels.finding import CandidateBatch
+from traccc_py.kernels.candidates import CandidateBatch
 
 __all__ = ["TrackSelection", "resolve_ambiguities"]
 

@@ -17,16 +17,9 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.kernels.batch import MeasurementBatch, SeedParameters
-from traccc_py.kernels.helix import (
-    curvilinear_axes,
-    direction,
-    helix_jacobian,
-    transport_covariance,
-    trigonometry,
-)
-from traccc_py.kernels.kalman import chi2_survival, predicted_chi2, update
-from traccc_py.kernels.linalg import wrap_angle
-from traccc_py.kernels.material import interact
+from traccc_py.kernels.candidates import Branches, CandidateBatch, collect_candidates
+from traccc_py.kernels.helix import trigonometry
+from traccc_py.kernels.kalman import predicted_chi2
 from traccc_py.kernels.navigation import (
     NONE,
     StackRanges,
@@ -34,15 +27,22 @@ from traccc_py.kernels.navigation import (
     grid_bin,
     inside_margin,
     intersect_surface,
-    layer_normal,
     next_layer,
-    surface_axes,
 )
-from traccc_py.units import electron_mass, muon_mass, pion_mass
+from traccc_py.kernels.propagation import (
+    MASSES,
+    on_surface,
+    seed_track,
+    stack_ranges,
+    surface_incidence,
+    transport_to_curvilinear,
+    transport_to_surface,
+    updated,
+    with_layer_material,
+    with_surface_material,
+)
 
-__all__ = ["MASSES", "CandidateBatch", "find_tracks", "stack_ranges"]
-
-MASSES = {"pion": pion_mass, "muon": muon_mass, "electron": electron_mass}  #: mass hypotheses [GeV]
+__all__ = ["find_tracks"]
 
 _ZERO = scalar(0)
 _ONE = scalar(1)
@@ -50,13 +50,17 @@ _TWO = scalar(2)
 _HALF = scalar(0.5)
 _INFINITY = scalar(1e30)
 _AHEAD = scalar(0.01)  # [mm], a surface nearer than this to the start is the start itself
-_NDF_OF_PARAMETERS = 5
 _PHI, _THETA, _QOP = 2, 3, 4
 _MAX_IN_BIN = 63  # surfaces of a grid bin are bits of an int64
-_MIN_INCIDENCE = scalar(0.02)
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
 _N_STATE = 20  # x and c of a waiting branch
-_N_LINKS = 12
+_N_LINKS = 10
+
+# A branch is followed with
+#   track: see `propagation`;
+#   way = (gaps, first, mask): place in the stacks of layers (see `navigation`), first entry of the grid bin at hand, and
+#         a bit for each surface of that bin that is still to be tried;
+#   tally = (n_entries, n_measurements, n_holes, n_consecutive_holes, ndf).
 
 
 class _Payload(NamedTuple):
@@ -103,137 +107,13 @@ class _Payload(NamedTuple):
     branch_links: Any  # (n_slots, 12) int32
     branch_mask: Any  # (n_slots,) int64
     # output, by slot = seed * branches_per_seed + branch
-    out_code: Any  # (n_slots, max_entries) int32, see `_encode`
+    out_code: Any  # (n_slots, max_entries) int32, see `CandidateBatch.code`
     out_path: Any  # (n_slots, max_entries) scalar, path length from the entry before [mm]
     out_n_entries: Any  # (n_slots,) int32, 0 where there is no candidate
     out_n_measurements: Any  # (n_slots,) int32
     out_n_holes: Any  # (n_slots,) int32, holes before the last measurement
     out_chi2: Any  # (n_slots,) scalar, sum of predicted chi2
     out_ndf: Any  # (n_slots,) int32, sum of dimensions
-
-
-class CandidateBatch(NamedTuple):
-    """Track candidates, ordered by seed. Extent: "candidates"."""
-
-    seed: Any  # (n_candidates,) int32
-    event: Any  # (n_candidates,) int32
-    entry_offsets: Any  # (n_candidates + 1,) int32
-    code: Any  # (n_entries,) int32: >= 0 measurement; below 0: -1 - surface, or -1 - n_modules - layer
-    path: Any  # (n_entries,) scalar, path length from the entry before [mm]
-    measurement_offsets: Any  # (n_candidates + 1,) int32
-    measurements: Any  # (sum,) int32
-    n_holes: Any  # (n_candidates,) int32
-    chi2: Any  # (n_candidates,) scalar
-    ndf: Any  # (n_candidates,) int32, sum of dimensions - 5
-    pval: Any  # (n_candidates,) scalar
-
-
-@device_function
-def stack_ranges(p):
-    """Return the stack ranges of a payload."""
-    return StackRanges(p.first_cylinder, p.n_cylinders, p.first_disc, p.n_discs, p.first_plane, p.n_planes)
-
-
-@device_function
-def transport(track, trig, turn, path, b_z, u1, v1):
-    """Return (position, phi, covariance) after a path length, on the plane with axes u1, v1."""
-    position, x, c, u0, v0 = track
-    d, end, j = helix_jacobian(trig, turn, path, b_z, u0, v0, u1, v1)
-    there = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
-    return there, wrap_angle(x[_PHI] + turn * path), transport_covariance(j, c), end
-
-
-@device_function
-def transport_to_surface(track, trig, turn, path, b_z, surfaces, i):
-    """Return the track on the plane of a surface that it reaches after `path`."""
-    u1, v1 = surface_axes(surfaces, i)
-    there, phi, c, end = transport(track, trig, turn, path, b_z, u1, v1)
-    dx, dy, dz = there[0] - surfaces[i].cx, there[1] - surfaces[i].cy, there[2] - surfaces[i].cz
-    x = track[1]
-    loc0 = dx * u1[0] + dy * u1[1] + dz * u1[2]
-    loc1 = dx * v1[0] + dy * v1[1] + dz * v1[2]
-    return (there, (loc0, loc1, phi, x[_THETA], x[_QOP]), c, u1, v1), end
-
-
-@device_function
-def transport_to_curvilinear(track, trig, turn, path, b_z):
-    """Return the track on the plane perpendicular to it after `path`."""
-    there, phi, end_trig = track[0], track[1][_PHI] + turn * path, trigonometry(track[1][_PHI] + turn * path, track[1][_THETA])
-    u1, v1 = curvilinear_axes(end_trig)
-    there, phi, c, end = transport(track, trig, turn, path, b_z, u1, v1)
-    zero = _ZERO * path
-    x = track[1]
-    return (there, (zero, zero, phi, x[_THETA], x[_QOP]), c, u1, v1), end
-
-
-@device_function
-def surface_slab(surfaces, i):
-    """Return the slab of a surface."""
-    s = surfaces[i]
-    return s.thickness_in_x0, s.bethe_xi, s.excitation_energy, s.plasma_energy
-
-
-@device_function
-def surface_incidence(surfaces, i, trig):
-    """Return |cos| of the angle between a direction and the normal of a surface."""
-    t = direction(trig)
-    cosine = abs(t[0] * surfaces[i].wx + t[1] * surfaces[i].wy + t[2] * surfaces[i].wz)
-    return max(cosine, _MIN_INCIDENCE + _ZERO * cosine)
-
-
-@device_function
-def with_surface_material(track, trig, surfaces, i, mass, sign):
-    """Return the track after the material of a surface, and whether it survives."""
-    cosine = surface_incidence(surfaces, i, trig)
-    x, c, alive = interact(track[1], track[2], surface_slab(surfaces, i), _ONE / cosine, trig[2], mass, sign)
-    return (track[0], x, c, track[3], track[4]), alive
-
-
-@device_function
-def with_layer_material(track, trig, layers, layer, mass, sign):
-    """Return the track after the material of a passive layer, and whether it survives."""
-    t = direction(trig)
-    n = layer_normal(layers, layer, track[0])
-    cosine = abs(t[0] * n[0] + t[1] * n[1] + t[2] * n[2])
-    cosine = max(cosine, _MIN_INCIDENCE + _ZERO * cosine)
-    found = layers[layer]
-    slab = (found.thickness_in_x0, found.bethe_xi, found.excitation_energy, found.plasma_energy)
-    x, c, alive = interact(track[1], track[2], slab, _ONE / cosine, trig[2], mass, sign)
-    return (track[0], x, c, track[3], track[4]), alive
-
-
-@device_function
-def on_surface(surfaces, i, x, c):
-    """Return the track that stands on a surface with parameters x and covariance c."""
-    u, v = surface_axes(surfaces, i)
-    position = (
-        surfaces[i].cx + x[0] * u[0] + x[1] * v[0],
-        surfaces[i].cy + x[0] * u[1] + x[1] * v[1],
-        surfaces[i].cz + x[0] * u[2] + x[1] * v[2],
-    )
-    return position, x, c, u, v
-
-
-@device_function
-def seed_track(surfaces, module, seed_params, seed_variance, i):
-    """Return the track of a seed on the surface of its bottom measurement."""
-    zero = _ZERO * seed_params[i, 0]
-    x = (seed_params[i, 0], seed_params[i, 1], seed_params[i, 2], seed_params[i, 3], seed_params[i, 4])
-    c = (
-        seed_variance[i, 0], zero, seed_variance[i, 1], zero, zero, seed_variance[i, 2], zero, zero, zero,
-        seed_variance[i, 3], zero, zero, zero, zero, seed_variance[i, 4],
-    )  # fmt: skip
-    return on_surface(surfaces, module, x, c)
-
-
-@device_function
-def updated(track, surfaces, i, p, m):
-    """Return the track after measurement m on its surface i, and the chi2 of the update."""
-    x, c, chi2 = update(
-        track[1], track[2], p.local_position[m, 0], p.local_position[m, 1],
-        p.local_variance[m, 0], p.local_variance[m, 1], p.dimensions[m],
-    )  # fmt: skip
-    return on_surface(surfaces, i, x, c), chi2
 
 
 @device_function
@@ -299,10 +179,9 @@ def _append(p, slot, n_entries, code, path):
 
 
 @device_function
-def _save_branch(p, slot, source, surface, track, nav, first, mask, tally, sums):
-    """Keep a branch for later: its trail so far, track, navigation and tally."""
-    n_entries = tally[0]
-    for k in range(n_entries):
+def _save_branch(p, slot, source, surface, track, way, tally, sums):
+    """Keep a branch for later: its trail so far, track, way and tally."""
+    for k in range(tally[0]):
         p.out_code[slot, k] = p.out_code[source, k]
         p.out_path[slot, k] = p.out_path[source, k]
     for k in range(np.int32(5)):
@@ -310,39 +189,32 @@ def _save_branch(p, slot, source, surface, track, nav, first, mask, tally, sums)
     for k in range(np.int32(15)):
         p.branch_state[slot, 5 + k] = track[2][k]
     p.branch_sums[slot] = sums
-    p.branch_mask[slot] = mask
+    p.branch_mask[slot] = way[2]
     p.branch_links[slot, 0] = surface
-    p.branch_links[slot, 1] = first
+    p.branch_links[slot, 1] = way[1]
     for k in range(np.int32(3)):
-        p.branch_links[slot, 2 + k] = nav[k]
+        p.branch_links[slot, 2 + k] = way[0][k]
     for k in range(np.int32(5)):
         p.branch_links[slot, 5 + k] = tally[k]
 
 
 @device_function
-def _load_track(p, slot):
-    """Return the track of a waiting branch."""
-    s = p.branch_state
+def _load_branch(p, slot):
+    """Return (track, way, tally, chi2 sum) of a waiting branch."""
+    s, links = p.branch_state, p.branch_links
     x = (s[slot, 0], s[slot, 1], s[slot, 2], s[slot, 3], s[slot, 4])
     c = (
         s[slot, 5], s[slot, 6], s[slot, 7], s[slot, 8], s[slot, 9], s[slot, 10], s[slot, 11], s[slot, 12],
         s[slot, 13], s[slot, 14], s[slot, 15], s[slot, 16], s[slot, 17], s[slot, 18], s[slot, 19],
     )  # fmt: skip
-    return on_surface(p.surfaces, p.branch_links[slot, 0], x, c)
-
-
-@device_function
-def _load_branch(p, slot):
-    """Return (track, gaps, first of bin, mask, tally, chi2 sum) of a waiting branch."""
-    links = p.branch_links
-    gaps = (links[slot, 2], links[slot, 3], links[slot, 4])
+    way = ((links[slot, 2], links[slot, 3], links[slot, 4]), links[slot, 1], p.branch_mask[slot])
     tally = (links[slot, 5], links[slot, 6], links[slot, 7], links[slot, 8], links[slot, 9])
-    return _load_track(p, slot), gaps, links[slot, 1], p.branch_mask[slot], tally, p.branch_sums[slot]
+    return on_surface(p.surfaces, links[slot, 0], x, c), way, tally, p.branch_sums[slot]
 
 
 @device_function
 def _start(i, p, slot):
-    """Return (track, gaps, first of bin, mask, tally, chi2 sum) of a seed after its bottom measurement."""
+    """Return (track, way, tally, chi2 sum) of a seed after its bottom measurement."""
     module = p.seed_module[i]
     layer = p.surfaces[module].layer
     m = p.spacepoint_measurement[p.seed_bottom[i]]
@@ -356,7 +228,8 @@ def _start(i, p, slot):
     if not alive:
         mask = np.int64(0)
     n_entries = _append(p, slot, np.int32(0), m, _ZERO * chi2)
-    return track, gaps, first, mask, (n_entries, np.int32(1), np.int32(0), np.int32(0), p.dimensions[m]), chi2
+    tally = (n_entries, np.int32(1), np.int32(0), np.int32(0), np.int32(p.dimensions[m]))
+    return track, (gaps, np.int32(first), mask), tally, chi2
 
 
 @device_function
@@ -367,106 +240,131 @@ def _is_slow(p, track, trig):
 
 
 @device_function
-def _finish(p, slot, keep, sums):
-    """Write the outcome of a branch; `keep` is the tally at its last measurement."""
-    p.out_n_entries[slot] = keep[0]
-    p.out_n_measurements[slot] = keep[1]
-    p.out_n_holes[slot] = keep[2]
-    p.out_ndf[slot] = keep[4]
+def _finish(p, slot, tally, sums):
+    """Write the outcome of a branch, as it was at its last measurement."""
+    p.out_n_entries[slot] = tally[0]
+    p.out_n_measurements[slot] = tally[1]
+    p.out_n_holes[slot] = tally[2]
+    p.out_ndf[slot] = tally[4]
     p.out_chi2[slot] = sums
 
 
 @device_function
-def _choose(p, i, slot, surface, track, trig, gaps, first, mask, tally, sums, path, n_branches):
-    """Take the best measurement of a surface and save branches for the next best ones.
-
-    Returns (measurement or -1, track after it and the surface's material, its chi2, alive, number of branches).
-    """
+def _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches):
+    """Save branches for the next best measurements of a surface after `best`; return the number of branches."""
     event_module = p.seed_event[i] * p.n_modules + surface
-    m, chi2 = _best_measurement(p, event_module, track, -_ONE + _ZERO * sums, np.int32(-1))
-    if m < 0:
-        return m, track, chi2, True, n_branches
-    best, _ = updated(track, p.surfaces, surface, p, m)
-    best, alive = with_surface_material(best, trig, p.surfaces, surface, p.mass, _ONE)
-    other, other_chi2 = m, chi2
+    m, chi2 = best
     for _ in range(p.branches_per_surface - np.int32(1)):
         if n_branches >= p.branches_per_seed:
             break
-        other, other_chi2 = _best_measurement(p, event_module, track, other_chi2, other)
-        if other < 0:
+        m, chi2 = _best_measurement(p, event_module, track, chi2, m)
+        if m < 0:
             break
-        branch, _ = updated(track, p.surfaces, surface, p, other)
+        branch, _ = updated(track, p.surfaces, surface, p, m)
         branch, survives = with_surface_material(branch, trig, p.surfaces, surface, p.mass, _ONE)
         if survives:
             to = np.int32(i * p.branches_per_seed + n_branches)
-            counted = (tally[0], np.int32(tally[1] + 1), tally[2], np.int32(0), np.int32(tally[4] + p.dimensions[other]))
-            _save_branch(p, to, slot, surface, branch, gaps, first, mask, counted, sums + other_chi2)
-            p.branch_links[to, 5] = _append(p, to, tally[0], other, path)
+            _save_branch(p, to, slot, surface, branch, way, tally, sums + chi2)
+            p.branch_links[to, 5] = _append(p, to, tally[0], m, since)
+            p.branch_links[to, 6] = tally[1] + 1
+            p.branch_links[to, 8] = 0
+            p.branch_links[to, 9] = tally[4] + p.dimensions[m]
             n_branches = np.int32(n_branches + 1)
-    return m, best, chi2, alive, n_branches
+    return n_branches
 
 
 @device_function
-def _follow(i, p, slot, track, gaps, first, mask, tally, sums, n_branches):
+def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
+    """Go on to the next layer: through its material if it is passive, else choose the surfaces to try.
+
+    Returns (track, way, tally, path since the last entry, whether the track goes on).
+    """
+    layer, path, crossing, gaps = next_layer(p.layers, stack_ranges(p), gaps, track[0], trig, turn)
+    none = (gaps, np.int32(0), np.int64(0))
+    if layer == NONE:
+        return track, none, tally, since, False
+    if p.layers[layer].is_sensitive:
+        first, mask = _reachable(p, layer, crossing, path, track, trig, turn, -_INFINITY)
+        return track, (gaps, np.int32(first), mask), tally, since, True
+    track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
+    track, alive = with_layer_material(track, trig, p.layers, layer, p.mass, _ONE)
+    n_entries = _append(p, slot, tally[0], np.int32(-1 - p.n_modules - layer), since + path)
+    return track, none, (n_entries, tally[1], tally[2], tally[3], tally[4]), _ZERO * since, alive
+
+
+@device_function
+def _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands):
+    """Take the material of a surface that was crossed inside its edges, and count a hole if that is sure.
+
+    Returns (track, tally, path since the last entry, whether the track goes on).
+    """
+    margin0, margin1 = inside_margin(p.surfaces, surface, track[1][0], track[1][1])
+    if not (margin0 > _ZERO and margin1 > _ZERO):
+        return track, tally, since, True
+    track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, _ONE)
+    n_entries = _append(p, slot, tally[0], np.int32(-1 - surface), since)
+    missed = np.int32(1) if margin0 > bands[0] and margin1 > bands[1] else np.int32(0)
+    n_holes, n_consecutive = np.int32(tally[2] + missed), np.int32(tally[3] + missed)
+    alive = alive and n_holes <= p.max_holes and n_consecutive <= p.max_consecutive_holes
+    return track, (n_entries, tally[1], n_holes, n_consecutive, tally[4]), _ZERO * since, alive
+
+
+@device_function
+def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_branches):
+    """Try the nearest surface at hand.
+
+    Returns (track, way, tally, chi2 sum, path since the last entry, number of branches, whether a measurement was
+    found, whether the track goes on).
+    """
+    place, path = _nearest(p, way[1], way[2], track, trig, turn)
+    way = (way[0], way[1], way[2] & ~(np.int64(1) << np.int64(place)))
+    surface = p.bin_surfaces[way[1] + place]
+    track, trig = transport_to_surface(track, trig, turn, path, p.b_z, p.surfaces, surface)
+    since = since + path
+    bands = (
+        p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][0]),
+        p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][2]),
+    )
+    margin0, margin1 = inside_margin(p.surfaces, surface, track[1][0], track[1][1])
+    if not (margin0 > -bands[0] and margin1 > -bands[1]):
+        return track, way, tally, sums, since, n_branches, False, True
+    event_module = p.seed_event[i] * p.n_modules + surface
+    m, chi2 = _best_measurement(p, event_module, track, -_ONE + _ZERO * sums, np.int32(-1))
+    if m < 0:
+        track, tally, since, alive = _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands)
+        return track, way, tally, sums, since, n_branches, False, alive
+    if p.branches_per_surface > 1:
+        best = (m, chi2)
+        n_branches = _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches)
+    track, _ = updated(track, p.surfaces, surface, p, m)
+    track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, _ONE)
+    n_entries = _append(p, slot, tally[0], m, since)
+    tally = (n_entries, np.int32(tally[1] + 1), tally[2], np.int32(0), np.int32(tally[4] + p.dimensions[m]))
+    return track, way, tally, sums + chi2, _ZERO * since, n_branches, True, alive
+
+
+@device_function
+def _follow(i, p, slot, track, way, tally, sums, n_branches):
     """Follow one branch to its end; return the number of branches of its seed."""
-    stacks = stack_ranges(p)
-    n_entries, n_measurements, n_holes, n_consecutive, ndf = tally
-    keep, keep_sums = tally, sums
-    since = _ZERO * sums  # path since the last entry
+    at_last, sums_at_last = tally, sums
+    since = _ZERO * sums
+    alive = True
     n_steps = np.int32(0)
-    while n_entries < p.max_entries and n_measurements < p.max_measurements and n_steps < _MAX_STEPS:
+    while alive and tally[0] < p.max_entries and tally[1] < p.max_measurements and n_steps < _MAX_STEPS:
         n_steps = np.int32(n_steps + 1)
         trig = trigonometry(track[1][_PHI], track[1][_THETA])
         turn = -track[1][_QOP] * p.b_z
         if _is_slow(p, track, trig):
             break
-        if mask == np.int64(0):
-            layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, track[0], trig, turn)
-            if layer == NONE:
-                break
-            if p.layers[layer].is_sensitive == 0:
-                track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
-                track, alive = with_layer_material(track, trig, p.layers, layer, p.mass, _ONE)
-                n_entries = _append(p, slot, n_entries, np.int32(-1 - p.n_modules - layer), since + path)
-                since = _ZERO * sums
-                if not alive:
-                    break
-            else:
-                first, mask = _reachable(p, layer, crossing, path, track, trig, turn, -_INFINITY)
+        if way[2] == np.int64(0):
+            track, way, tally, since, alive = _cross_layer(p, slot, track, trig, turn, way[0], tally, since)
             continue
-        place, path = _nearest(p, first, mask, track, trig, turn)
-        mask = mask & ~(np.int64(1) << np.int64(place))
-        surface = p.bin_surfaces[first + place]
-        track, trig = transport_to_surface(track, trig, turn, path, p.b_z, p.surfaces, surface)
-        since = since + path
-        margin0, margin1 = inside_margin(p.surfaces, surface, track[1][0], track[1][1])
-        band0 = p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][0])
-        band1 = p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][2])
-        if not (margin0 > -band0 and margin1 > -band1):
-            continue
-        tally = (n_entries, n_measurements, n_holes, n_consecutive, ndf)
-        m, track, chi2, alive, n_branches = _choose(
-            p, i, slot, surface, track, trig, gaps, first, mask, tally, sums, since, n_branches
+        track, way, tally, sums, since, n_branches, is_found, alive = _visit_surface(
+            i, p, slot, track, trig, turn, way, tally, sums, since, n_branches
         )
-        if m >= 0:
-            n_entries = _append(p, slot, n_entries, m, since)
-            n_measurements = np.int32(n_measurements + 1)
-            n_consecutive = np.int32(0)
-            ndf = np.int32(ndf + p.dimensions[m])
-            sums = sums + chi2
-            keep = (n_entries, n_measurements, n_holes, n_consecutive, ndf)
-            keep_sums = sums
-            since = _ZERO * sums
-        elif margin0 > _ZERO and margin1 > _ZERO:
-            track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, _ONE)
-            n_entries = _append(p, slot, n_entries, np.int32(-1 - surface), since)
-            since = _ZERO * sums
-            if margin0 > band0 and margin1 > band1:
-                n_holes = np.int32(n_holes + 1)
-                n_consecutive = np.int32(n_consecutive + 1)
-        if not alive or n_holes > p.max_holes or n_consecutive > p.max_consecutive_holes:
-            break
-    _finish(p, slot, keep, keep_sums)
+        if is_found:
+            at_last, sums_at_last = tally, sums
+    _finish(p, slot, at_last, sums_at_last)
     return n_branches
 
 
@@ -474,107 +372,17 @@ def _follow(i, p, slot, track, gaps, first, mask, tally, sums, n_branches):
 def follow_seeds(i, p):
     """Follow seed i and its branches; writes only the slots of seed i."""
     slot = np.int32(i * p.branches_per_seed)
-    track, gaps, first, mask, tally, sums = _start(i, p, slot)
-    n_branches = _follow(i, p, slot, track, gaps, first, mask, tally, sums, np.int32(1))
+    track, way, tally, sums = _start(i, p, slot)
+    n_branches = _follow(i, p, slot, track, way, tally, sums, np.int32(1))
     branch = np.int32(1)
     while branch < n_branches:
-        track, gaps, first, mask, tally, sums = _load_branch(p, slot + branch)
-        n_branches = _follow(i, p, slot + branch, track, gaps, first, mask, tally, sums, n_branches)
+        track, way, tally, sums = _load_branch(p, np.int32(slot + branch))
+        n_branches = _follow(i, p, np.int32(slot + branch), track, way, tally, sums, n_branches)
         branch = np.int32(branch + 1)
     while branch < p.branches_per_seed:
         p.out_n_entries[slot + branch] = np.int32(0)
         p.out_n_measurements[slot + branch] = np.int32(0)
         branch = np.int32(branch + 1)
-
-
-class _AcceptPayload(NamedTuple):
-    n_entries: Any  # (n_slots,)
-    n_measurements: Any  # (n_slots,)
-    min_measurements: Any
-    branches_per_seed: Any
-    out_n_candidates: Any  # (n_seeds,) int32
-    out_n_entries: Any  # (n_seeds,) int32
-    out_n_measurements: Any  # (n_seeds,) int32
-
-
-@kernel(grain=2048)
-def count_candidates(i, p):
-    """Count the accepted branches of seed i, their entries and measurements."""
-    n = np.int32(0)
-    entries = np.int32(0)
-    measurements = np.int32(0)
-    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] >= p.min_measurements:
-            n += np.int32(1)
-            entries += p.n_entries[slot]
-            measurements += p.n_measurements[slot]
-    p.out_n_candidates[i] = n
-    p.out_n_entries[i] = entries
-    p.out_n_measurements[i] = measurements
-
-
-class _FillPayload(NamedTuple):
-    n_entries: Any  # (n_slots,)
-    n_measurements: Any
-    n_holes: Any
-    chi2: Any
-    ndf: Any
-    code: Any  # (n_slots, max_entries)
-    path: Any
-    seed_event: Any  # (n_seeds,)
-    candidate_offsets: Any  # (n_seeds + 1,)
-    entry_offsets: Any  # (n_seeds + 1,)
-    measurement_offsets: Any  # (n_seeds + 1,)
-    min_measurements: Any
-    branches_per_seed: Any
-    out_seed: Any  # (n_candidates,)
-    out_event: Any
-    out_entry_offsets: Any  # (n_candidates + 1,)
-    out_code: Any  # (n_entries,)
-    out_path: Any
-    out_measurement_offsets: Any  # (n_candidates + 1,)
-    out_measurements: Any
-    out_n_holes: Any
-    out_chi2: Any
-    out_ndf: Any
-    out_pval: Any
-
-
-@kernel(grain=512)
-def fill_candidates(i, p):
-    """Copy the accepted branches of seed i to their places."""
-    candidate = p.candidate_offsets[i]
-    entry = p.entry_offsets[i]
-    measurement = p.measurement_offsets[i]
-    if (
-        p.candidate_offsets[i + 1] >= p.out_entry_offsets.shape[0]
-        or p.entry_offsets[i + 1] > p.out_code.shape[0]
-        or p.measurement_offsets[i + 1] > p.out_measurements.shape[0]
-    ):
-        return
-    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] < p.min_measurements:
-            continue
-        for k in range(p.n_entries[slot]):
-            p.out_code[entry] = p.code[slot, k]
-            p.out_path[entry] = p.path[slot, k]
-            entry = np.int32(entry + 1)
-            if p.code[slot, k] >= 0:
-                p.out_measurements[measurement] = p.code[slot, k]
-                measurement = np.int32(measurement + 1)
-        ndf = np.int32(p.ndf[slot] - _NDF_OF_PARAMETERS)
-        p.out_seed[candidate] = i
-        p.out_event[candidate] = p.seed_event[i]
-        p.out_n_holes[candidate] = p.n_holes[slot]
-        p.out_chi2[candidate] = p.chi2[slot]
-        p.out_ndf[candidate] = ndf
-        p.out_pval[candidate] = chi2_survival(p.chi2[slot], ndf)
-        candidate = np.int32(candidate + 1)
-        p.out_entry_offsets[candidate] = entry
-        p.out_measurement_offsets[candidate] = measurement
-    if i == 0:
-        p.out_entry_offsets[0] = np.int32(0)
-        p.out_measurement_offsets[0] = np.int32(0)
 
 
 def _slots(ws: Any, name: str, seeds: Any, dtype: Any, branches: int, width: int | None = None) -> Any:
@@ -646,47 +454,6 @@ def _finding_payload(
     )
 
 
-def _collect(ws: Any, found: _Payload, config: Any) -> CandidateBatch:
-    """Gather the accepted branches of all seeds in one collection."""
-    seeds, real = ws.extent("seeds"), found.seed_params.dtype
-    names = ("candidates", "candidate_entries", "candidate_measurements")
-    per_seed = [ws.array(f"finding.n_{name}", seeds, np.int32) for name in names]
-    offsets = [ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in names]
-    minimum = np.int32(config.min_measurements)
-    ws.launch(
-        count_candidates,
-        seeds,
-        _AcceptPayload(found.out_n_entries, found.out_n_measurements, minimum, found.branches_per_seed, *per_seed),
-    )
-    for name, counts, offset in zip(names, per_seed, offsets, strict=True):
-        ws.scan(counts, seeds, offset, ws.extent(name))
-    candidates, entries, measurements = (ws.extent(name) for name in names)
-    batch = CandidateBatch(
-        seed=ws.array("candidates.seed", candidates, np.int32),
-        event=ws.array("candidates.event", candidates, np.int32),
-        entry_offsets=ws.array("candidates.entry_offsets", candidates, np.int32, extra=1),
-        code=ws.array("candidates.code", entries, np.int32),
-        path=ws.array("candidates.path", entries, real),
-        measurement_offsets=ws.array("candidates.measurement_offsets", candidates, np.int32, extra=1),
-        measurements=ws.array("candidates.measurements", measurements, np.int32),
-        n_holes=ws.array("candidates.n_holes", candidates, np.int32),
-        chi2=ws.array("candidates.chi2", candidates, real),
-        ndf=ws.array("candidates.ndf", candidates, np.int32),
-        pval=ws.array("candidates.pval", candidates, real),
-    )
-    ws.launch(
-        fill_candidates,
-        seeds,
-        _FillPayload(
-            found.out_n_entries, found.out_n_measurements, found.out_n_holes, found.out_chi2, found.out_ndf,
-            found.out_code, found.out_path, found.seed_event, *offsets, minimum, found.branches_per_seed,
-            batch.seed, batch.event, batch.entry_offsets, batch.code, batch.path, batch.measurement_offsets,
-            batch.measurements, batch.n_holes, batch.chi2, batch.ndf, batch.pval,
-        ),
-    )  # fmt: skip
-    return batch
-
-
 def find_tracks(
     ws: Any,
     seeds: SeedParameters,
@@ -727,4 +494,8 @@ def find_tracks(
         ws, seeds, seed_bottom, spacepoint_measurement, measurements, detector, stacks, config
     )
     ws.launch(follow_seeds, ws.extent("seeds"), payload)
-    return _collect(ws, payload, config)
+    branches = Branches(
+        payload.out_code, payload.out_path, payload.out_n_entries, payload.out_n_measurements, payload.out_n_holes,
+        payload.out_chi2, payload.out_ndf,
+    )  # fmt: skip
+    return collect_candidates(ws, branches, seeds.event, _branches(config), config)

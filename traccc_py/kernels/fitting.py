@@ -17,9 +17,14 @@ from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.edm import FitOutcome
 from traccc_py.kernels.ambiguity_resolution import TrackSelection
 from traccc_py.kernels.batch import MeasurementBatch, SeedParameters
-from traccc_py.kernels.finding import (
+from traccc_py.kernels.candidates import CandidateBatch
+from traccc_py.kernels.helix import trigonometry
+from traccc_py.kernels.kalman import chi2_survival, combine_estimates, scale_diagonal
+from traccc_py.kernels.linalg import wrap_angle
+from traccc_py.kernels.navigation import StackRanges, intersect_surface
+from traccc_py.kernels.perigee import track_at_beam_line
+from traccc_py.kernels.propagation import (
     MASSES,
-    CandidateBatch,
     seed_track,
     transport_to_curvilinear,
     transport_to_surface,
@@ -27,11 +32,6 @@ from traccc_py.kernels.finding import (
     with_layer_material,
     with_surface_material,
 )
-from traccc_py.kernels.helix import trigonometry
-from traccc_py.kernels.kalman import chi2_survival, combine_estimates, scale_diagonal
-from traccc_py.kernels.linalg import wrap_angle
-from traccc_py.kernels.navigation import StackRanges, intersect_surface
-from traccc_py.kernels.perigee import track_at_beam_line
 
 __all__ = ["FittedBatch", "fit_tracks"]
 

@@ -41,6 +41,7 @@ _TWO = scalar(2)
 _HALF = scalar(0.5)
 _UNREACHABLE = scalar(1e29)
 _LONGEST_STEP = scalar(6000)  # [mm], longer than any way between layers: a helix outside winds on for ever
+_ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
 _TRAPEZOID = 1
 
 
@@ -150,7 +151,9 @@ def _next_plane(layers, stacks, gap, position, trig, turn):
     offset = layers[layer].position
     relative = (position[0] - offset * normal[0], position[1] - offset * normal[1], position[2] - offset * normal[2])
     path = path_to_plane(relative, trig, turn, normal, _ZERO * turn)
-    if not path < _UNREACHABLE:  # a helix that turns back before the plane gives no number
+    d = helix_displacement(trig, turn, path)
+    miss = (relative[0] + d[0]) * normal[0] + (relative[1] + d[1]) * normal[1] + (relative[2] + d[2]) * normal[2]
+    if not abs(miss) < _ON_PLANE:  # the helix turns back before the plane
         path = _UNREACHABLE * (_ONE + _ZERO * turn)
         layer = NONE
     return layer, max(path, _ZERO * path), np.int32(gap + 1 + 2 * step)

@@ -6,17 +6,9 @@ Acts).
 
 from __future__ import annotations
 
-
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.kernels.finding import (
-    stack_ranges,
-    transport_to_curvilinear,
-    transport_to_surface,
-    with_layer_material,
-    with_surface_material,
-)
 from traccc_py.kernels.helix import (
     helix_jacobian,
     path_to_beam_line,
@@ -31,6 +23,13 @@ from traccc_py.kernels.navigation import (
     inside_margin,
     intersect_surface,
     next_layer,
+)
+from traccc_py.kernels.propagation import (
+    stack_ranges,
+    transport_to_curvilinear,
+    transport_to_surface,
+    with_layer_material,
+    with_surface_material,
 )
 
 __all__ = ["track_at_beam_line"]

@@ -14,7 +14,7 @@ from traccc_py.config import SeedingConfig
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import SpacepointBatch
-from traccc_py.kernels.linalg import PI, TWO_PI
+from traccc_py.kernels.linalg import PI
 from traccc_py.kernels.seeding_cuts import SeedingCuts
 
 __all__ = ["Grid", "SortedSpacepoints", "make_grid", "ring_range", "ring_window", "sort_spacepoints"]

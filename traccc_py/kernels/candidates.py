@@ -1,0 +1,188 @@
+"""Track candidates: the accepted branches of all seeds, gathered in one collection."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.kernel import kernel
+from traccc_py.kernels.kalman import chi2_survival
+
+__all__ = ["CandidateBatch", "Branches", "collect_candidates"]
+
+_NDF_OF_PARAMETERS = 5
+
+
+class Branches(NamedTuple):
+    """Branches by slot = seed * branches_per_seed + branch."""
+
+    code: Any  # (n_slots, max_entries) int32, see `CandidateBatch.code`
+    path: Any  # (n_slots, max_entries) scalar, path length from the entry before [mm]
+    n_entries: Any  # (n_slots,) int32
+    n_measurements: Any  # (n_slots,) int32, 0 where there is no branch
+    n_holes: Any  # (n_slots,) int32, holes before the last measurement
+    chi2: Any  # (n_slots,) scalar, sum of predicted chi2
+    ndf: Any  # (n_slots,) int32, sum of dimensions
+
+
+class CandidateBatch(NamedTuple):
+    """Track candidates, ordered by seed. Extent: "candidates"."""
+
+    seed: Any  # (n_candidates,) int32
+    event: Any  # (n_candidates,) int32
+    entry_offsets: Any  # (n_candidates + 1,) int32
+    code: Any  # (n_entries,) int32: >= 0 measurement; below 0: -1 - surface, or -1 - n_modules - layer
+    path: Any  # (n_entries,) scalar, path length from the entry before [mm]
+    measurement_offsets: Any  # (n_candidates + 1,) int32
+    measurements: Any  # (sum,) int32
+    n_holes: Any  # (n_candidates,) int32
+    chi2: Any  # (n_candidates,) scalar
+    ndf: Any  # (n_candidates,) int32, sum of dimensions - 5
+    pval: Any  # (n_candidates,) scalar
+
+
+_EXTENTS = ("candidates", "candidate_entries", "candidate_measurements")
+
+
+class _AcceptPayload(NamedTuple):
+    n_entries: Any  # (n_slots,)
+    n_measurements: Any  # (n_slots,)
+    min_measurements: Any
+    branches_per_seed: Any
+    out_n_candidates: Any  # (n_seeds,) int32
+    out_n_entries: Any  # (n_seeds,) int32
+    out_n_measurements: Any  # (n_seeds,) int32
+
+
+@kernel(grain=2048)
+def count_candidates(i, p):
+    """Count the accepted branches of seed i, their entries and measurements."""
+    n = np.int32(0)
+    entries = np.int32(0)
+    measurements = np.int32(0)
+    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
+        if p.n_measurements[slot] >= p.min_measurements:
+            n += np.int32(1)
+            entries += p.n_entries[slot]
+            measurements += p.n_measurements[slot]
+    p.out_n_candidates[i] = n
+    p.out_n_entries[i] = entries
+    p.out_n_measurements[i] = measurements
+
+
+class _FillPayload(NamedTuple):
+    code: Any  # (n_slots, max_entries)
+    path: Any
+    n_entries: Any  # (n_slots,)
+    n_measurements: Any
+    n_holes: Any
+    chi2: Any
+    ndf: Any
+    seed_event: Any  # (n_seeds,)
+    candidate_offsets: Any  # (n_seeds + 1,)
+    entry_offsets: Any  # (n_seeds + 1,)
+    measurement_offsets: Any  # (n_seeds + 1,)
+    min_measurements: Any
+    branches_per_seed: Any
+    out_seed: Any  # (n_candidates,)
+    out_event: Any
+    out_entry_offsets: Any  # (n_candidates + 1,)
+    out_code: Any  # (n_entries,)
+    out_path: Any
+    out_measurement_offsets: Any  # (n_candidates + 1,)
+    out_measurements: Any
+    out_n_holes: Any
+    out_chi2: Any
+    out_ndf: Any
+    out_pval: Any
+
+
+@kernel(grain=512)
+def fill_candidates(i, p):
+    """Copy the accepted branches of seed i to their places."""
+    candidate = p.candidate_offsets[i]
+    entry = p.entry_offsets[i]
+    measurement = p.measurement_offsets[i]
+    if (
+        p.candidate_offsets[i + 1] >= p.out_entry_offsets.shape[0]
+        or p.entry_offsets[i + 1] > p.out_code.shape[0]
+        or p.measurement_offsets[i + 1] > p.out_measurements.shape[0]
+    ):
+        return
+    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
+        if p.n_measurements[slot] < p.min_measurements:
+            continue
+        for k in range(p.n_entries[slot]):
+            p.out_code[entry] = p.code[slot, k]
+            p.out_path[entry] = p.path[slot, k]
+            entry = np.int32(entry + 1)
+            if p.code[slot, k] >= 0:
+                p.out_measurements[measurement] = p.code[slot, k]
+                measurement = np.int32(measurement + 1)
+        ndf = np.int32(p.ndf[slot] - _NDF_OF_PARAMETERS)
+        p.out_seed[candidate] = i
+        p.out_event[candidate] = p.seed_event[i]
+        p.out_n_holes[candidate] = p.n_holes[slot]
+        p.out_chi2[candidate] = p.chi2[slot]
+        p.out_ndf[candidate] = ndf
+        p.out_pval[candidate] = chi2_survival(p.chi2[slot], ndf)
+        candidate = np.int32(candidate + 1)
+        p.out_entry_offsets[candidate] = entry
+        p.out_measurement_offsets[candidate] = measurement
+    if i == 0:
+        p.out_entry_offsets[0] = np.int32(0)
+        p.out_measurement_offsets[0] = np.int32(0)
+
+
+def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
+    candidates, entries, measurements = (ws.extent(name) for name in _EXTENTS)
+    return CandidateBatch(
+        seed=ws.array("candidates.seed", candidates, np.int32),
+        event=ws.array("candidates.event", candidates, np.int32),
+        entry_offsets=ws.array("candidates.entry_offsets", candidates, np.int32, extra=1),
+        code=ws.array("candidates.code", entries, np.int32),
+        path=ws.array("candidates.path", entries, real),
+        measurement_offsets=ws.array("candidates.measurement_offsets", candidates, np.int32, extra=1),
+        measurements=ws.array("candidates.measurements", measurements, np.int32),
+        n_holes=ws.array("candidates.n_holes", candidates, np.int32),
+        chi2=ws.array("candidates.chi2", candidates, real),
+        ndf=ws.array("candidates.ndf", candidates, np.int32),
+        pval=ws.array("candidates.pval", candidates, real),
+    )
+
+
+def collect_candidates(ws: Any, found: Branches, seed_event: Any, branches_per_seed: int, config: Any) -> CandidateBatch:
+    """Gather the accepted branches of all seeds.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers; the size of "seeds" must be set, those of "candidates", "candidate_entries" and
+        "candidate_measurements" are set here.
+    found : Branches
+        Branches of all seeds.
+    seed_event : array of shape (n_seeds,), int32
+        Event of each seed.
+    branches_per_seed : int
+        Slots of a seed [1].
+    config : FindingConfig
+        Its `min_measurements` decides which branches are accepted.
+
+    Returns
+    -------
+    CandidateBatch
+        Candidates ordered by seed, then branch.
+    """
+    seeds = ws.extent("seeds")
+    per_seed = [ws.array(f"finding.n_{name}", seeds, np.int32) for name in _EXTENTS]
+    offsets = [ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS]
+    minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
+    ws.launch(
+        count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed)
+    )
+    for name, counts, offset in zip(_EXTENTS, per_seed, offsets, strict=True):
+        ws.scan(counts, seeds, offset, ws.extent(name))
+    batch = _make_candidates(ws, found.chi2.dtype)
+    ws.launch(fill_candidates, seeds, _FillPayload(*found, seed_event, *offsets, minimum, slots, *batch))
+    return batch

@@ -1,0 +1,148 @@
+"""Tracks on surfaces: transport from one to the next, their material, and updates with measurements.
+
+A *track* is a tuple (position, x, c, u, v): global position [mm], bound parameters, packed covariance, and the axes of
+the plane they belong to (of a surface, or perpendicular to the track). `trig` is its direction (see `helix`).
+"""
+
+from __future__ import annotations
+
+from traccc_py.device.kernel import device_function, scalar
+from traccc_py.kernels.helix import (
+    curvilinear_axes,
+    direction,
+    helix_jacobian,
+    transport_covariance,
+    trigonometry,
+)
+from traccc_py.kernels.kalman import update
+from traccc_py.kernels.linalg import wrap_angle
+from traccc_py.kernels.material import interact
+from traccc_py.kernels.navigation import StackRanges, layer_normal, surface_axes
+from traccc_py.units import electron_mass, muon_mass, pion_mass
+
+__all__ = [
+    "MASSES",
+    "on_surface",
+    "seed_track",
+    "stack_ranges",
+    "surface_incidence",
+    "transport_to_curvilinear",
+    "transport_to_surface",
+    "updated",
+    "with_layer_material",
+    "with_surface_material",
+]
+
+MASSES = {"pion": pion_mass, "muon": muon_mass, "electron": electron_mass}  #: mass hypotheses [GeV]
+
+_ZERO = scalar(0)
+_ONE = scalar(1)
+_PHI, _THETA, _QOP = 2, 3, 4
+_MIN_INCIDENCE = scalar(0.02)  # slabs are not infinitely long
+
+
+@device_function
+def stack_ranges(p):
+    """Return the stack ranges of a payload."""
+    return StackRanges(p.first_cylinder, p.n_cylinders, p.first_disc, p.n_discs, p.first_plane, p.n_planes)
+
+
+@device_function
+def _transport(track, trig, turn, path, b_z, u1, v1):
+    """Return (position, phi, covariance, direction) after a path length, on the plane with axes u1, v1."""
+    position, x, c, u0, v0 = track
+    d, end, j = helix_jacobian(trig, turn, path, b_z, u0, v0, u1, v1)
+    there = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
+    return there, wrap_angle(x[_PHI] + turn * path), transport_covariance(j, c), end
+
+
+@device_function
+def transport_to_surface(track, trig, turn, path, b_z, surfaces, i):
+    """Return the track on the plane of a surface that it reaches after `path`, and its direction there."""
+    u1, v1 = surface_axes(surfaces, i)
+    there, phi, c, end = _transport(track, trig, turn, path, b_z, u1, v1)
+    dx, dy, dz = there[0] - surfaces[i].cx, there[1] - surfaces[i].cy, there[2] - surfaces[i].cz
+    x = track[1]
+    loc0 = dx * u1[0] + dy * u1[1] + dz * u1[2]
+    loc1 = dx * v1[0] + dy * v1[1] + dz * v1[2]
+    return (there, (loc0, loc1, phi, x[_THETA], x[_QOP]), c, u1, v1), end
+
+
+@device_function
+def transport_to_curvilinear(track, trig, turn, path, b_z):
+    """Return the track on the plane perpendicular to it after `path`, and its direction there."""
+    u1, v1 = curvilinear_axes(trigonometry(track[1][_PHI] + turn * path, track[1][_THETA]))
+    there, phi, c, end = _transport(track, trig, turn, path, b_z, u1, v1)
+    zero = _ZERO * path
+    x = track[1]
+    return (there, (zero, zero, phi, x[_THETA], x[_QOP]), c, u1, v1), end
+
+
+@device_function
+def _surface_slab(surfaces, i):
+    """Return the slab of a surface."""
+    s = surfaces[i]
+    return s.thickness_in_x0, s.bethe_xi, s.excitation_energy, s.plasma_energy
+
+
+@device_function
+def surface_incidence(surfaces, i, trig):
+    """Return |cos| of the angle between a direction and the normal of a surface."""
+    t = direction(trig)
+    cosine = abs(t[0] * surfaces[i].wx + t[1] * surfaces[i].wy + t[2] * surfaces[i].wz)
+    return max(cosine, _MIN_INCIDENCE + _ZERO * cosine)
+
+
+@device_function
+def with_surface_material(track, trig, surfaces, i, mass, sign):
+    """Return the track after the material of a surface, and whether it survives."""
+    cosine = surface_incidence(surfaces, i, trig)
+    x, c, alive = interact(track[1], track[2], _surface_slab(surfaces, i), _ONE / cosine, trig[2], mass, sign)
+    return (track[0], x, c, track[3], track[4]), alive
+
+
+@device_function
+def with_layer_material(track, trig, layers, layer, mass, sign):
+    """Return the track after the material of a passive layer, and whether it survives."""
+    t = direction(trig)
+    n = layer_normal(layers, layer, track[0])
+    cosine = abs(t[0] * n[0] + t[1] * n[1] + t[2] * n[2])
+    cosine = max(cosine, _MIN_INCIDENCE + _ZERO * cosine)
+    found = layers[layer]
+    slab = (found.thickness_in_x0, found.bethe_xi, found.excitation_energy, found.plasma_energy)
+    x, c, alive = interact(track[1], track[2], slab, _ONE / cosine, trig[2], mass, sign)
+    return (track[0], x, c, track[3], track[4]), alive
+
+
+@device_function
+def on_surface(surfaces, i, x, c):
+    """Return the track that stands on a surface with parameters x and covariance c."""
+    u, v = surface_axes(surfaces, i)
+    position = (
+        surfaces[i].cx + x[0] * u[0] + x[1] * v[0],
+        surfaces[i].cy + x[0] * u[1] + x[1] * v[1],
+        surfaces[i].cz + x[0] * u[2] + x[1] * v[2],
+    )
+    return position, x, c, u, v
+
+
+@device_function
+def seed_track(surfaces, module, seed_params, seed_variance, i):
+    """Return the track of a seed on the surface of its bottom measurement."""
+    zero = _ZERO * seed_params[i, 0]
+    x = (seed_params[i, 0], seed_params[i, 1], seed_params[i, 2], seed_params[i, 3], seed_params[i, 4])
+    c = (
+        seed_variance[i, 0], zero, seed_variance[i, 1], zero, zero, seed_variance[i, 2], zero, zero, zero,
+        seed_variance[i, 3], zero, zero, zero, zero, seed_variance[i, 4],
+    )  # fmt: skip
+    return on_surface(surfaces, module, x, c)
+
+
+@device_function
+def updated(track, surfaces, i, p, m):
+    """Return the track after measurement m on its surface i, and the chi2 of the update."""
+    x, c, chi2 = update(
+        track[1], track[2], p.local_position[m, 0], p.local_position[m, 1],
+        p.local_variance[m, 0], p.local_variance[m, 1], p.dimensions[m],
+    )  # fmt: skip
+    return on_surface(surfaces, i, x, c), chi2
