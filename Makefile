@@ -1,45 +1,55 @@
-# `make run` and `make test` set up .venv by themselves on a fresh machine.
+# `make run` and `make test` set up .venv by themselves on a fresh machine; `make help` lists the targets.
 PYTHON ?= python3
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help run test setup lint bench clean
+.PHONY: help run test lint bench setup clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/core.stamp: pyproject.toml
-	@echo "== setting up $(VENV) (about half a minute) =="
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "$(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ..."; exit 1; }
+	@echo "== setting up $(VENV) with what the chain needs (half a minute to a minute) =="
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -e .
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/core.stamp
-	@echo "== installing what the tests need (compilers for CUDA among it; no GPU is needed) =="
+	@echo "== installing what the tests need, compilers for CUDA among it (a minute; no GPU is needed) =="
 	@$(PIP) install -e ".[test]"
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/core.stamp
+$(VENV)/dev.stamp: $(VENV)/test.stamp
+	@echo "== installing the tools of developers =="
 	@$(PIP) install -e ".[dev]"
 	@touch $@
 
-run: $(VENV)/core.stamp ## reconstruct the bundled event and print a summary
-	@echo "== reconstructing the bundled event; the first run compiles the kernels (about two minutes) =="
+run: $(VENV)/core.stamp ## reconstruct the event that comes with the package
+	@echo "== reconstructing 20 simulated muons in the Open Data Detector; the first run compiles the kernels (one to two minutes) =="
 	@$(BIN)/traccc-py run --sample --output out
+	@echo "== tracks, track states and measurements are in out/ (docs/file_formats.md); again: $(BIN)/traccc-py run --sample =="
 
-setup: $(VENV)/dev.stamp ## everything for development
-
+# Kernels are compiled before the tests, else each worker would compile them.
 test: $(VENV)/test.stamp ## run all tests
-	@$(BIN)/python -m pytest
+	@echo "== compiling the kernels, if that is not done yet (one to two minutes) =="
+	@$(BIN)/traccc-py compile --device cpu
+	@echo "== testing with $(WORKERS) workers =="
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
-lint: $(VENV)/dev.stamp ## ruff and mypy
+lint: $(VENV)/dev.stamp ## check style, types and spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/codespell
 
-bench: $(VENV)/core.stamp ## time the chain on the CPU, event of 5,000 muons
+bench: $(VENV)/core.stamp ## time the chain on the CPU, with an event of 5,000 muons
 	@$(BIN)/python benchmarks/bench_chain.py
+
+setup: $(VENV)/dev.stamp ## everything for development
 
 clean: ## remove the environment and outputs
 	rm -rf $(VENV) out

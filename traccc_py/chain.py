@@ -216,7 +216,7 @@ class TrackingChain:
         spacepoints = form_spacepoints(ws, measurements, detector, n_modules)
         clock.lap("spacepoint_formation")
         seeds = find_seeds(ws, spacepoints, config.seeding, n_events)
-        seeds = thin_seeds(ws, seeds, spacepoints, config.seeding)
+        seeds = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
         parameters = estimate_parameters(
             ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules

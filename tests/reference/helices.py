@@ -53,7 +53,13 @@ def simulate(n_tracks, seed, pt=(0.5, 10.0), eta=3.0, sigma_d0=0.02, sigma_z0=55
                 s = (side * zd - z0) / cot
             x, y, _ = position_at(phi0, cot, curvature, d0, z0, s)
             r = np.hypot(x, y)
-            hits.append((4 + 2 * k + (side > 0), s, (s > 0) & (s < np.pi / np.abs(curvature)) & (r > DISC_RADII[0]) & (r < DISC_RADII[1])))
+            hits.append(
+                (
+                    4 + 2 * k + (side > 0),
+                    s,
+                    (s > 0) & (s < np.pi / np.abs(curvature)) & (r > DISC_RADII[0]) & (r < DISC_RADII[1]),
+                )
+            )
     layers = np.array([h[0] for h in hits])
     paths = np.stack([np.where(h[2], h[1], np.inf) for h in hits])
     return _smeared_points((phi0, cot, curvature, d0, z0), pt, layers, paths, smear, scatter, rng)
@@ -77,8 +83,16 @@ def _smeared_points(helix, pt, layers, paths, smear, scatter, rng):
         across = shift_r + rng.normal(0, smear, len(pt))
         along = shift_z + rng.normal(0, 2 * smear, len(pt))
         is_disc = layer >= len(BARREL_RADII)
-        x = x - across * np.sin(direction) - np.where(is_disc, along * np.cos(direction) / np.where(cot == 0, 1, cot), 0)
-        y = y + across * np.cos(direction) - np.where(is_disc, along * np.sin(direction) / np.where(cot == 0, 1, cot), 0)
+        x = (
+            x
+            - across * np.sin(direction)
+            - np.where(is_disc, along * np.cos(direction) / np.where(cot == 0, 1, cot), 0)
+        )
+        y = (
+            y
+            + across * np.cos(direction)
+            - np.where(is_disc, along * np.sin(direction) / np.where(cot == 0, 1, cot), 0)
+        )
         z = z + np.where(is_disc, 0, along)
         out.append(np.column_stack([x, y, z, np.arange(len(pt)), layer])[ok])
         if scatter:

@@ -71,7 +71,9 @@ def allowed_triplets(r_middle, bottom, tops, config, slack=0.0):
         pt = field * np.sqrt(diameter2) / 2
         scattering2 = np.where(pt > config.max_pt_scattering, highland / config.max_pt_scattering, highland / pt) ** 2
         impact = np.abs((slope - intercept * r_middle) * r_middle)
-        ok = (tops[1] != bottom[1]) & (mismatch2 <= (highland / config.min_pt * config.sigma_scattering) ** 2 * sin2 * up)
+        ok = (tops[1] != bottom[1]) & (
+            mismatch2 <= (highland / config.min_pt * config.sigma_scattering) ** 2 * sin2 * up
+        )
         ok &= diameter2 * up >= (2 * config.min_pt / field) ** 2
         ok &= (mismatch2 <= scattering2 * sin2 * config.sigma_scattering**2 * up) & (impact <= config.impact_max * up)
         return ok, intercept / np.sqrt(1 + slope**2), impact, pt
@@ -100,7 +102,9 @@ def _select(triplets, config):
             weighed.append((-total, -size2, bottom, top, r_bottom))
     weighed.sort()
     best = weighed[: config.max_seeds_per_middle]
-    kept = [s for k, s in enumerate(best) if k == 0 or -s[0] > config.seed_min_weight or s[4] > config.bottom_min_radius]
+    kept = [
+        s for k, s in enumerate(best) if k == 0 or -s[0] > config.seed_min_weight or s[4] > config.bottom_min_radius
+    ]
     return [(bottom, top, -weight) for weight, _, bottom, top, _ in kept]
 
 

@@ -189,7 +189,9 @@ def _rebuilt(kind: Any, raw: Any) -> Any:
         if isinstance(member, BaseTuple):
             members.append(_rebuilt(member, raw))
         elif isinstance(member, Array):
-            members.append(_array(types.SimpleNamespace(dtype=as_dtype(member.dtype), ndim=member.ndim), raw))
+            dtype = as_dtype(member.dtype)
+            unaligned = dtype if dtype.fields is None else np.dtype(dtype.descr)  # as the CPU's loops are compiled for
+            members.append(_array(types.SimpleNamespace(dtype=unaligned, ndim=member.ndim), raw))
         else:
             members.append(np.frombuffer(next(raw), as_dtype(member))[0])
     return kind.instance_class(*members)

@@ -64,6 +64,16 @@ stats = [loop.function.stats for loop in device._loops.values()]
 misses, hits = (sum(sum(getattr(s, name).values()) for s in stats) for name in ("cache_misses", "cache_hits"))
 print(json.dumps({"results": results, "misses": misses, "hits": hits}))
 """
+AHEAD = """
+from traccc_py.device.cpu_compile import compile_loops
+from traccc_py.device.signatures import record_signatures
+from traccc_py.kernels import stage
+
+kernels = (stage._shift, stage._double)
+signatures = record_signatures(lambda device: [device.launch(kernel, 0, stage.payload()) for kernel in kernels])
+compile_loops({name: signatures[name] for name in ("stage_shift", "stage_double")}, processes=PROCESSES)
+print(0)
+"""
 CUDA = """
 import json
 from traccc_py.device import cuda_compile
@@ -111,6 +121,12 @@ def test_second_process_has_no_miss(package):
     assert first == {"results": [1.0, 1.0], "misses": 2, "hits": 0}
     assert second == {"results": [1.0, 1.0], "misses": 0, "hits": 2}
     assert package.files() == files
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_launches_after_compiling_ahead_have_no_miss(package, processes):
+    package(AHEAD.replace("PROCESSES", str(processes)))
+    assert package(CPU) == {"results": [1.0, 1.0], "misses": 0, "hits": 2}
 
 
 def test_edited_helper_in_another_file_changes_the_result(package):

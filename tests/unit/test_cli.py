@@ -419,27 +419,28 @@ def test_help_loads_nothing_slow():
 def test_performance_shows_and_writes_what_there_is(tmp_path):
     from rich.console import Console
 
-    from traccc_py.cli.performance import Evaluation, show_evaluation
+    from traccc_py.cli.performance import selections, show_performance
     from traccc_py.performance.matching import Counts
-    from traccc_py.performance.pulls import fit_gaussian, summarise_p_values
+    from traccc_py.performance.pulls import fit_gaussian
+    from traccc_py.performance.summary import PerformanceSummary
 
+    numbers = PerformanceSummary(build_detector("telescope"), selections("telescope", 0.5)).as_dict()
+    numbers["tracks"] = {
+        "reconstructable": Counts(n_particles=200, n_groups=199, n_found=198, n_duplicates=1).as_dict(),
+        "all": Counts(n_particles=220, n_found=198).as_dict(),
+    }
+    numbers["seeds"] = {"reconstructable": Counts().as_dict(), "all": Counts().as_dict()}
+    numbers["fit_outcomes"] = {"SUCCESS": 199}
     pulls = np.random.default_rng(1).normal(size=500)
-    total = Evaluation(
-        tracks=Counts(n_particles=200, n_groups=199, n_found=198, n_duplicates=1),
-        tracks_of_all=Counts(n_particles=220, n_found=198),
-        n_good_fits=199,
-        n_fits=199,
-        p_values=summarise_p_values(np.linspace(0, 1, 100)),
-        first_state={"loc0": fit_gaussian(pulls)},
-        perigee={"d0": fit_gaussian(np.zeros(0))},
-    )
+    numbers["first_state_pulls"] = {"loc0": fit_gaussian(pulls).as_dict()}
+    numbers["perigee_pulls"] = {"d0": fit_gaussian(np.zeros(0)).as_dict()}
     console = Console(record=True, width=120)
-    show_evaluation(total, console, tmp_path / "performance.json", {"seed": 1})
+    show_performance(numbers, console, tmp_path / "performance.json", {"seed": 1})
     text = console.export_text()
-    for word in ("99.00 %", "90.00 %", "0.51 %", "100.00 %", "loc0", "d0", "mean p-value 0.500"):
+    for word in ("99.00 %", "90.00 %", "0.51 %", "100.00 %", "loc0", "d0", "mean p-value nan"):
         assert word in text, word
     written = json.loads((tmp_path / "performance.json").read_text())
-    assert written["tracks"]["efficiency"] == 0.99
-    assert written["seeds"]["efficiency"] is None
+    assert written["tracks"]["reconstructable"]["efficiency"] == 0.99
+    assert written["seeds"]["all"]["efficiency"] is None
     assert written["perigee_pulls"]["d0"]["sigma"] is None
     assert written["first_state_pulls"]["loc0"]["sigma"] == pytest.approx(1, abs=0.1)

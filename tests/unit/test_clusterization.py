@@ -85,7 +85,9 @@ def test_random_maps_have_the_components_scipy_finds(density):
         fired = rng.random((rng.integers(1, 60), rng.integers(1, 60))) < density
         labels, n = ndimage.label(fired, structure=np.ones((3, 3)))
         expected += n
-        rows += [(module, c0, c1, rng.uniform(0.1, 1), labels[c1, c0]) for c1, c0 in zip(*np.nonzero(fired), strict=True)]
+        rows += [
+            (module, c0, c1, rng.uniform(0.1, 1), labels[c1, c0]) for c1, c0 in zip(*np.nonzero(fired), strict=True)
+        ]
     out = run(rows, pad_module(12))
     assert len(out["n_cells"]) == expected
     ordered = np.array(sorted(rows, key=lambda row: (row[0], row[2], row[1])))

@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 
 from traccc_py.data.truth import Particles
 from traccc_py.edm import (
+    Cells,
     EventResult,
     FitOutcome,
     Measurements,
@@ -13,7 +16,7 @@ from traccc_py.edm import (
     packed_index,
 )
 from traccc_py.geometry import build_detector
-from traccc_py.performance.matching import match_seeds, match_tracks, measurement_truth_of_hits
+from traccc_py.performance.matching import TruthSelection, match_seeds, match_tracks, measurement_truth_of_hits
 from traccc_py.performance.plots import draw_efficiency, draw_p_values, draw_pulls, draw_residuals
 from traccc_py.performance.pulls import (
     FIRST_STATE_NAMES,
@@ -27,6 +30,9 @@ from traccc_py.performance.pulls import (
     summarise_pulls,
     true_perigee,
 )
+from traccc_py.performance.summary import PerformanceSummary
+from traccc_py.simulation.digitization import Digitization
+from traccc_py.simulation.events import SimulatedEvent
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.measurements import smear_hits
 from traccc_py.simulation.random_numbers import event_key
@@ -233,3 +239,25 @@ def test_plots_are_written(sample, tmp_path):
     eta = np.linspace(-2, 2, 100)
     draw_efficiency(eta, np.abs(eta) < 1.9, np.linspace(-3, 3, 13), r"$\eta$", tmp_path / "efficiency.png")
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in ("pulls", "residuals", "p", "efficiency"))
+
+
+def test_summary_of_an_event_has_every_number(sample):
+    result, _, simulated, particles, _ = sample
+    detector = build_detector("odd")
+    # one cell per hit, so that cells, measurements and hits correspond
+    hit = np.argsort(simulated.module_index, kind="stable")
+    n = len(hit)
+    zero = np.zeros(n, np.int64)
+    cells = Cells(simulated.hits.geometry_id[hit], zero, zero, np.ones(n), np.zeros(n), zero)
+    made = Digitization(cells, np.arange(n + 1), hit, hit)
+    result.measurements.cell_offsets, result.measurements.cell_indices = np.arange(n + 1), np.arange(n)
+    summary = PerformanceSummary(detector, {"all": TruthSelection(), "none": TruthSelection(min_measurements=1000)})
+    summary.add(SimulatedEvent(0, particles, simulated, made), result)
+    numbers = json.loads(json.dumps(summary.as_dict()))
+    assert numbers["tracks"]["all"]["efficiency"] == 1.0
+    assert numbers["seeds"]["all"]["efficiency"] == 1.0
+    assert numbers["tracks"]["none"]["n_particles"] == 0
+    assert numbers["fit_outcomes"] == {"SUCCESS": len(result.tracks)}
+    assert numbers["perigee_pulls"]["d0"]["sigma"] == pytest.approx(1.0, abs=4 / np.sqrt(N_PARTICLES))
+    assert numbers["p_values"]["n"] == len(result.tracks)
+    assert PerformanceSummary(detector, {}).as_dict()["first_state_pulls"] == {}

@@ -114,7 +114,12 @@ def compare(points, event, config):
     for middle in set(expected) | set(loose) | set(tight) | set(found):
         variants = [{seed[:2] for seed in seeds.get(middle, [])} for seeds in (expected, loose, tight)]
         weights = [[seed[2] for seed in seeds.get(middle, [])] for seeds in (expected, loose, tight)]
-        if variants[0] != variants[1] or variants[0] != variants[2] or weights[0] != weights[1] or weights[0] != weights[2]:
+        if (
+            variants[0] != variants[1]
+            or variants[0] != variants[2]
+            or weights[0] != weights[1]
+            or weights[0] != weights[2]
+        ):
             ambiguous += 1
             continue
         if np.any(np.abs(np.diff(weights[0])) < WEIGHT_TOLERANCE):
@@ -140,7 +145,9 @@ def test_seeds_of_random_points_in_two_events_are_those_of_the_plain_definition(
     r, phi = rng.uniform(20, 205, n), rng.uniform(-np.pi, np.pi, n)
     z = rng.uniform(-1, 1, n) * rng.choice([100, 400, 2100], n)
     points = np.column_stack([r * np.cos(phi), r * np.sin(phi), z])
-    compared, ambiguous = compare(points, rng.integers(0, 2, n), replace(SeedingConfig(), impact_max=20.0, sigma_scattering=40.0))
+    compared, ambiguous = compare(
+        points, rng.integers(0, 2, n), replace(SeedingConfig(), impact_max=20.0, sigma_scattering=40.0)
+    )
     assert compared > 100
     assert ambiguous <= MAX_AMBIGUOUS * (compared + ambiguous)
 
@@ -149,7 +156,9 @@ def _allowed_pairs(points, config):
     """Numbers of doublets that the cuts allow, whatever the bins: sum over middles of tops."""
     accepted = np.flatnonzero(reference.is_accepted(points, config))
     tops = {i: accepted[reference.allowed_doublets(points[i], points[accepted], 1, config, -EDGE)] for i in accepted}
-    bottoms = {i: accepted[reference.allowed_doublets(points[i], points[accepted], -1, config, -EDGE)] for i in accepted}
+    bottoms = {
+        i: accepted[reference.allowed_doublets(points[i], points[accepted], -1, config, -EDGE)] for i in accepted
+    }
     return tops, bottoms
 
 

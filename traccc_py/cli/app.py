@@ -265,8 +265,9 @@ def performance(
     debug: Debug = False,
 ) -> None:
     """Simulate, reconstruct and compare: efficiency, duplicates, fakes, pulls."""
-    from traccc_py.cli.performance import evaluate, show_evaluation
+    from traccc_py.cli.performance import evaluate, selections, show_performance
     from traccc_py.cli.run import load_config, load_detector, make_chain
+    from traccc_py.performance.summary import PerformanceSummary
     from traccc_py.simulation.events import simulate_events
     from traccc_py.simulation.generator import ParticleGunConfig
 
@@ -278,9 +279,10 @@ def performance(
     chosen = load_detector(detector, digitization)
     chain = make_chain(chosen, settings, device, threads, log)
     sample = simulate_events(chosen, gun, seed, events)
-    total = evaluate(chain, chosen, sample, events, min(0.5, 0.99 * pt[0]), log)
+    summary = PerformanceSummary(chosen, selections(detector, min(0.5, 0.99 * pt[0])))
+    numbers = evaluate(chain, summary, sample, events, log)
     facts = {"detector": detector, "gun": repr(gun), "n_events": events, "seed": seed, "config": settings.to_dict()}
-    show_evaluation(total, console, json, facts)
+    show_performance(numbers, console, json, facts)
 
 
 @app.command(name="compile")

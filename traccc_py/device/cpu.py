@@ -11,128 +11,18 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from operator import attrgetter
 from typing import Any
 
-import numba
 import numpy as np
-from numba.core import types
-from numba.extending import intrinsic
 
-from traccc_py.device.cache import cache_directory, is_packaged
-from traccc_py.device.kernel import Kernel, scalar
+from traccc_py.device.cpu_compile import WORTH_A_THREAD, Loop
+from traccc_py.device.kernel import Kernel
 from traccc_py.device.workspace import Extent
 from traccc_py.errors import CapacityError
 
-__all__ = ["CpuDevice", "cached_function"]
+__all__ = ["CpuDevice"]
 
 _PIECES_PER_THREAD = 32  # work is uneven: many more pieces than threads
-_WORTH_A_THREAD = 100e-6  # [s]; waking a thread costs 20 to 50 us
-_ROOM = 128  # elements, at least as many bytes
-_SMOOTHING = 0.5  # weight of the newest measurement of a loop's cost
-
-_LOOP = """
-def {name}(cursor, piece, stop, payload{scratch}):
-    while True:
-        start = take(cursor, piece)
-        if start >= stop:
-            return
-        for i in range(start, min(start + piece, stop)):
-            body(np.int32(i), payload{scratch})
-"""
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _take(typing_context: Any, cursor: Any, step: Any) -> Any:
-    """Return ``cursor[0]`` and add `step` to it, in one atomic operation: hands each piece to one thread."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.atomic_rmw("add", array.data, arguments[1], "monotonic")
-
-    return types.int64(types.Array(types.int64, 1, "C"), types.int64), generate
-
-
-def _floating_field(payload: Any, path: str = "") -> str | None:
-    """Return the name, with dots, of the first array of floating-point numbers in a payload."""
-    for name in getattr(payload, "_fields", ()):
-        value = getattr(payload, name)
-        if isinstance(value, tuple):
-            found = _floating_field(value, f"{path}{name}.")
-            if found:
-                return found
-        elif isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            return f"{path}{name}"
-    return None
-
-
-class _Loop:
-    """The compiled loop around a kernel's body, for payloads of one class, and what it was seen to cost.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        What to compile.
-    payload : NamedTuple
-        One payload of the class.
-    """
-
-    __slots__ = ("_field_of_precision", "_scratch", "cost", "function")
-
-    def __init__(self, kernel: Kernel, payload: Any) -> None:
-        scratch = "".join(f", s{k}" for k in range(len(kernel.scratch)))
-        names: dict[str, Any] = {"body": kernel.body, "np": np, "take": _take}
-        self.function = cached_function(kernel, kernel.name, _LOOP.format(name=kernel.name, scratch=scratch), names)
-        self.cost = _WORTH_A_THREAD / kernel.grain  # time per index [s], a guess until it is measured
-        self._scratch = kernel.scratch
-        field = _floating_field(payload) if kernel.scratch else None
-        self._field_of_precision = attrgetter(field) if field else None
-
-    def scratch(self, payload: Any) -> list[np.ndarray]:
-        """Return private arrays for one thread; floating-point ones have the payload's precision."""
-        if not self._scratch:
-            return []
-        field = self._field_of_precision
-        precision = scalar if field is None else field(payload).dtype
-        dtypes = [precision if s.dtype is scalar else s.dtype for s in self._scratch]
-        # Room behind each keeps the arrays of two threads out of one cache line.
-        return [np.empty(s.length + _ROOM, dtype)[: s.length] for s, dtype in zip(self._scratch, dtypes, strict=True)]
-
-    def measured(self, cost: float) -> None:
-        """Take a new measurement of the time per index [s] into account."""
-        self.cost += _SMOOTHING * (cost - self.cost)
-
-
-def cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any]) -> Any:
-    """Compile generated code around a kernel's body, kept on disk if the kernel belongs to this package.
-
-    Parameters
-    ----------
-    kernel : Kernel
-        Whose body the code calls.
-    name : str
-        Unique name of the function that `source` defines.
-    source : str
-        The code.
-    names : dict
-        Globals of the code. It can't make arrays.
-
-    Returns
-    -------
-    callable
-        The function, compiled at its first call; it releases the GIL.
-    """
-    # A cached function is rebuilt by importing the module it names.
-    scope = {**names, "__name__": kernel.body.py_func.__module__}
-    exec(compile(source, kernel.filename, "exec"), scope)
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_directory("cpu"))
-    # Without reference counting, as in bodies: else each index counts each array of the payload up and down.
-    options = {"nogil": True, "error_model": "numpy", "_nrt": False, "cache": is_packaged(kernel.filename)}
-    try:
-        return numba.njit(**options)(scope[name])
-    finally:
-        numba.config.CACHE_DIR = before
 
 
 class CpuDevice:
@@ -159,7 +49,7 @@ class CpuDevice:
             msg = f"threads is {threads}; expected at least 1"
             raise ValueError(msg)
         self.threads = threads
-        self._loops: dict[tuple[str, type], _Loop] = {}
+        self._loops: dict[tuple[str, type], Loop] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._pool_owner = -1
         self._lock = threading.Lock()
@@ -195,14 +85,14 @@ class CpuDevice:
     def synchronize(self) -> None:
         """Return at once: launches end before they return."""
 
-    def compiled(self, kernel: Kernel, payload: Any) -> _Loop:
+    def compiled(self, kernel: Kernel, payload: Any) -> Loop:
         """Return the loop of `kernel` for payloads like this one, built on first use."""
         key = (kernel.name, type(payload))
         loop = self._loops.get(key)
         if loop is None:
             with self._lock:
                 if key not in self._loops:
-                    self._loops[key] = _Loop(kernel, payload)
+                    self._loops[key] = Loop(kernel, payload)
                 loop = self._loops[key]
         return loop
 
@@ -222,7 +112,7 @@ class CpuDevice:
         if n <= 0:
             return
         loop = self.compiled(kernel, payload)
-        threads = min(self.threads, n, int(loop.cost * n / _WORTH_A_THREAD))
+        threads = min(self.threads, n, int(loop.cost * n / WORTH_A_THREAD))
         cursor = np.zeros(1, np.int64)
         n_compiled = len(loop.function.overloads)
         begin = time.perf_counter()
@@ -234,7 +124,7 @@ class CpuDevice:
         if len(loop.function.overloads) == n_compiled:  # else the time is the compiler's
             loop.measured((time.perf_counter() - begin) * threads / n)
 
-    def _share_out(self, loop: _Loop, threads: int, cursor: np.ndarray, n: int, payload: Any) -> None:
+    def _share_out(self, loop: Loop, threads: int, cursor: np.ndarray, n: int, payload: Any) -> None:
         piece = -(-n // (threads * _PIECES_PER_THREAD))
         pool = self._threads_of_this_process()
         others = [

@@ -29,6 +29,7 @@ from numba.core import types
 from numba.core.types.containers import BaseTuple
 
 from traccc_py.device.cache import cache_directory, is_packaged
+from traccc_py.device.cpu_compile import floating_dtype
 from traccc_py.device.cuda_layout import aligned
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 from traccc_py.errors import DeviceUnavailableError, TracccError
@@ -131,22 +132,9 @@ def loop_source(kernel: Kernel, payload: BaseTuple) -> tuple[str, dict[str, Any]
     for k, s in enumerate(kernel.scratch):
         lines.append(f"    s{k} = cuda.local.array({s.length}, t{k})\n")
         follows = s.dtype is scalar  # the precision of the payload
-        names[f"t{k}"] = (_floating_type(payload) or scalar) if follows else np.dtype(s.dtype).type
+        names[f"t{k}"] = ((floating_dtype(payload) or np.dtype(scalar)) if follows else np.dtype(s.dtype)).type
     arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
     return _LOOP.format(name=kernel.name, scratch="".join(lines), arguments=arguments), names
-
-
-def _floating_type(payload: BaseTuple) -> type | None:
-    """Return the precision of a payload: that of its first array of floating-point numbers."""
-    for member in payload:
-        found = None
-        if isinstance(member, BaseTuple):
-            found = _floating_type(member)
-        elif isinstance(member, types.Array) and isinstance(member.dtype, types.Float):
-            found = np.dtype(str(member.dtype)).type
-        if found is not None:
-            return found
-    return None
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from traccc_py.device.cpu import cached_function
+from traccc_py.device.cpu_compile import cached_function
 from traccc_py.device.cuda_compile import loop_source
 from traccc_py.device.cuda_layout import payload_type
 from traccc_py.device.deferred import DeferredDevice

@@ -266,7 +266,8 @@ def form_measurements(
     Parameters
     ----------
     ws : Workspace
-        Buffers. The sizes of "cells" and "event_modules" (events times modules) must be set; "measurements" is set here.
+        Buffers. The sizes of "cells" and "event_modules" (events times modules) must be set; that of "measurements"
+        is set here.
     cells : CellBatch
         Cells, ordered by (event_module, channel1, channel0).
     detector : DetectorArrays

@@ -1,9 +1,9 @@
 """Triplet seeding: spacepoints -> doublets -> triplets -> seeds.
 
 The cuts, weights and selection are traccc's. The search is our own: partners of a middle spacepoint are looked up in
-windows derived from the cuts, so no pair that the cuts allow is lost at a bin edge, and of each middle's tops only those
-in a window of cot(theta) are tried. Where traccc depends on the order of its containers, an order is fixed here: the
-radii of compatible tops are counted from the inside out, and seeds of equal weight and size go by their indices.
+windows derived from the cuts, so no pair that the cuts allow is lost at a bin edge, and of each middle's tops only
+those in a window of cot(theta) are tried. Where traccc depends on the order of its containers, an order is fixed here:
+the radii of compatible tops are counted from the inside out, and seeds of equal weight and size go by their indices.
 
 References
 ----------

@@ -84,9 +84,9 @@ def seeding_cuts(config: SeedingConfig) -> SeedingCuts:
 def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
     """Return whether two spacepoints (x, y) make a doublet; z_at_beam_times_dr is z(r = 0) times dr [mm^2].
 
-    The curvature cut asks that a circle of the smallest radius R through both points passes the beam line at no more than
-    d0 on either side: |c| > R - d0 for both its centres c = m +- s n (m the middle of the points, n the unit normal of
-    their chord, s^2 = R^2 - d^2/4). With 2 m.m - d^2/2 = 2 inner.outer and m.n = cross / d that is the last line.
+    The curvature cut asks that neither circle of the smallest radius R through both points holds the beam line deeper
+    than d0 inside: |c| > R - d0 for both centres c = m +- s n (m the middle of the points, n the unit normal of their
+    chord, s^2 = R^2 - d^2/4). With m.m - d^2/4 = inner.outer and m.n = cross / d that is the last line.
     """
     if not (cuts.delta_r_min < dr < cuts.delta_r_max):
         return False
@@ -106,7 +106,7 @@ def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
 
 @device_function(inlined=True)
 def linearise(cos_middle, sin_middle, dx, dy, dz, side):
-    """Return (cot theta, u, v) of a partner at distance (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms.
+    """Return (cot theta, u, v) of a partner at (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms.
 
     (u, v) are conformal coordinates [1/mm] in the frame whose first axis points from the beam line to the middle.
     """

@@ -16,7 +16,7 @@ __all__ = ["BOTTOM", "COT_MARGIN", "TOP", "Tops", "find_tops", "first_wrapped_ce
 
 TOP = scalar(1)
 BOTTOM = scalar(-1)
-_COT_QUANTA = 65536  # tops are sorted by cot(theta) in steps of 1/65536 ...
+_COT_QUANTA = 65536  # tops are sorted by cot(theta) in steps of 1/65536, rounded towards 0 ...
 COT_MARGIN = scalar(3 / _COT_QUANTA)  # ... so windows of cot(theta) are wider by some steps
 _QUANTA = scalar(_COT_QUANTA)
 _KEY_SHIFT = 2**32
@@ -81,7 +81,7 @@ def _tops_in_run(p, i, start, stop, position, is_filling):
             if is_filling:
                 dx, dy, dz = p.sp.x[j] - p.sp.x[i], p.sp.y[j] - p.sp.y[i], p.sp.z[j] - p.sp.z[i]
                 cot_theta = dz / math.sqrt(dx * dx + dy * dy)
-                p.out_key[position] = np.int64(math.floor(cot_theta * _QUANTA)) * _KEY_SHIFT + j
+                p.out_key[position] = np.int64(cot_theta * _QUANTA) * _KEY_SHIFT + j
             position += 1
     return position
 
@@ -168,7 +168,9 @@ def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Gri
     def payload() -> _Payload:
         columns = (ws.array(f"seeding.top_{name}", tops, sp.x.dtype) for name in ("cot_theta", "u", "v"))
         partner = ws.array("seeding.top_partner", tops, np.int32)
-        return _Payload(sp, cuts, grid, n_tops, ws.array("seeding.top_key", tops, np.int64), Tops(offsets, partner, *columns))
+        return _Payload(
+            sp, cuts, grid, n_tops, ws.array("seeding.top_key", tops, np.int64), Tops(offsets, partner, *columns)
+        )
 
     ws.launch(_count_tops, middles, payload())
     ws.scan(n_tops, middles, offsets, tops)

@@ -21,7 +21,7 @@ __all__ = ["Grid", "SortedSpacepoints", "make_grid", "ring_range", "ring_window"
 
 _RING_WIDTH = 10.0  # [mm]
 _Z_BIN_WIDTH = 125.0  # [mm]
-_N_PHI = 64
+_N_PHI = 128
 _MAX_RINGS = 64
 _MAX_Z_BINS = 64
 
@@ -30,6 +30,7 @@ _ONE = scalar(1)
 _HALF = scalar(0.5)
 _QUARTER = scalar(0.25)
 _HALF_PI = scalar(math.pi / 2)
+_THREE_PI = scalar(3 * math.pi)
 _PHI_MARGIN = scalar(1e-4)  # [rad], over all rounding in windows and bins
 _Z_MARGIN = scalar(0.05)  # [mm]
 _SMALLEST_RADIUS = scalar(1e-3)  # [mm], keeps divisions by a radius finite
@@ -57,6 +58,7 @@ class SortedSpacepoints(NamedTuple):
     y: Any  # (n,) scalar [mm]
     z: Any  # (n,) scalar [mm]
     r: Any  # (n,) scalar [mm]
+    phi: Any  # (n,) scalar [rad]
     spacepoint: Any  # (n,) int32
     event: Any  # (n,) int32
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
@@ -129,9 +131,7 @@ def _clamped_bin(position, n):
     """Return floor(position) within 0 ... n - 1."""
     if not position > _ZERO:
         return np.int32(0)
-    if position >= scalar(n):
-        return np.int32(n - 1)
-    return np.int32(math.floor(position))
+    return np.int32(min(position, scalar(n - 1)))
 
 
 @device_function(inlined=True)
@@ -149,12 +149,10 @@ def _z_bin(grid, z):
 @device_function(inlined=True)
 def _phi_window(grid, phi, half_width):
     """Return (first bin, number of bins) of phi +- half_width; the bins go on at 0 after n_phi - 1."""
-    first = np.int32(math.floor((phi - half_width + PI) * grid.phi_bins_per_rad))
-    last = np.int32(math.floor((phi + half_width + PI) * grid.phi_bins_per_rad))
-    n = min(last - first + 1, grid.n_phi)
-    if first < 0:
-        first += grid.n_phi
-    return first, n
+    # One turn is added: positive numbers are rounded down.
+    first = np.int32((phi - half_width + _THREE_PI) * grid.phi_bins_per_rad)
+    last = np.int32((phi + half_width + _THREE_PI) * grid.phi_bins_per_rad)
+    return first % grid.n_phi, min(last - first + 1, grid.n_phi)
 
 
 @device_function(inlined=True)
@@ -175,16 +173,16 @@ def _z_window(cuts, middle_r, middle_z, r_low, r_high):
 
 @device_function(inlined=True)
 def ring_range(grid, cuts, r, side):
-    """Return (first ring, one past the last ring) of the partners of a middle at radius r; `side` is 1 for tops, -1 for bottoms."""
+    """Return (first ring, one past the last) of the partners of a middle; `side` is 1 for tops, -1 for bottoms."""
     a, b = r + side * cuts.delta_r_min, r + side * cuts.delta_r_max
     return _radius_ring(grid, min(a, b)), _radius_ring(grid, max(a, b)) + 1
 
 
 @device_function(inlined=True)
 def ring_window(grid, cuts, sp, i, side, ring):
-    """Return where partners of middle i can lie in one ring: (first z bin, one past the last, first cell, n, n_wrapped).
+    """Return where partners of middle i lie in one ring: (first z bin, one past the last, first cell, n, n_wrapped).
 
-    For z bin k the cells are ``first cell + k * n_phi`` and the n - 1 after it, and the first n_wrapped cells of the bin.
+    In z bin k these are the n cells from ``first cell + k * n_phi`` on, and the first n_wrapped cells of the bin.
     """
     r = sp.r[i]
     a, b = r + side * cuts.delta_r_min, r + side * cuts.delta_r_max
@@ -194,7 +192,7 @@ def ring_window(grid, cuts, sp, i, side, ring):
     if z_high < z_low:
         return np.int32(0), np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     half_width = sp.phi_windows[_radius_ring(grid, r) * grid.n_rings + ring]
-    first_phi, n = _phi_window(grid, math.atan2(sp.y[i], sp.x[i]), half_width)
+    first_phi, n = _phi_window(grid, sp.phi[i], half_width)
     n_wrapped = max(np.int32(first_phi + n - grid.n_phi), np.int32(0))
     first = np.int32(sp.event[i] * grid.n_cells + ring * grid.n_z * grid.n_phi + first_phi)
     return _z_bin(grid, z_low), np.int32(_z_bin(grid, z_high) + 1), first, np.int32(n - n_wrapped), n_wrapped
@@ -202,7 +200,7 @@ def ring_window(grid, cuts, sp, i, side, ring):
 
 @kernel(grain=8192)
 def _accept_spacepoints(i, p):
-    """One spacepoint: is it in the acceptance of the seeding?"""
+    """One spacepoint: mark whether it is in the acceptance of the seeding."""
     x, y, z = p.global_position[i, _X], p.global_position[i, _Y], p.global_position[i, _Z]
     r = math.sqrt(x * x + y * y)
     inside = p.cuts.z_min <= z <= p.cuts.z_max and scalar(math.floor(r)) < scalar(math.floor(p.cuts.r_max))
@@ -233,6 +231,7 @@ def _gather_spacepoints(i, p):
     p.out.y[i] = y
     p.out.z[i] = p.global_position[index, _Z]
     p.out.r[i] = math.sqrt(x * x + y * y)
+    p.out.phi[i] = math.atan2(y, x)
     p.out.spacepoint[i] = index
     p.out.event[i] = p.event[index]
     cell = p.key[unsorted]
@@ -248,7 +247,7 @@ def _gather_spacepoints(i, p):
 def _fill_phi_windows(i, p):
     """One pair of rings: the largest phi distance that the curvature and impact cut of doublets allows.
 
-    That cut bounds the distance h of the chord from the beam line; the phi distance is asin(h/r_inner) - asin(h/r_outer).
+    That cut bounds the distance h of the chord from the beam line; then phi is asin(h/r_inner) - asin(h/r_outer).
     """
     ring_a, ring_b = i // p.grid.n_rings, i % p.grid.n_rings
     inner = scalar(min(ring_a, ring_b)) * p.grid.ring_width
@@ -306,13 +305,17 @@ def sort_spacepoints(
     ws.argsort(key, accepted, order)
 
     out = SortedSpacepoints(
-        *(ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in "xyzr"),
+        *(ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in ("x", "y", "z", "r", "phi")),
         spacepoint=ws.array("seeding.sorted_spacepoint", accepted, np.int32),
         event=ws.array("seeding.sorted_event", accepted, np.int32),
         cell_offsets=ws.array("seeding.cell_offsets", cells, np.int32, extra=1),
         phi_windows=ws.array("seeding.phi_windows", pairs, dtype),
     )
     counts, slot = ws.counts, np.int32(accepted.slot)
-    ws.launch(_gather_spacepoints, accepted, _GatherPayload(position, event, key, index, order, counts, slot, np.int32(n_all_cells), out))
+    ws.launch(
+        _gather_spacepoints,
+        accepted,
+        _GatherPayload(position, event, key, index, order, counts, slot, np.int32(n_all_cells), out),
+    )
     ws.launch(_fill_phi_windows, pairs, _WindowPayload(cuts, grid, out.phi_windows))
     return out

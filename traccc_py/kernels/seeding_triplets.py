@@ -220,7 +220,7 @@ def _count_bottom(p, i, j, buckets, starts, n_bottoms, n_triplets):
 
 @device_function(inlined=True)
 def _bottoms_in_run(p, i, run, buckets, starts, state, is_filling):
-    """Treat the spacepoints run[0] ... run[1] - 1 that are bottoms of middle i; `state` as in the two functions above."""
+    """Treat the spacepoints run[0] ... run[1] - 1 that are bottoms of middle i; `state`: as in the two above."""
     a, b = state
     for j in range(run[0], run[1]):
         if is_doublet(p.cuts, p.sp, i, j, BOTTOM):
@@ -250,7 +250,7 @@ def _search_bottoms(p, i, buckets, starts, state, is_filling):
 
 @device_function(inlined=True)
 def _keep_best(p, i, n):
-    """Drop from the n best triplets of middle i those that are not good enough for a further seed; return what is left."""
+    """Drop from the n best triplets of middle i those too poor for a further seed; return how many are left."""
     best = p.out_best
     n_kept = min(n, 1)
     for k in range(1, n):

@@ -40,7 +40,7 @@ class _FillPayload(NamedTuple):
 
 @kernel(grain=8192)
 def _count_spacepoints(i, p):
-    """One measurement: does it give a spacepoint?"""
+    """One measurement: mark whether it gives a spacepoint."""
     p.out_is_pixel[i] = np.int32(p.dimensions[i] == _PIXEL)
 
 

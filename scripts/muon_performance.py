@@ -1,0 +1,100 @@
+"""Reconstruct simulated single muons and sum up efficiency, pulls and p-values.
+
+Usage: python scripts/muon_performance.py --pt 1 10 100 --muons 10000 --output out/muons
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from traccc_py.chain import TrackingChain
+from traccc_py.config import ChainConfig
+from traccc_py.geometry import build_detector
+from traccc_py.performance.matching import TruthSelection
+from traccc_py.performance.plots import draw_p_values, draw_pulls
+from traccc_py.performance.pulls import FIRST_STATE_NAMES, PERIGEE_NAMES, concatenate_pulls
+from traccc_py.performance.summary import PerformanceSummary
+from traccc_py.simulation.events import simulate_events
+from traccc_py.simulation.generator import ParticleGunConfig
+
+# Denominators: a muon that leaves enough hits to be found by design, and every muon that leaves hits.
+SELECTIONS = {
+    "findable": TruthSelection(min_pt=0.0, min_modules=7, min_pixel_layers=3),
+    "all": TruthSelection(min_pt=0.0, min_measurements=1),
+}
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pt", type=float, nargs="+", default=[1.0, 10.0, 100.0], help="transverse momenta [GeV]")
+    parser.add_argument("--muons", type=int, default=10_000, help="muons per momentum, one per event")
+    parser.add_argument("--batch", type=int, default=250, help="events reconstructed together")
+    parser.add_argument("--eta", type=float, default=2.5, help="largest |eta|")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--output", type=Path, default=None, help="folder for JSON and figures")
+    return parser.parse_args()
+
+
+def run(chain: TrackingChain, pt: float, options: argparse.Namespace) -> PerformanceSummary:
+    """Simulate and reconstruct muons of one momentum."""
+    gun = ParticleGunConfig(momentum=(pt, pt), eta=(-options.eta, options.eta), vertex_sigma=(0.0125, 0.0125, 55.0))
+    summary = PerformanceSummary(chain.detector, SELECTIONS)
+    events = simulate_events(chain.detector, gun, options.seed + round(1000 * pt), options.muons)
+    while batch := list(islice(events, options.batch)):
+        for event, result in zip(batch, chain.run_batch([event.cells for event in batch]), strict=True):
+            summary.add(event, result)
+    return summary
+
+
+def show(pt: float, numbers: dict) -> None:
+    """Print the numbers that matter."""
+    for name, counts in numbers["tracks"].items():
+        print(
+            f"pT {pt:g} GeV, {name}: efficiency {counts['efficiency']:.4%} of {counts['n_particles']}, "
+            f"duplicates {counts['duplicate_rate']:.3%}, fakes {counts['n_fakes']}, "
+            f"seeds {numbers['seeds'][name]['efficiency']:.4%}"
+        )
+    print("  outcomes:", numbers["fit_outcomes"], f"p-value mean {numbers['p_values']['mean']:.3f}")
+    for where in ("first_state_pulls", "perigee_pulls"):
+        fits = numbers[where].items()
+        print(
+            f"  {where}:", ", ".join(f"{k} {f['mean']:+.3f} +- {f['sigma']:.3f} (rms {f['rms']:.2f})" for k, f in fits)
+        )
+
+
+def main() -> None:
+    """Run all momenta, print, write."""
+    options = arguments()
+    detector = build_detector("odd")
+    config = ChainConfig()
+    config = replace(
+        config, finding=replace(config.finding, particle="muon"), fitting=replace(config.fitting, particle="muon")
+    )
+    chain = TrackingChain(detector, config, device="auto", threads=options.threads)
+    written = {}
+    for pt in options.pt:
+        start = time.perf_counter()
+        summary = run(chain, pt, options)
+        written[f"{pt:g}"] = summary.as_dict()
+        show(pt, written[f"{pt:g}"])
+        print(f"  {time.perf_counter() - start:.0f} s")
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            draw_pulls(concatenate_pulls(summary.first_state), FIRST_STATE_NAMES, options.output / f"pulls_{pt:g}.png")
+            draw_pulls(concatenate_pulls(summary.perigee), PERIGEE_NAMES, options.output / f"perigee_pulls_{pt:g}.png")
+            draw_p_values(np.concatenate(summary.pval), options.output / f"p_values_{pt:g}.png")
+    if options.output:
+        (options.output / "muon_performance.json").write_text(json.dumps(written, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""The chain on each device against the chain on one CPU thread. On a machine without a GPU only the CPU is left."""
+
+import numpy as np
+import pytest
+
+from tests.integration.small_events import columns, telescope, telescope_cells
+from traccc_py.chain import TrackingChain
+from traccc_py.device import get_device
+
+N_TRACKS = (4, 0, 30, 1)  # per event of a batch
+# Contraction to fused multiply-add makes the last bits of CUDA's results differ. Fitted parameters of these tracks have
+# errors of at least 1e-5 relative to their size.
+RELATIVE, ABSOLUTE = 1e-3, 1e-5
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return telescope()
+
+
+@pytest.fixture(scope="module")
+def events(detector):
+    return [telescope_cells(n, n, detector) for n in N_TRACKS]
+
+
+@pytest.fixture(scope="module")
+def expected(detector, events):
+    return TrackingChain(detector, device=get_device("cpu", threads=1)).run_batch(events)
+
+
+def test_chain_gives_the_tracks_of_one_cpu_thread(device, detector, events, expected):
+    results = TrackingChain(detector, device=device).run_batch(events)
+    for result, right in zip(results, expected, strict=True):
+        found, wanted = columns(result), columns(right)
+        for name, column in wanted.items():
+            if column.dtype.kind == "f":
+                np.testing.assert_allclose(found[name], column, rtol=RELATIVE, atol=ABSOLUTE, err_msg=name)
+            else:
+                np.testing.assert_array_equal(found[name], column, err_msg=name)

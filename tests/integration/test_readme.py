@@ -1,0 +1,107 @@
+"""README, CONTRIBUTING and docs say what is so: examples run, commands, options, settings and files exist."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from traccc_py.cli import app
+from traccc_py.config import ChainConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SHELL = {"", "sh"}
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+
+
+def blocks(page):
+    """Return (language, text) of the fenced blocks of a page."""
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+def prose(page):
+    """Return a page without its fenced blocks."""
+    return BLOCK.sub("", page.read_text(encoding="utf-8"))
+
+
+def commands(page):
+    """Return the words of each command in shell blocks and in inline code."""
+    lines = [line for language, text in blocks(page) if language in SHELL for line in text.splitlines()]
+    lines += re.findall(r"`([^`\n]+)`", prose(page))
+    for line in lines:
+        with contextlib.suppress(ValueError):  # a quote that is not closed: no command
+            words = shlex.split(line, comments=True)
+            if words:
+                words[0] = words[0].removeprefix(".venv/bin/")
+                yield words
+
+
+@pytest.fixture(scope="module")
+def readme():
+    return blocks(ROOT / "README.md")
+
+
+def test_example_of_the_readme_prints_what_it_says(readme):
+    kinds = [language for language, _ in readme]
+    first = kinds.index("python")
+    assert kinds.count("python") == 1
+    assert kinds[first + 1] == "text"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(readme[first][1], "README.md", "exec"), {"__name__": "readme"})
+    assert printed.getvalue() == readme[first + 1][1]
+
+
+def test_example_of_the_readme_is_short(readme):
+    (example,) = [text for language, text in readme if language == "python"]
+    assert len([line for line in example.splitlines() if line.strip()]) <= 10
+
+
+@each_page
+def test_make_targets_exist(page):
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = {word for words in commands(page) if words[0] == "make" for word in words[1:] if "=" not in word}
+    assert named - {"..."} <= targets
+
+
+@each_page
+def test_commands_and_options_exist(page):
+    group = typer.main.get_command(app)
+    for words in commands(page):
+        if words[0] != "traccc-py" or len(words) == 1 or words[1] in {"--help", "COMMAND"}:
+            continue
+        assert words[1] in group.commands, f"traccc-py {words[1]}: no such command"
+        known = {name for option in group.commands[words[1]].params for name in option.opts} | {"--help"}
+        used = {word for word in words[2:] if re.fullmatch(r"--?[a-z][a-z-]*", word)}
+        assert used <= known, f"traccc-py {words[1]} has no option {used - known}"
+
+
+@each_page
+def test_links_and_files_exist(page):
+    text = prose(page)
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    missing = [link for link in links if link and not (page.parent / link).exists()]
+    assert missing == []
+    named = re.findall(r"`((?:traccc_py|tests|docs|scripts|benchmarks)/[\w./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@each_page
+def test_settings_exist(page):
+    sections = {f.name: getattr(ChainConfig(), f.name) for f in dataclasses.fields(ChainConfig)}
+    for section, key in re.findall(r"`(\w+)\.(\w+)`", prose(page)):
+        if section in sections:
+            assert hasattr(sections[section], key), f"{page.name}: there is no setting {section}.{key}"
+
+
+def test_algorithms_page_names_every_setting():
+    text = (ROOT / "docs" / "algorithms.md").read_text(encoding="utf-8")
+    settings = [f"{section}.{key}" for section, keys in ChainConfig().to_dict().items() for key in keys]
+    assert [name for name in settings if f"`{name}`" not in text] == []

@@ -1,0 +1,87 @@
+"""Single muons on the ODD through the whole chain, from cells: efficiency, duplicates, pulls, p-values.
+
+The samples are smaller than those of `scripts/muon_performance.py` (10,000 muons a momentum); the bounds allow for
+their statistics: three standard deviations beyond what the full samples have to reach.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from traccc_py.chain import TrackingChain
+from traccc_py.config import ChainConfig
+from traccc_py.geometry import build_detector
+from traccc_py.performance.matching import TruthSelection
+from traccc_py.performance.summary import PerformanceSummary
+from traccc_py.simulation.events import simulate_events
+from traccc_py.simulation.generator import ParticleGunConfig
+
+pytestmark = pytest.mark.physics
+
+N_EVENTS, N_MUONS = 400, 5
+N = N_EVENTS * N_MUONS
+FINDABLE = TruthSelection(min_pt=0.0, min_modules=7, min_pixel_layers=3)
+EFFICIENCY = {1.0: 0.995, 10.0: 0.998, 100.0: 0.998}
+MAX_DUPLICATES = 0.005
+MEAN, SIGMA = 0.05, 0.1  # bounds on pulls
+MEAN_ERROR, SIGMA_ERROR = 3 / np.sqrt(N), 3 / np.sqrt(2 * N)
+
+
+@pytest.fixture(scope="module")
+def chain():
+    config = ChainConfig()
+    muon = replace(config.finding, particle="muon"), replace(config.fitting, particle="muon")
+    return TrackingChain(build_detector("odd"), replace(config, finding=muon[0], fitting=muon[1]), device="cpu")
+
+
+@pytest.fixture(scope="module", params=[1.0, 10.0, 100.0], ids=["1GeV", "10GeV", "100GeV"])
+def sample(request, chain):
+    pt = request.param
+    gun = ParticleGunConfig(n_particles=N_MUONS, momentum=(pt, pt), vertex_sigma=(0.0125, 0.0125, 55.0))
+    summary = PerformanceSummary(chain.detector, {"findable": FINDABLE})
+    events = list(simulate_events(chain.detector, gun, 77, N_EVENTS))
+    for first in range(0, N_EVENTS, 100):
+        batch = events[first : first + 100]
+        for event, result in zip(batch, chain.run_batch([e.cells for e in batch]), strict=True):
+            summary.add(event, result)
+    return pt, summary.as_dict()
+
+
+def test_efficiency_and_duplicates(sample):
+    pt, numbers = sample
+    counts = numbers["tracks"]["findable"]
+    error = 3 * np.sqrt((1 - EFFICIENCY[pt]) / counts["n_particles"])
+    assert counts["n_particles"] > 0.99 * N
+    assert counts["efficiency"] > EFFICIENCY[pt] - error
+    assert counts["duplicate_rate"] < MAX_DUPLICATES
+    assert counts["n_fakes"] <= 0.003 * N
+
+
+def test_fits_succeed(sample):
+    _, numbers = sample
+    outcomes = numbers["fit_outcomes"]
+    assert outcomes.pop("SUCCESS") >= 0.995 * N * 0.99
+    assert sum(outcomes.values()) <= 0.005 * N
+
+
+@pytest.mark.parametrize("where", ["first_state_pulls", "perigee_pulls"])
+def test_pulls_are_standard_normal(sample, where):
+    _, numbers = sample
+    assert len(numbers[where]) == 5
+    for name, fit in numbers[where].items():
+        assert abs(fit["mean"]) < MEAN + MEAN_ERROR, (name, fit)
+        assert abs(fit["sigma"] - 1) < SIGMA + SIGMA_ERROR, (name, fit)
+
+
+def test_p_values_are_flat_on_average(sample):
+    _, numbers = sample
+    assert numbers["p_values"]["mean"] == pytest.approx(0.5, abs=0.05)
+
+
+def test_measurement_pulls_per_cluster_size(sample):
+    _, numbers = sample
+    assert len(numbers["measurement_pulls"]) > 20
+    for name, fit in numbers["measurement_pulls"].items():
+        error = 3 / np.sqrt(2 * fit["n"])
+        assert 0.9 - error < fit["sigma"] < 1.1 + error, (name, fit)

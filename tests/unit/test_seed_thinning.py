@@ -1,0 +1,169 @@
+"""Seed thinning: no particle is lost, few seeds are left, the rule is the greedy one, batches, threads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.reference import seed_thinning as reference
+from tests.reference.helices import simulate
+from traccc_py.config import SeedingConfig
+from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.deferred import DeferredDevice
+from traccc_py.device.workspace import Workspace
+from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.seed_thinning import thin_seeds
+from traccc_py.kernels.seeding import find_seeds
+
+RING = 20.0  # mm, bottoms nearer than that count as equally far inside
+MAX_SEEDS_PER_PARTICLE = 1.2
+MAX_LOST = 1e-3  # share of particles; two tracks that cross a layer at the same place can take each other's seeds
+
+
+def run(points, modules, event=None, config=None, device=None):
+    """(found, kept) seeds, host arrays."""
+    points = np.asarray(points, np.float32)
+    n = len(points)
+    event = np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32)
+    config = config or SeedingConfig()
+    unused = np.zeros(n, np.int32)
+    spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), event)
+    measurements = MeasurementBatch(np.asarray(modules, np.int32), *(unused for _ in range(8)))
+    ws = Workspace(device or CpuDevice(1))
+    for _ in range(12):
+        ws.set_size(ws.extent("spacepoints"), n)
+        found = find_seeds(ws, spacepoints, config, int(event.max(initial=0)) + 1)
+        kept = thin_seeds(ws, found, spacepoints, measurements, config)
+        if not ws.overflowed():
+            break
+    sizes = [ws.size(ws.extent(name)) for name in ("found_seeds", "seeds")]
+    return [
+        batch.__class__(*(column[:size].copy() for column in batch))
+        for batch, size in zip((found, kept), sizes, strict=True)
+    ]
+
+
+def triplets_of(seeds):
+    return np.column_stack(seeds[:3])
+
+
+@pytest.mark.parametrize(("n_tracks", "seed"), [(500, 3), (5000, 4)])
+def test_every_particle_keeps_a_good_seed_with_its_innermost_hit(n_tracks, seed):
+    points, particle, layer = simulate(n_tracks, seed)
+    found, kept = run(points, reference.toy_modules(points, layer))
+    radius = np.hypot(points[:, 0], points[:, 1])
+    before, after = (
+        reference.innermost(triplets_of(s), reference.purity(triplets_of(s), particle), radius) for s in (found, kept)
+    )
+    lost = set(before) - set(after)
+    moved_out = [p for p in after if after[p] > before[p] + RING]
+    n_pure = np.sum(reference.purity(triplets_of(kept), particle) >= 0)
+    assert len(before) > 0.97 * n_tracks
+    assert len(lost) <= MAX_LOST * len(before)
+    assert len(moved_out) <= MAX_LOST * len(before)
+    assert n_pure <= MAX_SEEDS_PER_PARTICLE * len(before)
+    assert len(found.event) > 6 * len(before)
+
+
+def test_kept_seeds_are_a_selection_in_order():
+    points, _, layer = simulate(200, 6)
+    found, kept = run(points, reference.toy_modules(points, layer))
+    rows = {tuple(row): k for k, row in enumerate(triplets_of(found).tolist())}
+    places = [rows[tuple(row)] for row in triplets_of(kept).tolist()]
+    assert places == sorted(places)
+    np.testing.assert_array_equal(kept.quality, found.quality[places])
+
+
+def test_without_thinning_all_seeds_are_kept():
+    points, _, layer = simulate(50, 6)
+    found, kept = run(points, reference.toy_modules(points, layer), config=replace(SeedingConfig(), thinning=False))
+    for a, b in zip(found, kept, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+STRAIGHT = [(r, 0, 2 * r) for r in (34.0, 70.0, 116.0, 172.0)]
+
+
+def test_one_straight_track_keeps_one_seed_from_the_innermost_hit():
+    found, kept = run(STRAIGHT, range(4))
+    assert len(found.event) > 1
+    assert len(kept.event) == 1
+    assert kept.bottom_index.tolist() == [0]
+
+
+def test_seeds_with_different_hits_of_one_module_exclude_each_other():
+    points = [*STRAIGHT[:3], (116.0, 0.05, 232.0)]
+    config = replace(SeedingConfig(), seed_min_weight=0.0)  # both tops give a seed
+    found, kept = run(points, [0, 1, 2, 2], config=config)
+    assert sorted(found.top_index.tolist()) == sorted(kept.top_index.tolist()) == [2, 3]
+    _, kept = run(points, [0, 1, 2, 3], config=config)
+    assert len(kept.event) == 1
+
+
+def _agreement(found, points, modules):
+    """Who agrees with whom, by the text of the module, in float64."""
+    triplets = triplets_of(found)
+    n = len(triplets)
+    x, y, z = points[triplets].transpose(2, 0, 1)
+    chord = np.hypot(x[:, 1:] - x[:, :1], y[:, 1:] - y[:, :1])
+    third = np.hypot(x[:, 2] - x[:, 1], y[:, 2] - y[:, 1])
+    cross = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (y[:, 1] - y[:, 0]) * (x[:, 2] - x[:, 0])
+    curvature = -2 * cross / (chord[:, 0] * chord[:, 1] * third)  # Menger; positive for clockwise tracks
+    cot = (z[:, 2] - z[:, 0]) / (chord[:, 1] * (1 + (curvature * chord[:, 1]) ** 2 / 24))
+    r = np.hypot(x[:, 0], y[:, 0])
+    to_top = np.arctan2(y[:, 2] - y[:, 0], x[:, 2] - x[:, 0])
+    phi = to_top + np.arcsin(curvature * chord[:, 1] / 2) + curvature * r
+    agrees = np.zeros((n, n), bool)
+    for a in range(n):
+        c = np.maximum(np.abs(curvature[a]), np.abs(curvature))
+        turn = (phi[a] - phi + np.pi) % (2 * np.pi) - np.pi
+        sin2 = 1 / (1 + np.minimum(cot[a] ** 2, cot**2))
+        alike = (np.abs(curvature[a] - curvature) <= 1.5e-4 + 0.12 * c) & (np.abs(turn) <= 0.02 + 16 * c)
+        alike &= np.abs(cot[a] - cot) * sin2 <= 1e-3 + 8 * c
+        same = (triplets[a][:, None, None] == triplets.T[None]).any(axis=(0, 1))
+        excluded = (modules[triplets[a]][:, None, None] == modules[triplets].T[None]) & (
+            triplets[a][:, None, None] != triplets.T[None]
+        )
+        agrees[a] = alike & same & ~excluded.any(axis=(0, 1))
+    np.fill_diagonal(agrees, False)
+    return agrees, r
+
+
+def test_the_rounds_give_the_greedy_choice():
+    points, _, layer = simulate(150, 8)
+    points = points.astype(np.float32).astype(float)
+    modules = reference.toy_modules(points, layer)
+    found, kept = run(points, modules)
+    agrees, r = _agreement(found, points, modules)
+    keys = (*triplets_of(found).T[::-1], -found.quality, -agrees.sum(axis=1), np.floor(r / RING))
+    rank = np.empty(len(r), int)
+    rank[np.lexsort(keys)] = np.arange(len(r))
+    expected = triplets_of(found)[reference.greedy(rank, agrees)]
+    np.testing.assert_array_equal(triplets_of(kept), expected)
+
+
+@pytest.mark.parametrize("device", [CpuDevice(1), DeferredDevice(1)], ids=["cpu", "deferred"])
+def test_no_seed_and_one_seed(device):
+    assert len(run(np.zeros((0, 3)), [], device=device)[1].event) == 0
+    assert triplets_of(run(STRAIGHT[:3], range(3), device=device)[1]).tolist() == [[0, 1, 2]]
+
+
+def test_an_event_in_a_batch_is_the_event_alone():
+    events = [simulate(60, seed) for seed in (1, 2, 3)]
+    sizes = [len(points) for points, _, _ in events]
+    modules = [reference.toy_modules(points, layer) for points, _, layer in events]
+    shifted = np.concatenate([m + 10**6 * k for k, m in enumerate(modules)])
+    _, batch = run(np.concatenate([e[0] for e in events]), shifted, np.repeat(np.arange(3), sizes))
+    for k, (points, _, _) in enumerate(events):
+        _, alone = run(points, modules[k])
+        np.testing.assert_array_equal(triplets_of(batch)[batch.event == k] - sum(sizes[:k]), triplets_of(alone))
+
+
+@pytest.mark.parametrize("device", [CpuDevice(2), DeferredDevice(2)], ids=["two threads", "overflow"])
+def test_same_bits_with_two_threads_and_after_overflow(device):
+    points, _, layer = simulate(1000, 5)
+    modules = reference.toy_modules(points, layer)
+    for a, b in zip(run(points, modules)[1], run(points, modules, device=device)[1], strict=True):
+        np.testing.assert_array_equal(a, b)
