@@ -105,6 +105,7 @@ def main(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.npz"
         in_own_process(write_event, path, muons)
+        in_own_process(measure, path, 1, 1)  # compiles, if need be: its memory is not the chain's
         cases = [in_own_process(measure, path, n, repeats) for n in threads or [1, 2]]
     event = {"n_muons": muons, "pt_gev": PT, "abs_eta_max": 2.5, "seed": SEED}
     content = {"date": date, **facts(), "event": event, "n_repeats": repeats, "cases": cases}

@@ -38,7 +38,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session")
 def reference_data():
-    """Return the folder of reference data: real events, module lists and traccc's results, which are not part of this repository."""
+    """Return the folder of reference data (real events, module lists), which are not part of this repository."""
     folder = os.environ.get(REFERENCE_DATA)
     if not folder:
         pytest.skip(f"{REFERENCE_DATA} is not set")

@@ -216,14 +216,15 @@ class TrackingChain:
         spacepoints = form_spacepoints(ws, measurements, detector, n_modules)
         clock.lap("spacepoint_formation")
         seeds = find_seeds(ws, spacepoints, config.seeding, n_events)
-        seeds = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
+        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
         parameters = estimate_parameters(
             ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
         )
         clock.lap("parameter_estimation")
+        links = spacepoints.measurement_index
         candidates = find_tracks(
-            ws, parameters, seeds.bottom_index, spacepoints.measurement_index, measurements, detector, stacks, config.finding
+            ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding
         )
         clock.lap("finding")
         selection = resolve_ambiguities(

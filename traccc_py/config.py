@@ -153,7 +153,7 @@ class SeedingConfig(_Section):
     delta_z_max: Positive = 800.0  #: largest z distance of a doublet [mm]
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
-    max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]; room for split clusters
+    max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
     b_field_z: Positive = 1.99724  #: field assumed by the cuts [T]
     rad_length_per_seed: NonNegative = 0.05  #: material assumed, in radiation lengths

@@ -50,7 +50,7 @@ def run(points, event=None, config=None, device=None, n_events=None):
         out = find_seeds(ws, spacepoints, config or SeedingConfig(), n_events)
         if not ws.overflowed():
             break
-    n = ws.size(ws.extent("found_seeds"))
+    n = ws.size(ws.extent("seeds"))
     return out.__class__(*(column[:n].copy() for column in out))
 
 

@@ -70,9 +70,10 @@ def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | N
 
 def kernels_are_compiled(chain: Any) -> bool:
     """Return whether compiled kernels for a chain's device are kept on disk."""
-    from traccc_py.device.cache import cache_directory
+    from traccc_py.device.cache import cache_root, source_hash
 
-    return any(cache_directory(str(chain.device.name).partition(":")[0]).iterdir())
+    kind = str(chain.device.name).partition(":")[0]
+    return any(any(folder.iterdir()) for folder in cache_root().glob(f"{kind}*-{source_hash()}"))
 
 
 def describe_device(chain: Any) -> str:

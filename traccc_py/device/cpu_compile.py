@@ -174,5 +174,5 @@ def compile_loops(signatures: Mapping[str, Sequence[BaseTuple]], *, processes: i
             _compile_job(*job)
         return
     with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_compile_job, *job) for job in jobs]:
+        for future in [pool.submit(_compile_job, *job) for job in reversed(jobs)]:  # the largest come late in a chain
             future.result()

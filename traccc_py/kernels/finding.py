@@ -1,5 +1,8 @@
 """Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
 
+Seeds that thinning dropped get a second chance: those of which at most one spacepoint is on a track that was found are
+followed in a second pass. So thinning costs nothing where the seed that was kept goes wrong.
+
 A branch is followed until the detector ends or too many holes were met; where several measurements of a surface are
 kept, the further ones start branches of their own, in slots that belong to the seed. The outcome is a *trail* per
 branch: every surface met in order (measurements, crossed surfaces without one, passive layers) with the path lengths
@@ -16,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel, scalar
-from traccc_py.kernels.batch import MeasurementBatch, SeedParameters
+from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters
 from traccc_py.kernels.candidates import Branches, CandidateBatch, collect_candidates
 from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.kalman import predicted_chi2
@@ -27,6 +30,7 @@ from traccc_py.kernels.navigation import (
     grid_bin,
     inside_margin,
     intersect_surface,
+    is_on_new_leg,
     next_layer,
 )
 from traccc_py.kernels.propagation import (
@@ -41,6 +45,8 @@ from traccc_py.kernels.propagation import (
     with_layer_material,
     with_surface_material,
 )
+from traccc_py.kernels.seed_retry import list_retried
+from traccc_py.kernels.selection import list_flagged
 
 __all__ = ["find_tracks"]
 
@@ -82,6 +88,7 @@ class _Payload(NamedTuple):
     dimensions: Any  # (n_measurements,)
     offsets: Any  # (n_events * n_modules + 1,)
     # seeds
+    listed: Any  # (n_listed,) seeds to follow in this pass
     seed_module: Any  # (n_seeds,)
     seed_event: Any
     seed_bottom: Any  # (n_seeds,) bottom spacepoint
@@ -284,6 +291,10 @@ def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
     if layer == NONE:
         return track, none, tally, since, False
     if p.layers[layer].is_sensitive:
+        if is_on_new_leg(track[0], trig, turn, path, crossing):
+            track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
+            since = since + path
+            path = _ZERO * path
         first, mask = _reachable(p, layer, crossing, path, track, trig, turn, -_INFINITY)
         return track, (gaps, np.int32(first), mask), tally, since, True
     track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
@@ -369,8 +380,9 @@ def _follow(i, p, slot, track, way, tally, sums, n_branches):
 
 
 @kernel(grain=8)
-def follow_seeds(i, p):
-    """Follow seed i and its branches; writes only the slots of seed i."""
+def follow_seeds(k, p):
+    """Follow listed seed k and its branches; writes only the slots of that seed."""
+    i = p.listed[k]
     slot = np.int32(i * p.branches_per_seed)
     track, way, tally, sums = _start(i, p, slot)
     n_branches = _follow(i, p, slot, track, way, tally, sums, np.int32(1))
@@ -379,10 +391,20 @@ def follow_seeds(i, p):
         track, way, tally, sums = _load_branch(p, np.int32(slot + branch))
         n_branches = _follow(i, p, np.int32(slot + branch), track, way, tally, sums, n_branches)
         branch = np.int32(branch + 1)
-    while branch < p.branches_per_seed:
-        p.out_n_entries[slot + branch] = np.int32(0)
-        p.out_n_measurements[slot + branch] = np.int32(0)
-        branch = np.int32(branch + 1)
+
+
+class _ClearPayload(NamedTuple):
+    branches_per_seed: Any
+    out_n_entries: Any  # (n_slots,)
+    out_n_measurements: Any  # (n_slots,)
+
+
+@kernel(grain=4096)
+def clear_slots(i, p):
+    """Empty the slots of seed i."""
+    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
+        p.out_n_entries[slot] = np.int32(0)
+        p.out_n_measurements[slot] = np.int32(0)
 
 
 def _slots(ws: Any, name: str, seeds: Any, dtype: Any, branches: int, width: int | None = None) -> Any:
@@ -398,8 +420,8 @@ def _branches(config: Any) -> int:
 
 def _finding_payload(
     ws: Any,
-    seeds: SeedParameters,
-    seed_bottom: Any,
+    seeds: SeedBatch,
+    parameters: SeedParameters,
     spacepoint_measurement: Any,
     measurements: MeasurementBatch,
     detector: Any,
@@ -408,7 +430,7 @@ def _finding_payload(
 ) -> _Payload:
     extent = ws.extent("seeds")
     branches = _branches(config)
-    dtype = seeds.params.dtype
+    dtype = parameters.params.dtype
     real = dtype.type
     return _Payload(
         surfaces=detector.surfaces,
@@ -422,12 +444,13 @@ def _finding_payload(
         local_variance=measurements.local_variance,
         dimensions=measurements.dimensions,
         offsets=measurements.offsets,
-        seed_module=seeds.module,
-        seed_event=seeds.event,
-        seed_bottom=seed_bottom,
+        listed=seeds.bottom_index,  # replaced for each pass
+        seed_module=parameters.module,
+        seed_event=parameters.event,
+        seed_bottom=seeds.bottom_index,
         spacepoint_measurement=spacepoint_measurement,
-        seed_params=seeds.params,
-        seed_variance=seeds.variance,
+        seed_params=parameters.params,
+        seed_variance=parameters.variance,
         mass=real(MASSES[config.particle]),
         chi2_max=real(config.chi2_max),
         min_p=real(config.min_p),
@@ -456,24 +479,27 @@ def _finding_payload(
 
 def find_tracks(
     ws: Any,
-    seeds: SeedParameters,
-    seed_bottom: Any,
+    seeds: SeedBatch,
+    is_kept: Any,
+    parameters: SeedParameters,
     spacepoint_measurement: Any,
     measurements: MeasurementBatch,
     detector: Any,
     stacks: StackRanges,
     config: Any,
 ) -> CandidateBatch:
-    """Follow all seeds through the detector.
+    """Follow seeds through the detector: those that were kept, then dropped ones that no track accounts for.
 
     Parameters
     ----------
     ws : Workspace
         Buffers; the extent "seeds" holds the number of seeds.
-    seeds : SeedParameters
-        Track parameters of the seeds at their bottom measurement.
-    seed_bottom : array of shape (n_seeds,), int32
-        Bottom spacepoint of each seed.
+    seeds : SeedBatch
+        All seeds.
+    is_kept : array of shape (n_seeds,), int32
+        Which of them thinning kept.
+    parameters : SeedParameters
+        Their track parameters at the bottom measurement.
     spacepoint_measurement : array of shape (n_spacepoints,), int32
         Measurement of each spacepoint.
     measurements : MeasurementBatch
@@ -491,11 +517,17 @@ def find_tracks(
         Candidates with at least ``config.min_measurements`` measurements, ordered by seed, then branch.
     """
     payload = _finding_payload(
-        ws, seeds, seed_bottom, spacepoint_measurement, measurements, detector, stacks, config
+        ws, seeds, parameters, spacepoint_measurement, measurements, detector, stacks, config
     )
-    ws.launch(follow_seeds, ws.extent("seeds"), payload)
+    extent = ws.extent("seeds")
+    slots = (payload.branches_per_seed, payload.out_n_entries, payload.out_n_measurements)
+    ws.launch(clear_slots, extent, _ClearPayload(*slots))
+    listed = list_flagged(ws, is_kept, extent, "kept_seeds")
+    ws.launch(follow_seeds, ws.extent("kept_seeds"), payload._replace(listed=listed))
     branches = Branches(
         payload.out_code, payload.out_path, payload.out_n_entries, payload.out_n_measurements, payload.out_n_holes,
         payload.out_chi2, payload.out_ndf,
     )  # fmt: skip
-    return collect_candidates(ws, branches, seeds.event, _branches(config), config)
+    listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, branches, _branches(config), config)
+    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed))
+    return collect_candidates(ws, branches, parameters.event, _branches(config), config)

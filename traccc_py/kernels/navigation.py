@@ -26,6 +26,7 @@ __all__ = [
     "grid_bin",
     "inside_margin",
     "intersect_surface",
+    "is_on_new_leg",
     "layer_normal",
     "next_layer",
     "surface_axes",
@@ -41,6 +42,7 @@ _TWO = scalar(2)
 _HALF = scalar(0.5)
 _UNREACHABLE = scalar(1e29)
 _LONGEST_STEP = scalar(6000)  # [mm], longer than any way between layers: a helix outside winds on for ever
+_BEYOND = scalar(100)  # [mm], a track that gets this far outside of all layers does not come back: it meets the coil
 _ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
 _TRAPEZOID = 1
 
@@ -185,6 +187,39 @@ def _within_extent(layers, layer, position):
 
 
 @device_function
+def _is_outwards(position, trig):
+    """Return whether a track moves away from the beam line."""
+    return position[0] * trig[1] + position[1] * trig[0] >= _ZERO
+
+
+@device_function
+def is_on_new_leg(position, trig, turn, path, crossing):
+    """Return whether a track comes to a crossing by another way than on the straight.
+
+    That is where its radial direction has reversed, or its own one turned by more than a radian: gaps and crossings of
+    planes have to be reckoned from the crossing then, and no longer from `position`.
+    """
+    end = turned(trig, turn, path)
+    return _is_outwards(position, trig) != _is_outwards(crossing, end) or abs(turn * path) > _ONE
+
+
+@device_function
+def _leaves_world(layers, stacks, position, trig, turn, path, crossing):
+    """Return whether a track gets far outside of all layers before it comes back to a crossing."""
+    is_back = _is_outwards(position, trig) and not _is_outwards(crossing, turned(trig, turn, path))
+    if not (is_back or abs(turn * path) > PI) or stacks.n_cylinders + stacks.n_discs == 0:
+        return False
+    limit = _ZERO * turn
+    if stacks.n_cylinders > 0:
+        limit = layers[stacks.first_cylinder + stacks.n_cylinders - 1].position + limit
+    for k in range(stacks.first_disc, stacks.first_disc + stacks.n_discs):
+        limit = max(limit, layers[k].extent_max)
+    radius = trig[2] / turn
+    x, y = position[0] - radius * trig[0], position[1] + radius * trig[1]
+    return math.sqrt(x * x + y * y) + abs(radius) > limit + _BEYOND
+
+
+@device_function
 def next_layer(layers, stacks, gaps, position, trig, turn):
     """Return (layer or -1, path, position of the crossing, gaps behind it) of the next layer on the track."""
     cylinder, cylinder_path, cylinder_gap = cross_stack(layers, stacks, CYLINDER, gaps[0], position, trig, turn)
@@ -206,6 +241,8 @@ def next_layer(layers, stacks, gaps, position, trig, turn):
         d = helix_displacement(trig, turn, path)
         crossing = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
         if _within_extent(layers, layer, crossing):
+            if _leaves_world(layers, stacks, position, trig, turn, path, crossing):
+                break
             return layer, path, crossing, here
         if layer == disc:
             disc, disc_path, disc_gap = cross_stack(layers, stacks, DISC, here[1], position, trig, turn)

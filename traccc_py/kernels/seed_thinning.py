@@ -26,7 +26,6 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.linalg import wrap_angle
 from traccc_py.kernels.parameter_estimation import helix_through_points
-from traccc_py.kernels.seeding import make_seed_batch
 
 __all__ = ["thin_seeds"]
 
@@ -107,11 +106,8 @@ class _RoundPayload(NamedTuple):
 
 
 class _KeepPayload(NamedTuple):
-    seeds: SeedBatch
     state: Any  # (n_seeds,) int32
-    offsets: Any  # (n_seeds + 1,) int32
     out_is_kept: Any  # (n_seeds,) int32
-    out: SeedBatch
 
 
 @device_function
@@ -310,29 +306,16 @@ def _decide_seeds(i, p):
 
 
 @kernel(grain=4096)
-def _count_kept(i, p):
-    """One seed: is it kept?"""
-    p.out_is_kept[i] = np.int32(p.state[i] != _DROPPED)
-
-
-@kernel(grain=2048)
-def _fill_kept(i, p):
-    """One seed: copy it, if it is kept."""
-    row = p.offsets[i]
-    if p.offsets[i + 1] == row or p.offsets[i + 1] > p.out.event.shape[0]:
-        return
-    p.out.bottom_index[row] = p.seeds.bottom_index[i]
-    p.out.middle_index[row] = p.seeds.middle_index[i]
-    p.out.top_index[row] = p.seeds.top_index[i]
-    p.out.quality[row] = p.seeds.quality[i]
-    p.out.event[row] = p.seeds.event[i]
+def _flag_kept(i, p):
+    """One seed: is it kept? What is not decided is."""
+    p.out_is_kept[i] = np.int32(1) if p.state[i] != _DROPPED else np.int32(0)
 
 
 def _describe(
     ws: Workspace, seeds: SeedBatch, spacepoints: SpacepointBatch, measurements: MeasurementBatch
 ) -> _Described:
     """Describe the seeds; set the size of "seed_entries"."""
-    extent, dtype = ws.extent("found_seeds"), spacepoints.global_position.dtype
+    extent, dtype = ws.extent("seeds"), spacepoints.global_position.dtype
     out = _Described(
         *(ws.array(f"seed_thinning.{name}", extent, dtype) for name in ("curvature", "phi", "cot_theta")),
         ring=ws.array("seed_thinning.ring", extent, np.int32),
@@ -352,7 +335,7 @@ def _describe(
 
 def _make_lists(ws: Workspace, seeds: SeedBatch) -> _Lists:
     """List the seeds of each spacepoint."""
-    extent, spacepoints, entries = (ws.extent(name) for name in ("found_seeds", "spacepoints", "seed_entries"))
+    extent, spacepoints, entries = (ws.extent(name) for name in ("seeds", "spacepoints", "seed_entries"))
     key = ws.array("seed_thinning.key", entries, np.int64)
     order = ws.array("seed_thinning.order", entries, np.int32)
     lists = _Lists(
@@ -370,7 +353,7 @@ def _make_lists(ws: Workspace, seeds: SeedBatch) -> _Lists:
 
 def _decide(ws: Workspace, seeds: SeedBatch, described: _Described, lists: _Lists) -> Any:
     """Find who agrees with whom and do the rounds; return the states."""
-    extent, neighbours = ws.extent("found_seeds"), ws.extent("agreeing_seeds")
+    extent, neighbours = ws.extent("seeds"), ws.extent("agreeing_seeds")
     offsets = ws.array("seed_thinning.offsets", extent, np.int32, extra=1)
     empty = ws.array("seed_thinning.neighbour", neighbours, np.int32)
     ws.launch(_count_agreeing, extent, _AgreePayload(seeds, described, lists, offsets, empty))
@@ -393,15 +376,15 @@ def thin_seeds(
     spacepoints: SpacepointBatch,
     measurements: MeasurementBatch,
     config: SeedingConfig,
-) -> SeedBatch:
-    """Drop seeds that would follow the same particle as a better one.
+) -> Any:
+    """Choose the seeds to follow, so that few would follow the same particle.
 
     Parameters
     ----------
     ws : Workspace
-        Buffers. The sizes of "found_seeds" and "spacepoints" must be set; that of "seeds" is set here.
+        Buffers. The sizes of "seeds" and "spacepoints" must be set.
     seeds : SeedBatch
-        Seeds as found. Extent: "found_seeds".
+        Seeds as found.
     spacepoints : SpacepointBatch
         Global positions [mm].
     measurements : MeasurementBatch
@@ -411,10 +394,10 @@ def thin_seeds(
 
     Returns
     -------
-    SeedBatch
-        The seeds that are kept, in their order. Extent: "seeds".
+    array of shape (n_seeds,), int32
+        1 for seeds that are kept, 0 for those that are dropped.
     """
-    extent, kept = ws.extent("found_seeds"), ws.extent("seeds")
+    extent = ws.extent("seeds")
     if config.thinning:
         described = _describe(ws, seeds, spacepoints, measurements)
         state = _decide(ws, seeds, described, _make_lists(ws, seeds))
@@ -422,13 +405,5 @@ def thin_seeds(
         state = ws.array("seed_thinning.state", extent, np.int32)
         ws.launch(_start_rounds, extent, _StatePayload(state))
     is_kept = ws.array("seed_thinning.is_kept", extent, np.int32)
-    offsets = ws.array("seed_thinning.kept_offsets", extent, np.int32, extra=1)
-
-    def payload() -> _KeepPayload:
-        return _KeepPayload(seeds, state, offsets, is_kept, make_seed_batch(ws, "seeds", seeds.quality.dtype))
-
-    ws.launch(_count_kept, extent, payload())
-    ws.scan(is_kept, extent, offsets, kept)
-    filled = payload()
-    ws.launch(_fill_kept, extent, filled)
-    return filled.out
+    ws.launch(_flag_kept, extent, _KeepPayload(state, is_kept))
+    return is_kept

@@ -82,7 +82,7 @@ def find_seeds(ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfi
     Parameters
     ----------
     ws : Workspace
-        Buffers. The size of "spacepoints" must be set; that of "found_seeds" is set here.
+        Buffers. The size of "spacepoints" must be set; that of "seeds" is set here.
     spacepoints : SpacepointBatch
         Global positions [mm].
     config : SeedingConfig
@@ -93,15 +93,15 @@ def find_seeds(ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfi
     Returns
     -------
     SeedBatch
-        Seeds, ordered by event, then by the cell of the middle spacepoint, then best first. Extent: "found_seeds".
+        Seeds, ordered by event, then by the cell of the middle spacepoint, then best first. Extent: "seeds".
     """
     cuts, grid = seeding_cuts(config), make_grid(config)
     sp = sort_spacepoints(ws, spacepoints, cuts, grid, n_events)
     tops = find_tops(ws, sp, cuts, grid)
     best = find_best_triplets(ws, sp, tops, cuts, grid, config)
-    middles, seeds = ws.extent("seeding_spacepoints"), ws.extent("found_seeds")
+    middles, seeds = ws.extent("seeding_spacepoints"), ws.extent("seeds")
     offsets = ws.array("seeding.seed_offsets", middles, np.int32, extra=1)
     ws.scan(best.n, middles, offsets, seeds)
-    out = make_seed_batch(ws, "found_seeds", sp.x.dtype)
+    out = make_seed_batch(ws, "seeds", sp.x.dtype)
     ws.launch(_fill_seeds, middles, _Payload(sp, best, offsets, out))
     return out

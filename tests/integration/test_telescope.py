@@ -1,0 +1,318 @@
+"""Fits and finding on telescopes: pulls, p-values, momentum resolution, holes, branches (cases of traccc's tests)."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from tests.batches import (
+    candidate_batch,
+    make_workspace,
+    measurement_batch,
+    rows,
+    seed_parameters,
+    select_all,
+    stack_ranges,
+)
+from tests.reference.kalman import unpacked
+from tests.reference.transport import helix_point, unit_direction
+from traccc_py.config import FindingConfig, FittingConfig
+from traccc_py.edm import FitOutcome, Measurements
+from traccc_py.geometry import build_detector
+from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays
+from traccc_py.kernels.finding import find_tracks
+from traccc_py.kernels.fitting import fit_tracks
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.measurements import smear_hits
+from traccc_py.simulation.random_numbers import event_key
+from traccc_py.simulation.transport import transport
+from traccc_py.units import T, um
+
+B_FIELD = 2.0 * T
+SMEARING = 50 * um
+SEED_SIGMA = np.array([0.1, 0.1, 0.017, 0.017, 0.05])  # mm, mm, rad, rad, 1/GeV
+WIDE_SEED_SIGMA = np.array([5.0, 5.0, 0.05, 0.05, 0.1])
+N_TRACKS = 10_000  # the limits on pulls are five standard deviations of a mean, seven of a width
+PULL_MEAN, PULL_WIDTH, P_VALUE_MEAN = 0.05, 0.1, 0.05
+P_VALUE_FLATNESS = 1e-4  # probability of Kolmogorov and Smirnov
+MUON = FittingConfig(particle="muon")
+FIT_EXTENTS = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
+CANDIDATE_EXTENTS = {"code": "candidate_entries", "path": "candidate_entries", "measurements": "candidate_measurements"}
+# pT [GeV], charge, number of planes
+SETS = {
+    "1 GeV": (1.0, "negative", 20),
+    "10 GeV": (10.0, "negative", 9),
+    "100 GeV": (100.0, "negative", 9),
+    "1 GeV, positive": (1.0, "positive", 9),
+    "1 GeV, random charge": (1.0, "random", 9),
+}
+
+
+def build(n_planes, **options):
+    return build_detector("telescope", n_planes=n_planes, spacing=20, first_offset=20, b_field_z=2.0, **options)
+
+
+def bound_parameters(local_position, momentum, charge):
+    p = np.linalg.norm(momentum, axis=1)
+    phi, theta = np.arctan2(momentum[:, 1], momentum[:, 0]), np.arccos(momentum[:, 2] / p)
+    return np.column_stack([local_position, phi, theta, charge / p])
+
+
+class Sample:
+    """Muons through a telescope, one event: smeared measurements, seeds from truth, and truth on the first plane."""
+
+    def __init__(self, detector, n_tracks, pt, charge, seed, planes=None, **gun):
+        self.arrays = detector.arrays()
+        self.stacks = stack_ranges(self.arrays.stacks)
+        gun = ParticleGunConfig(
+            n_particles=n_tracks, charge=charge, momentum=(pt, pt), eta=(0, 0), phi=(0, 0), **gun
+        )
+        particles = generate_particles(gun, seed)
+        hits = transport(detector, particles, event_key(seed, 0))
+        if planes is not None:
+            hits = hits.select(np.isin(hits.module_index, planes))
+        self.measurements, hit = smear_hits(detector, hits, event_key(seed, 0), SMEARING, SMEARING)
+        self.row_of_hit = np.argsort(hit)
+        self.hits_per_track = np.bincount(hits.particle_index, minlength=n_tracks)
+        first = np.cumsum(self.hits_per_track) - self.hits_per_track
+        self.path = np.linalg.norm(np.diff(hits.hits.position, axis=0, prepend=hits.hits.position[:1]), axis=1)
+        self.path[first] = 0  # elsewhere the chord, a good guess of the path
+        self.first_module, self.first_measurement = hits.module_index[first], self.row_of_hit[first].astype(np.int32)
+        local = hits.local_position[first]
+        before = bound_parameters(local, hits.hits.momentum[first], particles.charge)
+        self.truth = bound_parameters(local, hits.outgoing_momentum[first], particles.charge)
+        self.start = before + np.random.default_rng(seed).normal(size=before.shape) * SEED_SIGMA
+
+    def _inputs(self, ws):
+        measurements = measurement_batch(ws, self.measurements, len(self.arrays.surfaces))
+        return measurements, seed_parameters(ws, self.first_module, self.start, SEED_SIGMA)
+
+    def fit(self, candidates=None):
+        ws = make_workspace()
+        measurements, seeds = self._inputs(ws)
+        if candidates is None:
+            candidates = candidate_batch(ws, self.row_of_hit, self.path, self.hits_per_track)
+        selection = select_all(ws, candidates)
+        fitted = fit_tracks(ws, candidates, selection, seeds, measurements, self.arrays, self.stacks, MUON)
+        return rows(ws, fitted, default="tracks", **FIT_EXTENTS)
+
+    def find(self, config):
+        """Candidates of seeds on the first measurement of each track."""
+        ws = make_workspace()
+        measurements, seeds = self._inputs(ws)
+        spacepoint = np.arange(len(seeds.module), dtype=np.int32)  # one on each first measurement
+        found = find_tracks(
+            ws, seeds, spacepoint, self.first_measurement, measurements, self.arrays, self.stacks, config
+        )
+        return rows(ws, found, default="candidates", **CANDIDATE_EXTENTS)
+
+
+@cache
+def fitted_set(name):
+    pt, charge, n_planes = SETS[name]
+    sample = Sample(build(n_planes), N_TRACKS, pt, charge, seed=1)
+    return sample, sample.fit()
+
+
+def differences(params, truth):
+    difference = params.astype(float) - truth
+    difference[:, 2] = np.mod(difference[:, 2] + np.pi, 2 * np.pi) - np.pi
+    return difference
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_every_fit_succeeds_with_all_measurements(name):
+    sample, fitted = fitted_set(name)
+    n_planes = SETS[name][2]
+    assert (sample.hits_per_track == n_planes).all()
+    assert (fitted.outcome == FitOutcome.SUCCESS).all()
+    assert (fitted.ndf == 2 * n_planes - 5).all()
+    assert (fitted.measurement == sample.row_of_hit).all()
+    assert (fitted.chi2 > 0).all()
+    assert np.isfinite(fitted.params).all()
+    if SETS[name][0] < 50:  # beyond, nine planes do not tell the charge
+        assert (np.sign(fitted.params[:, 4]) == np.sign(sample.truth[:, 4])).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_pulls_on_the_first_plane_are_normal(name):
+    sample, fitted = fitted_set(name)
+    sigma = np.sqrt(np.diagonal(unpacked(fitted.covariance), axis1=1, axis2=2))
+    pulls = differences(fitted.params, sample.truth) / sigma
+    assert (np.abs(pulls.mean(0)) < PULL_MEAN).all(), pulls.mean(0)
+    assert (np.abs(pulls.std(0) - 1) < PULL_WIDTH).all(), pulls.std(0)
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_whole_covariance_describes_the_residuals(name):
+    """r^T C^-1 r follows chi2 with 5 degrees of freedom: correlations are right, too."""
+    sample, fitted = fitted_set(name)
+    residual = differences(fitted.params, sample.truth)
+    scale = np.sqrt(np.diagonal(unpacked(fitted.covariance), axis1=1, axis2=2))
+    correlation = unpacked(fitted.covariance) / (scale[:, :, None] * scale[:, None, :])
+    chi2 = np.einsum("ni,ni->n", residual / scale, np.linalg.solve(correlation, (residual / scale)[..., None])[..., 0])
+    assert chi2.mean() == pytest.approx(5, abs=5 * np.sqrt(10 / N_TRACKS))
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_p_values_are_flat(name):
+    _, fitted = fitted_set(name)
+    assert fitted.pval.mean() == pytest.approx(0.5, abs=P_VALUE_MEAN)
+    assert kstest(fitted.pval.astype(float), "uniform").pvalue > P_VALUE_FLATNESS
+
+
+@pytest.mark.parametrize("name", list(SETS))
+def test_first_state_of_each_track_is_the_track(name):
+    sample, fitted = fitted_set(name)
+    n_planes = SETS[name][2]
+    states = fitted.state_params.reshape(N_TRACKS, n_planes, 5)
+    assert np.array_equal(states[:, 0], fitted.params)
+    assert np.array_equal(fitted.state_covariance.reshape(N_TRACKS, n_planes, 15)[:, 0], fitted.covariance)
+    variances = np.diagonal(unpacked(fitted.state_covariance), axis1=1, axis2=2)
+    assert (variances > 0).all()
+    # Smoothed positions in the middle are better known than at the end.
+    sigma = np.sqrt(variances[:, 0]).reshape(N_TRACKS, n_planes).mean(0)
+    assert sigma[n_planes // 2] < 0.8 * sigma[-1]
+    assert (sigma < SMEARING).all()
+
+
+def plane_along_helix(position, phi, theta):
+    """A 1 m square plane perpendicular to a direction: u transverse, v = w x u."""
+    w = unit_direction(phi, theta)
+    u = np.array([-np.sin(phi), np.cos(phi), 0.0])
+    surface = np.zeros((), SURFACE)
+    for name, values in zip("cuvw", (position, u, np.cross(w, u), w), strict=True):
+        for axis, value in zip("xyz", values, strict=True):
+            surface[name + axis] = value
+    surface["hx_min"] = surface["hx_max"] = surface["hy"] = 500.0
+    return surface
+
+
+@pytest.mark.parametrize(
+    ("p", "smearing"), [(1.0, (50, 50)), (10.0, (50, 50)), (100.0, (50, 50)), (1.0, (50, 100)), (1.0, (100, 50))]
+)
+def test_momentum_resolution_in_vacuum_is_that_of_the_sagitta(p, smearing):
+    """20 planes without material, 50 mm apart and perpendicular to the track: sigma(q/pT) as in PDG 2024 eq. 35.58."""
+    n, n_planes, spacing = 20_000, 20, 50.0
+    sigma = np.array(smearing) * um
+    qop = -1 / p
+    points = [helix_point(np.zeros(3), 0.0, np.pi / 2, qop, B_FIELD, spacing * (k + 1)) for k in range(n_planes)]
+    surfaces = np.array([plane_along_helix(position, phi, np.pi / 2) for position, phi in points])
+    rng = np.random.default_rng(5)
+    module = np.repeat(np.arange(n_planes, dtype=np.int32), n)
+    measurements = made_measurements(module, rng.normal(size=(n * n_planes, 2)) * sigma, sigma)
+    truth = np.array([0.0, 0.0, points[0][1], np.pi / 2, qop])
+    ws = make_workspace()
+    no_layers = np.zeros(1, "i4")
+    arrays = DetectorArrays(
+        surfaces, build(1).arrays().layers, np.zeros(0, STACK), no_layers, no_layers, None, None, None, np.float32(B_FIELD)
+    )
+    batch = measurement_batch(ws, measurements, n_planes)
+    start = truth + rng.normal(size=(n, 5)) * WIDE_SEED_SIGMA
+    seeds = seed_parameters(ws, np.zeros(n), start, WIDE_SEED_SIGMA)
+    code = np.arange(n * n_planes).reshape(n_planes, n).T.ravel()
+    path = np.tile([0.0] + [spacing] * (n_planes - 1), n)
+    candidates = candidate_batch(ws, code, path, [n_planes] * n)
+    fitted = fit_tracks(
+        ws, candidates, select_all(ws, candidates), seeds, batch, arrays, stack_ranges(arrays.stacks), MUON
+    )
+    fitted = rows(ws, fitted, default="tracks", **FIT_EXTENTS)
+    assert (fitted.outcome == FitOutcome.SUCCESS).all()
+    residual = (fitted.params[:, 4] / np.sin(fitted.params[:, 3].astype(float))) - qop
+    length = (n_planes - 1) * spacing
+    expected = sigma[0] / length**2 * np.sqrt(720 / (n_planes + 4)) / B_FIELD
+    assert residual.std() == pytest.approx(expected, rel=0.025)
+    assert abs(residual.mean()) < 5 * expected / np.sqrt(n)
+    assert np.std(residual / np.sqrt(fitted.covariance[:, 14])) == pytest.approx(1, abs=0.03)
+
+
+def made_measurements(module, local_position, sigma):
+    n = len(module)
+    none = np.zeros((n, 2), np.int32)
+    return Measurements(
+        geometry_id=np.zeros(n, np.uint64),
+        local_position=local_position,
+        local_variance=np.broadcast_to(np.square(sigma), (n, 2)),
+        dimensions=np.full(n, 2, np.int32),
+        time=np.zeros(n, np.float32),
+        module_index=module,
+        cluster_size=none,
+        n_cells=none[:, 0],
+        measurement_id=np.arange(n),
+    )
+
+
+KEPT_PLANES = [2, 3, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16]
+
+
+def test_holes_between_measurements_are_counted():
+    """Twelve of twenty planes have a measurement.
+
+    traccc counts five holes in this case: its seed stands before the first plane, so that the two empty planes before
+    the first measurement count. Our seed stands on its first measurement. The three at the end count in neither.
+    """
+    sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
+    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=2))
+    assert found.measurements.tolist() == list(range(12))
+    assert found.n_holes.tolist() == [3]
+    assert found.ndf.tolist() == [2 * 12 - 5]
+    holes = [-1 - plane for plane in range(2, 17) if plane not in KEPT_PLANES]
+    assert sorted(found.code[found.code < 0].tolist(), reverse=True) == holes
+    assert found.path == pytest.approx([0] + [20.0] * 14, rel=0.05)
+    assert 1e-4 < found.pval[0] < 1
+
+
+def test_too_many_holes_end_the_track():
+    sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
+    # Planes 4 and 5 are empty: two in a row.
+    assert len(sample.find(FindingConfig(particle="muon", max_consecutive_holes=1)).seed) == 0
+    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=1, min_measurements=2))
+    assert found.measurements.tolist() == [0, 1]
+    assert found.n_holes.tolist() == [0]
+    # The third hole is plane 11.
+    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=2, max_holes=2))
+    assert found.measurements.tolist() == list(range(7))
+    assert found.n_holes.tolist() == [2]
+
+
+def test_every_sparse_track_is_found_with_its_own_measurements():
+    n_tracks, n_planes = 100, 9
+    sample = Sample(build(n_planes, half_length=2000), n_tracks, 1.0, "random", 4, vertex_sigma=(0, 400, 400))
+    found = sample.find(FindingConfig(particle="muon", chi2_max=30))
+    assert found.seed.tolist() == list(range(n_tracks))
+    assert np.array_equal(found.measurements, sample.row_of_hit)
+    assert (found.n_holes == 0).all()
+    assert (found.ndf == 2 * n_planes - 5).all()
+
+
+@pytest.mark.parametrize("n_tracks", [2, 3])
+def test_branches_are_all_combinations_of_identical_tracks(n_tracks):
+    """traccc's seeds stand before the first plane and give n^(planes + 1); ours on their first measurement."""
+    n_planes = 9
+    sample = Sample(build(n_planes), n_tracks, 100.0, "negative", 6)
+    options = {"particle": "muon", "chi2_max": 200.0, "max_branches_per_surface": 10}
+    n_branches = n_tracks ** (n_planes - 1)
+    found = sample.find(FindingConfig(max_branches_per_seed=n_branches + 10, **options))
+    assert len(found.seed) == n_tracks * n_branches
+    assert (np.diff(found.measurement_offsets) == n_planes).all()
+    combinations = found.measurements.reshape(-1, n_planes)
+    assert len(np.unique(combinations, axis=0)) == n_tracks * n_branches
+    assert (combinations // n_tracks == np.arange(n_planes)).all()
+    assert (found.n_holes == 0).all()
+    assert len(sample.find(FindingConfig(max_branches_per_seed=100, **options)).seed) == n_tracks * 100
+    # The first branch of a seed follows the best measurements: no branch is without them.
+    one = sample.find(FindingConfig(**{**options, "max_branches_per_surface": 1}))
+    assert len(one.seed) == n_tracks
+    assert all((combinations == best).all(1).any() for best in one.measurements.reshape(-1, n_planes))
+
+
+def test_found_tracks_fit_like_those_made_of_truth():
+    """Trails of the finding and hand-made ones lead to the same fit."""
+    sample = Sample(build(9), 50, 10.0, "random", 7, vertex_sigma=(0, 25, 25))
+    by_truth = sample.fit()
+    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=3))
+    assert np.array_equal(found.measurements, sample.row_of_hit)
+    fitted = sample.fit(candidates=found)
+    assert np.allclose(fitted.params, by_truth.params, rtol=1e-5, atol=1e-5)
+    assert np.allclose(fitted.chi2, by_truth.chi2, rtol=1e-3)

@@ -1,0 +1,161 @@
+"""Navigation in float32 against exact helices crossing all 18,824 sensors of the Open Data Detector."""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import pytest
+
+from tests.batches import stack_ranges
+from tests.reference.geometry import random_helices, sensor_hits
+from traccc_py.geometry import build_detector
+from traccc_py.kernels.helix import trigonometry, turned
+from traccc_py.kernels.linalg import wrap_angle
+from traccc_py.kernels.navigation import (
+    NONE,
+    first_gaps,
+    grid_bin,
+    inside_margin,
+    intersect_surface,
+    is_on_new_leg,
+    next_layer,
+    surface_axes,
+)
+from traccc_py.units import T
+
+MOST_LAYERS = 300
+MOST_VISITS = 64
+BAND = 0.1  # [mm], a surface is tried this far outside its edges, as in finding
+EDGE = 0.01  # [mm], closer to an edge than this float32 need not agree on which side a crossing lies
+
+
+class Detector(NamedTuple):
+    surfaces: Any
+    layers: Any
+    bin_offsets: Any
+    bin_surfaces: Any
+
+
+@numba.njit
+def reachable(p, layer, crossing, position, trig, turn, out):
+    """Surfaces of the crossing's bin that the helix crosses within the band, by path; returns how many."""
+    grid = grid_bin(p.layers, layer, crossing)
+    n = 0
+    paths = np.empty(len(out), np.float32)
+    for k in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
+        i = p.bin_surfaces[k]
+        path, loc0, loc1 = intersect_surface(p.surfaces, i, position, trig, turn, np.float32(0))
+        margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
+        if min(margin0, margin1) > -np.float32(BAND):
+            out[n], paths[n] = i, path
+            n += 1
+    order = np.argsort(paths[:n])
+    out[:n] = out[:n][order]
+    return n
+
+
+@numba.njit
+def to_surface(p, i, position, phi, theta, turn):
+    """Position and phi where the helix crosses the plane of a surface, and the margin to its edges."""
+    path, loc0, loc1 = intersect_surface(p.surfaces, i, position, trigonometry(phi, theta), turn, np.float32(0))
+    u, v = surface_axes(p.surfaces, i)
+    s = p.surfaces[i]
+    there = (
+        s.cx + loc0 * u[0] + loc1 * v[0],
+        s.cy + loc0 * u[1] + loc1 * v[1],
+        s.cz + loc0 * u[2] + loc1 * v[2],
+    )
+    margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
+    return there, wrap_angle(phi + turn * path), min(margin0, margin1), path
+
+
+@numba.njit
+def visit_all(p, stacks, position, phi, theta, turn, out_surface, out_margin, out_path):
+    """Follow an exact helix from surface to surface as track finding does; returns the number of surfaces crossed."""
+    at_hand = np.empty(MOST_VISITS, np.int32)
+    gaps = first_gaps(p.layers, stacks, np.int32(-1), position, trigonometry(phi, theta))
+    total = np.float32(0)
+    n = 0
+    for _ in range(MOST_LAYERS):
+        trig = trigonometry(phi, theta)
+        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, position, trig, turn)
+        if layer == NONE:
+            break
+        if p.layers[layer].is_sensitive == 0:
+            position, phi, total = crossing, wrap_angle(phi + turn * path), total + path
+            continue
+        if is_on_new_leg(position, trig, turn, path, crossing):
+            position, phi, total = crossing, wrap_angle(phi + turn * path), total + path
+            trig = trigonometry(phi, theta)
+        for k in range(reachable(p, layer, crossing, position, trig, turn, at_hand)):
+            position, phi, margin, path = to_surface(p, at_hand[k], position, phi, theta, turn)
+            total += path
+            if n < MOST_VISITS and margin > -np.float32(BAND):
+                out_surface[n], out_margin[n], out_path[n] = at_hand[k], margin, total
+                n += 1
+    return n
+
+
+@numba.njit
+def visit_tracks(p, stacks, origin, phi, theta, turn, out_surface, out_margin, out_path, out_n):
+    for t in range(len(phi)):
+        position = (origin[t, 0], origin[t, 1], origin[t, 2])
+        out_n[t] = visit_all(p, stacks, position, phi[t], theta[t], turn[t], out_surface[t], out_margin[t], out_path[t])
+
+
+def navigate(detector, helices):
+    """Visits (track, surface, margin, transverse path) of all helices, in order along each."""
+    arrays = detector.arrays()
+    p = Detector(arrays.surfaces, arrays.layers, arrays.bin_offsets, arrays.bin_surfaces)
+    n = len(helices.phi)
+    theta = np.arctan2(1.0, helices.cot_theta)
+    turn = (helices.curvature * np.sin(theta)).astype(np.float32)
+    shape = (n, MOST_VISITS)
+    surface, count = np.zeros(shape, np.int32), np.zeros(n, np.int64)
+    margin, path = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    columns = [helices.origin.astype(np.float32), helices.phi.astype(np.float32), theta.astype(np.float32), turn]
+    visit_tracks(p, stack_ranges(arrays.stacks), *columns, surface, margin, path, count)
+    filled = np.arange(MOST_VISITS) < count[:, None]
+    track = np.repeat(np.arange(n), count)
+    return track, surface[filled], margin[filled].astype(float), path[filled] * np.sin(theta[track])
+
+
+def as_float32(helices):
+    """The same helices with starts and directions that float32 holds exactly."""
+    theta = np.arctan2(1.0, helices.cot_theta).astype(np.float32).astype(float)
+    turn = (helices.curvature * np.sin(theta)).astype(np.float32).astype(float)
+    return helices._replace(
+        origin=helices.origin.astype(np.float32).astype(float),
+        phi=helices.phi.astype(np.float32).astype(float),
+        cot_theta=1 / np.tan(theta),
+        curvature=turn / np.sin(theta),
+    )
+
+
+def compare(detector, helices):
+    """Numbers of hits, of those missed, of visits well inside a sensor that is not hit, and of hits out of order."""
+    n = len(detector.surfaces)
+    track, surface, s = sensor_hits(helices, detector.surfaces)
+    seen_track, seen_surface, margin, path = navigate(detector, helices)
+    missed = ~np.isin(track * n + surface, seen_track * n + seen_surface)
+    not_hit = ~np.isin(seen_track * n + seen_surface, track * n + surface) & (margin > EDGE) & (path > 0)
+    # Path of each visit according to the reference, where it has one.
+    order = np.argsort(track * n + surface)
+    key = (track * n + surface)[order]
+    place = np.minimum(np.searchsorted(key, seen_track * n + seen_surface), len(key) - 1)
+    is_hit = key[place] == seen_track * n + seen_surface
+    exact = s[order][place]
+    inverted = (np.diff(exact) < 0) & (np.diff(seen_track) == 0) & is_hit[1:] & is_hit[:-1]
+    return {
+        "hits": len(s),
+        "missed": int(missed.sum()),
+        "not hit": int(not_hit.sum()),
+        "inverted": int(inverted.sum()),
+        "largest path difference [mm]": float(np.abs(path - exact)[is_hit].max()),
+        "missed rows": np.flatnonzero(missed),
+    }
+
+
+@pytest.fixture(scope="module")
+def odd():
+    return build_detector("odd")

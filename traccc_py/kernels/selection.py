@@ -1,0 +1,51 @@
+"""Lists of the rows of a collection that carry a flag, in order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.kernel import kernel
+
+__all__ = ["list_flagged"]
+
+
+class _Payload(NamedTuple):
+    flag: Any  # (n,) int32, 0 or 1
+    offsets: Any  # (n + 1,) int32
+    out_row: Any  # (n_flagged,) int32
+
+
+@kernel(grain=4096)
+def _fill_list(i, p):
+    """One row: write its index to its place if it is flagged."""
+    if p.flag[i] == 1 and p.offsets[i] < p.out_row.shape[0]:
+        p.out_row[p.offsets[i]] = i
+
+
+def list_flagged(ws: Any, flag: Any, extent: Any, name: str) -> Any:
+    """List the rows whose flag is 1.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The size of the extent called `name` is set here.
+    flag : array of shape (n,), int32
+        0 or 1.
+    extent : Extent
+        The collection.
+    name : str
+        Name of the list.
+
+    Returns
+    -------
+    array of shape (n_flagged,), int32
+        Row indices, ascending.
+    """
+    listed = ws.extent(name)
+    offsets = ws.array(f"{name}.offsets", extent, np.int32, extra=1)
+    ws.scan(flag, extent, offsets, listed)
+    rows = ws.array(f"{name}.rows", listed, np.int32)
+    ws.launch(_fill_list, extent, _Payload(flag, offsets, rows))
+    return rows
