@@ -35,14 +35,12 @@ def run(points, modules, event=None, config=None, device=None):
     for _ in range(12):
         ws.set_size(ws.extent("spacepoints"), n)
         found = find_seeds(ws, spacepoints, config, int(event.max(initial=0)) + 1)
-        kept = thin_seeds(ws, found, spacepoints, measurements, config)
+        is_kept = thin_seeds(ws, found, spacepoints, measurements, config)
         if not ws.overflowed():
             break
-    sizes = [ws.size(ws.extent(name)) for name in ("found_seeds", "seeds")]
-    return [
-        batch.__class__(*(column[:size].copy() for column in batch))
-        for batch, size in zip((found, kept), sizes, strict=True)
-    ]
+    size = ws.size(ws.extent("seeds"))
+    found = found.__class__(*(column[:size].copy() for column in found))
+    return found, found.__class__(*(column[is_kept[:size] == 1] for column in found))
 
 
 def triplets_of(seeds):
@@ -65,15 +63,6 @@ def test_every_particle_keeps_a_good_seed_with_its_innermost_hit(n_tracks, seed)
     assert len(moved_out) <= MAX_LOST * len(before)
     assert n_pure <= MAX_SEEDS_PER_PARTICLE * len(before)
     assert len(found.event) > 6 * len(before)
-
-
-def test_kept_seeds_are_a_selection_in_order():
-    points, _, layer = simulate(200, 6)
-    found, kept = run(points, reference.toy_modules(points, layer))
-    rows = {tuple(row): k for k, row in enumerate(triplets_of(found).tolist())}
-    places = [rows[tuple(row)] for row in triplets_of(kept).tolist()]
-    assert places == sorted(places)
-    np.testing.assert_array_equal(kept.quality, found.quality[places])
 
 
 def test_without_thinning_all_seeds_are_kept():

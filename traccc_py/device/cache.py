@@ -22,6 +22,8 @@ from pathlib import Path
 __all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
+# Folders and files whose code no kernel contains: editing them must not cost a compilation.
+_NOT_COMPILED = ("backend", "cli", "client", "data", "performance", "simulation", "chain.py", "config.py", "wire.py")
 _COMPILERS = ("numba", "llvmlite", "numba-cuda", "numpy")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LOADED_AT = time.time()  # before any kernel's module is imported: that of `kernel` imports this one
@@ -34,14 +36,19 @@ def _version_or_none(distribution: str) -> str:
         return "none"
 
 
+def _sources() -> list[Path]:
+    """Return the files a kernel's machine code may depend on."""
+    return [path for path in sorted(_PACKAGE.rglob("*.py")) if path.relative_to(_PACKAGE).parts[0] not in _NOT_COMPILED]
+
+
 @cache
 def source_hash() -> str:
-    """Return a hash [16 hexadecimal digits] over the package's sources, Python and the compilers."""
+    """Return a hash [16 hexadecimal digits] over the sources that kernels use, Python and the compilers."""
     digest = hashlib.sha256()
     digest.update(platform.python_version().encode())
     for distribution in _COMPILERS:
         digest.update(f"{distribution}={_version_or_none(distribution)};".encode())
-    for path in sorted(_PACKAGE.rglob("*.py")):
+    for path in _sources():
         digest.update(path.relative_to(_PACKAGE).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -53,7 +60,7 @@ def is_packaged(filename: str) -> bool:
 
 
 def _edited_since_loaded() -> bool:
-    return any(path.stat().st_mtime > _LOADED_AT for path in _PACKAGE.rglob("*.py"))
+    return any(path.stat().st_mtime > _LOADED_AT for path in _sources())
 
 
 @cache

@@ -107,11 +107,17 @@ class CpuDevice:
             Number of indices n [1], or the collection whose size it is.
         payload : NamedTuple
             Arrays and scalars the body reads and writes.
+
+        Notes
+        -----
+        The loop is compiled at its first launch, also if that is for no index.
         """
         n = self._size(extent)
-        if n <= 0:
-            return
         loop = self.compiled(kernel, payload)
+        if n <= 0:
+            if not loop.function.overloads:  # an event without cells compiles the whole chain
+                loop.function(np.zeros(1, np.int64), 1, 0, payload, *loop.scratch(payload))
+            return
         threads = min(self.threads, n, int(loop.cost * n / WORTH_A_THREAD))
         cursor = np.zeros(1, np.int64)
         n_compiled = len(loop.function.overloads)

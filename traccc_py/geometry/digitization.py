@@ -62,7 +62,7 @@ class Design:
     axes: tuple[Axis, Axis]
     thickness: float | None = None  # of the active silicon [mm]; None: the sensor's
     threshold: float = 0.0  # smallest activation that fires [mm]
-    charge_smearing: float = 0.0  # relative Gaussian width
+    charge_smearing: float = 0.0  # Gaussian noise of an activation [mm]
     is_digital: bool = False
 
     @property

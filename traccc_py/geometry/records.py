@@ -86,7 +86,7 @@ DESIGN = np.dtype(
         ("dimensions", "i4"),  # 2, or 1 where one axis has a single channel (it measures loc0 only)
         ("thickness", "f4"),  # of the active silicon
         ("threshold", "f4"),  # smallest activation (path length in mm) that fires
-        ("charge_smearing", "f4"),  # relative Gaussian width
+        ("charge_smearing", "f4"),  # Gaussian noise of an activation [mm]
         ("is_digital", "i4"),  # 1: activations are 0 or 1
     ]
 )

@@ -55,7 +55,7 @@ _ONE = scalar(1)
 _TWO = scalar(2)
 _HALF = scalar(0.5)
 _INFINITY = scalar(1e30)
-_AHEAD = scalar(0.01)  # [mm], a surface nearer than this to the start is the start itself
+_AHEAD = scalar(0.01)  # [mm], surfaces must be this far ahead: else a track could go to and fro between two for ever
 _PHI, _THETA, _QOP = 2, 3, 4
 _MAX_IN_BIN = 63  # surfaces of a grid bin are bits of an int64
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
@@ -291,11 +291,13 @@ def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
     if layer == NONE:
         return track, none, tally, since, False
     if p.layers[layer].is_sensitive:
+        least = _AHEAD + _ZERO * path
         if is_on_new_leg(track[0], trig, turn, path, crossing):
             track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
             since = since + path
+            least = least - path
             path = _ZERO * path
-        first, mask = _reachable(p, layer, crossing, path, track, trig, turn, -_INFINITY)
+        first, mask = _reachable(p, layer, crossing, path, track, trig, turn, least)
         return track, (gaps, np.int32(first), mask), tally, since, True
     track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
     track, alive = with_layer_material(track, trig, p.layers, layer, p.mass, _ONE)
@@ -330,15 +332,16 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
     place, path = _nearest(p, way[1], way[2], track, trig, turn)
     way = (way[0], way[1], way[2] & ~(np.int64(1) << np.int64(place)))
     surface = p.bin_surfaces[way[1] + place]
+    before = track
     track, trig = transport_to_surface(track, trig, turn, path, p.b_z, p.surfaces, surface)
-    since = since + path
     bands = (
         p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][0]),
         p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][2]),
     )
     margin0, margin1 = inside_margin(p.surfaces, surface, track[1][0], track[1][1])
     if not (margin0 > -bands[0] and margin1 > -bands[1]):
-        return track, way, tally, sums, since, n_branches, False, True
+        return before, way, tally, sums, since, n_branches, False, True
+    since = since + path
     event_module = p.seed_event[i] * p.n_modules + surface
     m, chi2 = _best_measurement(p, event_module, track, -_ONE + _ZERO * sums, np.int32(-1))
     if m < 0:
