@@ -10,8 +10,9 @@ from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import LayerKind
 from traccc_py.kernels.ambiguity_resolution import TrackSelection
-from traccc_py.kernels.batch import MeasurementBatch, SeedParameters
-from traccc_py.kernels.finding import CandidateBatch
+from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters
+from traccc_py.kernels.candidates import CandidateBatch
+from traccc_py.kernels.finding import find_tracks
 from traccc_py.kernels.navigation import StackRanges
 
 KINDS = (LayerKind.CYLINDER, LayerKind.DISC, LayerKind.PLANE)
@@ -94,6 +95,23 @@ def candidate_batch(ws, code, path, entries_per_track, pval=None, event=None, dt
         chi2=np.zeros(n, dtype),
         ndf=(2 * n_measurements - 5).astype(np.int32),
         pval=np.asarray(np.full(n, 0.5) if pval is None else pval, dtype),
+    )
+
+
+CANDIDATE_EXTENTS = {"code": "candidate_entries", "path": "candidate_entries", "measurements": "candidate_measurements"}
+FIT_EXTENTS = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
+
+
+def find_candidates(ws, parameters, first_measurement, measurements, arrays, stacks, config):
+    """Candidates of seeds that stand on given measurements; all are followed."""
+    spacepoint = np.arange(len(parameters.module), dtype=np.int32)  # one on each first measurement
+    quality = np.zeros(len(spacepoint), parameters.params.dtype)
+    seeds = SeedBatch(spacepoint, spacepoint, spacepoint, quality, parameters.event)
+    is_kept = np.ones(len(spacepoint), np.int32)
+    spacepoint_measurement = np.asarray(first_measurement, np.int32)
+    ws.set_size(ws.extent("spacepoints"), len(spacepoint))
+    return find_tracks(
+        ws, seeds, is_kept, parameters, spacepoint_measurement, measurements, arrays, stacks, config
     )
 
 

@@ -7,7 +7,10 @@ import pytest
 from scipy.stats import kstest
 
 from tests.batches import (
+    CANDIDATE_EXTENTS,
+    FIT_EXTENTS,
     candidate_batch,
+    find_candidates,
     make_workspace,
     measurement_batch,
     rows,
@@ -21,7 +24,6 @@ from traccc_py.config import FindingConfig, FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays
-from traccc_py.kernels.finding import find_tracks
 from traccc_py.kernels.fitting import fit_tracks
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.measurements import smear_hits
@@ -37,8 +39,6 @@ N_TRACKS = 10_000  # the limits on pulls are five standard deviations of a mean,
 PULL_MEAN, PULL_WIDTH, P_VALUE_MEAN = 0.05, 0.1, 0.05
 P_VALUE_FLATNESS = 1e-4  # probability of Kolmogorov and Smirnov
 MUON = FittingConfig(particle="muon")
-FIT_EXTENTS = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
-CANDIDATE_EXTENTS = {"code": "candidate_entries", "path": "candidate_entries", "measurements": "candidate_measurements"}
 # pT [GeV], charge, number of planes
 SETS = {
     "1 GeV": (1.0, "negative", 20),
@@ -101,9 +101,8 @@ class Sample:
         """Candidates of seeds on the first measurement of each track."""
         ws = make_workspace()
         measurements, seeds = self._inputs(ws)
-        spacepoint = np.arange(len(seeds.module), dtype=np.int32)  # one on each first measurement
-        found = find_tracks(
-            ws, seeds, spacepoint, self.first_measurement, measurements, self.arrays, self.stacks, config
+        found = find_candidates(
+            ws, seeds, self.first_measurement, measurements, self.arrays, self.stacks, config
         )
         return rows(ws, found, default="candidates", **CANDIDATE_EXTENTS)
 

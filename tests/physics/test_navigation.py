@@ -28,6 +28,7 @@ MOST_LAYERS = 300
 MOST_VISITS = 64
 BAND = 0.1  # [mm], a surface is tried this far outside its edges, as in finding
 AHEAD = 0.01  # [mm], the next surface is at least this far ahead
+PATH_TOLERANCE = 2e-3  # [mm]
 EDGE = 0.01  # [mm], closer to an edge than this float32 need not agree on which side a crossing lies
 
 
@@ -169,8 +170,8 @@ def odd():
 SAMPLES = {
     "prompt": (5000, (0.5, 10.0), 0.0, 0.0, 0.0),
     "stiff": (1000, (10.0, 1000.0), 0.0, 0.0, 0.0),
-    "soft": (1500, (0.15, 0.5), 0.0, 1e-2, 1e-3),
-    "displaced": (1500, (0.5, 10.0), 30.0, 2e-3, 2e-4),
+    "soft": (1500, (0.15, 0.5), 0.0, 1e-2, 2e-4),
+    "displaced": (1500, (0.5, 10.0), 30.0, 3e-3, 2e-4),
 }
 
 
@@ -186,7 +187,8 @@ def test_navigation_visits_what_helices_hit(odd, sample, record_property, capsys
     assert found["missed"] <= may_miss * found["hits"]
     assert found["not hit"] + found["repeated"] <= may_err * found["hits"]
     assert found["out of order"] == 0
-    assert found["largest path difference"] < (0.01 if may_miss == 0 else 1.0)
+    if may_miss == 0:  # others may cross a plane twice within one sensor
+        assert found["largest path difference"] < PATH_TOLERANCE
 
 
 def test_comparison_notices_missing_surfaces(odd):

@@ -47,7 +47,7 @@ def bound_to_bound(params, start, end, b_z, guess):
 
 def numerical_jacobian(params, start, end, b_z, guess):
     """Central differences of `bound_to_bound`, extrapolated once (Richardson)."""
-    steps = np.array([1e-2, 1e-2, 1e-5, 1e-5, 1e-4 * abs(params[QOP])])
+    steps = np.array([1e-2, 1e-2, 1e-5, 1e-5, 1e-5 + 1e-4 * abs(params[QOP])])
     columns = []
     for k, step in enumerate(steps):
         estimates = []

@@ -1,5 +1,6 @@
 """The disk cache: no miss in a second process, no stale code after an edit in another file."""
 
+import ast
 import json
 import os
 import shutil
@@ -51,6 +52,7 @@ def shifted(x):
     return x + SHIFT
 """
 CPU = """
+import ast
 import json
 from traccc_py.device.cpu import CpuDevice
 from traccc_py.kernels import stage
@@ -75,6 +77,7 @@ compile_loops({name: signatures[name] for name in ("stage_shift", "stage_double"
 print(0)
 """
 CUDA = """
+import ast
 import json
 from traccc_py.device import cuda_compile
 from traccc_py.device.cuda_layout import payload_type
@@ -191,3 +194,16 @@ def test_user_cache_folder_falls_back_to_a_temporary_one(tmp_path, monkeypatch):
     assert cache.cache_root().parent == tmp_path
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "good"))
     assert cache.cache_root() == tmp_path / "good" / "traccc_py"
+
+
+def test_no_kernel_can_use_code_that_is_not_in_the_key():
+    package = Path(traccc_py.__file__).parent
+    hidden = {f"traccc_py.{name.removesuffix('.py')}" for name in cache._NOT_COMPILED}
+    found = []
+    for path in [*(package / "kernels").rglob("*.py"), *(package / "device").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and ".".join((node.module or "").split(".")[:2]) in hidden:
+                found += [(path.name, a.name) for a in node.names if not a.name.endswith("Config")]  # no code, no constant
+            if isinstance(node, ast.Import):
+                found += [(path.name, a.name) for a in node.names if ".".join(a.name.split(".")[:2]) in hidden]
+    assert found == []

@@ -154,7 +154,8 @@ def test_path_to_cylinder_outwards_and_after_the_turning_point():
             np.array([x, y, 0.0], dtype=float), float(phi[k]), float(theta[k]), -float(turn) / B_Z, B_Z, float(path)
         )
         assert path >= 0
-        assert np.hypot(end[0], end[1]) == pytest.approx(radius, abs=1e-3, rel=3e-6)
+        # A crossing after the turn may be metres away: the rounding of the turning angle grows with the path.
+        assert np.hypot(end[0], end[1]) == pytest.approx(radius, abs=1e-3 + 2e-6 * path * (1 + 4 * is_far))
     assert n_far > 100
 
 

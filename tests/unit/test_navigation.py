@@ -23,6 +23,7 @@ from traccc_py.units import T
 B_Z = 2 * T
 STRAIGHT = 1e-9  # turn of a track that is all but straight [1/mm]
 PATH_TOLERANCE = 2e-2  # [mm]; crossings at small angles magnify the rounding of positions
+FAR_OUT = (5000.0, 0.0, 1e-6)  # a cylinder nobody meets: tracks that get far outside of all layers do not come back
 NO_LAYER = np.int32(-1)
 
 
@@ -144,10 +145,21 @@ def test_a_track_outside_all_cylinders_comes_back_if_it_turns():
     assert layers_met(made, (80, 0, 0), 0.2, LEVEL, 1 / 45, most=2)[0] == [1, 1]
 
 
+@pytest.mark.parametrize(("radius", "comes_back"), [(165, False), (145, True)])
+def test_a_track_that_gets_far_outside_of_all_layers_does_not_come_back(radius, comes_back):
+    """The world ends 100 mm outside of the outermost cylinder and disc, here at 300 mm."""
+    made = detector(cylinders=[(50, -500, 500), (100, -500, 500)], discs=[(400, 0, 200)])
+    assert layers_met(made, (0, 0, 0), 0.0, LEVEL, 1 / radius, most=4)[0] == ([0, 1, 1, 0] if comes_back else [0, 1])
+    # The same with a slope that takes it to the disc on its way back.
+    theta = np.arctan2(1.7 * np.pi * radius, 400)
+    found, _ = layers_met(made, (0, 0, 0), 0.0, theta, np.sin(theta) / radius, most=4)
+    assert found == ([0, 1, 2, 1] if comes_back else [0, 1])
+
+
 def test_a_layer_that_was_left_is_met_again_only_after_the_turn():
     start = (100.0 * np.sin(2 * 0.2), 100 * (1 - np.cos(2 * 0.2)), 0)  # on the circle, near r = 39.7
     r = np.hypot(*start[:2])
-    made = detector(cylinders=[(r, -500, 500), (70, -500, 500)])
+    made = detector(cylinders=[(r, -500, 500), (70, -500, 500), FAR_OUT])
     found, _ = layers_met(made, start, 2 * 0.2, LEVEL, R_100, layer=0, most=4)
     assert found == [1, 1, 0, 0]
 
@@ -312,7 +324,7 @@ def test_random_helices_meet_all_layers_in_order():
     for _ in range(60):
         cylinders = [(r, *np.sort(rng.uniform(-600, 600, 2))) for r in np.sort(rng.uniform(20, 500, 5))]
         discs = [(z, *np.sort(rng.uniform(0, 500, 2))) for z in np.sort(rng.uniform(-800, 800, 6))]
-        made = detector(cylinders, discs)
+        made = detector([*cylinders, FAR_OUT], discs)
         for _ in range(20):
             phi, theta = rng.uniform(-np.pi, np.pi), np.arccos(rng.uniform(-0.98, 0.98))
             turn = rng.choice([-1, 1]) * B_Z / np.exp(rng.uniform(np.log(0.1), np.log(20)))
@@ -408,6 +420,15 @@ def test_surfaces_are_crossed_where_the_exact_helix_crosses_them():
         path, loc0, loc1 = cross_surface(surface, 0, tuple(start), phi, theta, turn, guess)
         assert path == pytest.approx(exact, abs=1e-3)
         assert (loc0, loc1) == pytest.approx((local @ vector(surface, "u"), local @ vector(surface, "v")), abs=5e-4)
+
+
+def test_a_surface_that_the_helix_does_not_reach_is_not_crossed():
+    surface = random_surface(np.random.default_rng(1), np.array([150.0, 0, 0]), np.array([1.0, 0, 0]))
+    surface["hx_min"] = surface["hx_max"] = surface["hy"] = 1000.0
+    for radius, is_crossed in ((100, False), (1000, True)):
+        start = f32((0, 0, 0)), *f32((0.0, LEVEL, 1 / radius))
+        _, loc0, loc1 = cross_surface(surface, 0, *start, np.float32(0))
+        assert (min(margin(surface, 0, *f32((loc0, loc1)))) > 0) == is_crossed
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,11 @@ def _version_or_none(distribution: str) -> str:
 
 def _sources() -> list[Path]:
     """Return the files a kernel's machine code may depend on."""
-    return [path for path in sorted(_PACKAGE.rglob("*.py")) if path.relative_to(_PACKAGE).parts[0] not in _NOT_COMPILED]
+    return [path for path in sorted(_PACKAGE.rglob("*.py")) if _may_be_compiled(path)]
+
+
+def _may_be_compiled(path: Path) -> bool:
+    return path.is_relative_to(_PACKAGE) and path.relative_to(_PACKAGE).parts[0] not in _NOT_COMPILED
 
 
 @cache
@@ -55,8 +59,8 @@ def source_hash() -> str:
 
 
 def is_packaged(filename: str) -> bool:
-    """Return whether a source file is part of the package, so that `source_hash` knows of its edits."""
-    return Path(filename).resolve().is_relative_to(_PACKAGE)
+    """Return whether a source file is one of those whose edits `source_hash` knows of."""
+    return _may_be_compiled(Path(filename).resolve())
 
 
 def _edited_since_loaded() -> bool:

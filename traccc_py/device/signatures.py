@@ -27,9 +27,10 @@ class _Recorder:
         self._seen = seen
 
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
-        """Run `kernel` and remember its types; it counts even where there is nothing to run over."""
+        """Run `kernel` and remember its types; where there is nothing to run over it is not even compiled."""
         self._seen.setdefault(kernel.name, {})[numba.typeof(payload)] = None
-        super().launch(kernel, extent, payload)  # type: ignore[misc]
+        if self._size(extent) > 0:  # type: ignore[attr-defined]
+            super().launch(kernel, extent, payload)  # type: ignore[misc]
 
 
 class _RecordingDevice(_Recorder, CpuDevice):

@@ -306,14 +306,17 @@ def surface_axes(surfaces, i):
 
 @device_function
 def intersect_surface(surfaces, i, position, trig, turn, guess):
-    """Return (path, loc0, loc1) of the crossing of a helix with the plane of a surface."""
+    """Return (path, loc0, loc1) of the crossing of a helix with the plane of a surface; loc0 is 1e29 if there is none."""
     offset = (position[0] - surfaces[i].cx, position[1] - surfaces[i].cy, position[2] - surfaces[i].cz)
     normal = (surfaces[i].wx, surfaces[i].wy, surfaces[i].wz)
     path = path_to_plane(offset, trig, turn, normal, guess)
     d = helix_displacement(trig, turn, path)
     u, v = surface_axes(surfaces, i)
     dx, dy, dz = offset[0] + d[0], offset[1] + d[1], offset[2] + d[2]
-    return path, dx * u[0] + dy * u[1] + dz * u[2], dx * v[0] + dy * v[1] + dz * v[2]
+    loc0 = dx * u[0] + dy * u[1] + dz * u[2]
+    if not abs(dx * normal[0] + dy * normal[1] + dz * normal[2]) < _ON_PLANE:  # the helix turns back before the plane
+        loc0 = _UNREACHABLE * (_ONE + _ZERO * turn)
+    return path, loc0, dx * v[0] + dy * v[1] + dz * v[2]
 
 
 @device_function
