@@ -123,7 +123,7 @@ class _Payload(NamedTuple):
     out_ndf: Any  # (n_slots,) int32, sum of dimensions
 
 
-@device_function
+@device_function(inlined=True)
 def _reachable(p, layer, crossing, path, track, trig, turn, least):
     """Return the first entry of the crossing's bin and a bit for each surface of it that the track may cross."""
     grid = grid_bin(p.layers, layer, crossing)
@@ -143,7 +143,7 @@ def _reachable(p, layer, crossing, path, track, trig, turn, least):
     return first, mask
 
 
-@device_function
+@device_function(inlined=True)
 def _nearest(p, first, mask, track, trig, turn):
     """Return (place in the bin, path) of the surface among the bits of `mask` that the track meets first."""
     best = np.int32(-1)
@@ -159,7 +159,7 @@ def _nearest(p, first, mask, track, trig, turn):
     return best, best_path
 
 
-@device_function
+@device_function(inlined=True)
 def _best_measurement(p, event_module, track, after_chi2, after):
     """Return (measurement or -1, chi2): the smallest chi2 within the gate that follows (after_chi2, after)."""
     best = np.int32(-1)
@@ -177,7 +177,7 @@ def _best_measurement(p, event_module, track, after_chi2, after):
     return best, best_chi2
 
 
-@device_function
+@device_function(inlined=True)
 def _append(p, slot, n_entries, code, path):
     """Write the next entry of a trail; return the number of entries."""
     p.out_code[slot, n_entries] = code
@@ -185,7 +185,7 @@ def _append(p, slot, n_entries, code, path):
     return np.int32(n_entries + 1)
 
 
-@device_function
+@device_function(inlined=True)
 def _save_branch(p, slot, source, surface, track, way, tally, sums):
     """Keep a branch for later: its trail so far, track, way and tally."""
     for k in range(tally[0]):
@@ -205,7 +205,7 @@ def _save_branch(p, slot, source, surface, track, way, tally, sums):
         p.branch_links[slot, 5 + k] = tally[k]
 
 
-@device_function
+@device_function(inlined=True)
 def _load_branch(p, slot):
     """Return (track, way, tally, chi2 sum) of a waiting branch."""
     s, links = p.branch_state, p.branch_links
@@ -219,7 +219,7 @@ def _load_branch(p, slot):
     return on_surface(p.surfaces, links[slot, 0], x, c), way, tally, p.branch_sums[slot]
 
 
-@device_function
+@device_function(inlined=True)
 def _start(i, p, slot):
     """Return (track, way, tally, chi2 sum) of a seed after its bottom measurement."""
     module = p.seed_module[i]
@@ -239,14 +239,14 @@ def _start(i, p, slot):
     return track, (gaps, np.int32(first), mask), tally, chi2
 
 
-@device_function
+@device_function(inlined=True)
 def _is_slow(p, track, trig):
     """Return whether a track is below the momentum cuts (or not a number)."""
     momentum = _ONE / abs(track[1][_QOP])
     return not (momentum > p.min_p and momentum * trig[2] > p.min_pt)
 
 
-@device_function
+@device_function(inlined=True)
 def _finish(p, slot, tally, sums):
     """Write the outcome of a branch, as it was at its last measurement."""
     p.out_n_entries[slot] = tally[0]
@@ -256,7 +256,7 @@ def _finish(p, slot, tally, sums):
     p.out_chi2[slot] = sums
 
 
-@device_function
+@device_function(inlined=True)
 def _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches):
     """Save branches for the next best measurements of a surface after `best`; return the number of branches."""
     event_module = p.seed_event[i] * p.n_modules + surface
@@ -280,7 +280,7 @@ def _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best,
     return n_branches
 
 
-@device_function
+@device_function(inlined=True)
 def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
     """Go on to the next layer: through its material if it is passive, else choose the surfaces to try.
 
@@ -305,7 +305,7 @@ def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
     return track, none, (n_entries, tally[1], tally[2], tally[3], tally[4]), _ZERO * since, alive
 
 
-@device_function
+@device_function(inlined=True)
 def _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands):
     """Take the material of a surface that was crossed inside its edges, and count a hole if that is sure.
 
@@ -322,7 +322,7 @@ def _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands
     return track, (n_entries, tally[1], n_holes, n_consecutive, tally[4]), _ZERO * since, alive
 
 
-@device_function
+@device_function(inlined=True)
 def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_branches):
     """Try the nearest surface at hand.
 
@@ -357,7 +357,7 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
     return track, way, tally, sums + chi2, _ZERO * since, n_branches, True, alive
 
 
-@device_function
+@device_function(inlined=True)
 def _follow(i, p, slot, track, way, tally, sums, n_branches):
     """Follow one branch to its end; return the number of branches of its seed."""
     at_last, sums_at_last = tally, sums

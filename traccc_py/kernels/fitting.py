@@ -143,7 +143,7 @@ def _is_sound(x, c):
     )
 
 
-@device_function
+@device_function(inlined=True)
 def _surface_of(p, code):
     """Return the surface of a trail entry, or -1 - layer for a passive layer."""
     if code >= 0:
@@ -153,7 +153,7 @@ def _surface_of(p, code):
     return np.int32(code + p.n_modules)
 
 
-@device_function
+@device_function(inlined=True)
 def _move(p, track, surface, guess):
     """Return the track on a surface (or, below 0, passive layer) about `guess` ahead, and its direction there."""
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
@@ -164,7 +164,7 @@ def _move(p, track, surface, guess):
     return transport_to_surface(track, trig, turn, path, p.b_z, p.surfaces, surface)
 
 
-@device_function
+@device_function(inlined=True)
 def _with_material(p, track, trig, surface, sign):
     """Return the track after the material of a surface or, below 0, passive layer; and whether it survives."""
     if surface < 0:
@@ -172,7 +172,7 @@ def _with_material(p, track, trig, surface, sign):
     return with_surface_material(track, trig, p.surfaces, surface, p.mass, sign)
 
 
-@device_function
+@device_function(inlined=True)
 def _forward(p, track, first, end, state):
     """Filter along the trail and store filtered states; return the last track and the outcome."""
     for k in range(first, end):
@@ -196,7 +196,7 @@ def _forward(p, track, first, end, state):
     return track, _SUCCESS
 
 
-@device_function
+@device_function(inlined=True)
 def _state_chi2(p, m, x, c):
     """Return the chi2 of a measurement against a smoothed state that contains it."""
     variance = p.local_variance[m, 0]
@@ -209,7 +209,7 @@ def _state_chi2(p, m, x, c):
     return chi2
 
 
-@device_function
+@device_function(inlined=True)
 def _smooth(p, state, track, is_outermost, work):
     """Combine a stored forward state with the backward prediction `track`; return whether it worked."""
     x, c = _load(p.out_state_params, p.out_state_covariance, state)
@@ -224,7 +224,7 @@ def _smooth(p, state, track, is_outermost, work):
     return sound and _is_sound(x, c)
 
 
-@device_function
+@device_function(inlined=True)
 def _backward(p, track, first, end, state, work):
     """Filter against the trail and smooth; return (track at the first surface, chi2, ndf, outcome)."""
     chi2 = _ZERO * track[1][0]
@@ -254,7 +254,7 @@ def _backward(p, track, first, end, state, work):
     return track, chi2, ndf, _SUCCESS
 
 
-@device_function
+@device_function(inlined=True)
 def _blank_states(p, first, end, state):
     """Write zeros to the states of a track whose fit failed; they still name their measurements."""
     for k in range(first, end):

@@ -48,7 +48,7 @@ def _reversed(trig):
     return -trig[0], -trig[1], trig[2], -trig[3]
 
 
-@device_function
+@device_function(inlined=True)
 def _crossed_surface(p, layer, crossing, track, trig, turn):
     """Return (surface or -1, path) of the surface of a layer that the track crosses first going backwards."""
     best = NONE
@@ -64,7 +64,7 @@ def _crossed_surface(p, layer, crossing, track, trig, turn):
     return best, best_path
 
 
-@device_function
+@device_function(inlined=True)
 def _to_beam_line(p, track, trig, turn):
     """Return (parameters, covariance) at the beam line; loc0 = d0, loc1 = z0."""
     path = path_to_beam_line(track[0][0], track[0][1], trig, turn)
@@ -96,7 +96,7 @@ def _turned_column(column, along, cos_theta, turn):
     return column[0], column[1] + cos_theta * ds, column[2] + turn * ds
 
 
-@device_function
+@device_function(inlined=True)
 def track_at_beam_line(p, track, surface):
     """Return (parameters, covariance, survived) at the beam line of the track that stands on its first surface."""
     stacks = stack_ranges(p)
