@@ -20,8 +20,8 @@ __all__ = ["Kernel", "Scratch", "device_function", "kernel", "registered_kernels
 
 scalar = np.float32  #: the floating-point type of all kernels
 
-# Without reference counting ("_nrt"): otherwise every call of a function that takes the payload counts each of its arrays
-# up and down, atomically, which made the triplet search of the seeding seven times slower on two threads.
+# Without reference counting ("_nrt"): otherwise every call of a function that takes the payload counts each of its
+# arrays up and down, atomically, which made the triplet search of the seeding seven times slower on two threads.
 _OPTIONS = {"error_model": "numpy", "inline": "never", "_nrt": False}
 _REGISTRY: dict[str, Kernel] = {}
 
