@@ -110,9 +110,7 @@ def find_candidates(ws, parameters, first_measurement, measurements, arrays, sta
     is_kept = np.ones(len(spacepoint), np.int32)
     spacepoint_measurement = np.asarray(first_measurement, np.int32)
     ws.set_size(ws.extent("spacepoints"), len(spacepoint))
-    return find_tracks(
-        ws, seeds, is_kept, parameters, spacepoint_measurement, measurements, arrays, stacks, config
-    )
+    return find_tracks(ws, seeds, is_kept, parameters, spacepoint_measurement, measurements, arrays, stacks, config)
 
 
 def select_all(ws, candidates):

@@ -206,6 +206,7 @@ class FindingConfig(_Section):
     max_holes: Count = 3  #: of a candidate
     max_consecutive_holes: Count = 1  #: of a candidate
     chi2_max: Positive = 15.0  #: largest chi2 of a measurement against the prediction
+    retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...

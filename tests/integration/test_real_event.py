@@ -1,6 +1,7 @@
 """A real (Geant4) ODD event in traccc's format: 10 vertices of 4 muons at 50 GeV, B = 2 T."""
 
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +47,7 @@ def measurement_ids(cells, result):
 def tracks_as_ids(cells, result):
     ids, offsets = measurement_ids(cells, result), result.tracks.state_offsets
     states = result.track_states.measurement_index
-    return [[ids[m] for m in states[a:b]] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [[ids[m] for m in states[a:b]] for a, b in pairwise(offsets)]
 
 
 def test_each_reference_track_is_found_once_with_nearly_all_of_its_hits(event):

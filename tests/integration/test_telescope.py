@@ -65,9 +65,7 @@ class Sample:
     def __init__(self, detector, n_tracks, pt, charge, seed, planes=None, **gun):
         self.arrays = detector.arrays()
         self.stacks = stack_ranges(self.arrays.stacks)
-        gun = ParticleGunConfig(
-            n_particles=n_tracks, charge=charge, momentum=(pt, pt), eta=(0, 0), phi=(0, 0), **gun
-        )
+        gun = ParticleGunConfig(n_particles=n_tracks, charge=charge, momentum=(pt, pt), eta=(0, 0), phi=(0, 0), **gun)
         particles = generate_particles(gun, seed)
         hits = transport(detector, particles, event_key(seed, 0))
         if planes is not None:
@@ -101,9 +99,7 @@ class Sample:
         """Candidates of seeds on the first measurement of each track."""
         ws = make_workspace()
         measurements, seeds = self._inputs(ws)
-        found = find_candidates(
-            ws, seeds, self.first_measurement, measurements, self.arrays, self.stacks, config
-        )
+        found = find_candidates(ws, seeds, self.first_measurement, measurements, self.arrays, self.stacks, config)
         return rows(ws, found, default="candidates", **CANDIDATE_EXTENTS)
 
 
@@ -163,7 +159,7 @@ def test_p_values_are_flat(name):
 
 @pytest.mark.parametrize("name", list(SETS))
 def test_first_state_of_each_track_is_the_track(name):
-    sample, fitted = fitted_set(name)
+    _, fitted = fitted_set(name)
     n_planes = SETS[name][2]
     states = fitted.state_params.reshape(N_TRACKS, n_planes, 5)
     assert np.array_equal(states[:, 0], fitted.params)
@@ -205,7 +201,15 @@ def test_momentum_resolution_in_vacuum_is_that_of_the_sagitta(p, smearing):
     ws = make_workspace()
     no_layers = np.zeros(1, "i4")
     arrays = DetectorArrays(
-        surfaces, build(1).arrays().layers, np.zeros(0, STACK), no_layers, no_layers, None, None, None, np.float32(B_FIELD)
+        surfaces,
+        build(1).arrays().layers,
+        np.zeros(0, STACK),
+        no_layers,
+        no_layers,
+        None,
+        None,
+        None,
+        np.float32(B_FIELD),
     )
     batch = measurement_batch(ws, measurements, n_planes)
     start = truth + rng.normal(size=(n, 5)) * WIDE_SEED_SIGMA

@@ -9,7 +9,7 @@ import pytest
 from tests.batches import stack_ranges
 from tests.reference.geometry import random_helices, sensor_hits
 from traccc_py.geometry import build_detector
-from traccc_py.kernels.helix import trigonometry, turned
+from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.linalg import wrap_angle
 from traccc_py.kernels.navigation import (
     NONE,
@@ -21,7 +21,6 @@ from traccc_py.kernels.navigation import (
     next_layer,
     surface_axes,
 )
-from traccc_py.units import T
 
 WORLD_RADIUS = 1187.4  # [mm], largest disc + 100: farther out tracks are given up
 MOST_LAYERS = 300

@@ -69,7 +69,10 @@ CASES = {
         ],
         [0, 2, 3, 4],
     ),
-    17: ([(0.17975, [7, 4, 10, 3, 0]), (0.924326, [0, 0, 9]), (0.0832954, [0, 2, 0]), (0.303148, [0, 6, 4, 5, 5])], [3]),
+    17: (
+        [(0.17975, [7, 4, 10, 3, 0]), (0.924326, [0, 0, 9]), (0.0832954, [0, 2, 0]), (0.303148, [0, 6, 4, 5, 5])],
+        [3],
+    ),
 }  # fmt: skip
 
 # Number of tracks, shortest and longest, number of measurements, whether a track may repeat one.
@@ -91,7 +94,12 @@ def selected(events, n_measurements, threads=2, max_shared=1, **config):
     ws = make_workspace(threads, events=len(events), measurements=len(events) * n_measurements)
     code = np.concatenate([t for _, t, _ in tracks]) if tracks else np.zeros(0, int)
     batch = candidate_batch(
-        ws, code, np.zeros(len(code)), [len(t) for _, t, _ in tracks], [p for p, _, _ in tracks], [k for *_, k in tracks]
+        ws,
+        code,
+        np.zeros(len(code)),
+        [len(t) for _, t, _ in tracks],
+        [p for p, _, _ in tracks],
+        [k for *_, k in tracks],
     )
     # One module holds all measurements of an event.
     event_modules = np.arange(len(events) + 1, dtype=np.int32) * np.int32(n_measurements)

@@ -161,7 +161,9 @@ def test_path_to_cylinder_outwards_and_after_the_turning_point():
 
 def test_path_to_cylinder_out_of_reach_gives_no_crossing():
     turn = np.float32(-B_Z / 0.1)  # a radius of curvature of 167 mm at theta = pi/2
-    path = to_cylinder(np.float32(30), np.float32(0), np.float32(0), np.float32(np.pi / 2), turn, np.float32(900), False)
+    path = to_cylinder(
+        np.float32(30), np.float32(0), np.float32(0), np.float32(np.pi / 2), turn, np.float32(900), False
+    )
     assert path > 1e29
 
 

@@ -140,7 +140,9 @@ def test_combination_of_impossible_covariances_fails():
     c[3, 3] = -2.0
     packed = as_tuple(reference.packed(c), np.float32)
     zero = as_tuple(np.zeros(5), np.float32)
-    x, _, success = run_combine(zero, packed, zero, as_tuple(reference.packed(np.eye(5)), np.float32), np.empty(75, "f4"))
+    x, _, success = run_combine(
+        zero, packed, zero, as_tuple(reference.packed(np.eye(5)), np.float32), np.empty(75, "f4")
+    )
     assert not success
     assert x == zero
 

@@ -20,6 +20,8 @@ from traccc_py.kernels.candidates import CandidateBatch
 
 __all__ = ["TrackSelection", "resolve_ambiguities"]
 
+_LEAVING = 2  # in `out_keep`: accepted so far, removed in this round
+
 
 class TrackSelection(NamedTuple):
     """Accepted candidates, in their order. Extent: "tracks"."""
@@ -190,12 +192,12 @@ def resolve_event(i, p):
     _list_owners(p, first, end, first_measurement, end_measurement)
     n_active = _count_shared(p, first, end)
     while n_active > 0:
-        # Who goes is decided for all before anyone goes: `out_keep` 2 marks them.
+        # Who goes is decided for all before anyone goes.
         for k in range(first, first + n_active):
             if _is_locally_worst(p, p.active[k]):
-                p.out_keep[p.active[k]] = np.int32(2)
+                p.out_keep[p.active[k]] = np.int32(_LEAVING)
         for k in range(first, first + n_active):
-            if p.out_keep[p.active[k]] == 2:
+            if p.out_keep[p.active[k]] == _LEAVING:
                 _remove(p, p.active[k])
                 p.out_keep[p.active[k]] = np.int32(0)
         left = np.int32(0)
@@ -304,7 +306,11 @@ def resolve_ambiguities(
     if config.enabled:
         _resolve(ws, candidates, event_modules, n_events, n_modules, config, keep)
     else:
-        ws.launch(keep_all, extent, _KeepPayload(candidates.measurement_offsets, np.int32(config.min_measurements_per_track), keep))
+        ws.launch(
+            keep_all,
+            extent,
+            _KeepPayload(candidates.measurement_offsets, np.int32(config.min_measurements_per_track), keep),
+        )
     n_states = ws.array("resolution.n_states", extent, np.int32)
     ws.launch(count_states, extent, _CountPayload(keep, candidates.measurement_offsets, n_states))
     track_offsets = ws.array("resolution.track_offsets", extent, np.int32, extra=1)

@@ -152,7 +152,9 @@ def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
     )
 
 
-def collect_candidates(ws: Any, found: Branches, seed_event: Any, branches_per_seed: int, config: Any) -> CandidateBatch:
+def collect_candidates(
+    ws: Any, found: Branches, seed_event: Any, branches_per_seed: int, config: Any
+) -> CandidateBatch:
     """Gather the accepted branches of all seeds.
 
     Parameters
@@ -178,9 +180,7 @@ def collect_candidates(ws: Any, found: Branches, seed_event: Any, branches_per_s
     per_seed = [ws.array(f"finding.n_{name}", seeds, np.int32) for name in _EXTENTS]
     offsets = [ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS]
     minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
-    ws.launch(
-        count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed)
-    )
+    ws.launch(count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed))
     for name, counts, offset in zip(_EXTENTS, per_seed, offsets, strict=True):
         ws.scan(counts, seeds, offset, ws.extent(name))
     batch = _make_candidates(ws, found.chi2.dtype)

@@ -1,7 +1,8 @@
 """Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
 
-Seeds that thinning dropped get a second chance: those of which at most one spacepoint is on a track that was found are
-followed in a second pass. So thinning costs nothing where the seed that was kept goes wrong.
+There is a second pass, with a wider gate, over all seeds of which at most one spacepoint is on a track by then. So a seed
+that thinning dropped is followed where the one that was kept went wrong, and a track survives that took a piece of a
+split cluster early, after which its other measurements lie outside the narrow gate.
 
 A branch is followed until the detector ends or too many holes were met; where several measurements of a surface are
 kept, the further ones start branches of their own, in slots that belong to the seed. The outcome is a *trail* per
@@ -491,7 +492,7 @@ def find_tracks(
     stacks: StackRanges,
     config: Any,
 ) -> CandidateBatch:
-    """Follow seeds through the detector: those that were kept, then dropped ones that no track accounts for.
+    """Follow seeds through the detector: those that were kept, then all that no track accounts for.
 
     Parameters
     ----------
@@ -531,6 +532,7 @@ def find_tracks(
         payload.out_code, payload.out_path, payload.out_n_entries, payload.out_n_measurements, payload.out_n_holes,
         payload.out_chi2, payload.out_ndf,
     )  # fmt: skip
-    listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, branches, _branches(config), config)
-    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed))
+    listed = list_retried(ws, seeds, spacepoint_measurement, branches, _branches(config), config)
+    wider = payload.chi2_max.dtype.type(config.retry_chi2_max)
+    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, chi2_max=wider))
     return collect_candidates(ws, branches, parameters.event, _branches(config), config)

@@ -1,4 +1,4 @@
-"""Small linear algebra and trigonometry for kernels: scalars and tuples in, scalars and tuples out, float32 throughout."""
+"""Small linear algebra and trigonometry for kernels: scalars and tuples in and out, float32 throughout."""
 
 from __future__ import annotations
 

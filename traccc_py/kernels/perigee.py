@@ -73,7 +73,7 @@ def _to_beam_line(p, track, trig, turn):
     zero = _ZERO * path
     u = (-there[0], there[1], zero)
     v = (zero, zero, _ONE + zero)
-    d, end, j = helix_jacobian(trig, turn, path, p.b_z, track[3], track[4], u, v)
+    d, _, j = helix_jacobian(trig, turn, path, p.b_z, track[3], track[4], u, v)
     x, y, z = track[0][0] + d[0], track[0][1] + d[1], track[0][2] + d[2]
     d0 = y * there[1] - x * there[0]
     # The plane turns with phi: moving along the track by -d0 dphi / sin(theta) keeps the point closest.

@@ -1,4 +1,4 @@
-"""Which of the seeds that thinning dropped are followed after all: those that no found track accounts for."""
+"""Which seeds are followed a second time: those that no found track accounts for, kept by thinning or not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ def mark_used(i, p):
 
 
 class _RetryPayload(NamedTuple):
-    is_kept: Any  # (n_seeds,) int32
     bottom_index: Any  # (n_seeds,)
     middle_index: Any
     top_index: Any
@@ -51,19 +50,18 @@ class _RetryPayload(NamedTuple):
 
 @kernel(grain=2048)
 def choose_retried(i, p):
-    """Retry seed i if it was dropped and at most one of its spacepoints is on a track."""
+    """Retry seed i if at most one of its spacepoints is on a track."""
     n_used = (
         p.is_used[p.spacepoint_measurement[p.bottom_index[i]]]
         + p.is_used[p.spacepoint_measurement[p.middle_index[i]]]
         + p.is_used[p.spacepoint_measurement[p.top_index[i]]]
     )
-    p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and n_used <= 1 else np.int32(0)
+    p.out_is_retried[i] = np.int32(1) if n_used <= 1 else np.int32(0)
 
 
 def list_retried(
     ws: Any,
     seeds: SeedBatch,
-    is_kept: Any,
     spacepoint_measurement: Any,
     found: Branches,
     branches_per_seed: int,
@@ -77,8 +75,6 @@ def list_retried(
         Buffers; the size of "retried_seeds" is set here.
     seeds : SeedBatch
         All seeds.
-    is_kept : array of shape (n_seeds,), int32
-        Which of them the first pass followed.
     spacepoint_measurement : array of shape (n_spacepoints,), int32
         Measurement of each spacepoint.
     found : Branches
@@ -91,7 +87,7 @@ def list_retried(
     Returns
     -------
     array of shape (n_retried,), int32
-        Seeds that were dropped and have at most one spacepoint on a track. Extent: "retried_seeds".
+        Seeds with at most one spacepoint on a track. Extent: "retried_seeds".
     """
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
@@ -101,6 +97,6 @@ def list_retried(
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     triplets = (seeds.bottom_index, seeds.middle_index, seeds.top_index)
-    payload = _RetryPayload(is_kept, *triplets, spacepoint_measurement, is_used, is_retried)
+    payload = _RetryPayload(*triplets, spacepoint_measurement, is_used, is_retried)
     ws.launch(choose_retried, all_seeds, payload)
     return list_flagged(ws, is_retried, all_seeds, "retried_seeds")

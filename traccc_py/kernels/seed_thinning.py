@@ -1,10 +1,10 @@
 """Seed thinning: of the seeds that would follow the same particle, the best one is kept.
 
-Triplet seeding finds a particle about seven times. Two seeds *agree* if they share a spacepoint, point the same way at the
-beam line, bend alike, and hold no two different spacepoints of one module (these exclude each other: one of them belongs
-to another particle). A seed is dropped only if it agrees with a kept seed of higher rank: each dropped seed has a kept
-one that shares a spacepoint and the direction with it, so no chain of drops can lose a particle. Ranks: the innermost
-bottom first (in steps of 20 mm), then the seed that more others agree with, then the quality.
+Triplet seeding finds a particle about seven times. Two seeds *agree* if they share a spacepoint, point the same way at
+the beam line, bend alike, and hold no two different spacepoints of one module (these exclude each other: one of them
+belongs to another particle). A seed is dropped only if it agrees with a kept seed of higher rank: each dropped seed has
+a kept one that shares a spacepoint and the direction with it, so no chain of drops can lose a particle. Ranks: the
+innermost bottom first (in steps of 20 mm), then the seed that more others agree with, then the quality.
 
 A seed with a kink in z (a spacepoint from a piece of a split cluster, mostly) drops only seeds with its own bottom:
 the others may be the particle's better ones.
