@@ -97,6 +97,10 @@ class TrackingChain:
     GeometryError
         If the detector is unknown.
 
+    Notes
+    -----
+    A chain keeps its buffers from event to event and is for one thread at a time; threads take a chain each.
+
     Examples
     --------
     >>> from traccc_py import TrackingChain, build_detector, read_cells
@@ -122,7 +126,7 @@ class TrackingChain:
         self._stacks: StackRanges | None = None
 
     def initialize(self) -> None:
-        """Put the detector into device memory and compile all kernels, by running an event with a few cells.
+        """Put the detector into device memory and compile all kernels, by running an event without cells.
 
         Called by the first `run`; a service calls it before it takes requests.
         """
@@ -324,29 +328,37 @@ class TrackingChain:
         return self.detector.geometry_ids[host.measurement.event_module[measurement] % n_modules]
 
 
+_OF_STATES = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
+
+
 class _HostBatch:
-    """The outputs of a batch on the host, cut to their sizes."""
+    """The outputs of a batch on the host, cut to their sizes; the device is waited for once."""
 
     def __init__(self, ws: Workspace, out: _BatchOutput) -> None:
-        def host(collection: Any, **extents: str) -> Any:
-            default = extents.pop("default")
-            columns = {}
-            for name, column in zip(collection._fields, collection, strict=True):
-                extra = 1 if name.endswith("offsets") else 0
-                n = ws.size(ws.extent(extents.get(name, default))) + extra
-                columns[name] = ws.device.to_host(column)[:n]
-            return type(collection)(**columns)
-
-        states = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
-        self.measurement = host(out.measurements, default="measurements", offsets="event_modules", cell_measurement="cells")
-        self.spacepoint = host(out.spacepoints, default="spacepoints")
-        self.seed = host(out.seeds, default="seeds")
-        self.selection = host(out.selection, default="tracks")
-        self.fitted = host(out.fitted, default="tracks", **states)
-        n_candidates = ws.size(ws.extent("candidates"))
-        self.candidate_event = ws.device.to_host(out.candidates.event)[:n_candidates]
-        self.candidate_holes = ws.device.to_host(out.candidates.n_holes)[:n_candidates]
+        self._ws = ws
+        links = {"offsets": "event_modules", "cell_measurement": "cells"}
+        collections = [
+            (out.measurements, self._rows(out.measurements, "measurements", links)),
+            (out.spacepoints, self._rows(out.spacepoints, "spacepoints", {})),
+            (out.seeds, self._rows(out.seeds, "seeds", {})),
+            (out.selection, self._rows(out.selection, "tracks", {})),
+            (out.fitted, self._rows(out.fitted, "tracks", _OF_STATES)),
+        ]
+        n = ws.size(ws.extent("candidates"))
+        candidates = (out.candidates.event[:n], out.candidates.n_holes[:n])
+        columns = iter(ws.device.fetch(*(row for _, rows in collections for row in rows), *candidates))
+        made = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
+        self.measurement, self.spacepoint, self.seed, self.selection, self.fitted = made
+        self.candidate_event, self.candidate_holes = columns
         self.selection.state_offsets[0] = 0  # not written where there is no candidate
+
+    def _rows(self, collection: Any, default: str, extents: dict[str, str]) -> list[Any]:
+        """Return the columns of a collection, cut to their sizes."""
+        rows = []
+        for name, column in zip(collection._fields, collection, strict=True):
+            extra = 1 if name.endswith("offsets") else 0
+            rows.append(column[: self._ws.size(self._ws.extent(extents.get(name, default))) + extra])
+        return rows
 
 
 def _no_cells() -> Cells:

@@ -279,6 +279,24 @@ def test_too_many_holes_end_the_track():
     assert found.n_holes.tolist() == [2]
 
 
+@pytest.mark.parametrize(
+    ("distance", "n_holes", "is_crossed"), [(50.0, 1, True), (0.08, 0, True), (-0.08, 0, False), (-50.0, 0, False)]
+)
+def test_a_plane_without_measurement_is_a_hole_only_if_the_track_surely_crosses_it(distance, n_holes, is_crossed):
+    """The fifth of nine planes has its edge at `distance` inside of the track; near an edge it may have passed by."""
+    planes = [0, 1, 2, 3, 5, 6, 7, 8]
+    sample = Sample(build(9, half_length=1000), 1, 1000.0, "negative", 5, planes)
+    y = sample.truth[0, 0]
+    surfaces = sample.arrays.surfaces.copy()
+    surfaces["hx_min"][4] = surfaces["hx_max"][4] = abs(y) + distance if distance > -1 else 0.0
+    surfaces["cy"][4] += 0 if distance > -1 else 500.0
+    sample.arrays = sample.arrays._replace(surfaces=surfaces)
+    found = sample.find(FindingConfig(particle="muon"))
+    assert len(found.measurements) == len(planes)
+    assert found.n_holes.tolist() == [n_holes]
+    assert ((found.code == -1 - 4).sum() == 1) == is_crossed
+
+
 def test_every_sparse_track_is_found_with_its_own_measurements():
     n_tracks, n_planes = 100, 9
     sample = Sample(build(n_planes, half_length=2000), n_tracks, 1.0, "random", 4, vertex_sigma=(0, 400, 400))

@@ -55,11 +55,10 @@ def odd():
     return build_detector("odd")
 
 
-def simulate(n, pt, eta, seed):
+def simulate(n, pt, eta, seed, **gun):
     detector = odd()
-    gun = ParticleGunConfig(
-        n_particles=n, momentum=pt, momentum_distribution="log", eta=(-eta, eta), vertex_sigma=(0.01, 0.01, 50.0)
-    )
+    gun = {"vertex_sigma": (0.01, 0.01, 50.0), **gun}
+    gun = ParticleGunConfig(n_particles=n, momentum=pt, momentum_distribution="log", eta=(-eta, eta), **gun)
     particles = generate_particles(gun, seed)
     hits = transport(detector, particles, event_key(seed, 0), threads=2)
     design = detector.designs[detector.design_of_surface]
@@ -114,12 +113,20 @@ def reconstruct(sample, dtype):
 
 @cache
 def both_precisions(name):
-    sample = simulate(*SAMPLES[name])
+    *ranges, gun = SAMPLES[name]
+    sample = simulate(*ranges, **gun)
     return sample, reconstruct(sample, np.float32), reconstruct(sample, np.float64)
 
 
-# Number of muons, pT range [GeV], |eta| limit, seed.
-SAMPLES = {"0.5-500 GeV": (2000, (0.5, 500.0), 2.7, 1), "0.35-0.5 GeV": (500, (0.35, 0.5), 2.7, 2)}
+# Number of muons, pT range [GeV], |eta| limit, seed, and where they come from if not from the beam.
+SAMPLES = {
+    "0.5-500 GeV": (2000, (0.5, 500.0), 2.7, 1, {}),
+    "0.35-0.5 GeV": (500, (0.35, 0.5), 2.7, 2, {}),
+    # They meet the innermost layer twice, before and after the point closest to the beam.
+    "tangential": (500, (1.0, 20.0), 1.0, 3, {
+        "vertex_mean": (34.0, 0.0, 0.0), "vertex_sigma": (1.0, 0.0, 20.0), "phi": (np.pi / 2, np.pi / 2 + 0.5),
+    }),
+}  # fmt: skip
 
 
 def measurement_lists(candidates):
@@ -171,13 +178,13 @@ def test_candidates_have_their_particles_hits_and_none_twice(name):
     sample, single, _ = both_precisions(name)
     lists = measurement_lists(single.candidates)
     assert all(len(set(m)) == len(m) for m in lists)
-    assert len(lists) >= 0.99 * len(sample.module)
+    assert len(lists) >= (0.85 if name == "tangential" else 0.99) * len(sample.module)
     right = np.array(
         [(sample.particle[list(m)] == s).sum() for s, m in zip(single.candidates.seed, lists, strict=True)]
     )
     n_hits = np.bincount(sample.particle)[single.candidates.seed]
     assert right.sum() >= 0.995 * len(single.candidates.measurements)
-    if SAMPLES[name][1][0] >= 0.5:  # softer ones have hits on several turns
+    if name == "0.5-500 GeV":  # softer ones have hits on several turns
         assert right.sum() >= 0.99 * n_hits.sum()
 
 
@@ -197,7 +204,7 @@ def test_variances_are_positive(name):
 
 
 @pytest.mark.parametrize("name", list(SAMPLES))
-def test_fits_agree(name, capsys):
+def test_fits_agree(name):
     _, single, double = both_precisions(name)
     a, b = compared_rows(name)
     columns = {
@@ -207,10 +214,7 @@ def test_fits_agree(name, capsys):
     for what, (params, covariance) in columns.items():
         values = [getattr(r.fitted, c)[k] for c in (params, covariance) for r, k in ((single, a), (double, b))]
         variance, shift = deviations(*values)
-        with capsys.disabled():
-            print(
-                f"\n  {name}, {what}: variances to {variance.max():.1e}, parameters to {shift.max():.1e} sigma", end=""
-            )
+        print(f"{name}, {what}: variances to {variance.max():.1e}, parameters to {shift.max():.1e} sigma")
         assert variance.max() < VARIANCE, what
         assert shift.max() < PARAMETER, what
     chi2 = np.abs(single.fitted.chi2[a] - double.fitted.chi2[b])

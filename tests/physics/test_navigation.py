@@ -175,13 +175,12 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("sample", list(SAMPLES))
-def test_navigation_visits_what_helices_hit(odd, sample, record_property, capsys):
+def test_navigation_visits_what_helices_hit(odd, sample, record_property):
     n, pt, d0_sigma, may_miss, may_err = SAMPLES[sample]
     helices = random_helices(np.random.default_rng(20250102), n, pt, 3.5, d0_sigma)
     found = compare(odd, as_float32(helices))
     record_property("counts", str(found))
-    with capsys.disabled():
-        print(f"\n  {sample}: {found}")
+    print(sample, found)
     assert found["hits"] > 10 * n
     assert found["missed"] <= may_miss * found["hits"]
     assert found["not hit"] + found["repeated"] <= may_err * found["hits"]

@@ -14,6 +14,7 @@ from traccc_py.kernels.navigation import (
     grid_bin,
     inside_margin,
     intersect_surface,
+    is_on_new_leg,
     layer_normal,
     next_layer,
 )
@@ -47,6 +48,11 @@ def follow(layers, stacks, layer, position, phi, theta, turn, out_layer, out_pat
         out_layer[n] = layer
         out_path[n] = total
     return len(out_layer)
+
+
+@numba.njit
+def on_new_leg(position, phi, theta, turn, path, crossing):
+    return is_on_new_leg(position, trigonometry(phi, theta), turn, path, crossing)
 
 
 @numba.njit
@@ -345,6 +351,23 @@ def test_random_helices_meet_all_layers_in_order():
             n_crossings += n
     assert n_compared > 1000
     assert n_crossings > 2000
+
+
+@pytest.mark.parametrize(
+    ("phi", "turn", "path", "expected"),
+    [
+        (0.0, STRAIGHT, 100.0, False),
+        (np.pi - 0.1, STRAIGHT, 30.0, False),  # still inwards
+        (np.pi - 0.1, STRAIGHT, 100.0, True),  # past the point closest to the beam
+        (0.0, R_100, 60.0, False),
+        (0.0, R_100, 120.0, True),  # turned by more than a radian, still outwards
+        (0.0, -R_100, 290.0, True),  # beyond the farthest point
+    ],
+)
+def test_a_track_is_on_a_new_leg_after_it_turned(phi, turn, path, expected):
+    position = np.array([50.0, 0, 0])
+    crossing, _ = helix_point(position, phi, LEVEL, -turn / B_Z, B_Z, path)
+    assert on_new_leg(f32(position), *f32((phi, LEVEL, turn, path)), f32(crossing)) == expected
 
 
 @pytest.fixture(scope="module")

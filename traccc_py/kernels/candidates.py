@@ -24,6 +24,7 @@ class Branches(NamedTuple):
     n_holes: Any  # (n_slots,) int32, holes before the last measurement
     chi2: Any  # (n_slots,) scalar, sum of predicted chi2
     ndf: Any  # (n_slots,) int32, sum of dimensions
+    is_stopped: Any  # (n_slots,) int32, 1 if holes ended the branch, not the detector
 
 
 class CandidateBatch(NamedTuple):
@@ -79,6 +80,7 @@ class _FillPayload(NamedTuple):
     n_holes: Any
     chi2: Any
     ndf: Any
+    is_stopped: Any
     seed_event: Any  # (n_seeds,)
     candidate_offsets: Any  # (n_seeds + 1,)
     entry_offsets: Any  # (n_seeds + 1,)

@@ -1,8 +1,8 @@
 """Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
 
-There is a second pass, with a wider gate, over all seeds of which at most one spacepoint is on a track by then. So a seed
-that thinning dropped is followed where the one that was kept went wrong, and a track survives that took a piece of a
-split cluster early, after which its other measurements lie outside the narrow gate.
+There is a second pass, with a wider gate, over all seeds of which at most one spacepoint is by then on a track that went
+through the detector. So a seed that thinning dropped is followed where the one that was kept went wrong, and a track
+survives that took a piece of a split cluster early, after which its other measurements lie outside the narrow gate.
 
 A branch is followed until the detector ends or too many holes were met; where several measurements of a surface are
 kept, the further ones start branches of their own, in slots that belong to the seed. The outcome is a *trail* per
@@ -122,6 +122,7 @@ class _Payload(NamedTuple):
     out_n_holes: Any  # (n_slots,) int32, holes before the last measurement
     out_chi2: Any  # (n_slots,) scalar, sum of predicted chi2
     out_ndf: Any  # (n_slots,) int32, sum of dimensions
+    out_is_stopped: Any  # (n_slots,) int32
 
 
 @device_function(inlined=True)
@@ -380,6 +381,8 @@ def _follow(i, p, slot, track, way, tally, sums, n_branches):
         if is_found:
             at_last, sums_at_last = tally, sums
     _finish(p, slot, at_last, sums_at_last)
+    is_stopped = tally[2] > p.max_holes or tally[3] > p.max_consecutive_holes
+    p.out_is_stopped[slot] = np.int32(1) if is_stopped else np.int32(0)
     return n_branches
 
 
@@ -478,6 +481,7 @@ def _finding_payload(
         out_n_holes=_slots(ws, "finding.n_holes", extent, np.int32, branches),
         out_chi2=_slots(ws, "finding.chi2", extent, dtype, branches),
         out_ndf=_slots(ws, "finding.ndf", extent, np.int32, branches),
+        out_is_stopped=_slots(ws, "finding.is_stopped", extent, np.int32, branches),
     )
 
 
@@ -530,7 +534,7 @@ def find_tracks(
     ws.launch(follow_seeds, ws.extent("kept_seeds"), payload._replace(listed=listed))
     branches = Branches(
         payload.out_code, payload.out_path, payload.out_n_entries, payload.out_n_measurements, payload.out_n_holes,
-        payload.out_chi2, payload.out_ndf,
+        payload.out_chi2, payload.out_ndf, payload.out_is_stopped,
     )  # fmt: skip
     listed = list_retried(ws, seeds, spacepoint_measurement, branches, _branches(config), config)
     wider = payload.chi2_max.dtype.type(config.retry_chi2_max)

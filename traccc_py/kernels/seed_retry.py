@@ -1,4 +1,4 @@
-"""Which seeds are followed a second time: those that no found track accounts for, kept by thinning or not."""
+"""Which seeds are followed a second time: those that no track through the detector accounts for, thinned or not."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class _UsePayload(NamedTuple):
     code: Any  # (n_slots, max_entries)
     n_entries: Any  # (n_slots,)
     n_measurements: Any  # (n_slots,)
+    is_stopped: Any  # (n_slots,)
     min_measurements: Any
     branches_per_seed: Any
     out_is_used: Any  # (n_measurements,) int32
@@ -31,9 +32,9 @@ def clear_used(i, p):
 
 @kernel(grain=1024)
 def mark_used(i, p):
-    """Mark the measurements on accepted branches of seed i; all who write the same place write the same."""
+    """Mark the measurements on branches of seed i that went through; all who write the same place write the same."""
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] >= p.min_measurements:
+        if p.n_measurements[slot] >= p.min_measurements and p.is_stopped[slot] == 0:
             for k in range(p.n_entries[slot]):
                 if p.code[slot, k] >= 0:
                     p.out_is_used[p.code[slot, k]] = np.int32(1)
@@ -92,7 +93,7 @@ def list_retried(
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
     minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
-    used = _UsePayload(found.code, found.n_entries, found.n_measurements, minimum, slots, is_used)
+    used = _UsePayload(found.code, found.n_entries, found.n_measurements, found.is_stopped, minimum, slots, is_used)
     ws.launch(clear_used, measurements, used)
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
