@@ -13,19 +13,21 @@ from traccc_py.data.prepare import PreparedCells, prepare_cells
 from traccc_py.device import get_device
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Cells, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
+from traccc_py.errors import CapacityError, GeometryError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.geometry.records import LayerKind
 from traccc_py.kernels.ambiguity_resolution import TrackSelection, resolve_ambiguities
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.candidates import CandidateBatch
 from traccc_py.kernels.clusterization import form_measurements
-from traccc_py.kernels.finding import find_tracks
+from traccc_py.kernels.finding import MAX_SURFACES_IN_BIN, find_tracks
 from traccc_py.kernels.fitting import FittedBatch, fit_tracks
 from traccc_py.kernels.navigation import StackRanges
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seed_thinning import thin_seeds
 from traccc_py.kernels.seeding import find_seeds
 from traccc_py.kernels.spacepoint_formation import form_spacepoints
+from traccc_py.units import T
 
 __all__ = ["STAGES", "TrackingChain"]
 
@@ -41,6 +43,10 @@ STAGES = (
     "fitting",
     "output",
 )
+
+
+SMALLEST_FIELD = 0.1  #: [T]
+MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
 
 
 class _BatchOutput(NamedTuple):
@@ -66,6 +72,20 @@ class _Clock:
         now = time.perf_counter()
         self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + (now - self._last) * 1e3
         self._last = now
+
+
+def _check_detector(arrays: Any) -> None:
+    """Raise for a detector the kernels can't work with."""
+    if abs(arrays.b_z) < SMALLEST_FIELD * T:
+        msg = (
+            f"the field along z is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: seeds get their "
+            "momentum from the curvature"
+        )
+        raise GeometryError(msg)
+    largest = int(np.diff(arrays.bin_offsets).max(initial=0))
+    if largest > MAX_SURFACES_IN_BIN:
+        msg = f"a bin of a layer's grid lists {largest} surfaces; at most {MAX_SURFACES_IN_BIN} are possible: use finer bins"
+        raise GeometryError(msg)
 
 
 def _stack_ranges(stacks: np.ndarray) -> StackRanges:
@@ -133,6 +153,7 @@ class TrackingChain:
         if self._arrays is not None:
             return
         host = self.detector.arrays()
+        _check_detector(host)
         self._arrays = type(host)(*(self.device.to_device(a) if isinstance(a, np.ndarray) else a for a in host))
         self._stacks = _stack_ranges(host.stacks)
         self.run(_no_cells())
@@ -198,6 +219,9 @@ class TrackingChain:
     def _upload(self, prepared: list[PreparedCells]) -> CellBatch:
         """Put the cells of a batch into device memory."""
         ws, n_modules = self._workspace, len(self.detector.geometry_ids)
+        if len(prepared) > MAX_BATCH:
+            msg = f"a batch of {len(prepared)} events; at most {MAX_BATCH} are possible: use smaller batches"
+            raise CapacityError(msg)
         ws.set_size(ws.extent("events"), len(prepared))
         ws.set_size(ws.extent("event_modules"), len(prepared) * n_modules)
         cells = ws.extent("cells")

@@ -182,6 +182,9 @@ def _merge(cells: Cells, module: np.ndarray, order: np.ndarray, is_repeated: np.
     canonical[shared] = rows[np.lexsort((rows, cells.activation[rows], channel[shared]))]
     starts = np.flatnonzero(is_first)
     activation = np.add.reduceat(cells.activation[canonical].astype(np.float64), starts)
+    if activation.max() > np.finfo(np.float32).max:
+        msg = f"the activations of cells of one channel sum up to {activation.max():.3g}; expected a float32 number"
+        raise InputDataError(msg)
     time = np.minimum.reduceat(cells.time[canonical], starts)
     first_row = np.minimum.reduceat(canonical, starts)
     _log.warning(

@@ -137,6 +137,23 @@ def fill_candidates(i, p):
         p.out_measurement_offsets[0] = np.int32(0)
 
 
+class _ClosePayload(NamedTuple):
+    slots: Any  # three int32
+    out_counts: Any  # (n_extents,) int32
+
+
+@kernel(grain=1)
+def close_together(_, p):
+    """Set all three sizes to 0 if one outgrew its buffers (and so is 0): the others would lead into rows never written."""
+    n = len(p.slots)
+    is_short = False
+    for k in range(n):
+        is_short = is_short or p.out_counts[p.slots[k]] == 0
+    if is_short:
+        for k in range(n):
+            p.out_counts[p.slots[k]] = np.int32(0)
+
+
 def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
     candidates, entries, measurements = (ws.extent(name) for name in _EXTENTS)
     return CandidateBatch(
@@ -185,6 +202,8 @@ def collect_candidates(
     ws.launch(count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed))
     for name, counts, offset in zip(_EXTENTS, per_seed, offsets, strict=True):
         ws.scan(counts, seeds, offset, ws.extent(name))
+    slots_of_sizes = tuple(np.int32(ws.extent(name).slot) for name in _EXTENTS)
+    ws.launch(close_together, 1, _ClosePayload(slots_of_sizes, ws.counts))
     batch = _make_candidates(ws, found.chi2.dtype)
     ws.launch(fill_candidates, seeds, _FillPayload(*found, seed_event, *offsets, minimum, slots, *batch))
     return batch

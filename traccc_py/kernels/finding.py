@@ -49,7 +49,7 @@ from traccc_py.kernels.propagation import (
 from traccc_py.kernels.seed_retry import list_retried
 from traccc_py.kernels.selection import list_flagged
 
-__all__ = ["find_tracks"]
+__all__ = ["MAX_SURFACES_IN_BIN", "find_tracks"]
 
 _ZERO = scalar(0)
 _ONE = scalar(1)
@@ -58,7 +58,7 @@ _HALF = scalar(0.5)
 _INFINITY = scalar(1e30)
 _AHEAD = scalar(0.01)  # [mm], surfaces must be this far ahead: else a track could go to and fro between two for ever
 _PHI, _THETA, _QOP = 2, 3, 4
-_MAX_IN_BIN = 63  # surfaces of a grid bin are bits of an int64
+MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
 _N_STATE = 20  # x and c of a waiting branch
 _N_LINKS = 10
@@ -112,7 +112,7 @@ class _Payload(NamedTuple):
     # waiting branches
     branch_state: Any  # (n_slots, 20) x and c
     branch_sums: Any  # (n_slots,) chi2
-    branch_links: Any  # (n_slots, 12) int32
+    branch_links: Any  # (n_slots, 10) int32
     branch_mask: Any  # (n_slots,) int64
     # output, by slot = seed * branches_per_seed + branch
     out_code: Any  # (n_slots, max_entries) int32, see `CandidateBatch.code`
@@ -150,7 +150,7 @@ def _nearest(p, first, mask, track, trig, turn):
     """Return (place in the bin, path) of the surface among the bits of `mask` that the track meets first."""
     best = np.int32(-1)
     best_path = _INFINITY * (_ONE + _ZERO * turn)
-    for k in range(np.int32(_MAX_IN_BIN)):
+    for k in range(np.int32(MAX_SURFACES_IN_BIN)):
         if (mask >> np.int64(k)) == np.int64(0):
             break
         if (mask >> np.int64(k)) & np.int64(1):
@@ -397,6 +397,9 @@ def follow_seeds(k, p):
     while branch < n_branches:
         track, way, tally, sums = _load_branch(p, np.int32(slot + branch))
         n_branches = _follow(i, p, np.int32(slot + branch), track, way, tally, sums, n_branches)
+        branch = np.int32(branch + 1)
+    while branch < p.branches_per_seed:  # of an earlier pass
+        p.out_n_measurements[slot + branch] = np.int32(0)
         branch = np.int32(branch + 1)
 
 

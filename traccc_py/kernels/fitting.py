@@ -20,7 +20,7 @@ from traccc_py.kernels.batch import MeasurementBatch, SeedParameters
 from traccc_py.kernels.candidates import CandidateBatch
 from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.kalman import chi2_survival, combine_estimates, scale_diagonal
-from traccc_py.kernels.linalg import wrap_angle
+from traccc_py.kernels.linalg import PI, wrap_angle
 from traccc_py.kernels.navigation import StackRanges, intersect_surface
 from traccc_py.kernels.perigee import track_at_beam_line
 from traccc_py.kernels.propagation import (
@@ -109,9 +109,10 @@ class FittedBatch(NamedTuple):
 
 @device_function
 def _store(params, covariance, row, x, c):
-    """Write parameters and covariance to a row."""
+    """Write parameters and covariance to a row; phi in [-pi, pi)."""
     for k in range(np.int32(5)):
         params[row, k] = x[k]
+    params[row, _PHI] = wrap_angle(x[_PHI])
     for k in range(np.int32(15)):
         covariance[row, k] = c[k]
 
@@ -130,7 +131,7 @@ def _load(params, covariance, row):
 
 @device_function
 def _is_sound(x, c):
-    """Return whether parameters are finite and variances positive."""
+    """Return whether parameters are finite and possible, and variances positive."""
     finite = x[0] + x[1] + x[2] + x[3] + x[4]
     return (
         finite - finite == _ZERO
@@ -140,6 +141,7 @@ def _is_sound(x, c):
         and c[9] > _ZERO
         and c[14] > _ZERO
         and x[_QOP] != _ZERO
+        and _ZERO < x[_THETA] < PI
     )
 
 

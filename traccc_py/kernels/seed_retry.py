@@ -46,18 +46,26 @@ class _RetryPayload(NamedTuple):
     top_index: Any
     spacepoint_measurement: Any  # (n_spacepoints,)
     is_used: Any  # (n_measurements,)
+    n_measurements: Any  # (n_slots,)
+    is_stopped: Any  # (n_slots,)
+    min_measurements: Any
+    branches_per_seed: Any
     out_is_retried: Any  # (n_seeds,) int32
 
 
 @kernel(grain=2048)
 def choose_retried(i, p):
-    """Retry seed i if at most one of its spacepoints is on a track."""
+    """Retry seed i if at most one of its spacepoints is on a track and none of its branches went through."""
     n_used = (
         p.is_used[p.spacepoint_measurement[p.bottom_index[i]]]
         + p.is_used[p.spacepoint_measurement[p.middle_index[i]]]
         + p.is_used[p.spacepoint_measurement[p.top_index[i]]]
     )
-    p.out_is_retried[i] = np.int32(1) if n_used <= 1 else np.int32(0)
+    is_retried = n_used <= 1
+    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
+        if p.n_measurements[slot] >= p.min_measurements and p.is_stopped[slot] == 0:
+            is_retried = False
+    p.out_is_retried[i] = np.int32(1) if is_retried else np.int32(0)
 
 
 def list_retried(
@@ -98,6 +106,8 @@ def list_retried(
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     triplets = (seeds.bottom_index, seeds.middle_index, seeds.top_index)
-    payload = _RetryPayload(*triplets, spacepoint_measurement, is_used, is_retried)
+    payload = _RetryPayload(
+        *triplets, spacepoint_measurement, is_used, found.n_measurements, found.is_stopped, minimum, slots, is_retried
+    )
     ws.launch(choose_retried, all_seeds, payload)
     return list_flagged(ws, is_retried, all_seeds, "retried_seeds")
