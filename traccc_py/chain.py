@@ -78,13 +78,15 @@ def _check_detector(arrays: Any) -> None:
     """Raise for a detector the kernels can't work with."""
     if abs(arrays.b_z) < SMALLEST_FIELD * T:
         msg = (
-            f"the field along z is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: seeds get their "
-            "momentum from the curvature"
+            f"the field along z is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: "
+            "seeds get their momentum from the curvature"
         )
         raise GeometryError(msg)
     largest = int(np.diff(arrays.bin_offsets).max(initial=0))
     if largest > MAX_SURFACES_IN_BIN:
-        msg = f"a bin of a layer's grid lists {largest} surfaces; at most {MAX_SURFACES_IN_BIN} are possible: use finer bins"
+        msg = (
+            f"a bin of a layer's grid lists {largest} surfaces; expected at most {MAX_SURFACES_IN_BIN}: use finer bins"
+        )
         raise GeometryError(msg)
 
 
@@ -251,9 +253,7 @@ class TrackingChain:
         )
         clock.lap("parameter_estimation")
         links = spacepoints.measurement_index
-        candidates = find_tracks(
-            ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding
-        )
+        candidates = find_tracks(ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding)
         clock.lap("finding")
         selection = resolve_ambiguities(
             ws, candidates, measurements.offsets, n_events, n_modules, config.ambiguity_resolution
@@ -285,7 +285,8 @@ class TrackingChain:
                 host.spacepoint.measurement_index[first_spacepoint:end_spacepoint] - np.int32(first_measurement),
             ),
             seeds=Seeds(
-                *(column[seeds] - np.int32(first_spacepoint) for column in host.seed[:3]), host.seed.quality[seeds].copy()
+                *(column[seeds] - np.int32(first_spacepoint) for column in host.seed[:3]),
+                host.seed.quality[seeds].copy(),
             ),
             tracks=self._tracks(host, tracks),
             track_states=self._states(host, tracks, rows),
@@ -371,7 +372,7 @@ class _HostBatch:
         n = ws.size(ws.extent("candidates"))
         candidates = (out.candidates.event[:n], out.candidates.n_holes[:n])
         columns = iter(ws.device.fetch(*(row for _, rows in collections for row in rows), *candidates))
-        made = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
+        made: list[Any] = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
         self.measurement, self.spacepoint, self.seed, self.selection, self.fitted = made
         self.candidate_event, self.candidate_holes = columns
         self.selection.state_offsets[0] = 0  # not written where there is no candidate

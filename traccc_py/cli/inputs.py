@@ -59,7 +59,8 @@ def find_event_files(arguments: Sequence[str], skip: int = 0, limit: int | None 
         files.append(EventFile(event, path))
     selected = files[skip:] if limit is None else files[skip : skip + limit]
     if not selected:
-        msg = f"no event is left: {len(files)} found, {skip} skipped, at most {limit} wanted"
+        wanted = "all" if limit is None else f"at most {limit}"
+        msg = f"no event is left: {len(files)} found, {skip} skipped, {wanted} wanted"
         raise InputDataError(msg)
     return selected
 

@@ -144,7 +144,7 @@ class _ClosePayload(NamedTuple):
 
 @kernel(grain=1)
 def close_together(_, p):
-    """Set all three sizes to 0 if one outgrew its buffers (and so is 0): the others would lead into rows never written."""
+    """Set all three sizes to 0 if one is, having outgrown its buffer: the others would lead into rows never written."""
     n = len(p.slots)
     is_short = False
     for k in range(n):

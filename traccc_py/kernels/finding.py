@@ -1,6 +1,6 @@
 """Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
 
-There is a second pass, with a wider gate, over all seeds of which at most one spacepoint is by then on a track that went
+There is a second pass, with a wider gate, over all seeds with at most one spacepoint by then on a track that passed
 through the detector. So a seed that thinning dropped is followed where the one that was kept went wrong, and a track
 survives that took a piece of a split cluster early, after which its other measurements lie outside the narrow gate.
 
@@ -65,8 +65,8 @@ _N_LINKS = 10
 
 # A branch is followed with
 #   track: see `propagation`;
-#   way = (gaps, first, mask): place in the stacks of layers (see `navigation`), first entry of the grid bin at hand, and
-#         a bit for each surface of that bin that is still to be tried;
+#   way = (gaps, first, mask): place in the stacks of layers (see `navigation`), first entry of the grid bin at hand,
+#         and a bit for each surface of that bin that is still to be tried;
 #   tally = (n_entries, n_measurements, n_holes, n_consecutive_holes, ndf).
 
 
@@ -527,9 +527,7 @@ def find_tracks(
     CandidateBatch
         Candidates with at least ``config.min_measurements`` measurements, ordered by seed, then branch.
     """
-    payload = _finding_payload(
-        ws, seeds, parameters, spacepoint_measurement, measurements, detector, stacks, config
-    )
+    payload = _finding_payload(ws, seeds, parameters, spacepoint_measurement, measurements, detector, stacks, config)
     extent = ws.extent("seeds")
     slots = (payload.branches_per_seed, payload.out_n_entries, payload.out_n_measurements)
     ws.launch(clear_slots, extent, _ClearPayload(*slots))

@@ -306,7 +306,7 @@ def surface_axes(surfaces, i):
 
 @device_function
 def intersect_surface(surfaces, i, position, trig, turn, guess):
-    """Return (path, loc0, loc1) of the crossing of a helix with the plane of a surface; loc0 is 1e29 if there is none."""
+    """Return (path, loc0, loc1) of the crossing of a helix with a surface's plane; loc0 is 1e29 if there is none."""
     offset = (position[0] - surfaces[i].cx, position[1] - surfaces[i].cy, position[2] - surfaces[i].cz)
     normal = (surfaces[i].wx, surfaces[i].wy, surfaces[i].wz)
     path = path_to_plane(offset, trig, turn, normal, guess)
