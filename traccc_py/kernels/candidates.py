@@ -138,20 +138,20 @@ def fill_candidates(i, p):
 
 
 class _ClosePayload(NamedTuple):
-    slots: Any  # three int32
+    candidates: Any  # int32, slots of the sizes
+    entries: Any
+    measurements: Any
     out_counts: Any  # (n_extents,) int32
 
 
 @kernel(grain=1)
 def close_together(_, p):
     """Set all three sizes to 0 if one is, having outgrown its buffer: the others would lead into rows never written."""
-    n = len(p.slots)
-    is_short = False
-    for k in range(n):
-        is_short = is_short or p.out_counts[p.slots[k]] == 0
-    if is_short:
-        for k in range(n):
-            p.out_counts[p.slots[k]] = np.int32(0)
+    counts = p.out_counts
+    if counts[p.candidates] == 0 or counts[p.entries] == 0 or counts[p.measurements] == 0:
+        counts[p.candidates] = np.int32(0)
+        counts[p.entries] = np.int32(0)
+        counts[p.measurements] = np.int32(0)
 
 
 def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
@@ -202,8 +202,7 @@ def collect_candidates(
     ws.launch(count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed))
     for name, counts, offset in zip(_EXTENTS, per_seed, offsets, strict=True):
         ws.scan(counts, seeds, offset, ws.extent(name))
-    slots_of_sizes = tuple(np.int32(ws.extent(name).slot) for name in _EXTENTS)
-    ws.launch(close_together, 1, _ClosePayload(slots_of_sizes, ws.counts))
+    ws.launch(close_together, 1, _ClosePayload(*(np.int32(ws.extent(name).slot) for name in _EXTENTS), ws.counts))
     batch = _make_candidates(ws, found.chi2.dtype)
     ws.launch(fill_candidates, seeds, _FillPayload(*found, seed_event, *offsets, minimum, slots, *batch))
     return batch
