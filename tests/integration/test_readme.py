@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -62,6 +63,13 @@ def test_example_of_the_readme_prints_what_it_says(readme):
 def test_example_of_the_readme_is_short(readme):
     (example,) = [text for language, text in readme if language == "python"]
     assert len([line for line in example.splitlines() if line.strip()]) <= 10
+
+
+def test_times_in_the_readme_are_those_of_the_file_it_names():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (name,) = set(re.findall(r"benchmarks/results/[\w-]+\.json", text))
+    cases = json.loads((ROOT / name).read_text(encoding="utf-8"))["cases"]
+    assert {f"{case['total_milliseconds']:.0f} ms" for case in cases} == set(re.findall(r"\d+ ms", text))
 
 
 @each_page
