@@ -179,19 +179,13 @@ class SeedingConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class ParameterEstimationConfig(_Section):
-    """Track parameters of seeds."""
+    """Track parameters of seeds. traccc has constants in the place of the last three settings."""
 
     sigma_loc0: Positive = 1.0  #: [mm]
     sigma_loc1: Positive = 1.0  #: [mm]
-    sigma_phi: Positive = 0.017453292519943295  #: [rad]
-    sigma_theta: Positive = 0.017453292519943295  #: [rad]
-    sigma_qop: NonNegative = 0.0  #: of q/p, added in quadrature to the two below [e/GeV]
-    sigma_qopt: NonNegative = 0.1  #: of q/pT [e/GeV]
-    sigma_pt_relative: NonNegative = 0.1  #: of pT, relative
-
-    def _check_together(self) -> None:
-        if self.sigma_qop == self.sigma_qopt == self.sigma_pt_relative == 0:
-            self._reject("sigma_qop", "> 0, as sigma_qopt and sigma_pt_relative are 0 too")
+    inflation: Positive = 3.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
+    sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
+    sigma_pt_scattering: NonNegative = 0.08  #: of pT, relative, by the same material
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +204,8 @@ class FindingConfig(_Section):
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...
-    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm]
+    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm] ...
+    mask_max: NonNegative = 3.0  #: ... but at most this far in all [mm]
     particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
 
     def _check_together(self) -> None:
@@ -232,6 +227,7 @@ class FittingConfig(_Section):
     """Kalman fit and smoother."""
 
     particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    seed_inflation: AboveOne = 100.0  #: the forward filter starts with the seed's variances of direction times this
     backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
 
 
