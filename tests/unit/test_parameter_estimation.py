@@ -17,7 +17,6 @@ from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 
 
-
 def run(points, b_z=FIELD, config=None, threads=1, local=None, variance=None):
     """Parameters and variances of seeds given as points (n, 3 spacepoints, 3)."""
     points = np.asarray(points, float).reshape(-1, 3, 3)
