@@ -128,7 +128,7 @@ def on_surface(surfaces, i, x, c):
 
 @device_function
 def seed_track(surfaces, module, seed_params, seed_variance, i, inflation):
-    """Return the track of a seed on the surface of its bottom measurement, with inflated variances of phi, theta, q/p."""
+    """Return the track of a seed on the surface of its bottom measurement; variances of direction times `inflation`."""
     zero = _ZERO * seed_params[i, 0]
     x = (seed_params[i, 0], seed_params[i, 1], seed_params[i, 2], seed_params[i, 3], seed_params[i, 4])
     c = (
