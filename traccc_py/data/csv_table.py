@@ -15,7 +15,7 @@ import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EISDIR
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class Column:
         Accept NaN, for quantities that may not exist.
     is_text : bool, optional
         Return strings, for the caller to decode.
+    aliases : tuple of str, optional
+        Other names it may have in the header line.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Column:
     maximum: float | None = None
     allow_nan: bool = False
     is_text: bool = False
+    aliases: tuple[str, ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -124,20 +127,29 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
     path = Path(path)
     raw = _strip_blank_end(_read_bytes(path))
     header = _read_header(path, raw)
-    names = [c.name for c in columns if c.name in header]
-    missing = [c.name for c in columns if c.default is None and c.name not in header]
+    found = {c.name: _found_in(header, c) for c in columns}
+    missing = [" or ".join((c.name, *c.aliases)) for c in columns if c.default is None and found[c.name] is None]
     if missing:
         msg = f"{path}, line 1: no column {', '.join(missing)}; the header has {', '.join(header)}"
         raise InputDataError(msg)
     n_rows = _check_lines(path, raw, len(header))
-    frame = _parse(path, raw, header, [c for c in columns if c.name in header], n_rows)
+    frame = _parse(path, raw, header, [c for c in found.values() if c is not None], n_rows)
     table = {}
     for column in columns:
-        if column.name in names:
-            table[column.name] = _convert(path, raw, header, column, frame[column.name])
-        else:
+        there = found[column.name]
+        if there is None:
             table[column.name] = np.full(n_rows, column.default, column.dtype)
+        else:
+            table[column.name] = _convert(path, raw, header, there, frame[there.name])
     return table
+
+
+def _found_in(header: Sequence[str], column: Column) -> Column | None:
+    """Return the column under the name that it has in the header; None if it is not there."""
+    for name in (column.name, *column.aliases):
+        if name in header:
+            return replace(column, name=name)
+    return None
 
 
 def _read_bytes(path: Path) -> bytes:
