@@ -75,7 +75,8 @@ def prepare_event(event: Event, detector: Any, source: Source | str | None = Non
         return prepare_cells(event, detector, source)
     if isinstance(event, Measurements):
         return prepare_measurements(event, detector, source)
-    return prepare_spacepoints(*event, detector, source)
+    of_measurements = source.measurements if isinstance(source, Source) else None
+    return prepare_spacepoints(*event, detector, source, of_measurements)
 
 
 def set_batch_size(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> None:

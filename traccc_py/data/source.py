@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +13,23 @@ from traccc_py.errors import InputDataError
 __all__ = ["Source", "bad_row", "find_modules", "prefix"]
 
 
-class Source(NamedTuple):
-    """A file, and the line of each row where rows were left out."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file of an event.
+
+    Parameters
+    ----------
+    name : str
+        Path of the cells, measurements or spacepoints.
+    lines : ndarray of shape (n,), int64, optional
+        Line of each row, where rows were left out; None: row i is line i + 2.
+    measurements : str, optional
+        Path of the measurements that spacepoints were made of.
+    """
 
     name: str
-    lines: np.ndarray | None = None  # (n,) int64; None: row i is line i + 2
+    lines: np.ndarray | None = None
+    measurements: str | None = None
 
 
 def prefix(source: Source | str | None) -> str:
@@ -42,9 +55,9 @@ def bad_row(source: Source | str | None, kind: str, row: int, problem: str) -> I
     """
     if source is None:
         return InputDataError(f"{kind} row {row} (counted from 0): {problem}")
-    name, lines = (source, None) if isinstance(source, str) else source
-    line = row + FIRST_DATA_LINE if lines is None else int(lines[row])
-    return InputDataError(f"{name}, line {line}: {problem}")
+    where = Source(source) if isinstance(source, str) else source
+    line = row + FIRST_DATA_LINE if where.lines is None else int(where.lines[row])
+    return InputDataError(f"{where.name}, line {line}: {problem}")
 
 
 def find_modules(
@@ -73,13 +86,23 @@ def find_modules(
     try:
         return np.asarray(detector.module_index(ids))
     except InputDataError as error:
-        unknown = ~np.isin(ids, detector.geometry_ids)
-        if not unknown.any():
-            raise
-        first = int(np.argmax(unknown))
+        first = _first_unknown(ids, detector)
         problem = (
             f"geometry_id is {ids[first]}, which is no sensitive module of this detector; expected one of its "
             f"{len(detector.geometry_ids)} ids ({detector.geometry_ids[0]} ... {detector.geometry_ids[-1]}): "
             "is it the right detector?"
         )
         raise bad_row(source, kind, int(rows[first]), problem) from error
+
+
+def _first_unknown(ids: np.ndarray, detector: Any) -> int:
+    """Return the place of the first id that the detector refuses, by bisection: it knows ids of several kinds."""
+    known, refused = 0, len(ids)
+    while refused - known > 1:
+        middle = (known + refused) // 2
+        try:
+            detector.module_index(ids[:middle])
+            known = middle
+        except InputDataError:
+            refused = middle
+    return known
