@@ -1,6 +1,7 @@
 """Options that commands share: settings and cuts, the detector; and the page that maps traccc's options."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from traccc_py.cli import app
 from traccc_py.cli.settings import TRACCC_CUTS
 from traccc_py.config import ChainConfig, read_config
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "from_traccc.md").read_text()
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE, PAGE_OF_COMMANDS = ((DOCS / name).read_text() for name in ("from_traccc.md", "cli.md"))
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -30,8 +32,6 @@ def config_of(*arguments):
     """Return the settings that `config` prints."""
     result = call("config", *arguments)
     assert result.exit_code == 0, result.output
-    import tomllib
-
     return ChainConfig.from_dict(tomllib.loads(result.stdout))
 
 
@@ -73,6 +73,17 @@ def test_what_has_no_counterpart_is_no_option():
     assert len(names) > 15
     for name in names:
         assert f"--{name}" not in option_names("run"), name
+
+
+@pytest.mark.parametrize("command", ["run", "simulate"])
+def test_the_page_of_the_command_line_has_every_option(command):
+    page = (
+        PAGE_OF_COMMANDS.split(f"## {command}\n")[1].split("\n## ")[0] + PAGE_OF_COMMANDS.split("### The detector")[1]
+    )
+    shown = {name for p in COMMANDS[command].params if not getattr(p, "hidden", False) for name in p.opts}
+    options = {name for name in shown if name.startswith("--")} - {"--help", "--debug"}
+    assert len(options) > 15
+    assert {name for name in options if f"`{name}`" not in page} == set()
 
 
 @pytest.mark.parametrize("command", ["simulate", "detector", "compile", "calibrate"])
