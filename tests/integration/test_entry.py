@@ -1,4 +1,7 @@
-"""The chain from measurements and from spacepoints: same bits as from cells, in any order and any batch."""
+"""The chain from measurements and from spacepoints: same bits as from cells, in any order and any batch.
+
+With traccc's variances: calibrated ones belong to clusters, which measurements that come in do not have.
+"""
 
 import dataclasses
 
@@ -7,6 +10,7 @@ import pytest
 
 from tests.integration.small_events import columns
 from traccc_py.chain import TrackingChain
+from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_measurements
 from traccc_py.data.spacepoint_files import read_spacepoints, write_spacepoints
 from traccc_py.data.track_files import write_event_result
@@ -17,6 +21,7 @@ from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
 from traccc_py.simulation.generator import ParticleGunConfig
 
+CONFIG = ChainConfig().with_settings({"clusterization.variance": "traccc"})
 SIZES = (20, 0, 60, 3)  # muons of the events
 OF_CELLS = {f"measurements.{name}" for name in ("cluster_size", "n_cells", "cell_offsets", "cell_indices")}
 
@@ -28,7 +33,7 @@ def detector():
 
 @pytest.fixture(scope="module")
 def chain(detector):
-    return TrackingChain(detector, device="cpu", threads=2)
+    return TrackingChain(detector, CONFIG, device="cpu", threads=2)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +127,7 @@ def test_same_bits_among_events_of_other_kinds(chain, cells, measurements, space
 
 
 def test_same_bits_where_sizes_stay_on_the_device(detector, events, expected):
-    chain = TrackingChain(detector, device=DeferredDevice(2))
+    chain = TrackingChain(detector, CONFIG, device=DeferredDevice(2))
     for result, wanted in zip(chain.run_batch(events), expected, strict=True):
         assert_same_bits(result, wanted, OF_CELLS)
 

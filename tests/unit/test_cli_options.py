@@ -210,7 +210,7 @@ def test_field_of_a_detector_by_name():
 
 
 def test_detector_from_files_and_back(tmp_path):
-    pytest.importorskip("traccc_py.geometry.detray_json")
+    pytest.importorskip("traccc_py.geometry.detray_read")
     result = call("detector", "toy", "--write", tmp_path / "toy")
     assert result.exit_code == 0, result.output
     files = {path.name: path for path in (tmp_path / "toy").iterdir()}

@@ -1,6 +1,7 @@
 """Checks and canonical order of measurements and spacepoints."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -151,6 +152,18 @@ def test_positions_at_the_edge_and_what_is_not_measured_pass(detector):
     m.local_position[0] = 18.0, -45.0  # less than 10 mm outside
     m.dimensions[1], m.local_position[1, 1], m.local_variance[1, 1] = 1, 1000.0, 0.0
     assert len(prepare_measurements(m, detector).time) == N
+
+
+def test_modules_with_polar_coordinates_are_refused(detector):
+    m = make_measurements(detector)
+    surfaces = detector.arrays().surfaces.copy()
+    surfaces["shape"][detector.module_index(m.geometry_id[5:6])] = 2
+    arrays = detector.arrays()._replace(surfaces=surfaces)
+    annuli = types.SimpleNamespace(
+        arrays=lambda: arrays, module_index=detector.module_index, geometry_ids=detector.geometry_ids
+    )
+    with pytest.raises(InputDataError, match=r"^measurements row 5 .*has polar local coordinates"):
+        prepare_measurements(m, annuli)
 
 
 def test_columns_of_wrong_shape_or_type_are_named(detector):

@@ -81,7 +81,7 @@ class DetectorOptions:
         return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
 
     def _from_files(self) -> Any:
-        from traccc_py.geometry.detray_json import read_detray  # type: ignore[import-not-found, unused-ignore]
+        from traccc_py.geometry import read_detray  # type: ignore[attr-defined, unused-ignore]
 
         return read_detray(
             self.detector_file,

@@ -16,7 +16,7 @@ __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements"
 _MAX_OUTSIDE = 10.0  #: a position farther outside its sensor is no position on it [mm]
 _MAX_DISTANCE = 10.0  #: of a spacepoint from the measurement it was made of [mm]
 _PIXEL = 2  #: dimensions
-_PLANAR = (Shape.RECTANGLE, Shape.TRAPEZOID)  #: outlines that half lengths limit
+_CARTESIAN = (Shape.RECTANGLE, Shape.TRAPEZOID)  #: outlines in whose local frame loc0 and loc1 are lengths
 
 
 class PreparedSpacepoints(NamedTuple):
@@ -68,9 +68,9 @@ def prepare_measurements(
     Raises
     ------
     InputDataError
-        If a module is unknown, a position is not finite or more than 10 mm outside of its sensor, a variance is not
-        finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a time is not finite, or the
-        columns differ in length or have the wrong type.
+        If a module is unknown or no rectangle or trapezoid, a position is not finite or more than 10 mm outside of its
+        sensor, a variance is not finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a time
+        is not finite, or the columns differ in length or have the wrong type.
     """
     prepared, _ = _prepare(measurements, detector, source)
     return prepared
@@ -244,10 +244,16 @@ def _check_inside(
     surfaces, shifts = detector.arrays().surfaces, detector.arrays().translations
     half_lengths = np.stack([np.maximum(surfaces["hx_min"], surfaces["hx_max"]), surfaces["hy"]], axis=1)
     limit = (half_lengths + np.abs(shifts))[module] + _MAX_OUTSIDE
-    is_checked = np.isin(surfaces["shape"][module], _PLANAR)[:, None] & (
-        np.asarray(m.dimensions)[:, None] > np.arange(2)
+    _require(
+        np.isin(surfaces["shape"][module], _CARTESIAN),
+        source,
+        "measurements",
+        lambda row: (
+            f"module {m.geometry_id[row]} has polar local coordinates; only measurements of rectangles and trapezoids "
+            "can be used"
+        ),
     )
-    good = ~is_checked | (np.abs(position) <= limit)
+    good = (np.asarray(m.dimensions)[:, None] <= np.arange(2)) | (np.abs(position) <= limit)
 
     def problem(row: int) -> str:
         axis = int(np.argmin(good[row]))
