@@ -69,8 +69,8 @@ def prepare_measurements(
     ------
     InputDataError
         If a module is unknown or no rectangle or trapezoid, a position is not finite or more than 10 mm outside of its
-        sensor, a variance is not finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a time
-        is not finite, or the columns differ in length or have the wrong type.
+        sensor, a variance is not finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a
+        time is not finite, or the columns differ in length or have the wrong type.
     """
     prepared, _ = _prepare(measurements, detector, source)
     return prepared
