@@ -6,17 +6,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.data.source import Source, bad_row, find_modules
+from traccc_py.data.source import Source, bad_row, check_shapes, find_modules
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.errors import InputDataError
-from traccc_py.geometry.records import Shape
 
 __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements", "prepare_spacepoints"]
 
 _MAX_OUTSIDE = 10.0  #: a position farther outside its sensor is no position on it [mm]
 _MAX_DISTANCE = 10.0  #: of a spacepoint from the measurement it was made of [mm]
 _PIXEL = 2  #: dimensions
-_CARTESIAN = (Shape.RECTANGLE, Shape.TRAPEZOID)  #: outlines in whose local frame loc0 and loc1 are lengths
 
 
 class PreparedSpacepoints(NamedTuple):
@@ -147,7 +145,9 @@ def _prepare(
     """Return the prepared measurements, and the input row of each."""
     m = measurements
     geometry_id = _check_columns(m)
-    module = find_modules(geometry_id, np.arange(len(geometry_id)), detector, "measurements", source)
+    rows = np.arange(len(geometry_id))
+    module = find_modules(geometry_id, rows, detector, "measurements", source)
+    check_shapes(detector.arrays().surfaces["shape"][module], geometry_id, rows, "measurements", source)
     position, variance = (np.asarray(a, np.float64) for a in (m.local_position, m.local_variance))
     _check_values(m, position, variance, source)
     _check_inside(m, position, module, detector, source)
@@ -244,15 +244,6 @@ def _check_inside(
     surfaces, shifts = detector.arrays().surfaces, detector.arrays().translations
     half_lengths = np.stack([np.maximum(surfaces["hx_min"], surfaces["hx_max"]), surfaces["hy"]], axis=1)
     limit = (half_lengths + np.abs(shifts))[module] + _MAX_OUTSIDE
-    _require(
-        np.isin(surfaces["shape"][module], _CARTESIAN),
-        source,
-        "measurements",
-        lambda row: (
-            f"module {m.geometry_id[row]} has polar local coordinates; only measurements of rectangles and trapezoids "
-            "can be used"
-        ),
-    )
     good = (np.asarray(m.dimensions)[:, None] <= np.arange(2)) | (np.abs(position) <= limit)
 
     def problem(row: int) -> str:

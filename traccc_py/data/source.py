@@ -9,8 +9,11 @@ import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.errors import InputDataError
+from traccc_py.geometry.records import Shape
 
-__all__ = ["Source", "bad_row", "find_modules", "prefix"]
+__all__ = ["Source", "bad_row", "check_shapes", "find_modules", "prefix"]
+
+_CARTESIAN = (Shape.RECTANGLE, Shape.TRAPEZOID)  #: outlines in whose local frame loc0 and loc1 are lengths
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +96,32 @@ def find_modules(
             "is it the right detector?"
         )
         raise bad_row(source, kind, int(rows[first]), problem) from error
+
+
+def check_shapes(shapes: np.ndarray, ids: np.ndarray, rows: np.ndarray, kind: str, source: Source | str | None) -> None:
+    """Raise for modules whose local coordinates are not lengths along two axes.
+
+    Parameters
+    ----------
+    shapes : ndarray of shape (n,), int32
+        Shape of each module.
+    ids : ndarray of shape (n,), uint64
+        Their geometry ids.
+    rows, kind, source
+        As for `find_modules`.
+
+    Raises
+    ------
+    InputDataError
+        If a module is an annulus or a ring.
+    """
+    is_usable = np.isin(shapes, _CARTESIAN)
+    if not is_usable.all():
+        first = int(np.argmin(is_usable))
+        problem = (
+            f"module {ids[first]} has polar local coordinates; only {kind} of rectangles and trapezoids can be used"
+        )
+        raise bad_row(source, kind, int(rows[first]), problem)
 
 
 def _first_unknown(ids: np.ndarray, detector: Any) -> int:
