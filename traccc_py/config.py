@@ -24,6 +24,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 from traccc_py.errors import ConfigError
 
 __all__ = [
+    "PRESETS",
     "AmbiguityResolutionConfig",
     "ChainConfig",
     "ClusterizationConfig",
@@ -33,6 +34,9 @@ __all__ = [
     "SeedingConfig",
     "read_config",
 ]
+
+
+PRESETS = {"traccc": Path(__file__).resolve().parent / "presets" / "traccc.toml"}  #: settings by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +323,30 @@ class ChainConfig:
             lines.append("")
         return "\n".join(lines)
 
+    def with_settings(self, settings: Mapping[str, Any]) -> ChainConfig:
+        """Return this configuration with some values replaced.
+
+        Parameters
+        ----------
+        settings : mapping of str to value
+            By section and key, as in ``{"finding.chi2_max": 20}``.
+
+        Raises
+        ------
+        ConfigError
+            If a section, key, type or value is not allowed; the message names it.
+
+        Examples
+        --------
+        >>> ChainConfig().with_settings({"finding.chi2_max": 20}).finding.chi2_max
+        20.0
+        """
+        data = self.to_dict()
+        for name, value in settings.items():
+            section, _, key = name.partition(".")
+            data.setdefault(section, {})[key] = value
+        return self.from_dict(data)
+
     def with_particle(self, particle: str) -> ChainConfig:
         """Return this configuration with the mass hypothesis of finding and fit replaced.
 
@@ -327,22 +355,24 @@ class ChainConfig:
         ConfigError
             If `particle` is not "pion", "muon" or "electron".
         """
-        return dataclasses.replace(
-            self,
-            finding=dataclasses.replace(self.finding, particle=particle),
-            fitting=dataclasses.replace(self.fitting, particle=particle),
-        )
+        return self.with_settings({"finding.particle": particle, "fitting.particle": particle})
 
 
-def read_config(path: Path | str | None = None) -> ChainConfig:
-    """Return the configuration in a TOML file, or the default one if `path` is None.
+def read_config(source: Path | str | None = None) -> ChainConfig:
+    """Return a configuration.
+
+    Parameters
+    ----------
+    source : path, optional
+        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0.
+        None: the default.
 
     Raises
     ------
     ConfigError
         If the file can't be used.
     """
-    return ChainConfig() if path is None else ChainConfig.from_toml(path)
+    return ChainConfig() if source is None else ChainConfig.from_toml(PRESETS.get(str(source), source))
 
 
 def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str = "") -> None:

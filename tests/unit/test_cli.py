@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.test_data_track_files import make_result
+from traccc_py.batch_input import prepare_event
 from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
-from traccc_py.data.prepare import prepare_cells
 from traccc_py.data.track_files import read_tracks
 from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
@@ -40,10 +40,11 @@ class FakeChain:
     def initialize(self):
         pass
 
-    def run(self, cells):
-        prepared = prepare_cells(cells, self.detector)
+    def run(self, event, source=None):
+        prepared = prepare_event(event, self.detector, source)
         self.n_runs += 1
-        result = make_result((3,) * min(prepared.n_cells, 2), prepared.n_cells)
+        n = len(prepared.module_index)
+        result = make_result((3,) * min(n, 2), n)
         result.stage_milliseconds = dict.fromkeys(STAGES, float(self.n_runs))
         return result
 
@@ -55,11 +56,15 @@ def cache(tmp_path_factory, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def chain(cache, monkeypatch):
+def install_fake_chain(monkeypatch):
     module = types.ModuleType("traccc_py.chain")
     module.TrackingChain = FakeChain
     monkeypatch.setitem(sys.modules, "traccc_py.chain", module)
+
+
+@pytest.fixture
+def chain(cache, monkeypatch):
+    install_fake_chain(monkeypatch)
 
 
 def call(*arguments):
@@ -214,7 +219,7 @@ def test_run_warns_of_merged_cells(chain, events):
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
     result = run(path)
     assert result.exit_code == 0
-    assert "1 of 3 cells repeat a channel" in " ".join(result.stderr.split())
+    assert "event000000001-cells.csv: 1 of 3 cells repeat a channel" in " ".join(result.stderr.split())
 
 
 def test_run_lists_at_most_twenty_events(chain, tmp_path):
@@ -286,7 +291,7 @@ def test_run_refuses_an_empty_file(chain, events):
         ([".", "--device", "cuda:1"], "no GPU here"),
         ([".", "--threads", "0"], "--threads"),
         ([".", "--events", "0"], "--events"),
-        ([".", "--particle", "kaon"], 'finding.particle is "kaon"'),
+        ([".", "--particle", "kaon"], '--particle is "kaon"; expected one of "pion", "muon", "electron"'),
         ([".", "--config", "none.toml"], "none.toml: can't be read"),
         ([".", "--digitization", "none.json"], "none.json"),
     ],
@@ -370,8 +375,15 @@ def test_simulate_writes_cells_and_truth(tmp_path):
 
 
 def test_simulate_refuses_impossible_guns(tmp_path):
-    assert_refused(call("simulate", "--output", tmp_path / "a", "--particle", "graviton"), "graviton")
-    assert_refused(call("simulate", "--output", tmp_path / "a", "--pt", 5, 1), "momentum")
+    for arguments, problem in (
+        (["--particle", "graviton"], "--particle is 'graviton'; expected one of electron, muon"),
+        (["--charge", "none"], "--charge is 'none'; expected one of"),
+        (["--pt", 5, 1], "--pt is [5.0, 1.0]; expected finite bounds, low <= high"),
+        (["--eta", 0, "nan"], "--eta is [0.0, nan]"),
+        (["--phi", 90, 0], "--phi, in radians, is ["),
+        (["--vertex-sigma", 0, 0, -1], "--vertex-sigma is (0.0, 0.0, -1.0); expected >= 0 mm"),
+    ):
+        assert_refused(call("simulate", "--output", tmp_path / "a", *arguments), problem)
     assert_refused(call("simulate"), "--output")
     assert not (tmp_path / "a").exists()
 
@@ -394,6 +406,44 @@ def test_info_lists_versions_and_devices():
     assert result.exit_code == 0, result.output
     for word in ("traccc_py", "numba", "threads", "odd, telescope, toy"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["run", "EVENT", "--detector", "telescope", "--json", "FILE/run.json"], "FILE/run.json"),
+        (["run", "EVENT", "--detector", "telescope", "--json", "FOLDER"], "FOLDER"),
+        (["run", "EVENT", "--detector", "telescope", "--output", "FILE/out"], "FILE/out"),
+        (["detector", "telescope", "--draw", "FILE/a.png"], "FILE/a.png"),
+        (["detector", "telescope", "--write", "FILE/a"], "FILE/a"),
+        (["simulate", "--output", "FILE/a"], "FILE/a"),
+        (["calibrate", "telescope", "--output", "FILE/a.json"], "FILE/a.json"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_named_before_anything_is_done(chain, tmp_path, arguments, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "in").mkdir()
+    names = {"FILE": tmp_path / "file", "FOLDER": tmp_path / "folder", "EVENT": write_event(tmp_path / "in", 0)}
+    FakeChain.made = None
+
+    def resolved(text):
+        for name, value in names.items():
+            text = text.replace(name, str(value))
+        return text
+
+    result = call(*map(resolved, arguments))
+    assert result.exit_code == 1, result.output
+    assert f" {resolved(path)}: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert FakeChain.made is None
+
+
+def test_version():
+    result = call("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("traccc-py ")
 
 
 def test_no_command_shows_help():
