@@ -69,6 +69,7 @@ _STYLE = {  # on top of mplhep's ROOT style, whose fonts are made for posters
 }
 _N_COLUMNS = 4  #: panels side by side
 _LOWEST_PT = 0.1  #: where a logarithmic axis begins if its first bin begins at 0 [GeV]
+_SHIFT = 0.15  #: between the points of curves in one bin, in bin widths
 _HEADROOM = 0.3  #: part of the axis above the points, for the legend
 _DPI = 120
 
@@ -150,6 +151,7 @@ def _new_figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
     size = (5.0 * n_columns, 4.2 * n_rows) if n_panels > 1 else None
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
     panels = list(np.ravel(figure.subplots(n_rows, n_columns, squeeze=False)))
     for panel in panels[n_panels:]:
         panel.remove()
@@ -160,23 +162,40 @@ def _with_unit(label: str, unit: str) -> str:
     return f"{label} [{unit}]" if unit else label
 
 
-def _caption(numbers: Mapping[str, Any], selection: str) -> str:
-    """Return definition and cuts in a line."""
-    definition, cuts = numbers["definition"], numbers["selections"][selection]
-    double = ", double matching" if definition["double_matching"] else ""
-    eta = f", |$\\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
-    return (
-        f"definition {definition['name']}: ratio {definition['matching_ratio']:g}{double}; {selection}: "
-        f"$p_\\mathrm{{T}}$ > {cuts['min_pt']:g} GeV{eta}, $\\geq$ {cuts['min_measurements']} measurements"
-    )
+def _cuts(cuts: Mapping[str, Any]) -> str:
+    """Return what particles were selected by, in a line."""
+    eta = rf", |$\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
+    minimum = f", $\\geq$ {cuts['min_measurements']} measurements" if cuts["min_measurements"] else ""
+    return f"$p_\\mathrm{{T}}$ > {cuts['min_pt']:g} GeV{eta}{minimum}"
 
 
-def _points(axes: Any, edges: np.ndarray, found: Mapping[str, Any], k: int, label: str) -> np.ndarray:
-    """Draw values with errors and bin widths; return which bins were used."""
+def _add_caption(figure: Any, name: str, numbers: Mapping[str, Any]) -> None:
+    """Say over a figure which tracks are in it."""
+    definition = numbers["definition"]
+    text = f"definition {definition['name']}, ratio {definition['matching_ratio']:g}"
+    text += ", double matching" if definition["double_matching"] else ""
+    place = next((title for key, title in _PLACES.items() if key in name), None)
+    if name.startswith(tuple(_RATES)):
+        selection = next(iter(numbers["versus"]))
+        text += f"; {selection}: {_cuts(numbers['selections'][selection])}"
+    elif place is not None or name == "p_values":
+        text = f"{'At the ' + place + ': m' if place else 'M'}atched tracks with a successful fit; {text}"
+    else:
+        text = "All tracks"
+    figure.suptitle(text, x=0.01, ha="left", fontsize=11)
+
+
+def _points(axes: Any, edges: np.ndarray, found: Mapping[str, Any], k: int, n: int, label: str) -> np.ndarray:
+    """Draw curve k of n with errors and bin widths, its points beside those of the others; return the bins used."""
     value, low, high = (np.asarray(found[name], np.float64) for name in ("value", "low", "high"))
     used = np.isfinite(value)
     left, right = edges[:-1][used], edges[1:][used]
-    centre = np.sqrt(np.maximum(left, _LOWEST_PT) * right) if axes.get_xscale() == "log" else 0.5 * (left + right)
+    place = 0.5 + _SHIFT * (k - 0.5 * (n - 1))  # in the bin
+    if axes.get_xscale() == "log":
+        left = np.maximum(left, _LOWEST_PT)
+        centre = left * (right / left) ** place
+    else:
+        centre = left + place * (right - left)
     errors = np.maximum(0.0, [value[used] - low[used], high[used] - value[used]])
     axes.errorbar(
         centre,
@@ -185,6 +204,7 @@ def _points(axes: Any, edges: np.ndarray, found: Mapping[str, Any], k: int, labe
         yerr=errors,
         fmt=_MARKERS[k % len(_MARKERS)],
         color=_COLOURS[k % len(_COLOURS)],
+        markerfacecolor="white" if k % 2 else None,
         label=label,
         capsize=0,
         elinewidth=1.2,
@@ -200,7 +220,7 @@ def _versus(axes: Any, variable: str, curves: Mapping[str, tuple[Any, Mapping[st
     left, right = [], []
     for k, (label, (bins, found)) in enumerate(curves.items()):
         edges = np.asarray(bins, np.float64)
-        used = _points(axes, edges, found, k, label)
+        used = _points(axes, edges, found, k, len(curves), label)
         if used.any():
             left.append(edges[:-1][used][0])
             right.append(edges[1:][used][-1])
@@ -227,7 +247,6 @@ def _rate_figure(results: Mapping[str, Any], selection: str, name: str, variable
     _set_rate_limits(axes, curves, is_efficiency=is_efficiency)
     label, unit = _VARIABLES[variable]
     axes.set(xlabel=_with_unit(f"{whose} {label}", unit), ylabel=title)
-    axes.set_title(_caption(next(iter(results.values())), selection), loc="left")
     axes.legend(loc="upper right", ncols=min(len(curves), 2))
     return figure
 
@@ -269,7 +288,11 @@ def _pull_panel(axes: Any, name: str, fits: Mapping[str, Mapping[str, Any]]) -> 
             norm = (1 - fit["outside"]) / (fit["sigma"] * math.sqrt(2 * math.pi))
             axes.plot(x, norm * np.exp(-0.5 * ((x - fit["mean"]) / fit["sigma"]) ** 2), color=_COLOURS[k], alpha=0.8)
         axes.set_xlim(edges[0], edges[-1])
-    axes.set(xlabel=f"Pull of {_LABELS[name][0]}", ylabel="Tracks / unit pull", ylim=(0, highest * 1.75))
+    axes.set(
+        xlabel=f"Pull of {_LABELS[name][0]}",
+        ylabel="Tracks / unit pull",
+        ylim=(0, highest * (1.45 if len(fits) == 1 else 1.75)),
+    )
     axes.legend(loc="upper right", ncols=2 if len(fits) > 1 else 1, fontsize=10, columnspacing=0.8, handlelength=1.2)
 
 
@@ -279,7 +302,11 @@ def _residual_panel(axes: Any, name: str, found: Mapping[str, Mapping[str, Any]]
     for k, (source, residual) in enumerate(found.items()):
         text = f"{source}\nwidth {residual['width']:.3g} {unit}\nrms {residual['rms']:.3g} {unit}"
         highest = max(highest, _step(axes, residual["histogram"], k, text))
-    axes.set(ylim=(0, highest * 1.75), xlabel=_with_unit(f"Residual of {label}", unit), ylabel="Density")
+    axes.set(
+        ylim=(0, highest * (1.45 if len(found) == 1 else 1.75)),
+        xlabel=_with_unit(f"Residual of {label}", unit),
+        ylabel="Density",
+    )
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     axes.legend(loc="upper right", ncols=2 if len(found) > 1 else 1, fontsize=10, columnspacing=0.8, handlelength=1.2)
 
@@ -374,7 +401,7 @@ def _figures(results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in _DISTRIBUTIONS:
         yield f"distribution_{name}", _distribution_figure(results, name)
     yield "p_values", _p_value_figure(results)
-    for place, title in _PLACES.items():
+    for place in _PLACES:
         yield f"pulls_{place}", _panel_figure(results, f"{place}_pulls", _pull_panel)
         yield f"residuals_{place}", _panel_figure(results, f"{place}_residuals", _residual_panel, ("pt_relative",))
         for variable in _VARIABLES:
@@ -415,6 +442,7 @@ def draw_performance(results: Mapping[str, Any], directory: str | Path, suffix: 
     with _style():
         for name, figure in _figures(results):
             if figure is not None:
+                _add_caption(figure, name, next(iter(results.values())))
                 buffer = io.BytesIO()
                 figure.savefig(buffer, format=suffix, dpi=_DPI)
                 contents[Path(directory) / f"{name}.{suffix}"] = buffer.getvalue()
