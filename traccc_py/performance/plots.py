@@ -71,6 +71,7 @@ _N_COLUMNS = 4  #: panels side by side
 _LOWEST_PT = 0.1  #: where a logarithmic axis begins if its first bin begins at 0 [GeV]
 _SHIFT = 0.15  #: between the points of curves in one bin, in bin widths
 _HEADROOM = 0.3  #: part of the axis above the points, for the legend
+_ROOM_FOR_ONE, _ROOM_FOR_MORE = 1.45, 1.75  #: the same for panels, whose legends have three lines an entry
 _DPI = 120
 
 
@@ -145,13 +146,13 @@ def _new_figure(n_panels: int = 1) -> tuple[Any, list[Any]]:
     """Return a figure without the pyplot state, and its panels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     n_columns = min(n_panels, _N_COLUMNS)
     n_rows = math.ceil(n_panels / n_columns)
     size = (5.0 * n_columns, 4.2 * n_rows) if n_panels > 1 else None
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.06))
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.06)
     panels = list(np.ravel(figure.subplots(n_rows, n_columns, squeeze=False)))
     for panel in panels[n_panels:]:
         panel.remove()
@@ -164,7 +165,7 @@ def _with_unit(label: str, unit: str) -> str:
 
 def _cuts(cuts: Mapping[str, Any]) -> str:
     """Return what particles were selected by, in a line."""
-    eta = rf", |$\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
+    eta = rf", |$\\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
     minimum = f", $\\geq$ {cuts['min_measurements']} measurements" if cuts["min_measurements"] else ""
     return f"$p_\\mathrm{{T}}$ > {cuts['min_pt']:g} GeV{eta}{minimum}"
 
@@ -276,6 +277,11 @@ def _step(axes: Any, table: Mapping[str, Any], k: int, label: str) -> float:
     return float(((counts + np.sqrt(counts)) * scale).max(initial=0.0))
 
 
+def _legend_room(found: Mapping[str, Any]) -> float:
+    """Return how much higher than its histograms a panel is."""
+    return _ROOM_FOR_ONE if len(found) == 1 else _ROOM_FOR_MORE
+
+
 def _pull_panel(axes: Any, name: str, fits: Mapping[str, Mapping[str, Any]]) -> None:
     highest = 0.0
     for k, (label, fit) in enumerate(fits.items()):
@@ -291,7 +297,7 @@ def _pull_panel(axes: Any, name: str, fits: Mapping[str, Mapping[str, Any]]) -> 
     axes.set(
         xlabel=f"Pull of {_LABELS[name][0]}",
         ylabel="Tracks / unit pull",
-        ylim=(0, highest * (1.45 if len(fits) == 1 else 1.75)),
+        ylim=(0, highest * _legend_room(fits)),
     )
     axes.legend(loc="upper right", ncols=2 if len(fits) > 1 else 1, fontsize=10, columnspacing=0.8, handlelength=1.2)
 
@@ -303,7 +309,7 @@ def _residual_panel(axes: Any, name: str, found: Mapping[str, Mapping[str, Any]]
         text = f"{source}\nwidth {residual['width']:.3g} {unit}\nrms {residual['rms']:.3g} {unit}"
         highest = max(highest, _step(axes, residual["histogram"], k, text))
     axes.set(
-        ylim=(0, highest * (1.45 if len(found) == 1 else 1.75)),
+        ylim=(0, highest * _legend_room(found)),
         xlabel=_with_unit(f"Residual of {label}", unit),
         ylabel="Density",
     )
@@ -405,14 +411,8 @@ def _figures(results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"pulls_{place}", _panel_figure(results, f"{place}_pulls", _pull_panel)
         yield f"residuals_{place}", _panel_figure(results, f"{place}_residuals", _residual_panel, ("pt_relative",))
         for variable in _VARIABLES:
-            for key, what, name in (
-                ("residuals", "Resolution of", "resolution"),
-                ("pulls", "Pull width of", "pull_width"),
-            ):
-                figure = _profile_figure(results, f"{place}_{key}", variable, what)
-                if figure is not None:
-                    figure.suptitle(f"At the {title}", fontsize=14)
-                yield f"{name}_{place}_{variable}", figure
+            for key, what, name in _PROFILES:
+                yield f"{name}_{place}_{variable}", _profile_figure(results, f"{place}_{key}", variable, what)
 
 
 def draw_performance(results: Mapping[str, Any], directory: str | Path, suffix: str = "png") -> list[Path]:
