@@ -165,7 +165,7 @@ def _with_unit(label: str, unit: str) -> str:
 
 def _cuts(cuts: Mapping[str, Any]) -> str:
     """Return what particles were selected by, in a line."""
-    eta = rf", |$\\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
+    eta = rf", |$\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
     minimum = f", $\\geq$ {cuts['min_measurements']} measurements" if cuts["min_measurements"] else ""
     return f"$p_\\mathrm{{T}}$ > {cuts['min_pt']:g} GeV{eta}{minimum}"
 
