@@ -418,10 +418,10 @@ def test_help_loads_nothing_slow():
 
 def test_performance_shows_and_writes_what_there_is(tmp_path):
     from rich.console import Console
+    from traccc_py.performance.pulls import fit_gaussian
 
     from traccc_py.cli.performance import selections, show_performance
     from traccc_py.performance.matching import Counts
-    from traccc_py.performance.pulls import fit_gaussian
     from traccc_py.performance.summary import PerformanceSummary
 
     numbers = PerformanceSummary(build_detector("telescope"), selections("telescope", 0.5)).as_dict()
