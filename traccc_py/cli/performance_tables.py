@@ -28,10 +28,17 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for k, column in enumerate(columns):
         table.add_column(column, justify="right" if k else "left")
     return table
+
+
+def _show(console: Console, table: Table) -> None:
+    """Print a table under its title, which Rich would fold to the width of the table."""
+    title, table.title = table.title, None
+    console.print(title)
+    console.print(table)
 
 
 def _efficiency(counts: Mapping[str, Any]) -> str:
@@ -133,7 +140,7 @@ def _print_per_bin(results: Mapping[str, Any], console: Console) -> None:
         for variable in _VARIABLES:
             table = _per_bin(results, selection, variable, name)
             if table is not None:
-                console.print(table)
+                _show(console, table)
 
 
 def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: bool = False) -> None:
@@ -149,13 +156,13 @@ def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: 
         Print tables in bins of eta, phi and pT, for the first selection.
     """
     first = next(iter(results.values()))
-    console.print(_totals(results))
+    _show(console, _totals(results))
     _describe(first, console)
     console.print()
     for label, numbers in results.items():
         for where in ("first_state", "perigee"):
             if numbers.get(f"{where}_residuals"):
-                console.print(_fits(label, where, numbers))
+                _show(console, _fits(label, where, numbers))
         p_values = numbers.get("p_values")
         if p_values and p_values["n"]:
             console.print(f"{label}: mean p-value {p_values['mean']:.3f} +- {p_values['mean_error']:.3f}\n")
