@@ -19,6 +19,7 @@ from traccc_py.edm import (
     TrackStates,
     packed_index,
 )
+from traccc_py.errors import InputDataError
 from traccc_py.geometry import build_detector
 from traccc_py.performance.cluster_pulls import ClusterPulls
 from traccc_py.performance.definitions import TRACCC, TruthSelection
@@ -222,6 +223,12 @@ def test_surfaces_that_are_not_known_have_no_local_residuals(sample):
     assert np.isfinite(pull[1:, :2]).all()
     none = SurfaceFrames(np.zeros(0, np.uint64), *(np.zeros((0, 3)) for _ in range(3)))
     assert np.isnan(none.local_positions(np.array([1], np.uint64), np.zeros((1, 3)))).all()
+
+
+def test_positions_off_their_surface_are_refused(sample):
+    hits, frames = sample.simulated.hits, detector_frames(sample.detector)
+    with pytest.raises(InputDataError, match=r"mm off the surface of this id; is it the right detector\?"):
+        frames.local_positions(np.roll(hits.geometry_id, 1), hits.position)
 
 
 def test_local_positions_are_those_of_the_simulation(sample):

@@ -27,6 +27,12 @@ def _with_interval(value: float, low: float, high: float) -> str:
     return f"{_PERCENT * value:.2f} +{up:.2f} -{down:.2f} %"
 
 
+def _with_error(value: float | None, error: float | None, digits: str, error_digits: str) -> str:
+    if value is None or error is None or not math.isfinite(value):
+        return "-"
+    return f"{value:{digits}} +- {error:{error_digits}}"
+
+
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for k, column in enumerate(columns):
@@ -96,16 +102,15 @@ def _fits(label: str, where: str, numbers: Mapping[str, Any]) -> Table:
     title = f"{label}: {place}; pulls by a Gaussian fitted to |pull| < 3, residuals by half the central 68.3 %"
     table = _table(title, "parameter", "tracks", "pull mean", "pull sigma", "pull rms", "resolution", "residual rms")
     for name, residual in residuals.items():
-        pull = pulls.get(name)
-        shown = ["-"] * 3
-        if pull is not None:
-            shown = [
-                f"{pull['mean']:+.3f} +- {pull['mean_error']:.3f}",
-                f"{pull['sigma']:.3f} +- {pull['sigma_error']:.3f}",
-                f"{pull['rms']:.3f}",
-            ]
-        width = f"{residual['width']:.3g} +- {residual['width_error']:.1g}"
-        table.add_row(name, str(residual["n"]), *shown, width, f"{residual['rms']:.3g}")
+        pull = pulls.get(name, {})
+        cells = [
+            _with_error(pull.get("mean"), pull.get("mean_error"), "+.3f", ".3f"),
+            _with_error(pull.get("sigma"), pull.get("sigma_error"), ".3f", ".3f"),
+            f"{pull['rms']:.3f}" if pull else "-",
+            _with_error(residual["width"], residual["width_error"], ".3g", ".1g"),
+            f"{residual['rms']:.3g}",
+        ]
+        table.add_row(name, str(residual["n"]), *cells)
     return table
 
 
@@ -163,6 +168,11 @@ def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: 
         for where in ("first_state", "perigee"):
             if numbers.get(f"{where}_residuals"):
                 _show(console, _fits(label, where, numbers))
+        residuals = numbers.get("first_state_residuals")
+        if residuals:
+            n, n_local = residuals["phi"]["n"], residuals.get("loc0", {"n": 0})["n"]
+            if n_local < n:
+                console.print(f"{label}: --detector has the surfaces of {n_local} of the {n} first states\n")
         p_values = numbers.get("p_values")
         if p_values and p_values["n"]:
             console.print(f"{label}: mean p-value {p_values['mean']:.3f} +- {p_values['mean_error']:.3f}\n")

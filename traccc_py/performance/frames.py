@@ -6,7 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.errors import InputDataError
+
 __all__ = ["SurfaceFrames", "detector_frames"]
+
+_OFF_PLANE = 1.0  #: a true hit farther from its surface is on another one [mm]
 
 
 class SurfaceFrames(NamedTuple):
@@ -31,6 +35,11 @@ class SurfaceFrames(NamedTuple):
         -------
         ndarray of shape (k, 2), float64
             Local positions [mm]; NaN on surfaces that are not known.
+
+        Raises
+        ------
+        InputDataError
+            If a position is not on its surface: the ids mean other surfaces.
         """
         ids = np.asarray(geometry_id, np.uint64)
         if len(self.geometry_id) == 0:
@@ -38,7 +47,16 @@ class SurfaceFrames(NamedTuple):
         row = np.minimum(np.searchsorted(self.geometry_id, ids), len(self.geometry_id) - 1)
         relative = np.asarray(position, np.float64) - self.centre[row]
         local = np.stack([np.sum(axis[row] * relative, axis=1) for axis in (self.u, self.v)], axis=1)
-        local[self.geometry_id[row] != ids] = np.nan
+        is_known = self.geometry_id[row] == ids
+        distance = np.abs(np.sum(np.cross(self.u[row], self.v[row]) * relative, axis=1))
+        if (distance[is_known] > _OFF_PLANE).any():
+            worst = int(np.argmax(np.where(is_known, distance, 0.0)))
+            msg = (
+                f"a true hit on surface {ids[worst]} is {distance[worst]:.3g} mm off the surface of this id; "
+                "is it the right detector?"
+            )
+            raise InputDataError(msg)
+        local[~is_known] = np.nan
         return local
 
 

@@ -65,12 +65,15 @@ _STYLE = {  # on top of mplhep's ROOT style, whose fonts are made for posters
     "ytick.labelsize": 13,
     "lines.markersize": 5,
     "lines.linewidth": 1.4,
+    "xtick.minor.visible": False,  # they take most of the time that drawing takes
+    "ytick.minor.visible": False,
     "figure.figsize": (8.0, 5.6),
 }
 _N_COLUMNS = 4  #: panels side by side
 _LOWEST_PT = 0.1  #: where a logarithmic axis begins if its first bin begins at 0 [GeV]
 _SHIFT = 0.15  #: between the points of curves in one bin, in bin widths
 _HEADROOM = 0.3  #: part of the axis above the points, for the legend
+_BELOW_ZERO = 0.04  #: part of the axis below zero, so that points at zero are seen whole
 _ROOM_FOR_ONE, _ROOM_FOR_MORE = 1.45, 1.75  #: the same for panels, whose legends have three lines an entry
 _DPI = 120
 
@@ -176,7 +179,7 @@ def _add_caption(figure: Any, name: str, numbers: Mapping[str, Any]) -> None:
     text = f"definition {definition['name']}, ratio {definition['matching_ratio']:g}"
     text += ", double matching" if definition["double_matching"] else ""
     place = next((title for key, title in _PLACES.items() if key in name), None)
-    if name.startswith(tuple(_RATES)):
+    if name.startswith(tuple(rate for rate in _RATES if rate not in _DISTRIBUTIONS)):
         selection = next(iter(numbers["versus"]))
         text += f"; {selection}: {_cuts(numbers['selections'][selection])}"
     elif place is not None or name == "p_values":
@@ -261,7 +264,7 @@ def _set_rate_limits(axes: Any, curves: Mapping[str, Any], *, is_efficiency: boo
         axes.axhline(1.0, color="grey", linestyle=":", linewidth=1.0)
         axes.set_ylim(bottom, 1.0 + _HEADROOM * (1.0 - bottom))
     else:
-        axes.set_ylim(0.0, (high or 1.0) * (1.0 + _HEADROOM))
+        axes.set_ylim(-_BELOW_ZERO * (high or 1.0), (high or 1.0) * (1.0 + _HEADROOM))
 
 
 def _step(axes: Any, table: Mapping[str, Any], k: int, label: str) -> float:
