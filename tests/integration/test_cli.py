@@ -112,7 +112,8 @@ def test_performance_of_a_few_muons(tmp_path):
     path = tmp_path / "performance.json"
     result = call("performance", "--events", 1, "--particles", 50, "--json", path)
     assert result.exit_code == 0, result.output
-    numbers = json.loads(path.read_text())
+    assert "definition traccc" in result.stdout
+    numbers = json.loads(path.read_text())["results"]["traccc_py"]
     tracks = numbers["tracks"]["reconstructable"]
     assert tracks["n_particles"] >= 45
     assert tracks["efficiency"] > 0.95

@@ -469,28 +469,30 @@ def test_help_loads_nothing_slow():
 def test_performance_shows_and_writes_what_there_is(tmp_path):
     from rich.console import Console
 
-    from traccc_py.cli.performance import selections, show_performance
-    from traccc_py.performance.matching import Counts
-    from traccc_py.performance.pulls import fit_gaussian
+    from tests.performance_events import event_of, links_of, particles_at, tracks_of
+    from traccc_py.cli.performance import Evaluation, report_performance, simulation_selections
     from traccc_py.performance.summary import PerformanceSummary
+    from traccc_py.performance.tracks import EventTracks
 
-    numbers = PerformanceSummary(build_detector("telescope"), selections("telescope", 0.5)).as_dict()
-    numbers["tracks"] = {
-        "reconstructable": Counts(n_particles=200, n_groups=199, n_found=198, n_duplicates=1).as_dict(),
-        "all": Counts(n_particles=220, n_found=198).as_dict(),
-    }
-    numbers["seeds"] = {"reconstructable": Counts().as_dict(), "all": Counts().as_dict()}
-    numbers["fit_outcomes"] = {"SUCCESS": 199}
-    pulls = np.random.default_rng(1).normal(size=500)
-    numbers["first_state_pulls"] = {"loc0": fit_gaussian(pulls).as_dict()}
-    numbers["perigee_pulls"] = {"d0": fit_gaussian(np.zeros(0)).as_dict()}
-    console = Console(record=True, width=120)
-    show_performance(numbers, console, tmp_path / "performance.json", {"seed": 1})
-    text = console.export_text()
-    for word in ("99.00 %", "90.00 %", "0.51 %", "100.00 %", "loc0", "d0", "mean p-value nan"):
-        assert word in text, word
-    written = json.loads((tmp_path / "performance.json").read_text())
-    assert written["tracks"]["reconstructable"]["efficiency"] == 0.99
-    assert written["seeds"]["all"]["efficiency"] is None
-    assert written["perigee_pulls"]["d0"]["sigma"] is None
-    assert written["first_state_pulls"]["loc0"]["sigma"] == pytest.approx(1, abs=0.1)
+    links = links_of([[0]] * 8 + [[1]] * 8 + [[2]] * 2)
+    event = event_of(particles_at([1.0] * 3, [0.0, 1.0, 2.0], [0.0] * 3), [0] * 8 + [1] * 8 + [2] * 2)
+    tracks = tracks_of([range(8), range(4), [8, 9, 0]])
+    summary = PerformanceSummary(simulation_selections("toy", {}), 1.0)
+    summary.add(event, EventTracks(links, tracks, tracks_of([[0, 1, 2], [8, 9, 10]])))
+    results = {"mine": summary.as_dict()}
+    console = Console(record=True, width=120, markup=False)
+    path = tmp_path / "performance.json"
+    report_performance(results, console, Evaluation(json=path, per_bin=True), {"seed": 1})
+    text = " ".join(console.export_text().split())
+    for words in (
+        "definition traccc", "efficiency 50.00 +28.87 -28.87 % 33.33", "duplicates / found particles 100.00 %",
+        "fakes / tracks 33.33 %", "seed efficiency 100.00", "successful fits - -", ">= 0.5",
+        "Duplicates per found versus pT [GeV], reconstructable",
+    ):  # fmt: skip
+        assert words in text, words
+    written = json.loads(path.read_text())
+    assert written["sample"] == {"seed": 1}
+    numbers = written["results"]["mine"]
+    assert numbers["tracks"]["reconstructable"]["efficiency"] == 0.5
+    assert numbers["versus"]["all"]["eta"]["efficiency"]["value"][0] is None
+    assert numbers["first_state_pulls"] == {}

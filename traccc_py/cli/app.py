@@ -307,41 +307,113 @@ def calibrate(
 @app.command()
 @_reports_errors
 def performance(
+    truth: Annotated[
+        Path | None, typer.Option("--truth", metavar="DIR", help="Folder with hits, particles and measurement links.")
+    ] = None,
+    tracks: Annotated[
+        Path | None, typer.Option("--tracks", metavar="DIR", help="Folder with tracks: of 'run', or traccc's tables.")
+    ] = None,
+    tracks_kind: Annotated[
+        str | None, typer.Option("--tracks-kind", help="own, fitted, resolved, found or seeds. (default: the last)")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option("--compare", metavar="LABEL=DIR[:KIND]", help="Tracks to show beside them.")
+    ] = None,
+    definition: Annotated[str, typer.Option("--definition", help="traccc or acts.")] = "traccc",
+    matching_ratio: Annotated[
+        float | None, typer.Option("--matching-ratio", help="Smallest purity, and completeness. (default: 0.5)")
+    ] = None,
+    single_matching: Annotated[bool, typer.Option("--single-matching", help="Do not ask for completeness.")] = False,
+    seed_matching_ratio: Annotated[
+        float | None, typer.Option("--seed-matching-ratio", help="Purity of seeds. (default: the definition's)")
+    ] = None,
+    require_fit: Annotated[bool, typer.Option("--require-fit", help="Leave out tracks whose fit failed.")] = False,
+    min_pt: Annotated[float | None, typer.Option("--min-pt", help="Particles: pT [GeV]. (default: 0.5)")] = None,
+    max_eta: Annotated[float | None, typer.Option("--max-eta", help="Particles: |eta|. (default: 3)")] = None,
+    min_z: Annotated[float | None, typer.Option("--min-z", help="Particles: z [mm]. (default: -500)")] = None,
+    max_z: Annotated[float | None, typer.Option("--max-z", help="Particles: z [mm]. (default: 500)")] = None,
+    max_r: Annotated[float | None, typer.Option("--max-r", help="Particles: radius [mm]. (default: 200)")] = None,
+    process: Annotated[
+        int | None, typer.Option("--process", help="Particles: process; negative: any. (default: 0)")
+    ] = None,
+    min_measurements: Annotated[
+        int | None, typer.Option("--min-measurements", min=0, help="Particles: measurements. (default: 3)")
+    ] = None,
+    min_modules: Annotated[
+        int | None, typer.Option("--min-modules", min=0, help="Particles: different modules. (default: 0)")
+    ] = None,
+    min_pixel_layers: Annotated[
+        int | None, typer.Option("--min-pixel-layers", min=0, help="Particles: pixel layers of the ODD. (default: 0)")
+    ] = None,
+    any_charged: Annotated[
+        bool, typer.Option("--any-charged", help="Particles: all kinds, not electrons, muons and pions alone.")
+    ] = False,
+    truth_side: Annotated[
+        str, typer.Option("--truth-side", help="Side of the first surface's material: outgoing or incoming.")
+    ] = "outgoing",
     detector: Detector = "odd",
     digitization: Digitization = None,
-    events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 10,
-    particles: Annotated[int, typer.Option("--particles", min=1, help="Particles per event.")] = 100,
+    events: Annotated[
+        int | None, typer.Option("--events", "-n", min=1, help="Number of events. (default: 10, or all there are)")
+    ] = None,
+    particles: Annotated[int, typer.Option("--particles", min=1, help="Simulation: particles per event.")] = 100,
     particle: Annotated[
-        str, typer.Option("--particle", help="Kind and mass hypothesis: muon, pion, electron.")
+        str, typer.Option("--particle", help="Simulation: kind and mass hypothesis: muon, pion, electron.")
     ] = "muon",
-    pt: Annotated[tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Range of pT [GeV].")] = (10, 10),
-    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Range of eta.")] = (-2.5, 2.5),
+    pt: Annotated[
+        tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Simulation: range of pT [GeV].")
+    ] = (10, 10),
+    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Simulation: range of eta.")] = (
+        -2.5,
+        2.5,
+    ),
     config: ConfigFile = None,
     device: Device = "auto",
     threads: Threads = None,
+    per_bin: Annotated[bool, typer.Option("--per-bin", help="Print tables versus eta, phi and pT.")] = False,
+    plots: Annotated[Path | None, typer.Option("--plots", metavar="DIR", help="Draw plots.")] = None,
+    plot_format: Annotated[str, typer.Option("--plot-format", help="png, pdf or svg.")] = "png",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
     seed: Seed = 1,
     debug: Debug = False,
 ) -> None:
-    """Simulate, reconstruct and compare: efficiency, duplicates, fakes, pulls."""
-    from traccc_py.cli.performance import evaluate, selections, show_performance
-    from traccc_py.cli.run import load_config, load_detector, make_chain
-    from traccc_py.performance.summary import PerformanceSummary
-    from traccc_py.simulation.events import simulate_events
-    from traccc_py.simulation.generator import ParticleGunConfig
+    """Compare tracks with the truth: efficiency, duplicates, fakes, pulls; simulated now, or from files."""
+    from traccc_py.cli.performance import Evaluation, Gun, run_performance
 
-    console, log = _consoles()
-    settings = load_config(config, particle)
-    gun = ParticleGunConfig(
-        n_particles=particles, particle=particle, momentum=pt, eta=eta, vertex_sigma=(0.0125, 0.0125, 55.0)
+    cuts: dict[str, Any] = {
+        "min_pt": min_pt,
+        "max_eta": max_eta,
+        "min_z": min_z,
+        "max_z": max_z,
+        "max_r": max_r,
+        "process": process,
+        "min_measurements": min_measurements,
+        "min_modules": min_modules,
+        "min_pixel_layers": min_pixel_layers,
+        "particle_types": () if any_charged else None,
+    }
+    evaluation = Evaluation(
+        definition=definition,
+        matching_ratio=matching_ratio,
+        double_matching=not single_matching,
+        seed_matching_ratio=seed_matching_ratio,
+        require_fit=require_fit,
+        cuts={name: value for name, value in cuts.items() if value is not None},
+        truth_side=truth_side,
+        detector=detector,
+        digitization=digitization,
+        events=events,
+        truth=truth,
+        tracks=tracks,
+        tracks_kind=tracks_kind,
+        compare=tuple(compare or ()),
+        per_bin=per_bin,
+        plots=plots,
+        plot_format=plot_format,
+        json=json,
     )
-    chosen = load_detector(detector, digitization)
-    chain = make_chain(chosen, settings, device, threads, log)
-    sample = simulate_events(chosen, gun, seed, events)
-    summary = PerformanceSummary(chosen, selections(detector, min(0.5, 0.99 * pt[0])))
-    numbers = evaluate(chain, summary, sample, events, log)
-    facts = {"detector": detector, "gun": repr(gun), "n_events": events, "seed": seed, "config": settings.to_dict()}
-    show_performance(numbers, console, json, facts)
+    gun = Gun(particles, particle, pt, eta, seed, config, device, threads)
+    run_performance(evaluation, gun, *_consoles())
 
 
 @app.command(name="compile")
