@@ -280,7 +280,7 @@ def performance(
     chosen = load_detector(detector, digitization)
     chain = make_chain(chosen, settings, device, threads, log)
     sample = simulate_events(chosen, gun, seed, events)
-    summary = PerformanceSummary(chosen, selections(detector, min(0.5, 0.99 * pt[0])))
+    summary = PerformanceSummary(chosen, selections(detector, min(0.5, 0.99 * pt[0])), settings.clusterization)
     numbers = evaluate(chain, summary, sample, events, log)
     facts = {"detector": detector, "gun": repr(gun), "n_events": events, "seed": seed, "config": settings.to_dict()}
     show_performance(numbers, console, json, facts)

@@ -8,10 +8,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.config import ClusterizationConfig
 from traccc_py.data.truth import Particles
-from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA, EventResult, FitOutcome, packed_index
+from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA, EventResult, FitOutcome, Measurements, packed_index
+from traccc_py.geometry import Detector
+from traccc_py.geometry.variance_table import sigma_of_path, with_pixel_floor
 from traccc_py.performance.matching import GroupMatches, MeasurementTruth
 from traccc_py.simulation.transport import SimulatedHits
+from traccc_py.simulation.truth_geometry import channel_paths
 
 __all__ = [
     "FIRST_STATE_NAMES",
@@ -180,12 +184,54 @@ class MeasurementPulls(NamedTuple):
     measurement_index: np.ndarray  # (n,) int64
 
 
-def measurement_pulls(result: EventResult, truth: MeasurementTruth, simulated: SimulatedHits) -> MeasurementPulls:
-    """Compare measurements that come from a single particle with the true positions of its hit."""
+def _sigma_for_direction(
+    measurements: Measurements, rows: np.ndarray, momentum: np.ndarray, detector: Detector, path_sigmas: np.ndarray
+) -> np.ndarray:
+    """Return the sigmas (n, 2) of measurements for the direction of their particles, as finding and fit take them."""
+    module, size = measurements.module_index[rows], measurements.cluster_size[rows]
+    design = detector.design_of_surface[module]
+    path = channel_paths(detector, module, momentum)
+    found = [sigma_of_path(path_sigmas, design, axis, size[:, axis], path[:, axis]) for axis in (0, 1)]
+    sigma = np.stack(found, axis=1)
+    return np.where(sigma > 0, sigma, np.sqrt(measurements.local_variance[rows]))
+
+
+def measurement_pulls(
+    result: EventResult,
+    truth: MeasurementTruth,
+    simulated: SimulatedHits,
+    detector: Detector,
+    clusterization: ClusterizationConfig,
+) -> MeasurementPulls:
+    """Compare measurements that come from a single particle with the true positions of its hit.
+
+    Parameters
+    ----------
+    result : EventResult
+        Measurements.
+    truth : MeasurementTruth
+        Particles and hits behind them.
+    simulated : SimulatedHits
+        Hits.
+    detector : Detector
+        The detector.
+    clusterization : ClusterizationConfig
+        Where the chain took variances from.
+
+    Returns
+    -------
+    MeasurementPulls
+        Residuals [mm] and pulls; their sigmas are those for the true direction where variances are calibrated.
+    """
     single = np.flatnonzero(np.diff(truth.offsets) == 1)
     hit = truth.hit_index[truth.offsets[single]]
     residual = result.measurements.local_position[single].astype(np.float64) - simulated.local_position[hit]
-    return MeasurementPulls(residual, residual / np.sqrt(result.measurements.local_variance[single]), single)
+    sigma = np.sqrt(result.measurements.local_variance[single])
+    if clusterization.variance == "calibrated":
+        arrays = detector.arrays()
+        table = with_pixel_floor(arrays.path_sigmas, arrays.designs, clusterization.pixel_sigma_floor)
+        sigma = _sigma_for_direction(result.measurements, single, simulated.hits.momentum[hit], detector, table)
+    return MeasurementPulls(residual, residual / sigma, single)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from traccc_py.config import ClusterizationConfig
 from traccc_py.edm import EventResult, FitOutcome
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
 from traccc_py.performance.matching import (
@@ -49,10 +50,13 @@ class PerformanceSummary:
         The sample's detector.
     selections : dict of str to TruthSelection
         Definitions of the efficiency's denominator, by name.
+    clusterization : ClusterizationConfig, optional
+        Where the chain took variances from, for the pulls of measurements.
     """
 
     detector: Any
     selections: dict[str, TruthSelection]
+    clusterization: ClusterizationConfig = field(default_factory=ClusterizationConfig)
     tracks: dict[str, Counts] = field(default_factory=dict)
     seeds: dict[str, Counts] = field(default_factory=dict)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -79,17 +83,34 @@ class PerformanceSummary:
         self._add_clusters(result, truth, event)
 
     def _add_clusters(self, result: EventResult, truth: MeasurementTruth, event: SimulatedEvent) -> None:
-        pulls = measurement_pulls(result, truth, event.simulated)
+        pulls = measurement_pulls(result, truth, event.simulated, self.detector, self.clusterization)
         measurements, rows = result.measurements, pulls.measurement_index
         design = self.detector.arrays().surfaces["design"][measurements.module_index[rows]]
         self.clusters.append((design, measurements.cluster_size[rows], pulls.pull))
+
+    def _all_clusters(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return design, size and pull of all measurements."""
+        design, size, pull = (np.concatenate(column) for column in zip(*self.clusters, strict=True))
+        return design, np.minimum(size, MAX_CLUSTER_SIZE), pull
+
+    def pulls_by_size(self) -> dict[str, dict[str, Any]]:
+        """Return the pulls of measurements by size, all designs and axes together."""
+        if not self.clusters:
+            return {}
+        design, size, pull = self._all_clusters()
+        is_measured = np.arange(2) < self.detector.arrays().designs["dimensions"][design][:, None]
+        found = {}
+        for n_channels in range(1, MAX_CLUSTER_SIZE + 1):
+            values = pull[is_measured & (size == n_channels)]
+            if len(values) >= _MIN_CLUSTERS:
+                found[str(n_channels)] = fit_gaussian(values).as_dict()
+        return found
 
     def measurement_pulls(self) -> dict[str, dict[str, Any]]:
         """Return the pulls of measurements by "design axis size"; the last size includes all larger ones."""
         if not self.clusters:
             return {}
-        design, size, pull = (np.concatenate(column) for column in zip(*self.clusters, strict=True))
-        size = np.minimum(size, MAX_CLUSTER_SIZE)
+        design, size, pull = self._all_clusters()
         dimensions = self.detector.arrays().designs["dimensions"]
         found = {}
         for i, name in enumerate(self.detector.design_names):
@@ -110,6 +131,7 @@ class PerformanceSummary:
             "perigee_pulls": self._fits(self.perigee, PERIGEE_NAMES),
             "p_values": summarise_p_values(np.concatenate([*self.pval, np.zeros(0)])),
             "measurement_pulls": self.measurement_pulls(),
+            "measurement_pulls_by_size": self.pulls_by_size(),
         }
 
     @staticmethod

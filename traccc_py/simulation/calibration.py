@@ -1,28 +1,31 @@
 """Calibration of measurement variances: by readout design, local axis and cluster size, from simulated single muons.
 
 The variance that traccc assigns is far too wide for clusters of several cells, so pulls and p-values can't come out
-right with it. Here it is the mean square of (weighted mean of the cells - true position) over a sample of tracks. It
-belongs to that sample's incidence angles: pixels of the discs have pulls of 1.2 to 1.3 along loc1 at 2.5 < |eta| < 3.
+right with it. Here it is the mean square of (position of the cluster - true position) over a sample of tracks, whose
+incidence angles it belongs to, and, for tracks of known direction, a sigma for each end path (`variance_table`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from traccc_py.errors import ConfigError
-from traccc_py.geometry.records import MAX_CLUSTER_SIZE
+from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
+from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path
 from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.transport import SimulatedHits, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.truth_geometry import TruthGeometry, channel_paths, truth_geometry
 
 __all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibrate_variances", "cluster_residuals"]
 
 _BATCH = 5000  # particles simulated at a time
+_ITERATIONS = 40
 
 
 def _default_gun() -> ParticleGunConfig:
@@ -41,11 +44,17 @@ class CalibrationConfig:
     seed: int = 20_240_501
     gun: ParticleGunConfig = field(default_factory=_default_gun)
     min_clusters: int = 200  #: cluster sizes with fewer clusters get no entry
+    min_clusters_of_path: int = 30  #: end paths with fewer clusters take the sigma of their neighbours
+    min_sigma: float = 0.0005  #: smallest sigma of an end path [mm]
     central_fraction: float = 0.995  #: the variance is that of this central part of the residuals
 
     def __post_init__(self) -> None:
-        if self.n_particles < 1 or self.min_clusters < 1 or not 0.5 < self.central_fraction <= 1.0:  # noqa: PLR2004
-            msg = f"{self}: expected n_particles, min_clusters >= 1 and central_fraction in (0.5, 1]"
+        numbers = (self.n_particles, self.min_clusters, self.min_clusters_of_path)
+        if min(numbers) < 1 or self.min_sigma <= 0 or not 0.5 < self.central_fraction <= 1.0:  # noqa: PLR2004
+            msg = (
+                f"{self}: expected n_particles, min_clusters, min_clusters_of_path >= 1, min_sigma > 0 and "
+                "central_fraction in (0.5, 1]"
+            )
             raise ConfigError(msg)
 
 
@@ -54,15 +63,16 @@ class ClusterResiduals:
     """Residuals of isolated clusters."""
 
     design: np.ndarray  # (n,) int64
-    residual: np.ndarray  # (n, 2) float64, weighted mean of the cells - true position [mm]
+    residual: np.ndarray  # (n, 2) float64, position of the cluster - true position [mm]
     size: np.ndarray  # (n, 2) int64, extent of the cluster along each axis, in channels
+    path: np.ndarray  # (n, 2) float64, projected length of the path in the sensor, in channels
 
 
 @dataclass(slots=True)
 class CalibrationResult:
     """Calibrated variances."""
 
-    variances: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float64 [mm^2], 0: too few clusters
+    table: VarianceTable  # float64; 0: too few clusters
     n_clusters: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) int64
     pull_rms: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float64, of all clusters; 0 without entry
 
@@ -76,7 +86,9 @@ def _spans(hit: np.ndarray, channel: np.ndarray, n_hits: int) -> tuple[np.ndarra
     return low, high, np.bincount(pairs[:, 0], minlength=n_hits)
 
 
-def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitization) -> ClusterResiduals:
+def cluster_residuals(
+    detector: Any, simulated: SimulatedHits, made: Digitization, geometry: TruthGeometry | None = None
+) -> ClusterResiduals:
     """Return the residuals of the clusters that single hits made.
 
     Parameters
@@ -87,6 +99,8 @@ def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitizatio
         Hits.
     made : Digitization
         Cells of these hits.
+    geometry : TruthGeometry, optional
+        `truth_geometry` of the detector, to spare its making for each event.
 
     Returns
     -------
@@ -109,13 +123,15 @@ def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitizatio
     total = np.bincount(hit, weight, n)
     is_whole &= total > 0
     n_channels = arrays.designs[["n_channels0", "n_channels1"]][arrays.surfaces["design"][simulated.module_index]]
+    is_digital = arrays.designs["is_digital"][arrays.surfaces["design"][simulated.module_index]] == 1
     sizes, means = [], []
     for axis, channel in enumerate((cells.channel0, cells.channel1)):
         low, high, n_different = _spans(hit, channel, n)
         last = n_channels[f"n_channels{axis}"].astype(np.int64) - 1
         is_whole &= (high - low + 1 == n_different) & ((last == 0) | ((low > 0) & (high < last)))
         sizes.append(high - low + 1)
-        means.append(np.bincount(hit, weight * (channel + 0.5), n) / np.where(total > 0, total, 1.0))
+        mean = np.bincount(hit, weight * (channel + 0.5), n) / np.where(total > 0, total, 1.0)
+        means.append(np.where(is_digital, 0.5 * (low + high + 1), mean))
     used = np.flatnonzero(is_whole)
     module = simulated.module_index[used]
     design = arrays.surfaces["design"][module].astype(np.int64)
@@ -124,7 +140,8 @@ def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitizatio
         low, pitch = (arrays.designs[f"{name}{axis}"][design].astype(np.float64) for name in ("min", "pitch"))
         position = low + mean[used] * pitch + arrays.translations[module, axis]
         residual[:, axis] = position - simulated.local_position[used, axis]
-    return ClusterResiduals(design, residual, np.stack(sizes, axis=1)[used])
+    path = channel_paths(detector, module, simulated.hits.momentum[used], geometry)
+    return ClusterResiduals(design, residual, np.stack(sizes, axis=1)[used], path)
 
 
 def _simulate_residuals(detector: Any, config: CalibrationConfig) -> ClusterResiduals:
@@ -136,10 +153,9 @@ def _simulate_residuals(detector: Any, config: CalibrationConfig) -> ClusterResi
         key = event_key(config.seed, batch)
         simulated = transport(detector, generate_particles(gun, config.seed, batch), key, geometry=geometry[0])
         made = digitize(detector, simulated, key, geometry=geometry)
-        pieces.append(cluster_residuals(detector, simulated, made))
-    return ClusterResiduals(
-        *(np.concatenate([getattr(p, name) for p in pieces]) for name in ("design", "residual", "size"))
-    )
+        pieces.append(cluster_residuals(detector, simulated, made, geometry[0]))
+    names = ClusterResiduals.__dataclass_fields__
+    return ClusterResiduals(*(np.concatenate([getattr(p, name) for p in pieces]) for name in names))
 
 
 def _as_dict(gun: ParticleGunConfig) -> dict[str, Any]:
@@ -150,6 +166,58 @@ def robust_variance(residual: np.ndarray, central_fraction: float) -> float:
     """Return the mean square of the `central_fraction` smallest |residual|."""
     kept = max(1, int(np.ceil(central_fraction * len(residual))))
     return float(np.mean(np.partition(np.abs(residual), kept - 1)[:kept] ** 2))
+
+
+def _interpolation(place: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for places between nodes, the lower node's index and the upper node's share."""
+    place = np.clip(place, nodes[0], nodes[-1])
+    low = np.clip(np.searchsorted(nodes, place, side="right") - 1, 0, max(len(nodes) - 2, 0))
+    high = np.minimum(low + 1, len(nodes) - 1)
+    width = np.where(high > low, nodes[high] - nodes[low], 1.0)
+    return low, (place - nodes[low]) / width
+
+
+def path_sigmas(residual: np.ndarray, path: np.ndarray, config: CalibrationConfig) -> np.ndarray:
+    """Return the sigmas at all end paths, interpolated linearly, for which pulls are one near each of them.
+
+    Parameters
+    ----------
+    residual : ndarray of shape (n,)
+        Residuals of one design, axis and cluster size [mm].
+    path : ndarray of shape (n,)
+        End paths [channels].
+    config : CalibrationConfig
+        Estimator.
+
+    Returns
+    -------
+    ndarray of shape (N_END_PATHS,)
+        Sigmas [mm].
+
+    Notes
+    -----
+    The mean square of the pulls, weighted with each cluster's share of an end path, is brought to one by iteration; the
+    largest pulls are left out as in `robust_variance`. A mean square of residuals would be too wide where the sigma
+    goes to zero.
+    """
+    shares = _interpolation(path / END_PATH_STEP, np.arange(N_END_PATHS, dtype=np.float64))
+    counts = np.bincount(shares[0], 1 - shares[1], N_END_PATHS) + np.bincount(shares[0] + 1, shares[1], N_END_PATHS)
+    nodes = np.flatnonzero(counts >= config.min_clusters_of_path).astype(np.float64)
+    if not len(nodes):
+        nodes = np.array([float(np.argmax(counts))])
+    low, share = _interpolation(path / END_PATH_STEP, nodes)
+    high = np.minimum(low + 1, len(nodes) - 1)
+    sigma = np.full(len(nodes), math.sqrt(robust_variance(residual, config.central_fraction)))
+    kept = max(1, math.ceil(config.central_fraction * len(residual)))
+    for _ in range(_ITERATIONS):
+        square = np.square(residual / (sigma[low] + share * (sigma[high] - sigma[low])))
+        central = np.where(square <= np.partition(square, kept - 1)[kept - 1], 1.0, 0.0)
+        weight, total = (
+            np.bincount(low, (1 - share) * w, len(nodes)) + np.bincount(high, share * w, len(nodes))
+            for w in (central, central * square)
+        )
+        sigma = np.maximum(sigma * np.sqrt(total / np.maximum(weight, 1.0)), config.min_sigma)
+    return np.interp(END_PATHS / END_PATH_STEP, nodes, sigma)
 
 
 def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) -> CalibrationResult:
@@ -165,13 +233,14 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
     Returns
     -------
     CalibrationResult
-        Variances; the last size stands for itself and all larger ones. Axes that are not measured have none.
+        Variances and sigmas; the last size stands for itself and all larger ones. Axes that are not measured have none.
     """
     config = config or CalibrationConfig()
     residuals = _simulate_residuals(detector, config)
     designs = detector.arrays().designs
     shape = (len(designs), 2, MAX_CLUSTER_SIZE + 1)
-    result = CalibrationResult(np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape))
+    table = VarianceTable.zeros(len(designs), np.float64)
+    result = CalibrationResult(table, np.zeros(shape, np.int64), np.zeros(shape))
     size = np.minimum(residuals.size, MAX_CLUSTER_SIZE)
     for design in range(len(designs)):
         for axis in range(int(designs["dimensions"][design])):
@@ -181,6 +250,8 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
                 result.n_clusters[design, axis, n_channels] = len(sample)
                 if len(sample) >= config.min_clusters:
                     variance = robust_variance(sample, config.central_fraction)
-                    result.variances[design, axis, n_channels] = variance
+                    table.variances[design, axis, n_channels] = variance
+                    path = end_path(residuals.size[rows, axis], residuals.path[rows, axis])
+                    table.path_sigmas[design, axis, n_channels] = path_sigmas(sample, path, config)
                     result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
     return result
