@@ -26,7 +26,7 @@ __all__ = [
 MAX_CLUSTER_SIZE = 16  #: cluster sizes (in channels along an axis) that the variance table tells apart
 #: Sigmas are tabulated at end paths (a path's projected length, in channels, less the channels of the cluster between
 #: its first and its last one) of 0 to N_END_PATHS - 1 steps.
-N_END_PATHS = 13
+N_END_PATHS = 17
 END_PATH_STEP = 0.25
 
 

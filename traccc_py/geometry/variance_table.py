@@ -59,18 +59,23 @@ def variance_file(detector: str, digitization: str) -> Path:
 
 def end_path(size: np.ndarray, path: np.ndarray) -> np.ndarray:
     """Return the end paths of clusters of `size` channels that paths of projected length `path` [channels] made."""
-    return np.asarray(path) - (np.minimum(size, MAX_CLUSTER_SIZE) - 2)
+    return np.asarray(path) - (np.asarray(size) - 2)
 
 
 def sigma_of_path(
-    path_sigmas: np.ndarray, design: np.ndarray, axis: int, size: np.ndarray, path: np.ndarray
+    path_sigmas: np.ndarray, designs: np.ndarray, design: np.ndarray, axis: int, size: np.ndarray, path: np.ndarray
 ) -> np.ndarray:
-    """Look up sigmas of measurements along one axis, interpolated linearly.
+    """Look up sigmas of measurements along one axis.
+
+    They are interpolated linearly. Outside the table either a part of the path left no signal or the cluster is longer
+    than the path explains; half the length in question is added.
 
     Parameters
     ----------
     path_sigmas : ndarray of shape (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS)
         Table [mm].
+    designs : ndarray of shape (n_designs,)
+        DESIGN records.
     design, size : ndarray of shape (n,), integer
         Design and cluster size of each measurement.
     axis : int
@@ -84,10 +89,13 @@ def sigma_of_path(
         Sigmas [mm]; 0 where none is known.
     """
     rows = path_sigmas[design, axis, np.minimum(size, MAX_CLUSTER_SIZE)].astype(np.float64)
-    place = np.clip(end_path(size, path) / END_PATH_STEP, 0, N_END_PATHS - 1)
+    ends = end_path(size, path)
+    place = np.clip(ends / END_PATH_STEP, 0, N_END_PATHS - 1)
     k = np.minimum(place.astype(np.int64), N_END_PATHS - 2)[:, None]
     low, high = (np.take_along_axis(rows, k + j, axis=1)[:, 0] for j in (0, 1))
-    return low + (place - k[:, 0]) * (high - low)
+    sigma = low + (place - k[:, 0]) * (high - low)
+    beyond = 0.5 * designs[f"pitch{axis}"][design] * np.abs(ends - END_PATH_STEP * place)
+    return np.where(sigma > 0, sigma + beyond, 0.0)
 
 
 def with_pixel_floor(path_sigmas: np.ndarray, designs: np.ndarray, floor: float) -> np.ndarray:

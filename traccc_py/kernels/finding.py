@@ -168,7 +168,7 @@ def _nearest(p, first, mask, track, trig, turn):
 @device_function(inlined=True)
 def _variance(p, surface, trig, m):
     """Return the variances of measurement m on a surface for a track's direction."""
-    return measurement_variance(p, p.surfaces[surface].design, channel_paths(p.surfaces, p.designs, surface, trig), m)
+    return measurement_variance(p, surface, channel_paths(p.surfaces, p.designs, surface, trig), m)
 
 
 @device_function(inlined=True)
@@ -181,10 +181,9 @@ def _best_measurement(p, event, surface, track, trig, after_chi2, after):
     if first == end:
         return best, best_chi2
     x, c = track[1], track[2]
-    design = p.surfaces[surface].design
     paths = channel_paths(p.surfaces, p.designs, surface, trig)
     for m in range(first, end):
-        variance0, variance1 = measurement_variance(p, design, paths, m)
+        variance0, variance1 = measurement_variance(p, surface, paths, m)
         chi2 = predicted_chi2(
             p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1],
             variance0, variance1, p.dimensions[m], c,

@@ -190,7 +190,7 @@ def _forward(p, track, first, end, state):
             track, trig = _move(p, track, surface, p.path[k])
         if code >= 0:
             paths = channel_paths(p.surfaces, p.designs, surface, trig)
-            variance = measurement_variance(p, p.surfaces[surface].design, paths, code)
+            variance = measurement_variance(p, surface, paths, code)
             p.used_variance[state, 0], p.used_variance[state, 1] = variance
             track, _ = updated(track, p.surfaces, surface, p, code, variance)
             trig = trigonometry(track[1][_PHI], track[1][_THETA])

@@ -21,6 +21,8 @@ __all__ = ["channel_paths", "measurement_variance", "path_sigmas"]
 
 _ZERO = scalar(0)
 _MIN_INCIDENCE = scalar(0.02)
+_HALF = scalar(0.5)
+_STEP = scalar(END_PATH_STEP)
 _PER_STEP = scalar(1 / END_PATH_STEP)
 _LAST = scalar(N_END_PATHS - 1)
 _BEFORE_LAST = N_END_PATHS - 2
@@ -61,28 +63,31 @@ def channel_paths(surfaces, designs, i, trig):
 
 
 @device_function
-def _axis_variance(sigmas, design, axis, size, path, given):
+def _axis_variance(sigmas, design, axis, size, path, pitch, given):
     """Return the variance [mm^2] of a cluster of `size` channels that a path of `path` channels made."""
     row = min(size, _MAX_SIZE)
     if row < 1 or not sigmas[design, axis, row, 0] > _ZERO:
         return given
-    place = (path - scalar(np.int32(row - 2))) * _PER_STEP
-    if not place > _ZERO:  # also if it is no number
-        place = _ZERO * given
-    place = min(place, _LAST + _ZERO * given)
+    end_path = path - scalar(np.int32(size - 2))
+    place = _ZERO * given
+    if end_path > _ZERO:  # False if it is no number
+        place = min(end_path * _PER_STEP, _LAST + place)
     k = min(np.int32(place), np.int32(_BEFORE_LAST))
     low = sigmas[design, axis, row, k]
     sigma = low + (place - scalar(k)) * (sigmas[design, axis, row, k + 1] - low)
+    sigma = sigma + _HALF * pitch * abs(end_path - place * _STEP)
     return sigma * sigma
 
 
 @device_function(inlined=True)
-def measurement_variance(p, design, paths, m):
-    """Return the variances [mm^2] of measurement m for a path (`channel_paths`) through its surface.
+def measurement_variance(p, surface, paths, m):
+    """Return the variances [mm^2] of measurement m on a surface for a path (`channel_paths`) through it.
 
-    The payload p has ``local_variance``, ``cluster_size`` and ``path_sigmas``.
+    The payload p has ``surfaces``, ``designs``, ``path_sigmas``, ``local_variance`` and ``cluster_size``.
     """
+    i = p.surfaces[surface].design
+    pitch0, pitch1 = p.designs[i].pitch0, p.designs[i].pitch1
     return (
-        _axis_variance(p.path_sigmas, design, 0, p.cluster_size[m, 0], paths[0], p.local_variance[m, 0]),
-        _axis_variance(p.path_sigmas, design, 1, p.cluster_size[m, 1], paths[1], p.local_variance[m, 1]),
+        _axis_variance(p.path_sigmas, i, 0, p.cluster_size[m, 0], paths[0], pitch0, p.local_variance[m, 0]),
+        _axis_variance(p.path_sigmas, i, 1, p.cluster_size[m, 1], paths[1], pitch1, p.local_variance[m, 1]),
     )

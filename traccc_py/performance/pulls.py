@@ -191,7 +191,9 @@ def _sigma_for_direction(
     module, size = measurements.module_index[rows], measurements.cluster_size[rows]
     design = detector.design_of_surface[module]
     path = channel_paths(detector, module, momentum)
-    found = [sigma_of_path(path_sigmas, design, axis, size[:, axis], path[:, axis]) for axis in (0, 1)]
+    found = [
+        sigma_of_path(path_sigmas, detector.designs, design, axis, size[:, axis], path[:, axis]) for axis in (0, 1)
+    ]
     sigma = np.stack(found, axis=1)
     return np.where(sigma > 0, sigma, np.sqrt(measurements.local_variance[rows]))
 
