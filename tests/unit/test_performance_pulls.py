@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from traccc_py.config import ClusterizationConfig
 from traccc_py.data.truth import Particles
 from traccc_py.edm import (
     Cells,
@@ -220,7 +221,7 @@ def test_seeds_match_with_two_of_three(sample):
 
 def test_measurement_pulls_have_the_smearing(sample):
     result, truth, simulated, *_ = sample
-    pulls = measurement_pulls(result, truth, simulated)
+    pulls = measurement_pulls(result, truth, simulated, build_detector("odd"), ClusterizationConfig())
     pixel = result.measurements.dimensions[pulls.measurement_index] == 2
     assert isinstance(result.measurements, Measurements)
     np.testing.assert_allclose(pulls.pull[pixel].std(axis=0), 1.0, atol=4 / np.sqrt(2 * pixel.sum()))

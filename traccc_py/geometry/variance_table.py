@@ -6,7 +6,7 @@ A file belongs to one detector and one digitisation, since both shape clusters. 
 Each entry is a variance over all tracks of a sample and, for where the direction of a track is known, sigmas against
 the *end path*: the projected length of the path in the sensor, in channels, less the channels between the cluster's
 first and last one (size - 2). A path of L channels makes clusters of L to L + 2 channels, so it runs from 0 to 2, and
-beyond where the ends of a path stayed below the threshold.
+beyond where a part of the path stayed below the threshold.
 """
 
 from __future__ import annotations
@@ -115,7 +115,9 @@ def _check_entry(where: str, entry: Any) -> None:
         msg = f"{where}.variance: is {variance!r}; expected a variance > 0 mm^2"
         raise GeometryError(msg)
     sigmas = entry.get("sigmas", [])
-    if sigmas and (len(sigmas) != N_END_PATHS or not all(_is_positive(s) for s in sigmas)):
+    if sigmas != [] and (
+        not isinstance(sigmas, list) or len(sigmas) != N_END_PATHS or not all(_is_positive(s) for s in sigmas)
+    ):
         msg = f"{where}.sigmas: is {sigmas!r}; expected {N_END_PATHS} numbers > 0 mm, one for each of end_paths"
         raise GeometryError(msg)
 
@@ -215,7 +217,12 @@ def save_variances(
                 if table.path_sigmas[i, k, size].all():
                     entry["sigmas"] = [_rounded(sigma) for sigma in table.path_sigmas[i, k, size]]
                 designs[name][axis][str(size)] = entry
-    content = {"comment": dict(comment), "unit": "mm", "end_paths": END_PATHS.tolist(), "designs": designs}
+    content = {
+        "comment": dict(comment),
+        "units": {"variance": "mm^2", "sigmas": "mm"},
+        "end_paths": END_PATHS.tolist(),
+        "designs": designs,
+    }
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(_compact(json.dumps(content, indent=1)) + "\n")

@@ -176,7 +176,7 @@ def _interpolation(place: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np
     return low, (place - nodes[low]) / width
 
 
-def path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config: CalibrationConfig) -> np.ndarray:
+def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config: CalibrationConfig) -> np.ndarray:
     """Return the sigmas at all end paths, interpolated linearly, for which pulls are one near each of them.
 
     Parameters
@@ -250,7 +250,7 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
                     table.variances[design, axis, n_channels] = variance
                     path = end_path(residuals.size[rows, axis], residuals.path[rows, axis])
                     pitch = float(designs[f"pitch{axis}"][design])
-                    table.path_sigmas[design, axis, n_channels] = path_sigmas(
+                    table.path_sigmas[design, axis, n_channels] = end_path_sigmas(
                         residuals.residual[rows, axis], path, pitch, config
                     )
                     result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
