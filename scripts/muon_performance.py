@@ -48,13 +48,16 @@ def run(chain: TrackingChain, pt: float, options: argparse.Namespace) -> dict:
     detector = chain.detector
     gun = ParticleGunConfig(momentum=(pt, pt), eta=(-options.eta, options.eta), vertex_sigma=(0.0125, 0.0125, 55.0))
     summary = PerformanceSummary(SELECTIONS, float(detector.arrays().b_z), detector_frames(detector))
-    clusters = ClusterPulls(detector)
+    clusters = ClusterPulls(detector, chain.config.clusterization)
     events = simulate_events(detector, gun, options.seed + round(1000 * pt), options.muons)
     while batch := list(islice(events, options.batch)):
         for event, result in zip(batch, chain.run_batch([event.cells for event in batch]), strict=True):
             summary.add_result(event, result)
             clusters.add(event, result)
-    return summary.as_dict() | {"measurement_pulls": clusters.as_dict()}
+    return summary.as_dict() | {
+        "measurement_pulls": clusters.as_dict(),
+        "measurement_pulls_by_size": clusters.by_size(),
+    }
 
 
 def show(pt: float, numbers: dict) -> None:

@@ -32,6 +32,7 @@ from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.kernels.clusterization import form_measurements
 from traccc_py.kernels.finding import MAX_SURFACES_IN_BIN, find_tracks
 from traccc_py.kernels.fitting import fit_tracks
+from traccc_py.kernels.measurement_variance import path_sigmas
 from traccc_py.kernels.navigation import StackRanges
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seed_thinning import thin_seeds
@@ -156,6 +157,7 @@ class TrackingChain:
             return
         host = self.detector.arrays()
         _check_detector(host)
+        host = host._replace(path_sigmas=path_sigmas(host, self.config.clusterization))
         self._arrays = type(host)(*(self.device.to_device(a) if isinstance(a, np.ndarray) else a for a in host))
         self._stacks = _stack_ranges(host.stacks)
         self.run(_no_cells())

@@ -1,5 +1,6 @@
 """Fits and finding on telescopes: pulls, p-values, momentum resolution, holes, branches (cases of traccc's tests)."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -206,8 +207,7 @@ def test_momentum_resolution_in_vacuum_is_that_of_the_sagitta(p, smearing):
         np.zeros(0, STACK),
         no_layers,
         no_layers,
-        None,
-        None,
+        *build(1).arrays()[5:8],  # designs and variances, of which measurements without clusters make no use
         None,
         np.float32(B_FIELD),
     )
@@ -244,6 +244,23 @@ def made_measurements(module, local_position, sigma):
         n_cells=none[:, 0],
         measurement_id=np.arange(n),
     )
+
+
+def test_variances_from_the_table_act_as_given_ones():
+    """A table that is the same for all directions gives the bits of measurements that bring its variances along."""
+    sample = Sample(build(9), 200, 1.0, "random", seed=4)
+    sigma = np.float32(0.06)
+    given, clusters = (replace(sample.measurements) for _ in range(2))
+    given.local_variance = np.full_like(given.local_variance, sigma * sigma)
+    clusters.local_variance = np.full_like(given.local_variance, np.nan)
+    clusters.cluster_size = np.full_like(given.cluster_size, 2)
+    outcomes = []
+    for measurements in (given, clusters):
+        sample.measurements = measurements
+        sample.arrays = sample.arrays._replace(path_sigmas=np.full_like(sample.arrays.path_sigmas, sigma))
+        outcomes.append((*sample.fit(), *sample.find(FindingConfig(particle="muon"))))
+    for one, other in zip(*outcomes, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 KEPT_PLANES = [2, 3, 6, 7, 8, 9, 10, 12, 13, 14, 15, 16]

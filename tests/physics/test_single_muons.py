@@ -40,18 +40,19 @@ def chain():
 
 @pytest.fixture(scope="module")
 def gathered(chain):
-    """One summary for each momentum, and the pulls of all measurements."""
-    made, clusters, detector = {}, ClusterPulls(chain.detector), chain.detector
+    """Summaries and pulls of measurements by momentum, and the detector."""
+    made, clusters, detector = {}, {}, chain.detector
     for pt in EFFICIENCY:
         gun = ParticleGunConfig(n_particles=N_MUONS, momentum=(pt, pt), vertex_sigma=(0.0125, 0.0125, 55.0))
         made[pt] = PerformanceSummary({"findable": FINDABLE}, float(detector.arrays().b_z), detector_frames(detector))
+        clusters[pt] = ClusterPulls(detector)
         events = list(simulate_events(chain.detector, gun, 77, N_EVENTS))
         for first in range(0, N_EVENTS, 100):
             batch = events[first : first + 100]
             for event, result in zip(batch, chain.run_batch([e.cells for e in batch]), strict=True):
                 made[pt].add_result(event, result)
-                clusters.add(event, result)
-    return made, clusters
+                clusters[pt].add(event, result)
+    return made, clusters, detector
 
 
 @pytest.fixture(scope="module", params=EFFICIENCY, ids=lambda pt: f"{pt:g}GeV")
@@ -92,17 +93,26 @@ def test_p_values_are_flat_on_average(sample):
     assert numbers["p_values"]["mean"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_measurement_pulls_per_cluster_size(gathered):
-    """All momenta together: the table knows a cluster's size, not the angle of its track."""
-    pulls = gathered[1].as_dict()
-    assert len(pulls) > 30
-    narrow_or_wide = {}
+def not_standard_normal(pulls):
+    """Classes of measurements whose fitted width is not one."""
+    found = {}
     for name, fit in pulls.items():
         error = 3 / np.sqrt(2 * fit["n"])
-        if not 0.9 - error < fit["sigma"] < 1.1 + error:
-            narrow_or_wide[name] = (fit["n"], fit["sigma"], fit["rms"])
-    # Two-channel clusters of endcap strips (one muon in thirty has one) come from a narrow zone between two channels or
-    # from inclined soft tracks: a narrow core with long tails. The table holds their rms, so that the tails pass gates.
-    rare = {"23 loc0 2", "23 loc1 2", "25 loc0 2", "25 loc1 2"}
-    assert not set(narrow_or_wide) - rare, narrow_or_wide
-    assert all(pulls[name]["n"] < 0.05 * len(EFFICIENCY) * N for name in rare if name in pulls)
+        if not 1 - SIGMA - error < fit["sigma"] < 1 + SIGMA + error:
+            found[name] = (fit["n"], fit["sigma"], fit["rms"])
+    return found
+
+
+def test_measurement_pulls_per_cluster_size(gathered):
+    """At each momentum and of all together, by design, axis and size, and by size alone."""
+    clusters = gathered[1]
+    together = ClusterPulls(gathered[2])
+    for pulls in clusters.values():
+        assert len(pulls.as_dict()) > 25
+        assert not_standard_normal(pulls.as_dict()) == {}
+        assert len(pulls.by_size()) > 10
+        assert not_standard_normal(pulls.by_size()) == {}
+        together += pulls
+    assert len(together.as_dict()) > 30
+    assert not_standard_normal(together.as_dict()) == {}
+    assert not_standard_normal(together.by_size()) == {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from traccc_py.geometry.records import DESIGN, LAYER, MAX_CLUSTER_SIZE, STACK, SURFACE, DetectorArrays
+from traccc_py.geometry.records import DESIGN, LAYER, MAX_CLUSTER_SIZE, N_END_PATHS, STACK, SURFACE, DetectorArrays
 
 FIELD = 2.0 * 0.000299792458  # GeV / (e mm)
 
@@ -41,6 +41,7 @@ def make_detector(centres, axes_u, axes_v, designs, design_of=None, variances=No
         bin_surfaces=np.zeros(0, np.int32),
         designs=designs,
         variances=np.asarray(variances, np.float32),
+        path_sigmas=np.zeros((*np.shape(variances), N_END_PATHS), np.float32),
         translations=np.zeros((n, 2), np.float32) if translations is None else np.asarray(translations, np.float32),
         b_z=np.float32(FIELD),
     )

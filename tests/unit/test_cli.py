@@ -392,7 +392,7 @@ def test_calibrate_writes_a_table(tmp_path):
     path = tmp_path / "variances.json"
     result = call("calibrate", "telescope", "--particles", 300, "--output", path)
     assert result.exit_code == 0, result.output
-    assert json.loads(path.read_text())["unit"] == "mm^2"
+    assert json.loads(path.read_text())["units"] == {"variance": "mm^2", "sigmas": "mm"}
 
 
 def test_compile_tells_where_kernels_are(chain, cache):

@@ -114,6 +114,16 @@ def test_positions_and_variances_follow_the_weighted_formulas():
             assert out["cluster_size"][k, axis] == size
 
 
+def test_digital_clusters_stand_in_the_middle_of_their_channels():
+    pixel, strip = (make_design(400, 300, -10.0, -9.0, 0.05, 0.5) for _ in range(2))
+    strip["is_digital"] = 1
+    detector = make_detector(np.zeros((2, 3)), (1.0, 0, 0), (0, 1.0, 0), [pixel, strip], [0, 1])
+    corner = [(10, 20), (11, 20), (11, 21)]
+    out = run([(module, *cell, 1) for module in (0, 1) for cell in corner], detector)
+    mean, middle = (-10 + 0.05 * (11 + 1 / 6), -9 + 0.5 * (21 - 1 / 6)), (-10 + 0.05 * 11, -9 + 0.5 * 21)
+    np.testing.assert_allclose(out["local_position"], [mean, middle], atol=POSITION_TOLERANCE)
+
+
 def test_calibrated_variances_come_from_the_table_with_a_floor():
     table = np.zeros((2, 2, MAX_CLUSTER_SIZE + 1))
     table[0, 0, 1], table[0, 0, 2], table[0, 0, MAX_CLUSTER_SIZE] = 1e-4, 1e-6, 4e-4

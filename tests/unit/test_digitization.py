@@ -17,9 +17,9 @@ from traccc_py.geometry.digitization import (
     read_conditions,
     read_digitization,
 )
-from traccc_py.geometry.records import MAX_CLUSTER_SIZE
+from traccc_py.geometry.records import MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.surfaces import encode_geometry_id
-from traccc_py.geometry.variance_table import load_variances, save_variances, variance_file
+from traccc_py.geometry.variance_table import VarianceTable, load_variances, save_variances, variance_file
 
 
 def reference_data(*parts):
@@ -207,30 +207,39 @@ def test_broken_conditions(tmp_path, odd):
 
 def test_variance_table_round_trip(tmp_path):
     names = ("17", "18/2")
-    table = np.zeros((2, 2, MAX_CLUSTER_SIZE + 1))
-    table[0, 0, 1:4] = [2.1e-4, 5e-6, 7.5e-6]
-    table[1, 1, MAX_CLUSTER_SIZE] = 0.25
+    table = VarianceTable.zeros(2, np.float64)
+    table.variances[0, 0, 1:4] = [2.1e-4, 5e-6, 7.5e-6]
+    table.variances[1, 1, MAX_CLUSTER_SIZE] = 0.25
+    table.path_sigmas[0, 0, 2] = 1e-3 * np.arange(1, N_END_PATHS + 1)
     file = tmp_path / "tables" / "t.json"
     save_variances(file, names, table, {"made by": "a test"})
-    np.testing.assert_array_equal(load_variances(file, names), table.astype(np.float32))
-    np.testing.assert_array_equal(load_variances(file, names[::-1]), table[::-1].astype(np.float32))
+    for k, column in enumerate(table):
+        np.testing.assert_array_equal(load_variances(file, names)[k], column.astype(np.float32))
+        np.testing.assert_array_equal(load_variances(file, names[::-1])[k], column[::-1].astype(np.float32))
     assert json.loads(file.read_text())["comment"] == {"made by": "a test"}
+    assert len(file.read_text().splitlines()) < 40  # lists of numbers are not broken
 
 
 def test_variance_table_that_does_not_exist_is_zero():
     table = load_variances(variance_file("odd", "nobody made this"), ("a", "b", "c"))
-    assert table.shape == (3, 2, MAX_CLUSTER_SIZE + 1)
-    assert table.dtype == np.float32
-    assert not table.any()
+    assert table.variances.shape == (3, 2, MAX_CLUSTER_SIZE + 1)
+    assert table.path_sigmas.shape == (3, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS)
+    assert table.variances.dtype == table.path_sigmas.dtype == np.float32
+    assert not table.variances.any()
+    assert not table.path_sigmas.any()
 
 
 @pytest.mark.parametrize(
     ("designs", "message"),
     [
-        ({"19": {"loc0": {"1": 1.0}}}, r"designs\.19\.loc0\.1: unknown"),
-        ({"17": {"x": {"1": 1.0}}}, r"designs\.17\.x\.1: unknown"),
-        ({"17": {"loc0": {"17": 1.0}}}, "'17' is no cluster size; expected 1 to 16"),
-        ({"17": {"loc0": {"2": -1.0}}}, "is -1.0; expected a variance > 0"),
+        ({"19": {"loc0": {"1": {"variance": 1.0}}}}, r"designs\.19\.loc0\.1: unknown"),
+        ({"17": {"x": {"1": {"variance": 1.0}}}}, r"designs\.17\.x\.1: unknown"),
+        ({"17": {"loc0": {"17": {"variance": 1.0}}}}, "'17' is no cluster size; expected 1 to 16"),
+        ({"17": {"loc0": {"2": {"variance": -1.0}}}}, "variance: is -1.0; expected a variance > 0"),
+        ({"17": {"loc0": {"2": {"sigmas": []}}}}, "variance: is None; expected a variance > 0"),
+        ({"17": {"loc0": {"2": {"variance": 1.0, "sigmas": [1.0]}}}}, r"sigmas: is \[1.0\]; expected 17 numbers > 0"),
+        ({"17": {"loc0": {"2": {"variance": 1.0, "sigmas": 3.0}}}}, r"sigmas: is 3.0; expected 17 numbers > 0"),
+        ({"17": {"loc0": {"2": 1.0}}}, "is no variance table"),
         ({"17": {"loc0": 3}}, "is no variance table"),
     ],
 )
@@ -241,6 +250,13 @@ def test_broken_variance_table(tmp_path, designs, message):
         load_variances(file, ("17",))
 
 
+def test_variance_table_of_other_end_paths_is_rejected(tmp_path):
+    file = tmp_path / "t.json"
+    file.write_text(json.dumps({"end_paths": [0.0, 1.0], "designs": {}}))
+    with pytest.raises(GeometryError, match=r"t\.json: end_paths: is \[0.0, 1.0\]; expected \[0.0, 0.25"):
+        load_variances(file, ())
+
+
 def test_saved_variances_must_have_the_shape_of_the_designs(tmp_path):
-    with pytest.raises(ValueError, match=r"shape \(2, 17\); expected \(1, 2, 17\)"):
-        save_variances(tmp_path / "t.json", ("17",), np.zeros((2, 17)), {})
+    with pytest.raises(ValueError, match=r"shape \(2, 2, 17\); expected \(1, 2, 17\)"):
+        save_variances(tmp_path / "t.json", ("17",), VarianceTable.zeros(2), {})

@@ -19,6 +19,7 @@ from traccc_py.geometry.odd import odd_passive_surfaces, odd_surfaces
 from traccc_py.geometry.records import DESIGN, LAYER, STACK, SURFACE, LayerKind, Shape
 from traccc_py.geometry.summary import summarize_layers
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, decode_geometry_id, encode_geometry_id
+from traccc_py.geometry.variance_table import VarianceTable
 from traccc_py.units import T
 
 POSITION_TOLERANCE = 1e-3  # mm, the reference table has 9 digits
@@ -111,7 +112,7 @@ def test_arrays_have_the_types_of_the_records(odd):
     assert [a.dtype for a in arrays[:3]] == [SURFACE, LAYER, STACK]
     assert arrays.designs.dtype == DESIGN
     assert arrays.bin_offsets.dtype == arrays.bin_surfaces.dtype == np.int32
-    assert arrays.variances.dtype == arrays.translations.dtype == np.float32
+    assert arrays.variances.dtype == arrays.path_sigmas.dtype == arrays.translations.dtype == np.float32
     assert type(arrays.b_z) is np.float32
     assert arrays.b_z == np.float32(2 * T)
     assert arrays.translations.shape == (18824, 2)
@@ -158,9 +159,15 @@ def test_module_index_names_unknown_ids(odd):
 
 def test_fingerprint_follows_the_content(odd):
     assert build_detector("odd").fingerprint == odd.fingerprint
-    others = [odd.with_field(3.0), odd.with_digitization("odd-current"), odd.with_variances(odd.variances + 1)]
+    raised = VarianceTable(odd.variance_table.variances, odd.variance_table.path_sigmas + 1)
+    others = [odd.with_field(3.0), odd.with_digitization("odd-current"), odd.with_variances(raised)]
     assert len({odd.fingerprint, *(d.fingerprint for d in others)}) == 4
     assert odd.b_field_z == 2.0
+
+
+def test_variances_of_other_designs_are_rejected(odd):
+    with pytest.raises(GeometryError, match=r"variances have shape \(1, 2, 17\); expected \(9, 2, 17\)"):
+        odd.with_variances(VarianceTable.zeros(1))
 
 
 def test_build_detector_rejects_unknown_names_and_options():

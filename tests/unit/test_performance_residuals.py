@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.performance_events import particles_at
+from traccc_py.config import ClusterizationConfig
 from traccc_py.data.truth import Particles
 from traccc_py.edm import (
     Cells,
@@ -30,7 +31,7 @@ from traccc_py.performance.residuals import (
     PERIGEE_NAMES,
     concatenate_residuals,
     first_state_residuals,
-    measurement_pulls,
+    measurement_residuals,
     perigee_residuals,
     true_perigee,
 )
@@ -250,12 +251,13 @@ def test_seeds_match_with_two_of_three(sample):
     assert not match_seeds(seeds, sample.links, n, TRACCC).is_matched.any()
 
 
-def test_measurement_pulls_have_the_smearing(sample):
+def test_measurement_residuals_have_the_smearing(sample):
     measurements = sample.result.measurements
     assert isinstance(measurements, Measurements)
-    pulls = measurement_pulls(measurements, sample.links, sample.event, detector_frames(sample.detector))
-    pixel = measurements.dimensions[pulls.measurement_index] == 2
-    np.testing.assert_allclose(pulls.pull[pixel].std(axis=0), 1.0, atol=4 / np.sqrt(2 * pixel.sum()))
+    found = measurement_residuals(measurements, sample.links, sample.event, detector_frames(sample.detector))
+    pixel = measurements.dimensions[found.measurement_index] == 2
+    pulls = found.residual / np.sqrt(measurements.local_variance[found.measurement_index])
+    np.testing.assert_allclose(pulls[pixel].std(axis=0), 1.0, atol=4 / np.sqrt(2 * pixel.sum()))
 
 
 @pytest.fixture(scope="module")
@@ -301,14 +303,20 @@ def test_summary_of_events_has_every_number(sample, numbers):
 
 
 def test_cluster_pulls_are_fitted_by_design_and_size(sample, as_simulated):
-    pulls = ClusterPulls(sample.detector)
-    assert pulls.as_dict() == {}
+    pulls = ClusterPulls(sample.detector, ClusterizationConfig(variance="traccc"))  # those the measurements bring along
+    assert pulls.as_dict() == pulls.by_size() == {}
     sample.result.measurements.cluster_size[:] = 1
     pulls.add(as_simulated, sample.result)
     found = pulls.as_dict()
     assert {name.rpartition(" ")[2] for name in found} == {"1"}
     fit = max(found.values(), key=lambda f: f["n"])
     assert fit["sigma"] == pytest.approx(1.0, abs=4 / np.sqrt(2 * fit["n"]))
+    assert pulls.by_size()["1"]["n"] >= sum(f["n"] for f in found.values())
+    together = ClusterPulls(sample.detector, ClusterizationConfig(variance="traccc"))
+    together += pulls
+    together += pulls
+    assert together.as_dict().keys() >= found.keys()
+    assert together.by_size()["1"]["n"] == 2 * pulls.by_size()["1"]["n"]
 
 
 def test_plots_are_written_and_overlaid(numbers, tmp_path, monkeypatch):

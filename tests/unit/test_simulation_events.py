@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from traccc_py.data.csv_events import (
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
+from traccc_py.geometry.variance_table import END_PATHS, sigma_of_path
 from traccc_py.simulation.calibration import (
     CalibrationConfig,
     calibrate_variances,
     cluster_residuals,
+    end_path_sigmas,
     robust_variance,
 )
 from traccc_py.simulation.events import simulate_event, simulate_events, truth_measurements, write_event
@@ -89,30 +92,50 @@ def test_calibration_of_the_barrel_gives_pulls_of_one(odd):
     config = CalibrationConfig(n_particles=2000, gun=gun, min_clusters=300)
     result = calibrate_variances(odd, config)
     barrel = odd.design_names.index("17")
-    assert (result.variances[:, 1][odd.designs["dimensions"] == 1] == 0).all()
-    known = result.variances > 0
+    variances, path_sigmas = result.table
+    assert (variances[:, 1][odd.designs["dimensions"] == 1] == 0).all()
+    known = variances > 0
+    assert (path_sigmas[known] > 0).all()
+    assert not path_sigmas[~known].any()
     assert known[barrel, 0, 1:3].all()
     assert known[barrel, 1, 1:4].all()
     assert (np.abs(result.pull_rms[known] - 1) < 0.1).all()
     assert (result.n_clusters[known] >= 300).all()
     assert not known[..., 0].any()
     # a size of one is at most as wide as the pitch
-    assert np.sqrt(result.variances[barrel, :, 1]).max() < 0.05 / np.sqrt(12)
+    assert np.sqrt(variances[barrel, :, 1]).max() < 0.05 / np.sqrt(12)
     with pytest.raises(ConfigError, match="central_fraction"):
         CalibrationConfig(central_fraction=0.2)
 
 
-def test_clusters_that_share_cells_or_fall_apart_are_left_out(odd):
-    event = simulate_event(odd, GUN, 7)
+def test_sigmas_by_end_path_follow_the_width_of_a_box():
+    # two digital strips: the path crosses the border somewhere on its length
+    rng = np.random.default_rng(4)
+    path = rng.uniform(0.02, 0.6, 20_000)
+    residual = 0.1 * path * rng.uniform(-0.5, 0.5, len(path))
+    sigmas = end_path_sigmas(residual, path, 0.1, CalibrationConfig())
+    np.testing.assert_allclose(sigmas[1:3], 0.1 * END_PATHS[1:3] / np.sqrt(12), rtol=0.05)
+    assert sigmas[0] < 2e-4 + CalibrationConfig().min_sigma
+    assert sigmas[3:9] == pytest.approx(sigmas[3])  # no clusters: as the nearest end path that has some ...
+    np.testing.assert_allclose(np.diff(sigmas[8:]), 0.5 * 0.1 * 0.25, rtol=1e-6)  # ... but longer ones miss a part
+
+
+def test_clusters_of_hits_that_share_cells_are_left_out_and_pieces_are_marked(odd):
+    event = simulate_event(odd, replace(GUN, n_particles=300), 7)
     residuals = cluster_residuals(odd, event.simulated, event.digitization)
-    assert 0.9 * len(event.simulated) < len(residuals.design) <= len(event.simulated)
+    assert 0.9 * len(event.simulated) < residuals.is_whole.sum() <= len(event.simulated)
+    end_path = residuals.path - (residuals.size - 2)
+    assert end_path[residuals.is_whole].min() > -1e-3  # a path can't make more channels than it crosses
+    piece = ~residuals.is_whole
+    assert 0 < piece.sum() < 0.02 * len(piece)
+    assert (end_path[piece].max(axis=1) > 2).all()  # something is missing of each
     crowd = ParticleGunConfig(n_particles=400, momentum=(50.0, 50.0), eta=(0.0, 0.01), phi=(0.0, 0.01))
     crowded = simulate_event(odd, crowd, 7)
     assert len(cluster_residuals(odd, crowded.simulated, crowded.digitization).design) < 0.9 * len(crowded.simulated)
 
 
 def test_stored_tables_have_pulls_of_one(odd):
-    known = odd.variances[:, :, 1:] > 0
+    known = odd.variance_table.variances[:, :, 1:] > 0
     assert known[:, 0, :2].all(), "run `traccc-py calibrate odd`"
     gun = ParticleGunConfig(
         n_particles=3000, momentum=(0.6, 100.0), momentum_distribution="log", vertex_sigma=(0.01, 0.01, 55)
@@ -125,9 +148,13 @@ def test_stored_tables_have_pulls_of_one(odd):
             for n_channels in range(1, MAX_CLUSTER_SIZE + 1):
                 rows = (residuals.design == design) & (size[:, axis] == n_channels)
                 if rows.sum() >= 300:
-                    pull = residuals.residual[rows, axis] / np.sqrt(odd.variances[design, axis, n_channels])
-                    core = pull[np.abs(pull) < 4]
-                    assert core.std() == pytest.approx(1.0, abs=0.1), (design, axis, n_channels)
+                    where = (design, axis, n_channels)
+                    whole = rows & residuals.is_whole
+                    pull = residuals.residual[whole, axis] / np.sqrt(odd.variance_table.variances[where])
+                    assert pull[np.abs(pull) < 4].std() == pytest.approx(1.0, abs=0.1), where
+                    column = (residuals.design[rows], axis, residuals.size[rows, axis], residuals.path[rows, axis])
+                    sigma = sigma_of_path(odd.variance_table.path_sigmas, odd.designs, *column)
+                    assert (residuals.residual[rows, axis] / sigma).std() == pytest.approx(1.0, abs=0.1), where
 
 
 @pytest.mark.skipif(REFERENCE is None, reason="TRACCC_PY_REFERENCE_DATA is not set")

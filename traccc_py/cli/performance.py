@@ -177,12 +177,12 @@ def _evaluate(
     chain: Any, summary: PerformanceSummary, events: Iterator[Any], n_events: int, log: Console
 ) -> dict[str, Any]:
     """Reconstruct simulated events and compare with the truth; return the numbers by label (one)."""
-    clusters = ClusterPulls(chain.detector)
+    clusters = ClusterPulls(chain.detector, chain.config.clusterization)
     for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
         result = chain.run(event.cells)
         summary.add_result(event, result)
         clusters.add(event, result)
-    return {_OWN_LABEL: summary.as_dict() | {"measurement_pulls": clusters.as_dict()}}
+    return {_OWN_LABEL: summary.as_dict() | clusters.tables()}
 
 
 def find_inputs(tracks: Path | None, compare: Sequence[str], kind: str | None) -> list[TrackInput]:

@@ -148,10 +148,10 @@ def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, c
     comment = {
         "made_by": f"traccc-py calibrate {detector.name} --digitization {detector.digitization.name}",
         "sample": repr(config),
-        "variance": "mean square of cluster position - true position, central part",
+        "variance": "mean square of cluster position - true position, central part; sigmas: the same by end path",
         "n_clusters": int(result.n_clusters[:, 0].sum()),
     }
-    save_variances(path, detector.design_names, result.variances, comment)
+    save_variances(path, detector.design_names, result.table, comment)
     console.print(_sigma_table(detector, result))
     console.print(f"{comment['n_clusters']} clusters; table written to {path}")
 
@@ -162,7 +162,7 @@ def _sigma_table(detector: Any, result: Any) -> Table:
     table.add_column("axis")
     for size in range(1, _SIZES_SHOWN + 1):
         table.add_column(str(size), justify="right")
-    for name, variances in zip(detector.design_names, result.variances, strict=True):
+    for name, variances in zip(detector.design_names, result.table.variances, strict=True):
         for axis, row in enumerate(variances):
             if np.any(row > 0):
                 sigma = _UM_PER_MM * np.sqrt(row[1 : _SIZES_SHOWN + 1])

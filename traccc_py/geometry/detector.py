@@ -18,7 +18,7 @@ from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
 from traccc_py.geometry.records import SURFACE, DetectorArrays
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
-from traccc_py.geometry.variance_table import load_variances, variance_file
+from traccc_py.geometry.variance_table import VarianceTable, load_variances, variance_file
 from traccc_py.units import T
 
 __all__ = ["Detector", "assemble_detector"]
@@ -36,7 +36,7 @@ class Detector:
     navigation: Navigation  # layers, stacks, bins
     digitization: Digitization
     b_field_z: float  # homogeneous field along z [T]
-    variances: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float32 [mm^2]; 0: not known
+    variance_table: VarianceTable  # of measurements
     translations: np.ndarray  # (n_surfaces, 2) float32, added to local positions [mm]
     volume_names: Mapping[int, str] = field(default_factory=dict)
 
@@ -110,7 +110,8 @@ class Detector:
             bin_offsets=nav.bin_offsets,
             bin_surfaces=nav.bin_surfaces,
             designs=self.designs,
-            variances=self.variances,
+            variances=self.variance_table.variances,
+            path_sigmas=self.variance_table.path_sigmas,
             translations=self.translations,
             b_z=np.float32(self.b_field_z * T),
         )
@@ -199,20 +200,21 @@ class Detector:
         """
         chosen = get_digitization(name_or_path)
         chosen.design_of(self.geometry_ids)
-        variances = load_variances(variance_file(self.name, chosen.name), chosen.design_names)
-        return replace(self, digitization=chosen, variances=variances)
+        table = load_variances(variance_file(self.name, chosen.name), chosen.design_names)
+        return replace(self, digitization=chosen, variance_table=table)
 
     def with_conditions(self, path: str | Path) -> Detector:
         """Return the detector with the shifts of local positions of an Acts conditions JSON."""
         return replace(self, translations=read_conditions(path, self.geometry_ids).astype(np.float32))
 
-    def with_variances(self, variances: np.ndarray) -> Detector:
-        """Return the detector with another variance table, shape (n_designs, 2, MAX_CLUSTER_SIZE + 1) [mm^2]."""
-        table = np.asarray(variances, np.float32)
-        if table.shape != self.variances.shape:
-            msg = f"variances have shape {table.shape}; expected {self.variances.shape}"
-            raise GeometryError(msg)
-        return replace(self, variances=table)
+    def with_variances(self, table: VarianceTable) -> Detector:
+        """Return the detector with another variance table."""
+        columns = [np.asarray(column, np.float32) for column in table]
+        for name, column, own in zip(VarianceTable._fields, columns, self.variance_table, strict=True):
+            if column.shape != own.shape:
+                msg = f"{name} have shape {column.shape}; expected {own.shape}"
+                raise GeometryError(msg)
+        return replace(self, variance_table=VarianceTable(*columns))
 
 
 def assemble_detector(
@@ -282,7 +284,7 @@ def assemble_detector(
         navigation=navigation,
         digitization=chosen,
         b_field_z=float(b_field_z),
-        variances=load_variances(variance_file(name, chosen.name), chosen.design_names),
+        variance_table=load_variances(variance_file(name, chosen.name), chosen.design_names),
         translations=np.zeros((len(surfaces), 2), np.float32),
         volume_names=names,
     )

@@ -10,9 +10,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-__all__ = ["DESIGN", "LAYER", "MAX_CLUSTER_SIZE", "STACK", "SURFACE", "DetectorArrays", "LayerKind", "Shape"]
+__all__ = [
+    "DESIGN",
+    "END_PATH_STEP",
+    "LAYER",
+    "MAX_CLUSTER_SIZE",
+    "N_END_PATHS",
+    "STACK",
+    "SURFACE",
+    "DetectorArrays",
+    "LayerKind",
+    "Shape",
+]
 
 MAX_CLUSTER_SIZE = 16  #: cluster sizes (in channels along an axis) that the variance table tells apart
+#: Sigmas are tabulated at end paths (a path's projected length, in channels, less the channels of the cluster between
+#: its first and its last one) of 0 to N_END_PATHS - 1 steps.
+N_END_PATHS = 17
+END_PATH_STEP = 0.25
 
 
 class Shape(IntEnum):
@@ -102,5 +117,6 @@ class DetectorArrays(NamedTuple):
     bin_surfaces: Any  # (bin_offsets[-1],) int32, surface indices, ascending in a bin
     designs: Any  # (n_designs,) DESIGN
     variances: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float32, variance [mm^2] by axis and cluster size; 0: none
+    path_sigmas: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS) float32, sigma [mm] by end path; 0: none
     translations: Any  # (n_surfaces, 2) float32, shift added to local positions [mm]
     b_z: Any  # float32, field along z [GeV / (e mm)]

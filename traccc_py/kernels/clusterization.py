@@ -27,7 +27,7 @@ _ZERO = scalar(0)
 _ONE = scalar(1)
 _HALF = scalar(0.5)
 _TWELFTH = scalar(1 / 12)  # variance of a uniform distribution of width one
-_PIXEL = 2  # dimensions of a measurement that has a floor on its sigma
+_TWO_DIMENSIONS = 2
 _MAX_SIZE = MAX_CLUSTER_SIZE
 _NO_CELL = -1
 
@@ -171,11 +171,12 @@ def _number_measurements(i, p):
 
 
 @device_function
-def _weighted_moments(p, measurement, pitch0, pitch1):
+def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
     """Walk through the cells of a cluster in ascending order.
 
     Returns (mean0, mean1, variance0, variance1) of the cells' centres, weighted by activation and relative to the first
-    cell [mm], then the lowest and highest channels, then the number of cells.
+    cell [mm], then the lowest and highest channels, then the number of cells. With digital readout the means are the
+    middle of the channels.
     """
     first = p.first_cell[measurement]
     origin0, origin1 = p.channel0[first], p.channel1[first]
@@ -200,9 +201,11 @@ def _weighted_moments(p, measurement, pitch0, pitch1):
             spread0 = (_ONE - share) * (spread0 + share * d0 * d0)
             spread1 = (_ONE - share) * (spread1 + share * d1 * d1)
         cell = p.next[cell]
-    if weight == _ZERO:  # activations that are all zero carry no weight: take the middle
-        mean0 += scalar(low0 + high0 - 2 * origin0) * _HALF * pitch0
-        mean1 += scalar(low1 + high1 - 2 * origin1) * _HALF * pitch1
+    # Activations that are all zero carry no weight. With digital readout a mean of the cells would lean towards the row
+    # in which more of them fired, which says nothing about where the path crossed the border between the rows.
+    if weight == _ZERO or is_digital == 1:
+        mean0 = scalar(low0 + high0 - 2 * origin0) * _HALF * pitch0
+        mean1 = scalar(low1 + high1 - 2 * origin1) * _HALF * pitch1
     return mean0, mean1, spread0, spread1, low0, high0, low1, high1, n_cells
 
 
@@ -215,11 +218,13 @@ def _fill_measurements(i, p):
     design_index = p.surfaces[module].design
     design = p.designs[design_index]
     pitch0, pitch1 = design.pitch0, design.pitch1
-    mean0, mean1, spread0, spread1, low0, high0, low1, high1, n_cells = _weighted_moments(p, i, pitch0, pitch1)
+    mean0, mean1, spread0, spread1, low0, high0, low1, high1, n_cells = _weighted_moments(
+        p, i, pitch0, pitch1, design.is_digital
+    )
     size0, size1 = high0 - low0 + 1, high1 - low1 + 1
     var0 = _axis_variance(spread0, pitch0, p.variances[design_index, 0, min(size0, _MAX_SIZE)], p.is_calibrated)
     var1 = _axis_variance(spread1, pitch1, p.variances[design_index, 1, min(size1, _MAX_SIZE)], p.is_calibrated)
-    if p.is_calibrated == 1 and design.dimensions == _PIXEL:
+    if p.is_calibrated == 1 and design.dimensions == _TWO_DIMENSIONS and design.is_digital == 0:
         var0 = max(var0, p.variance_floor)
         var1 = max(var1, p.variance_floor)
     centre0 = design.min0 + (scalar(p.channel0[first]) + _HALF) * pitch0

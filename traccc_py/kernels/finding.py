@@ -24,6 +24,7 @@ from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters
 from traccc_py.kernels.candidates import Branches, CandidateBatch, collect_candidates
 from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.kalman import predicted_chi2
+from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
 from traccc_py.kernels.navigation import (
     NONE,
     StackRanges,
@@ -75,6 +76,8 @@ class _Payload(NamedTuple):
     layers: Any
     bin_offsets: Any
     bin_surfaces: Any
+    designs: Any
+    path_sigmas: Any
     b_z: Any
     first_cylinder: Any
     n_cylinders: Any
@@ -86,6 +89,7 @@ class _Payload(NamedTuple):
     # measurements
     local_position: Any  # (n_measurements, 2)
     local_variance: Any  # (n_measurements, 2)
+    cluster_size: Any  # (n_measurements, 2)
     dimensions: Any  # (n_measurements,)
     offsets: Any  # (n_events * n_modules + 1,)
     # seeds
@@ -163,15 +167,27 @@ def _nearest(p, first, mask, track, trig, turn):
 
 
 @device_function(inlined=True)
-def _best_measurement(p, event_module, track, after_chi2, after):
+def _variance(p, surface, trig, m):
+    """Return the variances of measurement m on a surface for a track's direction."""
+    return measurement_variance(p, surface, channel_paths(p.surfaces, p.designs, surface, trig), m)
+
+
+@device_function(inlined=True)
+def _best_measurement(p, event, surface, track, trig, after_chi2, after):
     """Return (measurement or -1, chi2): the smallest chi2 within the gate that follows (after_chi2, after)."""
     best = np.int32(-1)
     best_chi2 = p.chi2_max
+    event_module = event * p.n_modules + surface
+    first, end = p.offsets[event_module], p.offsets[event_module + 1]
+    if first == end:
+        return best, best_chi2
     x, c = track[1], track[2]
-    for m in range(p.offsets[event_module], p.offsets[event_module + 1]):
+    paths = channel_paths(p.surfaces, p.designs, surface, trig)
+    for m in range(first, end):
+        variance0, variance1 = measurement_variance(p, surface, paths, m)
         chi2 = predicted_chi2(
             p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1],
-            p.local_variance[m, 0], p.local_variance[m, 1], p.dimensions[m], c,
+            variance0, variance1, p.dimensions[m], c,
         )  # fmt: skip
         follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
         if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
@@ -229,7 +245,8 @@ def _start(i, p, slot):
     layer = p.surfaces[module].layer
     m = p.spacepoint_measurement[p.seed_bottom[i]]
     track = seed_track(p.surfaces, module, p.seed_params, p.seed_variance, i, _ONE)
-    track, chi2 = updated(track, p.surfaces, module, p, m)
+    trig = trigonometry(track[1][_PHI], track[1][_THETA])
+    track, chi2 = updated(track, p.surfaces, module, p, m, _variance(p, module, trig, m))
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     track, alive = with_surface_material(track, trig, p.surfaces, module, p.mass, _ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
@@ -262,15 +279,14 @@ def _finish(p, slot, tally, sums):
 @device_function(inlined=True)
 def _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches):
     """Save branches for the next best measurements of a surface after `best`; return the number of branches."""
-    event_module = p.seed_event[i] * p.n_modules + surface
     m, chi2 = best
     for _ in range(p.branches_per_surface - np.int32(1)):
         if n_branches >= p.branches_per_seed:
             break
-        m, chi2 = _best_measurement(p, event_module, track, chi2, m)
+        m, chi2 = _best_measurement(p, p.seed_event[i], surface, track, trig, chi2, m)
         if m < 0:
             break
-        branch, _ = updated(track, p.surfaces, surface, p, m)
+        branch, _ = updated(track, p.surfaces, surface, p, m, _variance(p, surface, trig, m))
         branch, survives = with_surface_material(branch, trig, p.surfaces, surface, p.mass, _ONE)
         if survives:
             to = np.int32(i * p.branches_per_seed + n_branches)
@@ -345,15 +361,14 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
     if not (margin0 > -bands[0] and margin1 > -bands[1]):
         return before, way, tally, sums, since, n_branches, False, True
     since = since + path
-    event_module = p.seed_event[i] * p.n_modules + surface
-    m, chi2 = _best_measurement(p, event_module, track, -_ONE + _ZERO * sums, np.int32(-1))
+    m, chi2 = _best_measurement(p, p.seed_event[i], surface, track, trig, -_ONE + _ZERO * sums, np.int32(-1))
     if m < 0:
         track, tally, since, alive = _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands)
         return track, way, tally, sums, since, n_branches, False, alive
     if p.branches_per_surface > 1:
         best = (m, chi2)
         n_branches = _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches)
-    track, _ = updated(track, p.surfaces, surface, p, m)
+    track, _ = updated(track, p.surfaces, surface, p, m, _variance(p, surface, trig, m))
     track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, _ONE)
     n_entries = _append(p, slot, tally[0], m, since)
     tally = (n_entries, np.int32(tally[1] + 1), tally[2], np.int32(0), np.int32(tally[4] + p.dimensions[m]))
@@ -448,11 +463,14 @@ def _finding_payload(
         layers=detector.layers,
         bin_offsets=detector.bin_offsets,
         bin_surfaces=detector.bin_surfaces,
+        designs=detector.designs,
+        path_sigmas=detector.path_sigmas,
         b_z=real(detector.b_z),
         **stacks._asdict(),
         n_modules=np.int32(detector.surfaces.shape[0]),
         local_position=measurements.local_position,
         local_variance=measurements.local_variance,
+        cluster_size=measurements.cluster_size,
         dimensions=measurements.dimensions,
         offsets=measurements.offsets,
         listed=seeds.bottom_index,  # replaced for each pass

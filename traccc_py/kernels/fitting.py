@@ -21,6 +21,7 @@ from traccc_py.kernels.candidates import CandidateBatch
 from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.kalman import chi2_survival, combine_estimates, scale_diagonal
 from traccc_py.kernels.linalg import PI, wrap_angle
+from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
 from traccc_py.kernels.navigation import StackRanges, intersect_surface
 from traccc_py.kernels.perigee import track_at_beam_line
 from traccc_py.kernels.propagation import (
@@ -53,6 +54,8 @@ class _Payload(NamedTuple):
     layers: Any
     bin_offsets: Any
     bin_surfaces: Any
+    designs: Any
+    path_sigmas: Any
     b_z: Any
     first_cylinder: Any
     n_cylinders: Any
@@ -63,6 +66,7 @@ class _Payload(NamedTuple):
     n_modules: Any
     local_position: Any  # (n_measurements, 2)
     local_variance: Any
+    cluster_size: Any
     dimensions: Any
     event_module: Any
     seed_module: Any  # (n_seeds,)
@@ -77,6 +81,7 @@ class _Payload(NamedTuple):
     mass: Any
     seed_inflation: Any
     inflation: Any
+    used_variance: Any  # (n_states, 2) variances of the measurements, for the direction of the forward filter
     out_measurement: Any  # (n_states,) int32
     out_state_params: Any  # (n_states, 5)
     out_state_covariance: Any  # (n_states, 15)
@@ -185,7 +190,10 @@ def _forward(p, track, first, end, state):
         if k > first:
             track, trig = _move(p, track, surface, p.path[k])
         if code >= 0:
-            track, _ = updated(track, p.surfaces, surface, p, code)
+            paths = channel_paths(p.surfaces, p.designs, surface, trig)
+            variance = measurement_variance(p, surface, paths, code)
+            p.used_variance[state, 0], p.used_variance[state, 1] = variance
+            track, _ = updated(track, p.surfaces, surface, p, code, variance)
             trig = trigonometry(track[1][_PHI], track[1][_THETA])
         track, alive = _with_material(p, track, trig, surface, _ONE)
         if not alive:
@@ -200,13 +208,14 @@ def _forward(p, track, first, end, state):
 
 
 @device_function(inlined=True)
-def _state_chi2(p, m, x, c):
-    """Return the chi2 of a measurement against a smoothed state that contains it."""
-    variance = p.local_variance[m, 0]
+def _state_chi2(p, state, x, c):
+    """Return the chi2 of a state's measurement against the smoothed parameters, which contain it."""
+    m = p.out_measurement[state]
+    variance = p.used_variance[state, 0]
     residual = p.local_position[m, 0] - x[0]
     chi2 = residual * residual / max(variance - c[0], _SMALLEST_RATIO * variance)
     if p.dimensions[m] == _TWO_DIMENSIONS:
-        variance = p.local_variance[m, 1]
+        variance = p.used_variance[state, 1]
         residual = p.local_position[m, 1] - x[1]
         chi2 = chi2 + residual * residual / max(variance - c[2], _SMALLEST_RATIO * variance)
     return chi2
@@ -223,7 +232,7 @@ def _smooth(p, state, track, is_outermost, work):
         near = (near[0], near[1], x[_PHI] + wrap_angle(turns), near[3], near[4])
         x, c, sound = combine_estimates(near, track[2], x, c, work)
         _store(p.out_state_params, p.out_state_covariance, state, x, c)
-    p.out_state_chi2[state] = _state_chi2(p, p.out_measurement[state], x, c)
+    p.out_state_chi2[state] = _state_chi2(p, state, x, c)
     return sound and _is_sound(x, c)
 
 
@@ -244,7 +253,8 @@ def _backward(p, track, first, end, state, work):
             state = np.int32(state - 1)
             if k > first and not _smooth(p, state, track, back == 0, work):
                 return track, chi2, ndf, _SMOOTHER
-            track, more = updated(track, p.surfaces, surface, p, code)
+            variance = (p.used_variance[state, 0], p.used_variance[state, 1])
+            track, more = updated(track, p.surfaces, surface, p, code, variance)
             chi2 = chi2 + more
             ndf = np.int32(ndf + p.dimensions[code])
             trig = trigonometry(track[1][_PHI], track[1][_THETA])
@@ -253,7 +263,7 @@ def _backward(p, track, first, end, state, work):
         if k > first:
             track, _ = _with_material(p, track, trig, surface, -_ONE)
     _store(p.out_state_params, p.out_state_covariance, state, track[1], track[2])
-    p.out_state_chi2[state] = _state_chi2(p, p.out_measurement[state], track[1], track[2])
+    p.out_state_chi2[state] = _state_chi2(p, state, track[1], track[2])
     return track, chi2, ndf, _SUCCESS
 
 
@@ -357,14 +367,15 @@ def fit_tracks(
     dtype = seeds.params.dtype
     out = _outputs(ws, dtype)
     payload = _Payload(
-        detector.surfaces, detector.layers, detector.bin_offsets, detector.bin_surfaces, dtype.type(detector.b_z),
-        *stacks, np.int32(detector.surfaces.shape[0]),
-        measurements.local_position, measurements.local_variance, measurements.dimensions, measurements.event_module,
+        detector.surfaces, detector.layers, detector.bin_offsets, detector.bin_surfaces, detector.designs,
+        detector.path_sigmas, dtype.type(detector.b_z), *stacks, np.int32(detector.surfaces.shape[0]),
+        measurements.local_position, measurements.local_variance, measurements.cluster_size, measurements.dimensions,
+        measurements.event_module,
         seeds.module, seeds.params, seeds.variance,
         candidates.seed, candidates.entry_offsets, candidates.code, candidates.path,
         selection.candidate, selection.state_offsets,
         dtype.type(MASSES[config.particle]), dtype.type(config.seed_inflation), dtype.type(config.backward_inflation),
-        *out,
+        ws.array("fitting.variance", ws.extent("track_states"), dtype, 2), *out,
     )  # fmt: skip
     ws.launch(fit_track, ws.extent("tracks"), payload)
     return out

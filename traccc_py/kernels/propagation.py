@@ -139,10 +139,9 @@ def seed_track(surfaces, module, seed_params, seed_variance, i, inflation):
 
 
 @device_function
-def updated(track, surfaces, i, p, m):
-    """Return the track after measurement m on its surface i, and the chi2 of the update."""
+def updated(track, surfaces, i, p, m, variance):
+    """Return the track after measurement m, with its two variances, on its surface i, and the chi2 of the update."""
     x, c, chi2 = update(
-        track[1], track[2], p.local_position[m, 0], p.local_position[m, 1],
-        p.local_variance[m, 0], p.local_variance[m, 1], p.dimensions[m],
-    )  # fmt: skip
+        track[1], track[2], p.local_position[m, 0], p.local_position[m, 1], variance[0], variance[1], p.dimensions[m]
+    )
     return on_surface(surfaces, i, x, c), chi2

@@ -17,12 +17,12 @@ from traccc_py.performance.truth import EventTruth, MeasurementTruth, csr_expand
 __all__ = [
     "FIRST_STATE_NAMES",
     "PERIGEE_NAMES",
-    "MeasurementPulls",
+    "MeasurementResiduals",
     "Residuals",
     "concatenate_residuals",
     "first_state_residuals",
     "kinematics",
-    "measurement_pulls",
+    "measurement_residuals",
     "perigee_residuals",
     "true_perigee",
 ]
@@ -221,20 +221,19 @@ def perigee_residuals(tracks: TrackSet, matches: Matches, event: EventTruth, b_z
     return _residuals(tracks, rows, particle, truth, event, at_perigee=True)
 
 
-class MeasurementPulls(NamedTuple):
-    """Residuals and pulls of measurements that come from one particle."""
+class MeasurementResiduals(NamedTuple):
+    """Residuals of measurements that come from one particle."""
 
     residual: np.ndarray  # (n, 2) [mm]
-    pull: np.ndarray  # (n, 2)
     measurement_index: np.ndarray  # (n,) int64
+    hit_index: np.ndarray  # (n,) int64
 
 
-def measurement_pulls(
+def measurement_residuals(
     measurements: Measurements, links: MeasurementTruth, event: EventTruth, frames: SurfaceFrames
-) -> MeasurementPulls:
+) -> MeasurementResiduals:
     """Compare measurements that come from a single particle with the true positions of its hit."""
     single = np.flatnonzero(np.diff(links.offsets) == 1)
     hit = links.hit_index[links.offsets[single]]
     truth = frames.local_positions(measurements.geometry_id[single], event.hits.position[hit])
-    residual = measurements.local_position[single].astype(np.float64) - truth
-    return MeasurementPulls(residual, residual / np.sqrt(measurements.local_variance[single]), single)
+    return MeasurementResiduals(measurements.local_position[single].astype(np.float64) - truth, single, hit)

@@ -1,8 +1,8 @@
 """Calibration of measurement variances: by readout design, local axis and cluster size, from simulated single muons.
 
 The variance that traccc assigns is far too wide for clusters of several cells, so pulls and p-values can't come out
-right with it. Here it is the mean square of (weighted mean of the cells - true position) over a sample of tracks. It
-belongs to that sample's incidence angles: pixels of the discs have pulls of 1.2 to 1.3 along loc1 at 2.5 < |eta| < 3.
+right with it. Here it is the mean square of (position of the cluster - true position) over a sample of tracks, whose
+incidence angles it belongs to, and, for tracks of known direction, a sigma for each end path (`variance_table`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,19 @@ from typing import Any
 import numpy as np
 
 from traccc_py.errors import ConfigError
-from traccc_py.geometry.records import MAX_CLUSTER_SIZE
+from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
+from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path
 from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.transport import SimulatedHits, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.truth_geometry import TruthGeometry, channel_paths, local_vectors, truth_geometry
 
 __all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibrate_variances", "cluster_residuals"]
 
 _BATCH = 5000  # particles simulated at a time
+_ITERATIONS = 40
+_LONGEST_END_PATH = 2.0  # that geometry allows; beyond, part of the path left no signal
 
 
 def _default_gun() -> ParticleGunConfig:
@@ -41,11 +44,17 @@ class CalibrationConfig:
     seed: int = 20_240_501
     gun: ParticleGunConfig = field(default_factory=_default_gun)
     min_clusters: int = 200  #: cluster sizes with fewer clusters get no entry
+    min_clusters_of_path: int = 30  #: end paths with fewer clusters take the sigma of their neighbours
+    min_sigma: float = 0.0005  #: smallest sigma of an end path [mm]
     central_fraction: float = 0.995  #: the variance is that of this central part of the residuals
 
     def __post_init__(self) -> None:
-        if self.n_particles < 1 or self.min_clusters < 1 or not 0.5 < self.central_fraction <= 1.0:  # noqa: PLR2004
-            msg = f"{self}: expected n_particles, min_clusters >= 1 and central_fraction in (0.5, 1]"
+        numbers = (self.n_particles, self.min_clusters, self.min_clusters_of_path)
+        if min(numbers) < 1 or self.min_sigma <= 0 or not 0.5 < self.central_fraction <= 1.0:  # noqa: PLR2004
+            msg = (
+                f"{self}: expected n_particles, min_clusters, min_clusters_of_path >= 1, min_sigma > 0 and "
+                "central_fraction in (0.5, 1]"
+            )
             raise ConfigError(msg)
 
 
@@ -54,29 +63,37 @@ class ClusterResiduals:
     """Residuals of isolated clusters."""
 
     design: np.ndarray  # (n,) int64
-    residual: np.ndarray  # (n, 2) float64, weighted mean of the cells - true position [mm]
+    residual: np.ndarray  # (n, 2) float64, position of the cluster - true position [mm]
     size: np.ndarray  # (n, 2) int64, extent of the cluster along each axis, in channels
+    path: np.ndarray  # (n, 2) float64, projected length of the path in the sensor, in channels
+    is_whole: np.ndarray  # (n,) bool, the only cluster of its hit
 
 
 @dataclass(slots=True)
 class CalibrationResult:
     """Calibrated variances."""
 
-    variances: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float64 [mm^2], 0: too few clusters
+    table: VarianceTable  # float64; 0: too few clusters
     n_clusters: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) int64
     pull_rms: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float64, of all clusters; 0 without entry
 
 
-def _spans(hit: np.ndarray, channel: np.ndarray, n_hits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return first and last channel of each hit, and the number of different ones; fewer than the span means a gap."""
-    low, high = np.full(n_hits, np.iinfo(np.int64).max), np.full(n_hits, -1)
-    np.minimum.at(low, hit, channel)
-    np.maximum.at(high, hit, channel)
-    pairs = np.unique(np.stack([hit, channel], axis=1), axis=0)
-    return low, high, np.bincount(pairs[:, 0], minlength=n_hits)
+def _pieces(hit: np.ndarray, channels: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of cells by hit and along its path, and where in it each connected piece starts.
+
+    A straight path steps from channel to channel monotonically along both axes, so cells that follow each other are
+    connected or nothing after them is.
+    """
+    along = np.sum(np.where(direction[hit] < 0, -channels, channels), axis=1)
+    order = np.lexsort((along, hit))
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (np.diff(hit[order]) != 0) | (np.abs(np.diff(channels[order], axis=0)) > 1).any(axis=1)
+    return order, np.flatnonzero(is_first)
 
 
-def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitization) -> ClusterResiduals:
+def cluster_residuals(
+    detector: Any, simulated: SimulatedHits, made: Digitization, geometry: TruthGeometry | None = None
+) -> ClusterResiduals:
     """Return the residuals of the clusters that single hits made.
 
     Parameters
@@ -87,44 +104,43 @@ def cluster_residuals(detector: Any, simulated: SimulatedHits, made: Digitizatio
         Hits.
     made : Digitization
         Cells of these hits.
+    geometry : TruthGeometry, optional
+        `truth_geometry` of the detector, to spare its making for each event.
 
     Returns
     -------
     ClusterResiduals
-        One row per hit that made a cluster of its own. Left out: hits that share a cell with another one, hits whose
-        cells fall apart because noise took one below the threshold, and hits at the sensor's edge, which lose a part
-        of their path.
-
-    Notes
-    -----
-    A straight path is monotone along both axes, so its cells are one cluster exactly if no row and no column between
-    the first and the last is missing.
+        One row per cluster: one for most hits, and several if noise took a channel in between below the threshold. Left
+        out are hits that share a cell with another one, and clusters at the sensor's edge, which lose a part of their
+        path.
     """
-    arrays, cells, n = detector.arrays(), made.cells, len(simulated)
+    arrays, cells = detector.arrays(), made.cells
+    geometry = geometry or truth_geometry(detector)
     n_hits_of_cell = np.diff(made.hit_offsets)
-    hit = made.hit_indices[made.hit_offsets[:-1]]
-    is_whole = np.ones(n, bool)
-    is_whole[made.hit_indices[np.repeat(n_hits_of_cell > 1, n_hits_of_cell)]] = False
-    weight = cells.activation.astype(np.float64)
-    total = np.bincount(hit, weight, n)
-    is_whole &= total > 0
-    n_channels = arrays.designs[["n_channels0", "n_channels1"]][arrays.surfaces["design"][simulated.module_index]]
-    sizes, means = [], []
-    for axis, channel in enumerate((cells.channel0, cells.channel1)):
-        low, high, n_different = _spans(hit, channel, n)
-        last = n_channels[f"n_channels{axis}"].astype(np.int64) - 1
-        is_whole &= (high - low + 1 == n_different) & ((last == 0) | ((low > 0) & (high < last)))
-        sizes.append(high - low + 1)
-        means.append(np.bincount(hit, weight * (channel + 0.5), n) / np.where(total > 0, total, 1.0))
-    used = np.flatnonzero(is_whole)
-    module = simulated.module_index[used]
+    is_shared = np.zeros(len(simulated), bool)
+    is_shared[made.hit_indices[np.repeat(n_hits_of_cell > 1, n_hits_of_cell)]] = True
+    hit_of_cell = made.hit_indices[made.hit_offsets[:-1]]
+    alone = np.flatnonzero(~is_shared[hit_of_cell])
+    hit_of_cell, channels = hit_of_cell[alone], np.stack([cells.channel0, cells.channel1], axis=1)[alone]
+    direction = local_vectors(geometry, simulated.module_index, simulated.hits.momentum)
+    order, first = _pieces(hit_of_cell, channels, direction[:, :2] * np.sign(direction[:, 2:]))
+    hit, channels = hit_of_cell[order[first]], channels[order]
+    low, high = np.minimum.reduceat(channels, first), np.maximum.reduceat(channels, first)
+    weight = cells.activation[alone][order].astype(np.float64)[:, None]
+    centre = np.add.reduceat(weight * (channels + 0.5), first) / np.add.reduceat(weight, first)
+    module = simulated.module_index[hit]
     design = arrays.surfaces["design"][module].astype(np.int64)
-    residual = np.empty((len(used), 2))
-    for axis, mean in enumerate(means):
-        low, pitch = (arrays.designs[f"{name}{axis}"][design].astype(np.float64) for name in ("min", "pitch"))
-        position = low + mean[used] * pitch + arrays.translations[module, axis]
-        residual[:, axis] = position - simulated.local_position[used, axis]
-    return ClusterResiduals(design, residual, np.stack(sizes, axis=1)[used])
+    last, minimum, pitch = (
+        np.stack([arrays.designs[f"{name}{axis}"][design] for axis in (0, 1)], axis=1).astype(np.float64)
+        for name in ("n_channels", "min", "pitch")
+    )
+    last -= 1
+    centre = np.where(arrays.designs["is_digital"][design][:, None] == 1, 0.5 * (low + high + 1), centre)
+    residual = minimum + centre * pitch + arrays.translations[module] - simulated.local_position[hit]
+    inside = ((last == 0) | ((low > 0) & (high < last))).all(axis=1)
+    is_whole = np.bincount(hit, minlength=len(simulated))[hit] == 1
+    path = channel_paths(detector, module, simulated.hits.momentum[hit], geometry)
+    return ClusterResiduals(*(column[inside] for column in (design, residual, high - low + 1, path, is_whole)))
 
 
 def _simulate_residuals(detector: Any, config: CalibrationConfig) -> ClusterResiduals:
@@ -136,10 +152,9 @@ def _simulate_residuals(detector: Any, config: CalibrationConfig) -> ClusterResi
         key = event_key(config.seed, batch)
         simulated = transport(detector, generate_particles(gun, config.seed, batch), key, geometry=geometry[0])
         made = digitize(detector, simulated, key, geometry=geometry)
-        pieces.append(cluster_residuals(detector, simulated, made))
-    return ClusterResiduals(
-        *(np.concatenate([getattr(p, name) for p in pieces]) for name in ("design", "residual", "size"))
-    )
+        pieces.append(cluster_residuals(detector, simulated, made, geometry[0]))
+    names = ClusterResiduals.__dataclass_fields__
+    return ClusterResiduals(*(np.concatenate([getattr(p, name) for p in pieces]) for name in names))
 
 
 def _as_dict(gun: ParticleGunConfig) -> dict[str, Any]:
@@ -150,6 +165,56 @@ def robust_variance(residual: np.ndarray, central_fraction: float) -> float:
     """Return the mean square of the `central_fraction` smallest |residual|."""
     kept = max(1, int(np.ceil(central_fraction * len(residual))))
     return float(np.mean(np.partition(np.abs(residual), kept - 1)[:kept] ** 2))
+
+
+def _interpolation(place: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for places between nodes, the lower node's index and the upper node's share."""
+    place = np.clip(place, nodes[0], nodes[-1])
+    low = np.clip(np.searchsorted(nodes, place, side="right") - 1, 0, max(len(nodes) - 2, 0))
+    high = np.minimum(low + 1, len(nodes) - 1)
+    width = np.where(high > low, nodes[high] - nodes[low], 1.0)
+    return low, (place - nodes[low]) / width
+
+
+def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config: CalibrationConfig) -> np.ndarray:
+    """Return the sigmas at all end paths, interpolated linearly, for which pulls are one near each of them.
+
+    Parameters
+    ----------
+    residual : ndarray of shape (n,)
+        Residuals of one design, axis and cluster size [mm].
+    path : ndarray of shape (n,)
+        End paths [channels].
+    pitch : float
+        Width of a channel [mm].
+    config : CalibrationConfig
+        Estimator.
+
+    Returns
+    -------
+    ndarray of shape (N_END_PATHS,)
+        Sigmas [mm].
+
+    Notes
+    -----
+    The mean square of the pulls, weighted with each cluster's share of an end path, is brought to one by iteration. A
+    mean square of residuals would be too wide where the sigma goes to zero.
+    """
+    inside = path <= END_PATHS[-1]
+    residual, place = residual[inside], path[inside] / END_PATH_STEP
+    low, share = _interpolation(place, np.arange(N_END_PATHS, dtype=np.float64))
+    counts = np.bincount(low, 1 - share, N_END_PATHS) + np.bincount(low + 1, share, N_END_PATHS)
+    nodes = np.flatnonzero(counts >= min(config.min_clusters_of_path, counts.max())).astype(np.float64)
+    low, share = _interpolation(place, nodes)
+    high = np.minimum(low + 1, len(nodes) - 1)
+    sigma = np.full(len(nodes), np.sqrt(np.mean(residual**2)))
+    weight = np.bincount(low, 1 - share, len(nodes)) + np.bincount(high, share, len(nodes))
+    for _ in range(_ITERATIONS):
+        square = np.square(residual / (sigma[low] + share * (sigma[high] - sigma[low])))
+        total = np.bincount(low, (1 - share) * square, len(nodes)) + np.bincount(high, share * square, len(nodes))
+        sigma = np.maximum(sigma * np.sqrt(total / weight), config.min_sigma)
+    missing = END_PATHS - np.maximum(nodes[-1] * END_PATH_STEP, _LONGEST_END_PATH)
+    return np.interp(END_PATHS / END_PATH_STEP, nodes, sigma) + 0.5 * pitch * np.maximum(missing, 0.0)
 
 
 def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) -> CalibrationResult:
@@ -165,22 +230,28 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
     Returns
     -------
     CalibrationResult
-        Variances; the last size stands for itself and all larger ones. Axes that are not measured have none.
+        Variances and sigmas; the last size stands for itself and all larger ones. Axes that are not measured have none.
     """
     config = config or CalibrationConfig()
     residuals = _simulate_residuals(detector, config)
     designs = detector.arrays().designs
     shape = (len(designs), 2, MAX_CLUSTER_SIZE + 1)
-    result = CalibrationResult(np.zeros(shape), np.zeros(shape, np.int64), np.zeros(shape))
+    table = VarianceTable.zeros(len(designs), np.float64)
+    result = CalibrationResult(table, np.zeros(shape, np.int64), np.zeros(shape))
     size = np.minimum(residuals.size, MAX_CLUSTER_SIZE)
     for design in range(len(designs)):
         for axis in range(int(designs["dimensions"][design])):
             for n_channels in range(1, MAX_CLUSTER_SIZE + 1):
                 rows = (residuals.design == design) & (size[:, axis] == n_channels)
-                sample = residuals.residual[rows, axis]
+                sample = residuals.residual[rows & residuals.is_whole, axis]
                 result.n_clusters[design, axis, n_channels] = len(sample)
                 if len(sample) >= config.min_clusters:
                     variance = robust_variance(sample, config.central_fraction)
-                    result.variances[design, axis, n_channels] = variance
+                    table.variances[design, axis, n_channels] = variance
+                    path = end_path(residuals.size[rows, axis], residuals.path[rows, axis])
+                    pitch = float(designs[f"pitch{axis}"][design])
+                    table.path_sigmas[design, axis, n_channels] = end_path_sigmas(
+                        residuals.residual[rows, axis], path, pitch, config
+                    )
                     result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
     return result

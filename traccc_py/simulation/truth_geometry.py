@@ -8,7 +8,7 @@ import numpy as np
 
 from traccc_py.geometry.records import DetectorArrays
 
-__all__ = ["MODULE", "PASSIVE", "TruthGeometry", "arrays_of", "local_vectors", "truth_geometry"]
+__all__ = ["MODULE", "PASSIVE", "TruthGeometry", "arrays_of", "channel_paths", "local_vectors", "truth_geometry"]
 
 _SLAB = ("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")
 
@@ -90,6 +90,34 @@ def truth_geometry(detector: Any) -> TruthGeometry:
         passives=passives,
         b_z=float(arrays.b_z),
     )
+
+
+def channel_paths(
+    detector: Any, module_index: np.ndarray, momentum: np.ndarray, geometry: TruthGeometry | None = None
+) -> np.ndarray:
+    """Return the lengths of straight paths through sensors, projected to their axes.
+
+    Parameters
+    ----------
+    detector : Detector or DetectorArrays
+        Detector, or its arrays.
+    module_index : ndarray of shape (n,)
+        Sensors.
+    momentum : ndarray of shape (n, 3)
+        Global directions, of any length.
+    geometry : TruthGeometry, optional
+        `truth_geometry` of the detector, to spare its making.
+
+    Returns
+    -------
+    ndarray of shape (n, 2), float64
+        Projected lengths in channels.
+    """
+    arrays = arrays_of(detector)
+    local = local_vectors(geometry or truth_geometry(arrays), module_index, momentum)
+    designs = arrays.designs[arrays.surfaces["design"][module_index]]
+    pitch = np.stack([designs["pitch0"], designs["pitch1"]], axis=1).astype(np.float64)
+    return designs["thickness"].astype(np.float64)[:, None] * np.abs(local[:, :2] / local[:, 2:]) / pitch
 
 
 def local_vectors(geometry: TruthGeometry, module_index: np.ndarray, vectors: np.ndarray) -> np.ndarray:

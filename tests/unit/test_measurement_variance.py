@@ -1,0 +1,125 @@
+"""Variances of measurements at a track's direction, against a NumPy reference in float64."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.unit.detectors import make_design, make_detector
+from traccc_py.config import ClusterizationConfig
+from traccc_py.geometry.records import MAX_CLUSTER_SIZE, N_END_PATHS
+from traccc_py.kernels.helix import trigonometry
+from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance, path_sigmas
+
+PITCH = (0.05, 0.4)
+THICKNESS = 0.25
+GIVEN = (0.123, 0.456)
+
+
+class Payload(NamedTuple):
+    surfaces: Any
+    designs: Any
+    path_sigmas: Any
+    local_variance: Any
+    cluster_size: Any
+
+
+def tilted_detector(rng):
+    """One module with random axes and a table of random sigmas for its only design."""
+    u, v = np.linalg.qr(rng.normal(size=(3, 3)))[0][:2]
+    design = make_design(400, 300, -10.0, -9.0, *PITCH)
+    design["thickness"] = THICKNESS
+    table = rng.uniform(0.001, 0.1, (1, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS)).astype(np.float32)
+    return make_detector(np.zeros((1, 3)), u, v, [design])._replace(path_sigmas=table), np.stack([u, v])
+
+
+def payload(detector, size, dtype=np.float32):
+    return Payload(
+        detector.surfaces,
+        detector.designs,
+        detector.path_sigmas,
+        np.array([GIVEN], dtype),
+        np.array([size], np.int32),
+    )
+
+
+def looked_up(detector, size, phi, theta, dtype=np.float32):
+    p = payload(detector, size, dtype)
+    paths = channel_paths(p.surfaces, p.designs, 0, trigonometry(dtype(phi), dtype(theta)))
+    return paths, measurement_variance(p, 0, paths, 0)
+
+
+def reference(table, axes, size, phi, theta):
+    """Interpolate between the sigmas; outside of them add half a pitch for each channel."""
+    direction = np.array([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
+    across = abs(direction @ np.cross(axes[0], axes[1]))
+    found = []
+    for axis in (0, 1):
+        path = THICKNESS * abs(direction @ axes[axis]) / across / PITCH[axis]
+        ends = path - (size[axis] - 2)
+        nodes = np.arange(N_END_PATHS) / 4
+        sigma = np.interp(ends, nodes, table[0, axis, min(size[axis], MAX_CLUSTER_SIZE)].astype(float))
+        sigma += 0.5 * PITCH[axis] * (max(ends - nodes[-1], 0) + max(-ends, 0))
+        found.append((path, sigma**2))
+    return np.transpose(found)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_variances_are_interpolated_between_end_paths(dtype):
+    rng = np.random.default_rng(8)
+    regions = set()
+    for _ in range(400):
+        detector, axes = tilted_detector(rng)
+        phi, theta = rng.uniform(-3, 3), rng.uniform(0.1, 3)
+        size = rng.integers(1, 24, 2).tolist()
+        paths, variances = looked_up(detector, size, phi, theta, dtype)
+        expected = reference(detector.path_sigmas, axes, size, phi, theta)
+        if expected[0].max() > 25:  # nearly along the sensor
+            continue
+        np.testing.assert_allclose(paths, expected[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(variances, expected[1], rtol=1e-3)
+        regions |= {int(np.clip(np.floor(e), -1, 4)) for e in expected[0] - np.array(size) + 2}
+    assert regions == set(range(-1, 5))  # below, inside and above the table
+
+
+def test_variances_are_continuous_in_the_direction():
+    detector, _ = tilted_detector(np.random.default_rng(3))
+    theta = np.linspace(0.4, 2.7, 20_000)
+    for size in ((1, 1), (2, 3), (9, 2)):
+        sigma = np.sqrt([looked_up(detector, size, 0.3, angle, np.float64)[1] for angle in theta[::10]])
+        jump = np.abs(np.diff(sigma, axis=0)).max(axis=0)
+        paths = np.array([looked_up(detector, size, 0.3, angle, np.float64)[0] for angle in theta[::10]])
+        slope = 4 * 0.1 + 0.5 * np.array(PITCH)  # the steepest that the table allows, per channel
+        assert (jump <= slope * np.abs(np.diff(paths, axis=0)).max(axis=0) * 1.01).all()
+
+
+def test_measurements_with_given_variances_keep_them():
+    detector, _ = tilted_detector(np.random.default_rng(1))
+    assert looked_up(detector, (0, 0), 0.3, 1.0)[1] == tuple(np.float32(GIVEN))
+    assert looked_up(detector, (0, 2), 0.3, 1.0)[1][0] == np.float32(GIVEN[0])
+    assert looked_up(detector, (0, 2), 0.3, 1.0)[1][1] != np.float32(GIVEN[1])
+
+
+def test_sizes_that_are_not_in_the_table_keep_the_measurements_variance():
+    detector, _ = tilted_detector(np.random.default_rng(1))
+    detector.path_sigmas[0, 0, 3] = 0
+    assert looked_up(detector, (3, 3), 0.3, 1.0)[1][0] == np.float32(GIVEN[0])
+    assert looked_up(detector, (3, 3), 0.3, 1.0)[1][1] != np.float32(GIVEN[1])
+
+
+def test_a_direction_that_is_no_number_reads_inside_the_table():
+    detector, _ = tilted_detector(np.random.default_rng(1))
+    assert np.isnan(looked_up(detector, (2, 2), np.nan, 1.0)[1]).all()
+
+
+def test_table_of_a_configuration():
+    pixel, short_strip, strip = (make_design(400, n1, -10, -9, 0.05, 0.06) for n1 in (300, 300, 1))
+    short_strip["is_digital"] = strip["is_digital"] = 1
+    detector = make_detector(np.zeros((1, 3)), (1.0, 0, 0), (0, 1.0, 0), [pixel, short_strip, strip])
+    detector.path_sigmas[:, :, 1] = 0.002
+    table = path_sigmas(detector, ClusterizationConfig(pixel_sigma_floor=0.005))
+    assert table.dtype == np.float32
+    assert (table[0, :, 1] == np.float32(0.005)).all()
+    assert (table[1:, :, 1] == np.float32(0.002)).all()
+    assert not table[:, :, 2:].any()
+    assert not path_sigmas(detector, ClusterizationConfig(variance="traccc")).any()

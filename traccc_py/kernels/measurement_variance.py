@@ -1,0 +1,93 @@
+"""Variances of measurements at the direction of a track.
+
+How well a cluster's position is known depends on the path of the particle through the sensor: two strips that fired
+say that the path crosses the border between them, so their error is proportional to the path's projection. Sigmas are
+tabulated against that projection (`geometry.variance_table`) and interpolated linearly, so they are a continuous
+function of the direction. A measurement without cluster keeps the variance it came with, as does one whose design and
+size are not in the table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from traccc_py.config import ClusterizationConfig
+from traccc_py.device.kernel import device_function, scalar
+from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS, DetectorArrays
+from traccc_py.geometry.variance_table import with_pixel_floor
+from traccc_py.kernels.helix import direction
+
+__all__ = ["channel_paths", "measurement_variance", "path_sigmas"]
+
+_ZERO = scalar(0)
+_MIN_INCIDENCE = scalar(0.02)
+_HALF = scalar(0.5)
+_STEP = scalar(END_PATH_STEP)
+_PER_STEP = scalar(1 / END_PATH_STEP)
+_LAST = scalar(N_END_PATHS - 1)
+_BEFORE_LAST = N_END_PATHS - 2
+_MAX_SIZE = MAX_CLUSTER_SIZE
+
+
+def path_sigmas(detector: DetectorArrays, config: ClusterizationConfig) -> np.ndarray:
+    """Return the table for a configuration: with the floor of pixels, or empty if variances do not come from it.
+
+    Parameters
+    ----------
+    detector : DetectorArrays
+        Host arrays.
+    config : ClusterizationConfig
+        Where variances come from.
+
+    Returns
+    -------
+    ndarray of shape (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS), float32
+        Sigmas [mm]; 0 where a measurement keeps its variance.
+    """
+    if config.variance != "calibrated":
+        return np.zeros_like(detector.path_sigmas)
+    return with_pixel_floor(detector.path_sigmas, detector.designs, config.pixel_sigma_floor)
+
+
+@device_function
+def channel_paths(surfaces, designs, i, trig):
+    """Return the lengths of a path through surface i, projected to its axes, in channels."""
+    t = direction(trig)
+    s = surfaces[i]
+    found = designs[s.design]
+    across = abs(t[0] * s.wx + t[1] * s.wy + t[2] * s.wz)
+    scale = found.thickness / max(across, _MIN_INCIDENCE + _ZERO * across)
+    path0 = abs(t[0] * s.ux + t[1] * s.uy + t[2] * s.uz) * scale / found.pitch0
+    path1 = abs(t[0] * s.vx + t[1] * s.vy + t[2] * s.vz) * scale / found.pitch1
+    return path0, path1
+
+
+@device_function
+def _axis_variance(sigmas, design, axis, size, path, pitch, given):
+    """Return the variance [mm^2] of a cluster of `size` channels that a path of `path` channels made."""
+    row = min(size, _MAX_SIZE)
+    if row < 1 or not sigmas[design, axis, row, 0] > _ZERO:
+        return given
+    end_path = path - scalar(np.int32(size - 2))
+    place = _ZERO * given
+    if end_path > _ZERO:  # False if it is no number
+        place = min(end_path * _PER_STEP, _LAST + place)
+    k = min(np.int32(place), np.int32(_BEFORE_LAST))
+    low = sigmas[design, axis, row, k]
+    sigma = low + (place - scalar(k)) * (sigmas[design, axis, row, k + 1] - low)
+    sigma = sigma + _HALF * pitch * abs(end_path - place * _STEP)
+    return sigma * sigma
+
+
+@device_function(inlined=True)
+def measurement_variance(p, surface, paths, m):
+    """Return the variances [mm^2] of measurement m on a surface for a path (`channel_paths`) through it.
+
+    The payload p has ``surfaces``, ``designs``, ``path_sigmas``, ``local_variance`` and ``cluster_size``.
+    """
+    i = p.surfaces[surface].design
+    pitch0, pitch1 = p.designs[i].pitch0, p.designs[i].pitch1
+    return (
+        _axis_variance(p.path_sigmas, i, 0, p.cluster_size[m, 0], paths[0], pitch0, p.local_variance[m, 0]),
+        _axis_variance(p.path_sigmas, i, 1, p.cluster_size[m, 1], paths[1], pitch1, p.local_variance[m, 1]),
+    )
