@@ -213,15 +213,11 @@ def test_detector_from_files_and_back(tmp_path):
     pytest.importorskip("traccc_py.geometry.detray_read")
     result = call("detector", "toy", "--write", tmp_path / "toy")
     assert result.exit_code == 0, result.output
-    files = {path.name: path for path in (tmp_path / "toy").iterdir()}
-    assert all(path.suffix == ".json" for path in files.values())
-    arguments = []
-    for part, name in (
-        ("geometry", "--detector-file"),
-        ("material", "--material-file"),
-        ("digi", "--digitization-file"),
-    ):
-        arguments += [name, *[path for file, path in files.items() if part in file][:1]]
+    folder = tmp_path / "toy"
+    parts = {"geometry": "--detector-file", "homogeneous_material": "--material-file", "surface_grids": "--grid-file"}
+    files = {folder / f"toy_{part}.json": name for part, name in parts.items()}
+    (readout,) = set(folder.iterdir()) - set(files)
+    arguments = [word for path, name in files.items() for word in (name, path)] + ["--digitization-file", readout]
     again = call("detector", *arguments)
     assert again.exit_code == 0, again.output
     n_sensors = re.compile(r"(\d+) sensors in")
