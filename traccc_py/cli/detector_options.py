@@ -65,7 +65,7 @@ class DetectorOptions:
         GeometryError
             If a name is unknown or a file can't be used.
         """
-        detector = self._from_files() if self.detector_file else self._by_name()
+        detector = self._by_name() if self.detector_file is None else self._from_files(self.detector_file)
         if self.bfield_file is not None:
             from traccc_py.geometry.field import read_field_map  # type: ignore[import-not-found, unused-ignore]
 
@@ -80,11 +80,11 @@ class DetectorOptions:
         detector = build_detector(self.name or _DEFAULT, **options)
         return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
 
-    def _from_files(self) -> Any:
+    def _from_files(self, geometry: Path) -> Any:
         from traccc_py.geometry import read_detray  # type: ignore[attr-defined, unused-ignore]
 
         return read_detray(
-            self.detector_file,
+            geometry,
             list(self.material_files) or None,
             self.grid_file,
             digitization=self.digitization,
