@@ -219,6 +219,16 @@ def own(tmp_path_factory):
     return folder, detector, event, result
 
 
+def test_command_shows_our_tracks_beside_others(own):
+    folder, *_ = own
+    tracks, truth = folder / "tracks", folder / "truth"
+    result = call("--truth", truth, "--tracks", tracks, "--tracks-kind", "own", "--compare", f"again={tracks}")
+    assert result.exit_code == 0, result.output
+    row = next(line for line in result.stdout.splitlines() if line.startswith(" efficiency")).split("%")
+    assert row[0].split()[1:] == row[1].split()
+    assert result.stdout.count("d0 ") == 2
+
+
 def test_our_files_give_the_numbers_of_the_events_in_memory(own):
     from traccc_py.performance.frames import detector_frames
 

@@ -1,6 +1,7 @@
 """Residuals and pulls of tracks whose errors are known, and what is made of them: summaries, plots."""
 
 import json
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -229,6 +230,23 @@ def test_positions_off_their_surface_are_refused(sample):
     hits, frames = sample.simulated.hits, detector_frames(sample.detector)
     with pytest.raises(InputDataError, match=r"mm off the surface of this id; is it the right detector\?"):
         frames.local_positions(np.roll(hits.geometry_id, 1), hits.position)
+
+
+def test_frames_are_found_by_detray_ids_too(sample):
+    detector = sample.detector
+    n = len(detector.geometry_ids)
+    detray_ids = np.arange(1, n + 1, dtype=np.uint64)[::-1].copy()
+    detray_ids[:10] = 0
+    both = detector_frames(
+        SimpleNamespace(surfaces=detector.surfaces, geometry_ids=detector.geometry_ids, detray_ids=detray_ids)
+    )
+    assert len(both.geometry_id) == 2 * n - 10
+    hits, rows = sample.simulated.hits, sample.simulated.module_index
+    known = rows >= 10
+    expected = detector_frames(detector).local_positions(hits.geometry_id, hits.position)
+    np.testing.assert_array_equal(both.local_positions(hits.geometry_id, hits.position), expected)
+    found = both.local_positions(detray_ids[rows[known]], hits.position[known])
+    np.testing.assert_array_equal(found, expected[known])
 
 
 def test_local_positions_are_those_of_the_simulation(sample):

@@ -195,7 +195,7 @@ def find_inputs(tracks: Path | None, compare: Sequence[str], kind: str | None) -
     compare : sequence of str
         --compare: ``label=folder``, or ``label=folder:kind``.
     kind : str, optional
-        --tracks-kind: for folders that name none.
+        --tracks-kind: of `tracks`.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def find_inputs(tracks: Path | None, compare: Sequence[str], kind: str | None) -
             msg = f"--compare {text}: expected label=folder or label=folder:kind, with kind {', '.join(KINDS)}"
             raise InputDataError(msg)
         head, _, tail = folder.rpartition(":")
-        path, own_kind = (head, tail) if head and tail in KINDS else (folder, kind)
+        path, own_kind = (head, tail) if head and tail in KINDS else (folder, None)
         found.append(TrackInput(label, Path(path), tracks_kind(path, own_kind)))
     labels = [item.label for item in found]
     repeated = sorted({label for label in labels if labels.count(label) > 1})

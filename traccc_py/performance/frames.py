@@ -61,9 +61,12 @@ class SurfaceFrames(NamedTuple):
 
 
 def detector_frames(detector: Any) -> SurfaceFrames:
-    """Return the frames of a detector's sensitive surfaces."""
+    """Return the frames of a detector's sensitive surfaces, by its geometry ids and by detray's where it has them."""
     surfaces = detector.surfaces
-    return SurfaceFrames(
-        np.asarray(detector.geometry_ids, np.uint64),
-        *(np.asarray(axis, np.float64) for axis in (surfaces.centre, surfaces.u, surfaces.v)),
-    )
+    ids = np.asarray(detector.geometry_ids, np.uint64)
+    others = np.asarray(getattr(detector, "detray_ids", np.zeros(0)), np.uint64)  # 0: none
+    known = np.flatnonzero(others)
+    ids, first = np.unique(np.concatenate([ids, others[known]]), return_index=True)
+    row = np.concatenate([np.arange(len(surfaces.centre)), known])[first]
+    axes = (np.asarray(axis, np.float64)[row] for axis in (surfaces.centre, surfaces.u, surfaces.v))
+    return SurfaceFrames(ids, *axes)

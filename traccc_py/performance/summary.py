@@ -53,8 +53,8 @@ _TRACK_EDGES = {
 }
 
 
-class Columns:
-    """Columns that grow event by event."""
+class _Columns:
+    """_Columns that grow event by event."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, list[np.ndarray]] = {}
@@ -75,8 +75,8 @@ class Sample:
 
     tracks: Counts = field(default_factory=Counts)
     seeds: Counts = field(default_factory=Counts)
-    particles: Columns = field(default_factory=Columns)
-    track_rows: Columns = field(default_factory=Columns)
+    particles: _Columns = field(default_factory=_Columns)
+    track_rows: _Columns = field(default_factory=_Columns)
 
 
 @dataclass(slots=True)
@@ -109,7 +109,7 @@ class PerformanceSummary:
     outcomes: Counter[str] = field(default_factory=Counter)
     first_state: list[Residuals] = field(default_factory=list)
     perigee: list[Residuals] = field(default_factory=list)
-    track_rows: Columns = field(default_factory=Columns)
+    track_rows: _Columns = field(default_factory=_Columns)
 
     def __post_init__(self) -> None:
         self.samples = {name: Sample() for name in self.selections}
