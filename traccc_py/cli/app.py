@@ -58,11 +58,6 @@ def _check_device(name: str) -> str:
     return name
 
 
-Detector = Annotated[str, typer.Option("--detector", help="odd, toy or telescope.")]
-Digitization = Annotated[
-    str | None,
-    typer.Option("--digitization", help="Readout designs: a name or an Acts JSON file. (default: the detector's)"),
-]
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="TOML", help="Settings; see 'traccc-py config'.")]
 ParticleName = Annotated[str | None, typer.Option("--particle", help="Mass hypothesis: muon, pion or electron.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.", callback=_check_device)]
@@ -306,7 +301,9 @@ def calibrate(
 
 @app.command()
 @_reports_errors
+@takes_detector("detector")
 def performance(
+    detector: DetectorOptions,
     truth: Annotated[
         Path | None, typer.Option("--truth", metavar="DIR", help="Folder with hits, particles and measurement links.")
     ] = None,
@@ -351,8 +348,6 @@ def performance(
     truth_side: Annotated[
         str, typer.Option("--truth-side", help="Side of the first surface's material: outgoing or incoming.")
     ] = "outgoing",
-    detector: Detector = "odd",
-    digitization: Digitization = None,
     events: Annotated[
         int | None, typer.Option("--events", "-n", min=1, help="Number of events. (default: 10, or all there are)")
     ] = None,
@@ -401,7 +396,6 @@ def performance(
         cuts={name: value for name, value in cuts.items() if value is not None},
         truth_side=truth_side,
         detector=detector,
-        digitization=digitization,
         events=events,
         truth=truth,
         tracks=tracks,

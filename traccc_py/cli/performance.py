@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from traccc_py.cli.detector_options import DetectorOptions
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
-from traccc_py.cli.run import load_config, load_detector, make_chain
+from traccc_py.cli.run import load_config, make_chain
 from traccc_py.data.csv_events import event_number
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
@@ -55,8 +56,7 @@ class Evaluation:
     require_fit: bool = False
     cuts: Mapping[str, Any] = field(default_factory=dict)  # of TruthSelection
     truth_side: str = "outgoing"
-    detector: str = "odd"
-    digitization: str | None = None
+    detector: DetectorOptions = field(default_factory=DetectorOptions)
     events: int | None = None
     truth: Path | None = None
     tracks: Path | None = None
@@ -113,11 +113,11 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
     """
     if options.plots is not None:
         require_plots()
-    chosen = load_detector(options.detector, options.digitization)
+    chosen = options.detector.load()
     cuts = dict(options.cuts)
     if options.truth is None:
         cuts.setdefault("min_pt", min(TruthSelection().min_pt, _BELOW_GUN * gun.pt[0]))
-        selections = simulation_selections(options.detector, cuts)
+        selections = simulation_selections(options.detector.label, cuts)
     else:
         selections = {"selected": TruthSelection(**cuts)}
 
@@ -136,7 +136,7 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
         inputs = find_inputs(options.tracks, options.compare, options.tracks_kind)
         results = evaluate_files(options.truth, inputs, make_summary, options.events, log)
         sample = {"truth": str(options.truth), "tracks": {i.label: [str(i.directory), i.kind] for i in inputs}}
-    report_performance(results, console, options, {"detector": options.detector, **sample})
+    report_performance(results, console, options, {"detector": options.detector.label, **sample})
 
 
 def _simulate(

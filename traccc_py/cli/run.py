@@ -18,7 +18,7 @@ from traccc_py.cli.report import EventRecord, print_summary, run_report, summari
 from traccc_py.cli.settings import Settings, load_config
 from traccc_py.config import ChainConfig
 
-__all__ = ["RunOptions", "load_config", "load_detector", "make_chain", "run"]
+__all__ = ["RunOptions", "load_config", "make_chain", "run"]
 
 _MILLISECONDS = 1000.0
 _COMPILATION_SECONDS = 90  # told to the user; measured on two cores
@@ -40,11 +40,6 @@ class RunOptions:
     events: int | None = None
     json: Path | None = None
     compress: bool = False
-
-
-def load_detector(name: str, digitization: str | None) -> Any:
-    """Return a detector by name, with the digitisation of that name or file."""
-    return DetectorOptions(name=name, digitization=digitization).load()
 
 
 def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | None, console: Console) -> Any:
