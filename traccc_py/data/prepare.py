@@ -10,6 +10,7 @@ import numpy as np
 from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.edm import Cells
 from traccc_py.errors import InputDataError
+from traccc_py.geometry.records import Shape
 
 __all__ = ["PreparedCells", "prepare_cells"]
 
@@ -71,6 +72,7 @@ def prepare_cells(cells: Cells, detector: Any, source: str | None = None) -> Pre
     run_module = _find_modules(geometry_id[starts], starts, detector, source)
     module = np.repeat(run_module.astype(np.int64), lengths)
     arrays = detector.arrays()
+    _check_shapes(arrays.surfaces["shape"][run_module], geometry_id[starts], starts, source)
     design = np.repeat(arrays.surfaces["design"][run_module], lengths)
     n_channels0, n_channels1 = arrays.designs["n_channels0"], arrays.designs["n_channels1"]
     _check_channels(cells, "channel0", n_channels0[design], source)
@@ -111,16 +113,34 @@ def _find_modules(ids: np.ndarray, rows: np.ndarray, detector: Any, source: str 
     try:
         return np.asarray(detector.module_index(ids))
     except InputDataError as error:
-        unknown = ~np.isin(ids, detector.geometry_ids)
-        if not unknown.any():
+        first = next((i for i in range(len(ids)) if not _is_known(ids[i : i + 1], detector)), None)
+        if first is None:
             raise
-        first = int(np.argmax(unknown))
         problem = (
             f"geometry_id is {ids[first]}, which is no sensitive module of this detector; expected one of its "
             f"{len(detector.geometry_ids)} ids ({detector.geometry_ids[0]} ... {detector.geometry_ids[-1]}): "
             "is it the right detector?"
         )
         raise _bad_row(source, int(rows[first]), problem) from error
+
+
+def _is_known(ids: np.ndarray, detector: Any) -> bool:
+    try:
+        detector.module_index(ids)
+    except InputDataError:
+        return False
+    return True
+
+
+def _check_shapes(shape: np.ndarray, ids: np.ndarray, rows: np.ndarray, source: str | None) -> None:
+    is_polar = shape >= Shape.ANNULUS
+    if is_polar.any():
+        first = int(np.argmax(is_polar))
+        problem = (
+            f"module {ids[first]} is an annulus or ring, whose channels are polar; only cells of rectangles and "
+            "trapezoids can be read"
+        )
+        raise _bad_row(source, int(rows[first]), problem)
 
 
 def _check_channels(cells: Cells, name: str, n_channels: np.ndarray, source: str | None) -> None:

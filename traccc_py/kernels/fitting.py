@@ -53,6 +53,8 @@ class _Payload(NamedTuple):
     layers: Any
     bin_offsets: Any
     bin_surfaces: Any
+    material_maps: Any
+    slabs: Any
     b_z: Any
     first_cylinder: Any
     n_cylinders: Any
@@ -170,8 +172,8 @@ def _move(p, track, surface, guess):
 def _with_material(p, track, trig, surface, sign):
     """Return the track after the material of a surface or, below 0, passive layer; and whether it survives."""
     if surface < 0:
-        return with_layer_material(track, trig, p.layers, np.int32(-1 - surface), p.mass, sign)
-    return with_surface_material(track, trig, p.surfaces, surface, p.mass, sign)
+        return with_layer_material(track, trig, p, np.int32(-1 - surface), sign)
+    return with_surface_material(track, trig, p, surface, sign)
 
 
 @device_function(inlined=True)
@@ -356,8 +358,8 @@ def fit_tracks(
     dtype = seeds.params.dtype
     out = _outputs(ws, dtype)
     payload = _Payload(
-        detector.surfaces, detector.layers, detector.bin_offsets, detector.bin_surfaces, dtype.type(detector.b_z),
-        *stacks, np.int32(detector.surfaces.shape[0]),
+        detector.surfaces, detector.layers, detector.bin_offsets, detector.bin_surfaces,
+        detector.material_maps, detector.slabs, dtype.type(detector.b_z), *stacks, np.int32(detector.surfaces.shape[0]),
         measurements.local_position, measurements.local_variance, measurements.dimensions, measurements.event_module,
         seeds.module, seeds.params, seeds.variance,
         candidates.seed, candidates.entry_offsets, candidates.code, candidates.path,
