@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from traccc_py.errors import GeometryError
-from traccc_py.geometry.layers import LayerTable, SurfacePoints
+from traccc_py.geometry.layers import DISC_COSINE, LayerTable, SurfacePoints
 from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import Surfaces
 
@@ -112,18 +112,17 @@ def _windows(surfaces: Surfaces, points: SurfacePoints, table: LayerTable, limit
     middle = points.phi[:, points.phi.shape[1] // 2, None]
     phi = middle + np.mod(points.phi - middle + np.pi, _TWO_PI) - np.pi
     windows = _Windows((phi - d_phi).min(1), (phi + d_phi).max(1), (other - d_other).min(1), (other + d_other).max(1))
-    return _around_axis(windows, surfaces, is_cylinder[:, 0])
+    return _around_axis(windows, surfaces)
 
 
-def _around_axis(windows: _Windows, surfaces: Surfaces, is_cylinder: np.ndarray) -> _Windows:
+def _around_axis(windows: _Windows, surfaces: Surfaces) -> _Windows:
     """Open the windows of discs' surfaces that surround the z axis: their points say nothing about phi and least r."""
-    w_z = np.where(is_cylinder, 1.0, surfaces.w[:, 2])
+    is_disc = np.abs(surfaces.w[:, 2]) > DISC_COSINE
+    w_z = np.where(is_disc, surfaces.w[:, 2], 1.0)
     on_axis = np.sum(surfaces.centre * surfaces.w, axis=1) / w_z
     offset = np.stack([np.zeros_like(on_axis), np.zeros_like(on_axis), on_axis], axis=1) - surfaces.centre
     loc0, loc1 = np.sum(offset * surfaces.u, axis=1), np.sum(offset * surfaces.v, axis=1)
-    surrounds = (
-        ~is_cylinder & (np.abs(loc0) < np.maximum(surfaces.hx_min, surfaces.hx_max)) & (np.abs(loc1) < surfaces.hy)
-    )
+    surrounds = is_disc & (np.abs(loc0) < np.maximum(surfaces.hx_min, surfaces.hx_max)) & (np.abs(loc1) < surfaces.hy)
     return _Windows(
         np.where(surrounds, -np.pi, windows.phi_low),
         np.where(surrounds, np.pi, windows.phi_high),

@@ -34,7 +34,7 @@ _PIXEL_PITCH = 0.05  #: [mm]
 _EDGE = 0.5  #: that pixels reach beyond the largest sensor [mm]
 _UNSAFE = re.compile(r"[^\w .+-]", re.ASCII)
 _NAME_LENGTH = 64
-_LAYER_SUFFIX = re.compile(r"(?: \d+/\d+(?: ring \d+)?)?(?:_\d+)?$")
+_LAYER_NUMBER = re.compile(r" \d+/\d+(?: ring \d+)?$")
 
 
 def read_detray(
@@ -192,7 +192,7 @@ def _volume_names(geometry: DetrayGeometry, key: np.ndarray, volume: np.ndarray)
     """Return a name for each volume number of the layer keys: that of its detray volumes, without counters."""
     names = {}
     for number in np.unique(key).tolist():
-        found = {_LAYER_SUFFIX.sub("", geometry.volume_names[v]) for v in np.unique(volume[key == number])}
+        found = {_LAYER_NUMBER.sub("", geometry.volume_name(v)) for v in np.unique(volume[key == number])}
         if len(found) == 1 and (name := found.pop()):
             names[number] = name
     return names

@@ -6,6 +6,7 @@ global coordinates. Everything that breaks the format is an error that names fil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -37,6 +38,7 @@ _MAX_VOLUMES = 2**12 - 1  #: of detray's identifiers
 _MAX_SURFACES = 2**21 - 1
 _ORTHONORMAL = 1e-5  #: deviation of axes from an orthonormal right-handed frame that is accepted [1]
 _MIN_LENGTH = 1e-6  #: of half lengths [mm]
+_COUNTER = re.compile(r"_\d+$")
 
 
 class SurfaceKind(IntEnum):
@@ -115,6 +117,10 @@ class DetrayGeometry:
     def identifiers(self) -> np.ndarray:
         """Identifiers that detray gives, (n_surfaces,) uint64."""
         return detray_identifiers(self.volume, self.kind)
+
+    def volume_name(self, volume: int) -> str:
+        """Return the name of a volume without the counter that detray adds."""
+        return _COUNTER.sub("", self.volume_names[volume])
 
 
 def detray_identifiers(volume: np.ndarray, kind: np.ndarray) -> np.ndarray:

@@ -187,7 +187,7 @@ def passive_surfaces(
         if i in material.maps:
             maps.append(material.maps[i] if is_cylinder else _in_global_phi(material.maps[i], geometry.axes[i]))
             number, slab = len(maps), tuple(maps[-1].mean)
-        name = geometry.volume_names[geometry.volume[i]]
+        name = geometry.volume_name(int(geometry.volume[i]))
         name += " portal" if geometry.kind[i] == SurfaceKind.PORTAL else ""
         z = float(geometry.centre[i, 2])
         for mask in geometry.masks[i]:

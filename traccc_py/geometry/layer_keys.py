@@ -1,7 +1,7 @@
 """Which surfaces form a layer where geometry ids don't tell: by volume, orientation, and gaps in r or z.
 
 Surfaces of one volume whose normals point along z (within 45 degrees) are taken in order of z, those whose normals
-point away from the z axis in order of r. A layer ends where the next surface begins more than 10 mm farther on. Layers
+point away from the z axis in order of r. A layer ends where the next surface begins more than 15 mm farther on. Layers
 that overlap both along their order and across it are then joined, so that a track meets one after the other.
 """
 
@@ -15,7 +15,7 @@ from traccc_py.geometry.surfaces import Surfaces, decode_geometry_id
 
 __all__ = ["acts_layer_keys", "are_parallel_planes", "layer_keys", "plane_keys"]
 
-_LAYER_GAP = 10.0  #: between surfaces of one layer, at most [mm]
+_LAYER_GAP = 15.0  #: between surfaces of one layer, at most [mm]; 11 mm in the rings of the ODD's long strips
 _RADIAL_COSINE = 0.5  #: smallest cosine between a barrel surface's normal and the radial direction
 _MAX_IN_PLANE = 63  #: surfaces of one plane of a telescope: as many as a bin holds
 _PLANE_GAP = 1e-3  #: surfaces of one plane of a telescope are at most this far apart [mm]
