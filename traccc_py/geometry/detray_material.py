@@ -53,6 +53,7 @@ _MAP_TYPES = {
 }
 _ARC_MAP = 4  #: its first axis is r phi [mm]
 _N_AXES = 2
+_NO_MATERIAL = (0.0, 1.0, 1.0, 0.0, 0.0)
 
 
 @dataclass(slots=True)
@@ -129,15 +130,13 @@ def _parameters(node: JsonNode) -> tuple[float, float, float, float, float]:
     if t < 0:
         thickness.fail(f"is {thickness.shown()}; expected 0 mm or more")
     params = node.at("material.params")
-    if not isinstance(params.value, list) or len(params.value) != _N_PARAMETERS:
-        params.numbers(_N_PARAMETERS)
-    # JSON has no infinity: libraries write null
-    is_vacuum = params.value[0] is None or params.value[0] == math.inf
-    values = [0.0 if is_vacuum and v in (None, math.inf) else JsonNode(params.file, f"{params.path}[{i}]", v).number()
-              for i, v in enumerate(params.value)]  # fmt: skip
+    found = params.value
+    if isinstance(found, list) and found and (found[0] is None or found[0] == math.inf):
+        return _NO_MATERIAL  # vacuum: JSON has no infinity, so libraries write null
+    values = params.numbers(_N_PARAMETERS)
     x0, _, a, z, density = values[:5]
-    if is_vacuum or t == 0 or (z == 0 and density == 0):
-        return 0.0, 1.0, 1.0, 0.0, 0.0
+    if t == 0 or (z == 0 and density == 0):
+        return _NO_MATERIAL
     density /= DENSITY_UNIT
     if not (x0 > _MIN_X0 and a > 0 and 0 < z <= _MAX_CHARGE and 0 <= density <= _MAX_DENSITY):
         params.fail(
@@ -180,10 +179,11 @@ def _read_map(grid: JsonNode, surface: int, geometry: DetrayGeometry) -> Materia
     slabs = np.zeros((n0 * n1, 4))
     places, parameters = [], []
     for i0, i1, content in _bins(grid, n0, n1):
-        if len(content) != 1:
-            grid.at("bins").fail(f"has a bin with {len(content)} slabs; expected one")
+        slab = content.items()
+        if len(slab) != 1:
+            content.fail(f"has {len(slab)} slabs; expected one")
         places.append(i0 + n0 * i1)
-        parameters.append(_parameters(content[0]))
+        parameters.append(_parameters(slab[0]))
     slabs[places] = _slabs(parameters)
     return MaterialMap(kind, (n0, n1), (low0, low1), (high0, high1), slabs)
 
@@ -210,17 +210,19 @@ def _axes(grid: JsonNode, max_bins: int) -> list[tuple[int, float, float]]:
     return found
 
 
-def _bins(grid: JsonNode, n0: int, n1: int) -> list[tuple[int, int, list[JsonNode]]]:
+def _bins(grid: JsonNode, n0: int, n1: int) -> list[tuple[int, int, JsonNode]]:
     """Return indices and content of the bins that a grid lists."""
     found, seen = [], set()
     for node in grid.at("bins").items():
         place = node.at("loc_index")
-        place.numbers(_N_AXES)
-        i0, i1 = (item.integer(0, n - 1) for item, n in zip(place.items(), (n0, n1), strict=True))
+        indices = place.items()
+        if len(indices) != _N_AXES:
+            place.fail(f"has {len(indices)} indices; expected {_N_AXES}")
+        i0, i1 = indices[0].integer(0, n0 - 1), indices[1].integer(0, n1 - 1)
         if (i0, i1) in seen:
             place.fail(f"is [{i0}, {i1}], as that of a bin before")
         seen.add((i0, i1))
-        found.append((i0, i1, node.at("content").items()))
+        found.append((i0, i1, node.at("content")))
     return found
 
 
@@ -240,5 +242,5 @@ def check_surface_grids(top: JsonNode, geometry: DetrayGeometry) -> None:
             grid.at("grid_link.type").integer(0, 6)
             (n0, _, _), (n1, _, _) = _axes(grid, _MAX_GRID_BINS)
             for _, _, content in _bins(grid, n0, n1):
-                for surface in content:
+                for surface in content.items():
                     surface.integer(0, n_surfaces - 1)

@@ -19,7 +19,7 @@ from traccc_py.geometry.detray_schema import (
 )
 from traccc_py.geometry.detray_surfaces import PlanarSurfaces, passive_surfaces, planar_surfaces
 from traccc_py.geometry.digitization import Axis, Design, Digitization
-from traccc_py.geometry.json_node import JsonNode, read_json
+from traccc_py.geometry.json_node import JsonNode, paused_collector, read_json
 from traccc_py.geometry.layer_keys import acts_layer_keys, are_parallel_planes, layer_keys, plane_keys
 from traccc_py.geometry.layers import SurfacePoints
 from traccc_py.geometry.material_maps import MaterialMap
@@ -83,6 +83,17 @@ def read_detray(
     surfaces with material join a layer as surfaces without readout. Passive surfaces without material are left out.
     Without Acts ids, readout designs are looked up by the number of detray's volume plus 1.
     """
+    with paused_collector():
+        top, geometry, material = _read_files(geometry_file, material_file, grid_file)
+    detector = _build(top, geometry, material, digitization, b_field_z)
+    return detector if conditions is None else detector.with_conditions(conditions)
+
+
+def _read_files(
+    geometry_file: str | Path,
+    material_file: str | Path | Sequence[str | Path] | None,
+    grid_file: str | Path | None,
+) -> tuple[JsonNode, DetrayGeometry, SurfaceMaterial]:
     top = read_json(geometry_file)
     geometry = parse_geometry(top)
     material = SurfaceMaterial(np.zeros((len(geometry.kind), 4)))
@@ -94,8 +105,7 @@ def read_detray(
         node = read_json(grid_file)
         _checked_tag(node, [DetrayTag.GRIDS], geometry)
         check_surface_grids(node, geometry)
-    detector = _build(top, geometry, material, digitization, b_field_z)
-    return detector if conditions is None else detector.with_conditions(conditions)
+    return top, geometry, material
 
 
 def _paths(files: str | Path | Sequence[str | Path] | None) -> list[str | Path]:

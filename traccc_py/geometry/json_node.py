@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import gzip
 import json
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 from traccc_py.errors import GeometryError
 
-__all__ = ["JsonNode", "read_json", "write_json"]
+__all__ = ["JsonNode", "paused_collector", "read_json", "write_json"]
 
 _LONGEST_VALUE = 60  #: characters of a value that are shown in an error
 
@@ -19,10 +22,20 @@ _LONGEST_VALUE = 60  #: characters of a value that are shown in an error
 class JsonNode:
     """A value in a JSON file that knows where it stands."""
 
-    __slots__ = ("file", "path", "value")
+    __slots__ = ("file", "key", "parent", "value")
 
-    def __init__(self, file: Path, path: str, value: Any) -> None:
-        self.file, self.path, self.value = file, path, value
+    def __init__(self, file: Path, value: Any, parent: JsonNode | None = None, key: str | int = "") -> None:
+        self.file, self.value, self.parent, self.key = file, value, parent, key
+
+    @property
+    def path(self) -> str:
+        """Keys and indices from the top level to here, as in ``data.volumes[3].name``."""
+        if self.parent is None:
+            return ""
+        above = self.parent.path
+        if isinstance(self.key, int):
+            return f"{above}[{self.key}]"
+        return f"{above}.{self.key}" if above else self.key
 
     def fail(self, text: str) -> NoReturn:
         """Raise an error that names file and key path."""
@@ -38,27 +51,28 @@ class JsonNode:
 
     def get(self, key: str) -> JsonNode | None:
         """Return the value of `key`, None if there is none."""
-        if not isinstance(self.value, dict):
-            self.fail(f"is {_kind(self.value)}; expected an object with {key!r}")
-        if key not in self.value:
-            return None
-        return JsonNode(self.file, f"{self.path}.{key}" if self.path else key, self.value[key])
+        values = self.value
+        if type(values) is not dict:
+            self.fail(f"is {_kind(values)}; expected an object with {key!r}")
+        return JsonNode(self.file, values[key], self, key) if key in values else None
 
     def at(self, path: str) -> JsonNode:
         """Return the value under keys joined by dots."""
-        node = self
-        for key in path.split("."):
-            child = node.get(key)
-            if child is None:
-                node.fail(f"has no {key!r}")
-            node = child
-        return node
+        if "." in path:
+            node = self
+            for key in path.split("."):
+                node = node.at(key)
+            return node
+        child = self.get(path)
+        if child is None:
+            self.fail(f"has no {path!r}")
+        return child
 
     def items(self) -> list[JsonNode]:
         """Return the elements of an array."""
         if not isinstance(self.value, list):
             self.fail(f"is {_kind(self.value)}; expected an array")
-        return [JsonNode(self.file, f"{self.path}[{i}]", v) for i, v in enumerate(self.value)]
+        return [JsonNode(self.file, v, self, i) for i, v in enumerate(self.value)]
 
     def text(self) -> str:
         """Return a string."""
@@ -130,13 +144,25 @@ def read_json(path: str | Path) -> JsonNode:
     try:
         raw = file.read_bytes()
         text = gzip.decompress(raw) if file.suffix == ".gz" else raw
-        return JsonNode(file, "", json.loads(text))
+        return JsonNode(file, json.loads(text))
     except FileNotFoundError as error:
         msg = f"{file}: there is no such file"
         raise GeometryError(msg) from error
     except (OSError, EOFError, ValueError, zlib.error, RecursionError) as error:
         msg = f"{file}: can't be read as JSON: {error}"
         raise GeometryError(msg) from error
+
+
+@contextlib.contextmanager
+def paused_collector() -> Iterator[None]:
+    """Keep Python's cyclic collector from walking through a large document again and again while it is read."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def write_json(path: Path, content: Any, *, compress: bool = False) -> Path:

@@ -130,8 +130,8 @@ def _check_orientation(surfaces: Surfaces, is_disc: np.ndarray) -> None:
         i = bad[0]
         msg = (
             f"surface {surfaces.geometry_id[i]} at {np.round(surfaces.centre[i], 3).tolist()} mm has the normal "
-            f"{np.round(surfaces.w[i], 3).tolist()}, which points neither along z nor away from the z axis: it belongs "
-            f"to no cylinder and no disc ({len(bad)} such surfaces)"
+            f"{(np.round(surfaces.w[i], 3) + 0.0).tolist()}, which points neither along z nor away from the z axis: it "
+            f"belongs to no cylinder and no disc ({len(bad)} such surfaces)"
         )
         raise GeometryError(msg)
 
