@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from traccc_py.errors import GeometryError
 from traccc_py.geometry.detector import Detector, assemble_detector
 from traccc_py.geometry.detray_material import SurfaceMaterial, add_material, check_surface_grids
 from traccc_py.geometry.detray_schema import (
@@ -18,7 +19,7 @@ from traccc_py.geometry.detray_schema import (
     read_header,
 )
 from traccc_py.geometry.detray_surfaces import PlanarSurfaces, passive_surfaces, planar_surfaces
-from traccc_py.geometry.digitization import Axis, Design, Digitization
+from traccc_py.geometry.digitization import Axis, Design, Digitization, get_digitization
 from traccc_py.geometry.json_node import JsonNode, paused_collector, read_json
 from traccc_py.geometry.layer_keys import acts_layer_keys, are_parallel_planes, layer_keys, plane_keys
 from traccc_py.geometry.layers import SurfacePoints
@@ -85,7 +86,14 @@ def read_detray(
     """
     with paused_collector():
         top, geometry, material = _read_files(geometry_file, material_file, grid_file)
-    detector = _build(top, geometry, material, digitization, b_field_z)
+    chosen = None if digitization is None else get_digitization(digitization)
+    try:
+        detector = _build(top, geometry, material, chosen, b_field_z)
+    except GeometryError as error:
+        if str(error).startswith(str(top.file)):
+            raise
+        msg = f"{top.file}: data: {error}"
+        raise GeometryError(msg) from error
     return detector if conditions is None else detector.with_conditions(conditions)
 
 
@@ -125,7 +133,7 @@ def _build(
     top: JsonNode,
     geometry: DetrayGeometry,
     material: SurfaceMaterial,
-    digitization: str | Path | Digitization | None,
+    digitization: Digitization | None,
     b_field_z: float,
 ) -> Detector:
     maps: list[MaterialMap] = []
