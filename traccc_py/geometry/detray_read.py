@@ -79,7 +79,8 @@ def read_detray(
 
     Notes
     -----
-    Layers are those of the Acts ids (volume, layer) where these can be met one after the other, else see `layer_keys`.
+    Layers are those of the Acts ids (volume, layer) where these can be met one after the other and all planes are
+    sensors, else see `layer_keys`.
     Cylinders around the z axis and discs with material, portals among them, become passive layers; other planar
     surfaces with material join a layer as surfaces without readout. Passive surfaces without material are left out.
     Without Acts ids, readout designs are looked up by the number of detray's volume plus 1.
