@@ -29,11 +29,14 @@ from tests.unit.detray_documents import (
     slab,
     surface,
 )
+from traccc_py.data.prepare import prepare_cells
+from traccc_py.edm import Cells
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry import write_detray
 from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import encode_geometry_id
 from traccc_py.kernels.navigation import inside_margin
+from traccc_py.simulation.digitization import digitization_geometry
 from traccc_py.simulation.surface_places import is_inside
 from traccc_py.simulation.truth_geometry import truth_geometry
 
@@ -332,3 +335,29 @@ def test_surfaces_are_ordered_by_their_index(tmp_path):
     found = load(tmp_path, document)
     np.testing.assert_allclose(found.surfaces.centre, expected.surfaces.centre)
     assert json.dumps(found.detray_ids.tolist()) == json.dumps(expected.detray_ids.tolist())
+
+
+def test_older_keys_are_understood(tmp_path):
+    """A single "mask" instead of "masks", "material_slabs" instead of "surface_material"."""
+    document, material = geometry(barrel(50.0)), homogeneous({0: [slab(3)]})
+    expected = load(tmp_path, document, material)
+    for s in document["data"]["volumes"][0]["surfaces"]:
+        s["mask"] = s.pop("masks")[0]
+    volume = material["data"]["volumes"][0]
+    volume["material_slabs"] = volume.pop("surface_material")
+    found = load(tmp_path, document, material)
+    assert found.fingerprint == expected.fingerprint
+    assert np.count_nonzero(found.surfaces.slab[:, 0]) == 1
+
+
+def test_cells_of_annuli_are_refused(tmp_path):
+    """Their channels are polar."""
+    strips = [surface(SENSITIVE, ANNULUS, [200, 300, -0.1, 0.1, 0, 0, 0], (0, 0, 800))]
+    detector = load(tmp_path, geometry([*strips, *barrel(50.0)]))
+    ids_of = detector.geometry_ids[np.argsort(detector.surfaces.shape)[[0, -1]]]
+    none = np.zeros(2, np.int64)
+    cells = Cells(ids_of, none, none, np.ones(2, np.float32), np.zeros(2, np.float32), none)
+    with pytest.raises(InputDataError, match=r"cells row 1 .*annulus or ring, whose channels are polar"):
+        prepare_cells(cells, detector)
+    with pytest.raises(GeometryError, match="annuli or rings, whose channels are polar"):
+        digitization_geometry(detector)
