@@ -129,7 +129,7 @@ BINNING = r"entries\[0\]\.value\.geometric\.segmentation\.binningdata"
         (entry([axis(4, 0, 1), axis(2.5, 0, 1)]), BINNING + r"\[1\]\.bins: is 2.5; expected an integer from 1"),
         (entry([axis(4, 0, 1), axis(0, 0, 1)]), BINNING + r"\[1\]\.bins: is 0"),
         (entry([axis(4, 1, 1), axis(4, 0, 1)]), BINNING + r"\[0\]: min is 1.0, max is 1.0; expected min < max"),
-        (entry([axis(4, None, 1), axis(4, 0, 1)]), BINNING + r"\[0\]\.min: is None; expected a finite number"),
+        (entry([axis(4, None, 1), axis(4, 0, 1)]), BINNING + r"\[0\]\.min: is null; expected a finite number"),
         (entry([axis(1, 0, 1), axis(4, 0, 1)]), "local 1 only"),
         (entry({"shift": [0, 0]}), BINNING + ": is an object; expected an array"),
         (entry(PIXELS, threshold=-1), r"entries\[0\]\.value\.geometric\.threshold: is -1.0; expected 0 or more"),

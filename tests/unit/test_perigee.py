@@ -31,6 +31,8 @@ class Payload(NamedTuple):
     layers: Any
     bin_offsets: Any
     bin_surfaces: Any
+    material_maps: Any
+    slabs: Any
     b_z: Any
     first_cylinder: Any
     n_cylinders: Any
@@ -70,7 +72,7 @@ def to_beam_line(surface, params, covariance=None, has_material=True):
         for name in SLAB:
             surfaces[name] = layers[name] = 0
     p = Payload(
-        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.b_z,
+        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.material_maps, arrays.slabs, arrays.b_z,
         *stack_ranges(arrays.stacks), np.float32(muon_mass),
     )  # fmt: skip
     n = len(surface)

@@ -70,7 +70,7 @@ def _row(detector: Any, members: list[int], material: np.ndarray) -> _Row:
         name=name,
         position=f"{axis} {_interval(layers['position'].min(), layers['position'].max(), digits)}",
         extent=f"{across} {_interval(layers['extent_min'].min(), layers['extent_max'].max(), 0)}".strip(),
-        n_sensors=str(np.isin(detector.layer_of_surface, members).sum() or ""),
+        n_sensors=str((np.isin(detector.layer_of_surface, members) & detector.surfaces.is_sensitive).sum() or ""),
         material=_interval(material[members].min(), material[members].max(), 2),
     )
 
@@ -123,8 +123,9 @@ def show_detector(
     detector = chosen.load()
     console.print(_table(detector, each=each))
     n_sensitive = int(np.count_nonzero(detector.layers["is_sensitive"]))
+    n_sensors = np.count_nonzero(detector.surfaces.is_sensitive)
     console.print(
-        f"{len(detector.geometry_ids)} sensors in {n_sensitive} layers, {len(detector.layers) - n_sensitive} passive "
+        f"{n_sensors} sensors in {n_sensitive} layers, {len(detector.layers) - n_sensitive} passive "
         f"layers, field {detector.b_field_z:g} T along z, digitisation {detector.digitization.name}"
     )
     if draw is not None:

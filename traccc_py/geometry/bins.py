@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traccc_py.geometry.layers import LayerTable, SurfacePoints
-from traccc_py.geometry.records import LayerKind
+from traccc_py.errors import GeometryError
+from traccc_py.geometry.layers import DISC_COSINE, LayerTable, SurfacePoints
+from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import Surfaces
 
 __all__ = ["BinGrid", "CrossingLimits", "fill_bins"]
@@ -34,6 +35,8 @@ class CrossingLimits:
     prediction_error: float = 3.0  #: added on all sides [mm]
     extent_margin: float = 12.0  #: layers reach at least this far beyond their sensors [mm]
     bin_fraction: float = 0.4  #: size of a bin / typical size of the layer's sensors
+    max_bins: int = 2**20  #: of a layer
+    max_listed: int = 2**26  #: surfaces in all bins of a detector
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +81,25 @@ def fill_bins(
     -------
     BinGrid
         Layers with their bins, and the lists of surface indices.
+
+    Raises
+    ------
+    GeometryError
+        If the sensors of a layer differ so much in size that the lists get too long.
     """
-    windows = _windows(points, table, limits)
+    windows = _windows(surfaces, points, table, limits)
     layers = _with_extents(table, windows, limits)
     _choose_bins(layers, surfaces, table, limits)
     n_bins = layers["n_phi"] * layers["n_other"]
     layers["first_bin"] = np.cumsum(n_bins) - n_bins
-    bins, members = _list_members(layers, table, windows)
+    bins, members = _list_members(layers, table, windows, limits)
     order = np.argsort(bins * len(surfaces) + members)
     offsets = np.zeros(int(n_bins.sum()) + 1, np.int32)
     np.cumsum(np.bincount(bins, minlength=int(n_bins.sum())), out=offsets[1:])
     return BinGrid(layers, offsets, members[order].astype(np.int32))
 
 
-def _windows(points: SurfacePoints, table: LayerTable, limits: CrossingLimits) -> _Windows:
+def _windows(surfaces: Surfaces, points: SurfacePoints, table: LayerTable, limits: CrossingLimits) -> _Windows:
     layer = table.layers[table.layer_of_surface]
     is_cylinder = (layer["kind"] == LayerKind.CYLINDER)[:, None]
     position = layer["position"].astype(np.float64)[:, None]
@@ -103,7 +111,24 @@ def _windows(points: SurfacePoints, table: LayerTable, limits: CrossingLimits) -
     d_phi = np.minimum((limits.safety * distance * phi_slope + limits.prediction_error) / radius, np.pi)
     middle = points.phi[:, points.phi.shape[1] // 2, None]
     phi = middle + np.mod(points.phi - middle + np.pi, _TWO_PI) - np.pi
-    return _Windows((phi - d_phi).min(1), (phi + d_phi).max(1), (other - d_other).min(1), (other + d_other).max(1))
+    windows = _Windows((phi - d_phi).min(1), (phi + d_phi).max(1), (other - d_other).min(1), (other + d_other).max(1))
+    return _around_axis(windows, surfaces)
+
+
+def _around_axis(windows: _Windows, surfaces: Surfaces) -> _Windows:
+    """Open the windows of discs' surfaces that surround the z axis: their points say nothing about phi and least r."""
+    is_disc = np.abs(surfaces.w[:, 2]) > DISC_COSINE
+    w_z = np.where(is_disc, surfaces.w[:, 2], 1.0)
+    on_axis = np.sum(surfaces.centre * surfaces.w, axis=1) / w_z
+    offset = np.stack([np.zeros_like(on_axis), np.zeros_like(on_axis), on_axis], axis=1) - surfaces.centre
+    loc0, loc1 = np.sum(offset * surfaces.u, axis=1), np.sum(offset * surfaces.v, axis=1)
+    surrounds = is_disc & (np.abs(loc0) < np.maximum(surfaces.hx_min, surfaces.hx_max)) & (np.abs(loc1) < surfaces.hy)
+    return _Windows(
+        np.where(surrounds, -np.pi, windows.phi_low),
+        np.where(surrounds, np.pi, windows.phi_high),
+        np.where(surrounds & (surfaces.shape < Shape.ANNULUS), 0.0, windows.other_low),
+        windows.other_high,
+    )
 
 
 def _slopes(
@@ -148,10 +173,14 @@ def _choose_bins(layers: np.ndarray, surfaces: Surfaces, table: LayerTable, limi
     n_phi = np.ceil(_TWO_PI * radius[chosen] / (limits.bin_fraction * width[chosen]))
     extent = layers["extent_max"] - layers["extent_min"]
     n_other = np.ceil(extent[chosen] / (limits.bin_fraction * length[chosen]))
-    layers["n_phi"][chosen], layers["n_other"][chosen] = n_phi, n_other
+    excess = np.maximum(np.sqrt(n_phi * n_other / limits.max_bins), 1.0)
+    layers["n_phi"][chosen] = np.clip(n_phi / excess, 1, limits.max_bins)
+    layers["n_other"][chosen] = np.clip(n_other / excess, 1, limits.max_bins)
 
 
-def _list_members(layers: np.ndarray, table: LayerTable, windows: _Windows) -> tuple[np.ndarray, np.ndarray]:
+def _list_members(
+    layers: np.ndarray, table: LayerTable, windows: _Windows, limits: CrossingLimits
+) -> tuple[np.ndarray, np.ndarray]:
     """Return all pairs (bin, surface) in which the surface can be reached from the bin."""
     layer = layers[table.layer_of_surface]
     n_phi, n_other = layer["n_phi"].astype(np.int64), layer["n_other"].astype(np.int64)
@@ -163,6 +192,10 @@ def _list_members(layers: np.ndarray, table: LayerTable, windows: _Windows) -> t
     last_other = np.floor((windows.other_high - layer["other_min"]) / pitch).astype(np.int64).clip(0, n_other - 1)
     count_other = last_other - first_other + 1
     count = count_phi * count_other
+    if count.sum() > limits.max_listed:
+        worst = int(table.layer_of_surface[np.argmax(count)])
+        msg = f"layer {table.names[worst]!r} has sensors that differ too much in size for one grid of bins"
+        raise GeometryError(msg)
     member = np.repeat(np.arange(len(layer)), count)
     k = np.arange(len(member)) - np.repeat(np.cumsum(count) - count, count)
     i_phi = (first_phi[member] + k // count_other[member]) % n_phi[member]

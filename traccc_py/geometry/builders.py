@@ -1,15 +1,17 @@
-"""Detectors by name."""
+"""Detectors by name or geometry file."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import odd
 from traccc_py.geometry.detector import Detector, assemble_detector
+from traccc_py.geometry.detray_read import read_detray
 from traccc_py.geometry.telescope import build_telescope
 from traccc_py.geometry.toy import build_toy
 
@@ -30,16 +32,17 @@ def detector_names() -> list[str]:
     return sorted(_BUILDERS)
 
 
-def build_detector(name: str, **options: Any) -> Detector:
+def build_detector(name: str | Path, **options: Any) -> Detector:
     """Build a detector.
 
     Parameters
     ----------
-    name : str
-        "odd", "toy" or "telescope".
+    name : str or Path
+        "odd", "toy", "telescope", or detray's geometry file, whose name ends in ``.json`` or ``.json.gz``.
     **options
         For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy": see
-        `traccc_py.geometry.toy.build_toy`; "telescope": see `traccc_py.geometry.telescope.build_telescope`.
+        `traccc_py.geometry.toy.build_toy`; "telescope": see `traccc_py.geometry.telescope.build_telescope`; a geometry
+        file: see `read_detray`.
 
     Returns
     -------
@@ -58,12 +61,15 @@ def build_detector(name: str, **options: Any) -> Detector:
     18824
     """
     builder = _BUILDERS.get(str(name))
+    if builder is None and str(name).endswith((".json", ".json.gz")):
+        builder = partial(read_detray, name)
     if builder is None:
-        msg = f"detector {str(name)!r} is unknown; known are {', '.join(detector_names())}"
+        names = ", ".join(detector_names())
+        msg = f"detector {str(name)!r} is unknown; known are {names}, and detray's geometry files (.json, .json.gz)"
         raise GeometryError(msg)
     unknown = sorted(set(options) - set(inspect.signature(builder).parameters))
     if unknown:
         known = sorted(inspect.signature(builder).parameters)
-        msg = f"detector {name!r} has no option {', '.join(unknown)}; it has {', '.join(known)}"
+        msg = f"detector {str(name)!r} has no option {', '.join(unknown)}; it has {', '.join(known)}"
         raise GeometryError(msg)
     return builder(**options)

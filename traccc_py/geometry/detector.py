@@ -15,8 +15,9 @@ from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
+from traccc_py.geometry.material_maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
-from traccc_py.geometry.records import SURFACE, DetectorArrays
+from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
 from traccc_py.geometry.variance_table import VarianceTable, load_variances, variance_file
 from traccc_py.units import T
@@ -31,14 +32,17 @@ class Detector:
     """A detector; made by `assemble_detector` or `build_detector`. It is not changed: `with_...` return new ones."""
 
     name: str
-    surfaces: Surfaces  # float64 masters, ascending in geometry id; the row is the module index
+    surfaces: Surfaces  # float64 masters, ascending in their primary id; the row is the module index
     passive: tuple[PassiveSurface, ...]
     navigation: Navigation  # layers, stacks, bins
     digitization: Digitization
     b_field_z: float  # homogeneous field along z [T]
     variance_table: VarianceTable  # of measurements
     translations: np.ndarray  # (n_surfaces, 2) float32, added to local positions [mm]
+    detray_ids: np.ndarray  # (n_surfaces,) uint64, detray's identifiers; 0 where none are known
+    acts_ids: np.ndarray  # (n_surfaces,) uint64, ids that readout designs and conditions are looked up by
     volume_names: Mapping[int, str] = field(default_factory=dict)
+    material_maps: tuple[MaterialMap, ...] = ()  # numbered from 1
 
     def __repr__(self) -> str:
         """Return name, sizes and fingerprint."""
@@ -46,7 +50,7 @@ class Detector:
 
     @property
     def geometry_ids(self) -> np.ndarray:
-        """Acts geometry ids, (n_surfaces,) uint64, ascending."""
+        """Primary ids, (n_surfaces,) uint64, ascending: Acts geometry ids where sensors have them, else detray's."""
         return self.surfaces.geometry_id
 
     @property
@@ -77,7 +81,7 @@ class Detector:
     @cached_property
     def design_of_surface(self) -> np.ndarray:
         """Index of each surface's design, (n_surfaces,) int32."""
-        return self.digitization.design_of(self.geometry_ids)
+        return _designs(self.digitization, self.acts_ids, self.surfaces.is_sensitive)
 
     @cached_property
     def designs(self) -> np.ndarray:
@@ -100,8 +104,12 @@ class Detector:
         for name in ("shape", "hx_min", "hx_max", "hy"):
             records[name] = getattr(table, name)
         records["layer"], records["design"] = self.layer_of_surface, self.design_of_surface
-        for column, name in enumerate(("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")):
+        for column, name in enumerate(SLAB.names or ()):
             records[name] = table.slab[:, column]
+        for column, name in enumerate(OUTLINE):
+            records[name] = table.outline[:, column]
+        records["material_map"] = table.material_map
+        material_maps, slabs = pack_maps(self.material_maps)
         nav = self.navigation
         return DetectorArrays(
             surfaces=records,
@@ -114,6 +122,8 @@ class Detector:
             path_sigmas=self.variance_table.path_sigmas,
             translations=self.translations,
             b_z=np.float32(self.b_field_z * T),
+            material_maps=material_maps,
+            slabs=slabs,
         )
 
     def arrays(self) -> DetectorArrays:
@@ -135,7 +145,8 @@ class Detector:
         Parameters
         ----------
         geometry_ids : array-like of int, shape (n,)
-            Acts geometry ids; signed 64-bit ones are read as unsigned.
+            Primary ids, or detray's where the detector has them; signed 64-bit ones are read as unsigned. An id that
+            is both is taken as the primary one. Whole ids are compared.
 
         Returns
         -------
@@ -145,7 +156,7 @@ class Detector:
         Raises
         ------
         InputDataError
-            If an id is unknown or not an integer.
+            If an id is unknown, not an integer, or that of a surface without readout.
         """
         ids = np.asarray(geometry_ids)
         if ids.size == 0:
@@ -154,11 +165,22 @@ class Detector:
             msg = f"geometry ids have dtype {ids.dtype}; expected 64-bit integers"
             raise InputDataError(msg)
         ids = ids.astype(np.uint64)
-        index = np.minimum(np.searchsorted(self.geometry_ids, ids), len(self.surfaces) - 1)
-        is_unknown = self.geometry_ids[index] != ids
-        if is_unknown.any():
-            self._raise_unknown(ids, is_unknown)
+        index, is_known = _search(self.geometry_ids, ids)
+        if not is_known.all():
+            order, known_ids = self._by_detray_id
+            row, has_detray_id = _search(known_ids, ids)
+            index = np.where(is_known, index, order[row])
+            is_known |= has_detray_id & (ids != 0)
+        is_known &= self.surfaces.is_sensitive[index]
+        if not is_known.all():
+            self._raise_unknown(ids, ~is_known)
         return index.astype(np.int32)
+
+    @cached_property
+    def _by_detray_id(self) -> tuple[np.ndarray, np.ndarray]:
+        """Module indices in the order of detray's identifiers, and these."""
+        order = np.argsort(self.detray_ids, kind="stable")
+        return order, self.detray_ids[order]
 
     def _raise_unknown(self, ids: np.ndarray, is_unknown: np.ndarray) -> None:
         unknown, rows = np.unique(ids[is_unknown], return_index=True)
@@ -199,13 +221,16 @@ class Detector:
             If it is unknown or broken, or a surface has no design.
         """
         chosen = get_digitization(name_or_path)
-        chosen.design_of(self.geometry_ids)
+        _designs(chosen, self.acts_ids, self.surfaces.is_sensitive)
         table = load_variances(variance_file(self.name, chosen.name), chosen.design_names)
         return replace(self, digitization=chosen, variance_table=table)
 
     def with_conditions(self, path: str | Path) -> Detector:
         """Return the detector with the shifts of local positions of an Acts conditions JSON."""
-        return replace(self, translations=read_conditions(path, self.geometry_ids).astype(np.float32))
+        shifts = np.zeros((len(self.surfaces), 2), np.float32)
+        is_sensitive = self.surfaces.is_sensitive
+        shifts[is_sensitive] = read_conditions(path, self.acts_ids[is_sensitive])
+        return replace(self, translations=shifts)
 
     def with_variances(self, table: VarianceTable) -> Detector:
         """Return the detector with another variance table."""
@@ -217,6 +242,19 @@ class Detector:
         return replace(self, variance_table=VarianceTable(*columns))
 
 
+def _search(sorted_ids: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of ids in a sorted array, and whether they are there."""
+    index = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
+    return index, sorted_ids[index] == ids
+
+
+def _designs(digitization: Digitization, acts_ids: np.ndarray, is_sensitive: np.ndarray) -> np.ndarray:
+    """Return the design of each surface, int32; -1 for surfaces without readout."""
+    found = np.full(len(acts_ids), -1, np.int32)
+    found[is_sensitive] = digitization.design_of(acts_ids[is_sensitive])
+    return found
+
+
 def assemble_detector(
     name: str,
     surfaces: Surfaces,
@@ -225,7 +263,11 @@ def assemble_detector(
     b_field_z: float,
     *,
     are_planes: bool = False,
+    layer_keys: np.ndarray | None = None,
     volume_names: Mapping[int, str] | None = None,
+    detray_ids: np.ndarray | None = None,
+    acts_ids: np.ndarray | None = None,
+    material_maps: Sequence[MaterialMap] = (),
 ) -> Detector:
     """Derive layers and bins (or take them from the cache) and put a detector together.
 
@@ -243,8 +285,16 @@ def assemble_detector(
         Homogeneous field along z [T].
     are_planes : bool, optional
         Layers are parallel planes instead of cylinders and discs.
+    layer_keys : ndarray of shape (n, 2), int64, optional
+        Volume and number of the layer of each surface; None: those of the Acts geometry ids.
     volume_names : mapping of int to str, optional
         Names of volumes, for tables.
+    detray_ids : ndarray of shape (n,), uint64, optional
+        Second ids of the surfaces.
+    acts_ids : ndarray of shape (n,), uint64, optional
+        Ids that readout designs are looked up by; None: the geometry ids.
+    material_maps : sequence of MaterialMap, optional
+        Maps that surfaces and passive surfaces name by number, from 1.
 
     Returns
     -------
@@ -259,12 +309,16 @@ def assemble_detector(
     names = dict(volume_names or {})
     columns = [np.ascontiguousarray(getattr(surfaces, f)).tobytes() for f in surfaces.__dataclass_fields__]
     key = content_key(
-        *columns, repr(sorted(names.items())).encode(), repr(list(passive)).encode(), str(are_planes).encode()
+        *columns,
+        repr(sorted(names.items())).encode(),
+        repr(list(passive)).encode(),
+        str(are_planes).encode(),
+        b"" if layer_keys is None else layer_keys.tobytes(),
     )
 
     def make() -> Navigation:
         points = SurfacePoints.of(surfaces)
-        table = derive_layers(surfaces, points, passive, are_planes=are_planes, volume_names=names)
+        table = derive_layers(surfaces, points, passive, keys=layer_keys, are_planes=are_planes, volume_names=names)
         grid = fill_bins(surfaces, points, table)
         return Navigation(
             grid.layers,
@@ -286,7 +340,10 @@ def assemble_detector(
         b_field_z=float(b_field_z),
         variance_table=load_variances(variance_file(name, chosen.name), chosen.design_names),
         translations=np.zeros((len(surfaces), 2), np.float32),
+        detray_ids=np.zeros(len(surfaces), np.uint64) if detray_ids is None else detray_ids,
+        acts_ids=surfaces.geometry_id if acts_ids is None else acts_ids,
         volume_names=names,
+        material_maps=tuple(material_maps),
     )
     detector.design_of_surface  # noqa: B018  raises here, not at first use, if a surface has no design
     return detector.with_field(b_field_z)

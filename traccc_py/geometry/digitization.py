@@ -6,17 +6,14 @@ or 0 stands for all; the most specific entry counts.
 
 from __future__ import annotations
 
-import gzip
-import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
 
 from traccc_py.errors import GeometryError
+from traccc_py.geometry.json_node import JsonNode, read_json
 from traccc_py.geometry.records import DESIGN
 from traccc_py.geometry.surfaces import decode_geometry_id, describe_geometry_id
 
@@ -217,74 +214,9 @@ def get_digitization(name_or_path: str | Path | Digitization) -> Digitization:
     raise GeometryError(msg)
 
 
-class _Node:
-    """A value in a JSON file that knows where it stands."""
-
-    def __init__(self, file: Path, path: str, value: Any) -> None:
-        self.file, self.path, self.value = file, path, value
-
-    def fail(self, text: str) -> NoReturn:
-        """Raise an error that names file and key path."""
-        msg = f"{self.file}: {self.path or 'top level'}: {text}"
-        raise GeometryError(msg)
-
-    def get(self, key: str) -> _Node | None:
-        """Return the value of `key`, None if there is none."""
-        if not isinstance(self.value, dict):
-            self.fail(f"is {_kind(self.value)}; expected an object with {key!r}")
-        if key not in self.value:
-            return None
-        return _Node(self.file, f"{self.path}.{key}" if self.path else key, self.value[key])
-
-    def at(self, path: str) -> _Node:
-        """Return the value under keys joined by dots."""
-        node = self
-        for key in path.split("."):
-            child = node.get(key)
-            if child is None:
-                node.fail(f"has no {key!r}")
-            node = child
-        return node
-
-    def items(self) -> list[_Node]:
-        """Return the elements of an array."""
-        if not isinstance(self.value, list):
-            self.fail(f"is {_kind(self.value)}; expected an array")
-        return [_Node(self.file, f"{self.path}[{i}]", v) for i, v in enumerate(self.value)]
-
-    def number(self) -> float:
-        """Return a finite number."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float) or not math.isfinite(self.value):
-            self.fail(f"is {self.value!r}; expected a finite number")
-        return float(self.value)
-
-    def integer(self, low: int, high: int) -> int:
-        """Return an integer in low ... high."""
-        number = self.number()
-        if not number.is_integer() or not low <= number <= high:
-            self.fail(f"is {self.value!r}; expected an integer from {low} to {high}")
-        return int(number)
-
-
-def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-def _read_entries(path: str | Path) -> list[tuple[tuple[int, int, int], _Node]]:
+def _read_entries(path: str | Path) -> list[tuple[tuple[int, int, int], JsonNode]]:
     """Return keys and entries of a geometry hierarchy map."""
-    file = Path(path)
-    try:
-        raw = file.read_bytes()
-        text = gzip.decompress(raw) if file.suffix == ".gz" else raw
-        content = json.loads(text)
-    except FileNotFoundError as error:
-        msg = f"{file}: there is no such file"
-        raise GeometryError(msg) from error
-    except (OSError, EOFError, ValueError) as error:
-        msg = f"{file}: can't be read as JSON: {error}"
-        raise GeometryError(msg) from error
-    top = _Node(file, "", content)
+    top = read_json(path)
     top.at(_MAP)
     entries = top.at("entries").items()
     if not entries:
@@ -298,7 +230,7 @@ def _read_entries(path: str | Path) -> list[tuple[tuple[int, int, int], _Node]]:
     return keyed
 
 
-def _entry_key(entry: _Node) -> tuple[int, int, int]:
+def _entry_key(entry: JsonNode) -> tuple[int, int, int]:
     for name in _UNSUPPORTED_KEYS:
         node = entry.get(name)
         if node is not None and node.value != 0:
@@ -331,7 +263,7 @@ def read_digitization(path: str | Path) -> Digitization:
     return Digitization(Path(path).name.removesuffix(".gz").removesuffix(".json"), tuple(designs))
 
 
-def _read_design(key: tuple[int, int, int], geometric: _Node) -> Design:
+def _read_design(key: tuple[int, int, int], geometric: JsonNode) -> Design:
     binning = geometric.at("segmentation.binningdata")
     axes = [_read_axis(node) for node in binning.items()]
     if len(axes) != _N_AXES:
@@ -351,7 +283,7 @@ def _read_design(key: tuple[int, int, int], geometric: _Node) -> Design:
     )
 
 
-def _read_axis(node: _Node) -> Axis:
+def _read_axis(node: JsonNode) -> Axis:
     kind = node.at("type").value
     if kind != "equidistant":
         node.at("type").fail(f"is {kind!r}; only 'equidistant' binning is supported")
@@ -362,14 +294,14 @@ def _read_axis(node: _Node) -> Axis:
     return Axis(n_channels, minimum, maximum)
 
 
-def _not_negative(node: _Node) -> float:
+def _not_negative(node: JsonNode) -> float:
     value = node.number()
     if value < 0:
         node.fail(f"is {value}; expected 0 or more")
     return value
 
 
-def _read_smearing(node: _Node | None) -> float:
+def _read_smearing(node: JsonNode | None) -> float:
     if node is None:
         return 0.0
     kind = node.at("type").value
@@ -409,7 +341,7 @@ def read_conditions(path: str | Path, geometry_ids: np.ndarray) -> np.ndarray:
     return shifts[found]
 
 
-def _read_shift(node: _Node) -> Iterable[float]:
+def _read_shift(node: JsonNode) -> Iterable[float]:
     if isinstance(node.value, list):
         return (0.0, 0.0)
     shift = node.at("shift").items()

@@ -1,8 +1,8 @@
 """Derive the layers of a detector from its surfaces: reference cylinders, discs or planes, and the stacks they form.
 
-A layer holds the sensitive surfaces of one (volume, layer) of the geometry ids; discs are split by ring, because a
-ring is thinner in z than a disc and because passive material may lie between rings. A track finds a layer by where it
-crosses the reference surface; `traccc_py.geometry.bins` says which sensors it may hit then.
+A layer holds the surfaces of one key: (volume, layer) of the Acts geometry ids or what `layer_keys` makes. Discs are
+split by ring, because a ring is thinner in z than a disc and because passive material may lie between rings. A track
+finds a layer by where it crosses the reference surface; `traccc_py.geometry.bins` says which sensors it may hit then.
 """
 
 from __future__ import annotations
@@ -16,11 +16,19 @@ from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import LAYER, STACK, LayerKind
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, decode_geometry_id
 
-__all__ = ["LayerTable", "SurfacePoints", "derive_layers"]
+__all__ = [
+    "DISC_COSINE",
+    "PARALLEL_TOLERANCE",
+    "UNLIMITED",
+    "LayerTable",
+    "SurfacePoints",
+    "derive_layers",
+    "split_by_ring",
+]
 
 UNLIMITED = 1e6  #: extent of planes [mm]
-_DISC_COSINE = 0.7  #: sensors whose normal is closer to the z axis than this belong to discs
-_PARALLEL_TOLERANCE = 1e-6  #: 1 - cosine between normals of one stack of planes
+DISC_COSINE = 0.7  #: sensors whose normal is closer to the z axis than this belong to discs
+PARALLEL_TOLERANCE = 1e-6  #: 1 - cosine between normals of one stack of planes
 _N_U, _N_V = 7, 3  #: points on a sensor that its distances to a reference surface are taken from
 
 
@@ -70,6 +78,7 @@ def derive_layers(
     points: SurfacePoints,
     passive: Sequence[PassiveSurface] = (),
     *,
+    keys: np.ndarray | None = None,
     are_planes: bool = False,
     volume_names: Mapping[int, str] | None = None,
 ) -> LayerTable:
@@ -83,6 +92,8 @@ def derive_layers(
         Points on them.
     passive : sequence of PassiveSurface, optional
         Surfaces that have material and no sensors.
+    keys : ndarray of shape (n, 2), int64, optional
+        Volume and number of the layer of each surface; None: those of the Acts geometry ids.
     are_planes : bool, optional
         Take parallel planes as reference surfaces (telescopes) instead of cylinders and discs.
     volume_names : mapping of int to str, optional
@@ -98,7 +109,10 @@ def derive_layers(
     GeometryError
         If two layers of a stack interleave, so that no order of them is right, or planes are not parallel.
     """
-    groups = list(_sensitive_groups(surfaces, points, are_planes, volume_names or {}))
+    if keys is None:
+        ids = decode_geometry_id(surfaces.geometry_id)
+        keys = np.stack([ids.volume, ids.layer], axis=1)
+    groups = list(_sensitive_groups(surfaces, points, keys, are_planes, volume_names or {}))
     groups += [_passive_group(p) for p in passive]
     groups.sort(key=lambda g: (g.kind, g.position, g.transverse_low))
     _check_order(groups)
@@ -115,10 +129,8 @@ def derive_layers(
 
 
 def _sensitive_groups(
-    surfaces: Surfaces, points: SurfacePoints, are_planes: bool, volume_names: Mapping[int, str]
+    surfaces: Surfaces, points: SurfacePoints, layer_keys: np.ndarray, are_planes: bool, volume_names: Mapping[int, str]
 ) -> Iterator[_Group]:
-    ids = decode_geometry_id(surfaces.geometry_id)
-    layer_keys = np.stack([ids.volume, ids.layer], axis=1)
     keys, inverse = np.unique(layer_keys, axis=0, return_inverse=True)
     order = np.argsort(inverse.ravel(), kind="stable")
     pieces = np.split(order, np.cumsum(np.bincount(inverse.ravel()))[:-1])
@@ -126,8 +138,8 @@ def _sensitive_groups(
         name = f"{volume_names.get(volume, 'volume')} {volume}/{layer}"
         if are_planes:
             yield _plane_group(name, surfaces, members)
-        elif np.abs(surfaces.w[members, 2]).min() > _DISC_COSINE:
-            rings = _split_by_ring(surfaces, points, members)
+        elif np.abs(surfaces.w[members, 2]).min() > DISC_COSINE:
+            rings = split_by_ring(surfaces, points, members)
             for i_ring, ring in enumerate(rings):
                 suffix = f" ring {i_ring}" if len(rings) > 1 else ""
                 yield _round_group(name + suffix, LayerKind.DISC, ring, points)
@@ -145,6 +157,8 @@ def _round_group(name: str, kind: LayerKind, members: np.ndarray, points: Surfac
 
 def _plane_group(name: str, surfaces: Surfaces, members: np.ndarray) -> _Group:
     normal = surfaces.w[members[0]]
+    if normal @ surfaces.w[0] < 0:  # the next plane may face the other way
+        normal = -normal
     offsets = surfaces.centre[members] @ normal
     middle = float(offsets.min() + offsets.max()) / 2
     n_x, n_y, n_z = (float(c) for c in normal)
@@ -158,7 +172,7 @@ def _passive_group(p: PassiveSurface) -> _Group:
     return _Group(p.name, p.kind, none, p.position, low, high, p.extent_min, p.extent_max, passive=p)
 
 
-def _split_by_ring(surfaces: Surfaces, points: SurfacePoints, members: np.ndarray) -> list[np.ndarray]:
+def split_by_ring(surfaces: Surfaces, points: SurfacePoints, members: np.ndarray) -> list[np.ndarray]:
     """Return the rings of a disc; rings that overlap both in z and in r stay together."""
     radius = np.hypot(surfaces.centre[members, 0], surfaces.centre[members, 1])
     order = np.argsort(radius, kind="stable")
@@ -200,7 +214,7 @@ def _check_order(groups: Sequence[_Group]) -> None:
 def _check_normals(groups: Sequence[_Group]) -> None:
     planes = [g for g in groups if g.kind == LayerKind.PLANE]
     for g in planes:
-        if np.dot(g.normal, planes[0].normal) < 1 - _PARALLEL_TOLERANCE:
+        if np.dot(g.normal, planes[0].normal) < 1 - PARALLEL_TOLERANCE:
             msg = (
                 f"planes {planes[0].name!r} and {g.name!r} are not parallel: normals {planes[0].normal} and {g.normal}"
             )
@@ -216,4 +230,5 @@ def _layer_record(g: _Group) -> np.void:
     if g.passive is not None:
         for name, value in zip(g.passive.slab._fields, g.passive.slab, strict=True):
             record[name] = value
+        record["material_map"] = g.passive.material_map
     return record[0]

@@ -23,6 +23,7 @@ __all__ = [
     "CARBON_FIBRE",
     "CARBON_FOAM",
     "KAPTON",
+    "PLASMA_CONSTANT",
     "SILICON",
     "SILICON_TML",
     "TITANIUM",
@@ -32,7 +33,7 @@ __all__ = [
     "combine_slabs",
 ]
 
-_PLASMA_CONSTANT = 28.816 * eV  #: plasma energy at an electron density of 1 mol / cm^3, PDG 2024 eq. 34.6
+PLASMA_CONSTANT = 28.816 * eV  #: plasma energy at an electron density of 1 mol / cm^3, PDG 2024 eq. 34.6
 _GRAM_PER_CM3 = 1 / cm**3  #: in g / mm^3
 
 
@@ -79,7 +80,7 @@ class Material:
     @property
     def plasma_energy(self) -> float:
         """Plasma energy [GeV]."""
-        return _PLASMA_CONSTANT * math.sqrt(self.density * self.z_over_a)
+        return PLASMA_CONSTANT * math.sqrt(self.density * self.z_over_a)
 
     def slab(self, thickness: float) -> Slab:
         """Return a slab of this material, `thickness` in mm."""

@@ -14,12 +14,16 @@ __all__ = [
     "DESIGN",
     "END_PATH_STEP",
     "LAYER",
+    "MATERIAL_MAP",
     "MAX_CLUSTER_SIZE",
     "N_END_PATHS",
+    "OUTLINE",
+    "SLAB",
     "STACK",
     "SURFACE",
     "DetectorArrays",
     "LayerKind",
+    "MapKind",
     "Shape",
 ]
 
@@ -31,10 +35,12 @@ END_PATH_STEP = 0.25
 
 
 class Shape(IntEnum):
-    """Outline of a planar sensitive surface, in its local frame."""
+    """Outline of a planar surface, in its local frame."""
 
     RECTANGLE = 0
     TRAPEZOID = 1
+    ANNULUS = 2  #: between two circles around the beam and two lines through a focal point
+    RING = 3  #: between two circles around the centre
 
 
 class LayerKind(IntEnum):
@@ -45,6 +51,14 @@ class LayerKind(IntEnum):
     PLANE = 2  #: perpendicular to a fixed normal (telescopes); position = offset along the normal
 
 
+class MapKind(IntEnum):
+    """Coordinates of a material map."""
+
+    CARTESIAN = 0  #: loc0, loc1
+    POLAR = 1  #: r, phi on a plane: around the centre, for an annulus around its focal point
+    CYLINDER = 2  #: phi, z
+
+
 _SLAB = [
     ("thickness_in_x0", "f4"),  # thickness / radiation length, for perpendicular passage [1]
     ("bethe_xi", "f4"),  # 0.5 K (Z/A) rho thickness: energy scale of the Bethe formula at beta = 1 [GeV]
@@ -52,7 +66,28 @@ _SLAB = [
     ("plasma_energy", "f4"),  # hbar omega_p, for the density effect [GeV]
 ]
 
-#: One sensitive surface. Global = centre + loc0 * u + loc1 * v; w = u x v is the normal.
+#: The material at one place: a slab met at perpendicular passage.
+SLAB = np.dtype(_SLAB)
+
+#: Material that changes over a surface: bin (i0, i1) is slabs[first_slab + i0 + n0 * i1], i = (coordinate - low) scale.
+MATERIAL_MAP = np.dtype(
+    [
+        ("kind", "i4"),  # MapKind
+        ("first_slab", "i4"),
+        ("n0", "i4"),
+        ("n1", "i4"),
+        ("low0", "f4"),  # lower edge; angles are taken within pi of the middle of their axis
+        ("low1", "f4"),
+        ("scale0", "f4"),  # 1 / width of a bin
+        ("scale1", "f4"),
+        ("middle", "f4"),  # of the axis of angles [rad]
+    ]
+)
+
+#: Outline of an annulus or ring beyond its bounding box (hx, hy); 0 for other shapes. See `surfaces.Annulus`.
+OUTLINE = ("focal", "beam_x", "beam_y", "r_min", "r_max", "half_opening")
+
+#: One planar surface. Global = centre + loc0 * u + loc1 * v; w = u x v is the normal.
 SURFACE = np.dtype(
     [(f"{a}{b}", "f4") for a in "cuvw" for b in "xyz"]
     + [
@@ -61,8 +96,10 @@ SURFACE = np.dtype(
         ("hx_max", "f4"),  # half width at loc1 = +hy
         ("hy", "f4"),
         ("layer", "i4"),  # index of its layer
-        ("design", "i4"),  # index of its digitisation design
+        ("design", "i4"),  # index of its digitisation design; -1: it has material and no readout
         *_SLAB,
+        ("material_map", "i4"),  # number of the map that replaces the slab; 0: none
+        *((name, "f4") for name in OUTLINE),
     ]
 )
 
@@ -83,6 +120,7 @@ LAYER = np.dtype(
         ("other_max", "f4"),
         ("first_bin", "i4"),  # bin (i_phi, i_other) is bin_offsets[first_bin + i_phi * n_other + i_other]
         *_SLAB,  # passive layers only
+        ("material_map", "i4"),  # number of the map that replaces the slab; 0: none
     ]
 )
 
@@ -107,6 +145,10 @@ DESIGN = np.dtype(
 )
 
 
+_NO_MAP = np.zeros(1, MATERIAL_MAP)  # kernels take no empty arrays
+_NO_SLAB = np.zeros(1, SLAB)
+
+
 class DetectorArrays(NamedTuple):
     """A detector as device arrays; made once, in `TrackingChain.initialize`."""
 
@@ -120,3 +162,5 @@ class DetectorArrays(NamedTuple):
     path_sigmas: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS) float32, sigma [mm] by end path; 0: none
     translations: Any  # (n_surfaces, 2) float32, shift added to local positions [mm]
     b_z: Any  # float32, field along z [GeV / (e mm)]
+    material_maps: Any = _NO_MAP  # (n_maps + 1,) MATERIAL_MAP, by number; 0 stands for none
+    slabs: Any = _NO_SLAB  # (n_slabs,) SLAB, of all maps

@@ -42,7 +42,7 @@ def summarize_layers(detector: Detector) -> list[LayerSummary]:
     radius, z = np.hypot(points[..., 0], points[..., 1]), points[..., 2]
     rows = []
     for i, (layer, name) in enumerate(zip(detector.layers, detector.layer_names, strict=True)):
-        members = np.flatnonzero(detector.layer_of_surface == i)
+        members = np.flatnonzero((detector.layer_of_surface == i) & detector.surfaces.is_sensitive)
         low, high = float(layer["extent_min"]), float(layer["extent_max"])
         thickness = float(layer["thickness_in_x0"])
         kind = LayerKind(int(layer["kind"]))

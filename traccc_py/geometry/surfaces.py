@@ -13,9 +13,10 @@ import numpy as np
 
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.material import Slab
-from traccc_py.geometry.records import LayerKind, Shape
+from traccc_py.geometry.records import OUTLINE, LayerKind, Shape
 
 __all__ = [
+    "Annulus",
     "GeometryIdFields",
     "PassiveSurface",
     "Surfaces",
@@ -73,12 +74,39 @@ class PassiveSurface(NamedTuple):
     extent_min: float  # z (cylinder) or r (disc) [mm]
     extent_max: float
     thickness: float  # [mm]
-    slab: Slab
+    slab: Slab  # of a map: its mean
+    material_map: int = 0  # number of the detector's material map that replaces the slab; 0: none
+
+
+class Annulus(NamedTuple):
+    """Outline of a sensor of strips that point to one place, in a local frame whose origin lies on the sensor.
+
+    With s = (loc0, loc1 + focal), the place seen from the focal point of the strips: the angle between s and the axis
+    of loc1 is at most `half_opening`, and the distance from (beam_x, beam_y) is r_min to r_max. A ring has focal point
+    and beam at its centre, and no limit in angle.
+    """
+
+    focal: float  # distance of the focal point below the origin along loc1 [mm]
+    beam_x: float  # centre of the circles, in the local frame [mm]
+    beam_y: float
+    r_min: float  # [mm]
+    r_max: float
+    half_opening: float  # [rad], pi or more: no limit
+
+    def points(self, angles: np.ndarray, fractions: np.ndarray) -> np.ndarray:
+        """Return local points (n_angles, n_fractions, 2) at angles about the focal point, between the two circles."""
+        direction = np.stack([np.sin(angles), np.cos(angles)], axis=1)
+        beam = np.array([self.beam_x, self.beam_y + self.focal])
+        along = direction @ beam
+        across2 = beam @ beam - along**2
+        low, high = (along + np.sqrt(np.maximum(r * r - across2, 0.0)) for r in (self.r_min, self.r_max))
+        distance = low[:, None] + (high - low)[:, None] * fractions
+        return distance[..., None] * direction[:, None] - np.array([0.0, self.focal])
 
 
 @dataclass(frozen=True, slots=True)
 class Surfaces:
-    """Planar sensitive surfaces, ascending in their geometry id. Global = centre + loc0 u + loc1 v.
+    """Planar surfaces, ascending in their geometry id. Global = centre + loc0 u + loc1 v.
 
     Columns are float64 unless said otherwise, lengths in mm.
     """
@@ -89,11 +117,14 @@ class Surfaces:
     v: np.ndarray  # (n, 3) direction of loc1
     w: np.ndarray  # (n, 3) normal, u x v
     shape: np.ndarray  # (n,) int32, Shape
-    hx_min: np.ndarray  # (n,) half width at loc1 = -hy
+    hx_min: np.ndarray  # (n,) half width at loc1 = -hy; annuli and rings: of the bounding box
     hx_max: np.ndarray  # (n,) half width at loc1 = +hy
     hy: np.ndarray  # (n,)
     thickness: np.ndarray  # (n,) of the active silicon
-    slab: np.ndarray  # (n, 4) columns of Slab
+    slab: np.ndarray  # (n, 4) columns of Slab; where there is a map, its mean
+    material_map: np.ndarray  # (n,) int32, number of the detector's map that replaces the slab; 0: none
+    outline: np.ndarray  # (n, 6) columns of Annulus; 0 for rectangles and trapezoids
+    is_sensitive: np.ndarray  # (n,) bool; False: material without readout
 
     def __len__(self) -> int:
         """Return the number of surfaces."""
@@ -131,12 +162,15 @@ class Surfaces:
             w=np.cross(u, v),
             shape=np.full(n, int(rest["shape"]), np.int32),
             slab=np.tile(np.asarray(rest["slab"], np.float64), (n, 1)),
+            material_map=np.zeros(n, np.int32),
+            outline=np.zeros((n, len(OUTLINE))),
+            is_sensitive=np.ones(n, bool),
             **columns,
         )
 
     def validate(self) -> None:
         """Raise GeometryError if the table can't describe a detector."""
-        if len(self) == 0:
+        if not self.is_sensitive.any():
             msg = "the detector has no sensitive surface"
             raise GeometryError(msg)
         is_repeated = np.append(False, self.geometry_id[1:] == self.geometry_id[:-1])
@@ -174,4 +208,9 @@ class Surfaces:
         middle, slope = (self.hx_max + self.hx_min) / 2, (self.hx_max - self.hx_min) / 2
         loc0 = (middle[:, None] + slope[:, None] * t) * s
         loc1 = self.hy[:, None] * t
+        for i in np.flatnonzero(self.shape >= Shape.ANNULUS):
+            outline = Annulus(*self.outline[i].tolist())
+            opening = min(outline.half_opening, np.pi)
+            local = outline.points(opening * np.linspace(-1, 1, n_u), np.linspace(0, 1, n_v)).reshape(-1, 2)
+            loc0[i], loc1[i] = local[:, 0], local[:, 1]
         return self.centre[:, None] + loc0[..., None] * self.u[:, None] + loc1[..., None] * self.v[:, None]

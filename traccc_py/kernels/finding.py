@@ -78,6 +78,8 @@ class _Payload(NamedTuple):
     bin_surfaces: Any
     designs: Any
     path_sigmas: Any
+    material_maps: Any
+    slabs: Any
     b_z: Any
     first_cylinder: Any
     n_cylinders: Any
@@ -248,7 +250,7 @@ def _start(i, p, slot):
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     track, chi2 = updated(track, p.surfaces, module, p, m, _variance(p, module, trig, m))
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    track, alive = with_surface_material(track, trig, p.surfaces, module, p.mass, _ONE)
+    track, alive = with_surface_material(track, trig, p, module, _ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     gaps = first_gaps(p.layers, stack_ranges(p), layer, track[0], trig)
     first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, -track[1][_QOP] * p.b_z, _AHEAD)
@@ -287,7 +289,7 @@ def _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best,
         if m < 0:
             break
         branch, _ = updated(track, p.surfaces, surface, p, m, _variance(p, surface, trig, m))
-        branch, survives = with_surface_material(branch, trig, p.surfaces, surface, p.mass, _ONE)
+        branch, survives = with_surface_material(branch, trig, p, surface, _ONE)
         if survives:
             to = np.int32(i * p.branches_per_seed + n_branches)
             _save_branch(p, to, slot, surface, branch, way, tally, sums + chi2)
@@ -319,7 +321,7 @@ def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
         first, mask = _reachable(p, layer, crossing, path, track, trig, turn, least)
         return track, (gaps, np.int32(first), mask), tally, since, True
     track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
-    track, alive = with_layer_material(track, trig, p.layers, layer, p.mass, _ONE)
+    track, alive = with_layer_material(track, trig, p, layer, _ONE)
     n_entries = _append(p, slot, tally[0], np.int32(-1 - p.n_modules - layer), since + path)
     return track, none, (n_entries, tally[1], tally[2], tally[3], tally[4]), _ZERO * since, alive
 
@@ -333,9 +335,10 @@ def _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands
     margin0, margin1 = inside_margin(p.surfaces, surface, track[1][0], track[1][1])
     if not (margin0 > _ZERO and margin1 > _ZERO):
         return track, tally, since, True
-    track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, _ONE)
+    track, alive = with_surface_material(track, trig, p, surface, _ONE)
     n_entries = _append(p, slot, tally[0], np.int32(-1 - surface), since)
-    missed = np.int32(1) if margin0 > bands[0] and margin1 > bands[1] else np.int32(0)
+    is_readout = p.surfaces[surface].design >= 0
+    missed = np.int32(1) if is_readout and margin0 > bands[0] and margin1 > bands[1] else np.int32(0)
     n_holes, n_consecutive = np.int32(tally[2] + missed), np.int32(tally[3] + missed)
     alive = alive and n_holes <= p.max_holes and n_consecutive <= p.max_consecutive_holes
     return track, (n_entries, tally[1], n_holes, n_consecutive, tally[4]), _ZERO * since, alive
@@ -369,7 +372,7 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
         best = (m, chi2)
         n_branches = _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches)
     track, _ = updated(track, p.surfaces, surface, p, m, _variance(p, surface, trig, m))
-    track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, _ONE)
+    track, alive = with_surface_material(track, trig, p, surface, _ONE)
     n_entries = _append(p, slot, tally[0], m, since)
     tally = (n_entries, np.int32(tally[1] + 1), tally[2], np.int32(0), np.int32(tally[4] + p.dimensions[m]))
     return track, way, tally, sums + chi2, _ZERO * since, n_branches, True, alive
@@ -465,6 +468,8 @@ def _finding_payload(
         bin_surfaces=detector.bin_surfaces,
         designs=detector.designs,
         path_sigmas=detector.path_sigmas,
+        material_maps=detector.material_maps,
+        slabs=detector.slabs,
         b_z=real(detector.b_z),
         **stacks._asdict(),
         n_modules=np.int32(detector.surfaces.shape[0]),

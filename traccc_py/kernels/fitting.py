@@ -56,6 +56,8 @@ class _Payload(NamedTuple):
     bin_surfaces: Any
     designs: Any
     path_sigmas: Any
+    material_maps: Any
+    slabs: Any
     b_z: Any
     first_cylinder: Any
     n_cylinders: Any
@@ -176,8 +178,8 @@ def _move(p, track, surface, guess):
 def _with_material(p, track, trig, surface, sign):
     """Return the track after the material of a surface or, below 0, passive layer; and whether it survives."""
     if surface < 0:
-        return with_layer_material(track, trig, p.layers, np.int32(-1 - surface), p.mass, sign)
-    return with_surface_material(track, trig, p.surfaces, surface, p.mass, sign)
+        return with_layer_material(track, trig, p, np.int32(-1 - surface), sign)
+    return with_surface_material(track, trig, p, surface, sign)
 
 
 @device_function(inlined=True)
@@ -368,7 +370,8 @@ def fit_tracks(
     out = _outputs(ws, dtype)
     payload = _Payload(
         detector.surfaces, detector.layers, detector.bin_offsets, detector.bin_surfaces, detector.designs,
-        detector.path_sigmas, dtype.type(detector.b_z), *stacks, np.int32(detector.surfaces.shape[0]),
+        detector.path_sigmas, detector.material_maps, detector.slabs, dtype.type(detector.b_z), *stacks,
+        np.int32(detector.surfaces.shape[0]),
         measurements.local_position, measurements.local_variance, measurements.cluster_size, measurements.dimensions,
         measurements.event_module,
         seeds.module, seeds.params, seeds.variance,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.geometry.records import LayerKind
+from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.kernels.helix import direction, helix_displacement, path_to_cylinder, path_to_plane, turned
 from traccc_py.kernels.linalg import PI, TWO_PI
 
@@ -44,7 +44,8 @@ _UNREACHABLE = scalar(1e29)
 _LONGEST_STEP = scalar(6000)  # [mm], longer than any way between layers: a helix outside winds on for ever
 _BEYOND = scalar(100)  # [mm], a track that gets this far outside of all layers does not come back: it meets the coil
 _ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
-_TRAPEZOID = 1
+_TRAPEZOID = np.int32(Shape.TRAPEZOID)
+_ANNULUS = np.int32(Shape.ANNULUS)  # and, beyond it, rings
 
 
 class StackRanges(NamedTuple):
@@ -320,8 +321,25 @@ def intersect_surface(surfaces, i, position, trig, turn, guess):
 
 
 @device_function
+def _annulus_margin(surfaces, i, loc0, loc1):
+    """Return how far inside the sides and the arcs of an annulus a point is; for a ring both are those of the arcs."""
+    x, y = loc0 - surfaces[i].beam_x, loc1 - surfaces[i].beam_y
+    radius = math.sqrt(x * x + y * y)
+    radial = surfaces[i].r_max - radius
+    if surfaces[i].r_min > _ZERO:
+        radial = min(radial, radius - surfaces[i].r_min)
+    opening = surfaces[i].half_opening
+    if opening >= PI:
+        return radial, radial
+    ahead = loc1 + surfaces[i].focal
+    return math.sqrt(loc0 * loc0 + ahead * ahead) * (opening - abs(math.atan2(loc0, ahead))), radial
+
+
+@device_function
 def inside_margin(surfaces, i, loc0, loc1):
     """Return how far inside the edges in loc0 and loc1 a point is [mm]; negative outside."""
+    if surfaces[i].shape >= _ANNULUS:
+        return _annulus_margin(surfaces, i, loc0, loc1)
     hy = surfaces[i].hy
     half_width = surfaces[i].hx_min
     if surfaces[i].shape == _TRAPEZOID:

@@ -101,7 +101,7 @@ def track_at_beam_line(p, track, surface):
     """Return (parameters, covariance, survived) at the beam line of the track that stands on its first surface."""
     stacks = stack_ranges(p)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    track, alive = with_surface_material(track, trig, p.surfaces, surface, p.mass, -_ONE)
+    track, alive = with_surface_material(track, trig, p, surface, -_ONE)
     gaps = first_gaps(p.layers, stacks, p.surfaces[surface].layer, track[0], _reversed(trig))
     for _ in range(np.int32(_MAX_LAYERS)):
         trig = trigonometry(track[1][_PHI], track[1][_THETA])
@@ -112,12 +112,12 @@ def track_at_beam_line(p, track, surface):
             break
         if p.layers[layer].is_sensitive == 0:
             track, trig = transport_to_curvilinear(track, trig, turn, -path, p.b_z)
-            track, alive = with_layer_material(track, trig, p.layers, layer, p.mass, -_ONE)
+            track, alive = with_layer_material(track, trig, p, layer, -_ONE)
         else:
             i, back = _crossed_surface(p, layer, crossing, track, trig, turn)
             if i != NONE:
                 track, trig = transport_to_surface(track, trig, turn, back, p.b_z, p.surfaces, i)
-                track, alive = with_surface_material(track, trig, p.surfaces, i, p.mass, -_ONE)
+                track, alive = with_surface_material(track, trig, p, i, -_ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     x, c = _to_beam_line(p, track, trig, -track[1][_QOP] * p.b_z)
     return x, c, alive

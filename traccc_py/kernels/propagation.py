@@ -6,7 +6,12 @@ the plane they belong to (of a surface, or perpendicular to the track). `trig` i
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from traccc_py.device.kernel import device_function, scalar
+from traccc_py.geometry.records import MapKind
 from traccc_py.kernels.helix import (
     curvilinear_axes,
     direction,
@@ -38,6 +43,8 @@ MASSES = {"pion": pion_mass, "muon": muon_mass, "electron": electron_mass}  #: m
 _ZERO = scalar(0)
 _ONE = scalar(1)
 _PHI, _THETA, _QOP = 2, 3, 4
+_CARTESIAN = np.int32(MapKind.CARTESIAN)
+_CYLINDER = np.int32(MapKind.CYLINDER)
 _MIN_INCIDENCE = scalar(0.02)  # slabs are not infinitely long
 
 
@@ -79,13 +86,6 @@ def transport_to_curvilinear(track, trig, turn, path, b_z):
 
 
 @device_function
-def _surface_slab(surfaces, i):
-    """Return the slab of a surface."""
-    s = surfaces[i]
-    return s.thickness_in_x0, s.bethe_xi, s.excitation_energy, s.plasma_energy
-
-
-@device_function
 def surface_incidence(surfaces, i, trig):
     """Return |cos| of the angle between a direction and the normal of a surface."""
     t = direction(trig)
@@ -94,23 +94,70 @@ def surface_incidence(surfaces, i, trig):
 
 
 @device_function
-def with_surface_material(track, trig, surfaces, i, mass, sign):
+def _map_bin(coordinate, low, scale, n):
+    """Return the bin of a coordinate; beyond the ends the first or last, for not-a-number the first."""
+    place = (coordinate - low) * scale
+    if place > _ZERO:
+        return np.int32(min(place, scalar(n - 1)))
+    return np.int32(0)
+
+
+@device_function(inlined=True)
+def _map_slab(p, m, a, b):
+    """Return the slab of map m at the coordinates a, b."""
+    found = p.material_maps[m]
+    i0, i1 = _map_bin(a, found.low0, found.scale0, found.n0), _map_bin(b, found.low1, found.scale1, found.n1)
+    slab = p.slabs[found.first_slab + i0 + found.n0 * i1]
+    return slab.thickness_in_x0, slab.bethe_xi, slab.excitation_energy, slab.plasma_energy
+
+
+@device_function(inlined=True)
+def _surface_slab(p, i, loc0, loc1):
+    """Return the slab of a surface at a place."""
+    s = p.surfaces[i]
+    m = s.material_map
+    if m == 0:
+        return s.thickness_in_x0, s.bethe_xi, s.excitation_energy, s.plasma_energy
+    if p.material_maps[m].kind == _CARTESIAN:
+        return _map_slab(p, m, loc0, loc1)
+    ahead = loc1 + s.focal
+    middle = p.material_maps[m].middle
+    angle = middle + wrap_angle(math.atan2(loc0, ahead) - middle)
+    return _map_slab(p, m, math.sqrt(loc0 * loc0 + ahead * ahead), angle)
+
+
+@device_function(inlined=True)
+def _layer_slab(p, layer, position):
+    """Return the slab of a passive layer at a place."""
+    found = p.layers[layer]
+    m = found.material_map
+    if m == 0:
+        return found.thickness_in_x0, found.bethe_xi, found.excitation_energy, found.plasma_energy
+    middle = p.material_maps[m].middle
+    phi = middle + wrap_angle(math.atan2(position[1], position[0]) - middle)
+    if p.material_maps[m].kind == _CYLINDER:
+        return _map_slab(p, m, phi, position[2])
+    return _map_slab(p, m, math.sqrt(position[0] * position[0] + position[1] * position[1]), phi)
+
+
+@device_function(inlined=True)
+def with_surface_material(track, trig, p, i, sign):
     """Return the track after the material of a surface, and whether it survives."""
-    cosine = surface_incidence(surfaces, i, trig)
-    x, c, alive = interact(track[1], track[2], _surface_slab(surfaces, i), _ONE / cosine, trig[2], mass, sign)
+    cosine = surface_incidence(p.surfaces, i, trig)
+    slab = _surface_slab(p, i, track[1][0], track[1][1])
+    x, c, alive = interact(track[1], track[2], slab, _ONE / cosine, trig[2], p.mass, sign)
     return (track[0], x, c, track[3], track[4]), alive
 
 
-@device_function
-def with_layer_material(track, trig, layers, layer, mass, sign):
+@device_function(inlined=True)
+def with_layer_material(track, trig, p, layer, sign):
     """Return the track after the material of a passive layer, and whether it survives."""
     t = direction(trig)
-    n = layer_normal(layers, layer, track[0])
+    n = layer_normal(p.layers, layer, track[0])
     cosine = abs(t[0] * n[0] + t[1] * n[1] + t[2] * n[2])
     cosine = max(cosine, _MIN_INCIDENCE + _ZERO * cosine)
-    found = layers[layer]
-    slab = (found.thickness_in_x0, found.bethe_xi, found.excitation_energy, found.plasma_energy)
-    x, c, alive = interact(track[1], track[2], slab, _ONE / cosine, trig[2], mass, sign)
+    slab = _layer_slab(p, layer, track[0])
+    x, c, alive = interact(track[1], track[2], slab, _ONE / cosine, trig[2], p.mass, sign)
     return (track[0], x, c, track[3], track[4]), alive
 
 

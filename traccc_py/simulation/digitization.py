@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from traccc_py.edm import Cells
+from traccc_py.errors import GeometryError
+from traccc_py.geometry.records import Shape
 from traccc_py.simulation.channel_loop import DigitizationGeometry, HitArrays, divide_paths
 from traccc_py.simulation.transport import SimulatedHits
 from traccc_py.simulation.truth_geometry import TruthGeometry, arrays_of, local_vectors, truth_geometry
@@ -39,8 +41,16 @@ def digitization_geometry(detector: Any, *, smearing: bool = True) -> Digitizati
     -------
     DigitizationGeometry
         Arrays for `channel_loop`.
+
+    Raises
+    ------
+    GeometryError
+        If a surface is an annulus or ring.
     """
     arrays = arrays_of(detector)
+    if (arrays.surfaces["shape"] >= Shape.ANNULUS).any():
+        msg = "the detector has annuli or rings, whose channels are polar; only rectangles and trapezoids make cells"
+        raise GeometryError(msg)
     surfaces, designs = arrays.surfaces, arrays.designs
 
     def pair(name: str, dtype: Any) -> np.ndarray:

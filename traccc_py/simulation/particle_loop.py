@@ -11,6 +11,7 @@ from traccc_py.simulation.compiled import compiled, compiled_entry
 from traccc_py.simulation.interactions import highland_angle, mean_energy_loss, straggling_sigma
 from traccc_py.simulation.random_numbers import normal_pair
 from traccc_py.simulation.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
+from traccc_py.simulation.surface_places import is_inside, module_slab, passive_slab
 from traccc_py.simulation.truth_helix import (
     CYLINDER_SURFACE,
     PLANE_SURFACE,
@@ -70,8 +71,7 @@ def _plane_crossing(module, helix, s_low, s_high):
         x, y, z = x - cx, y - cy, z - cz
         local0 = module.ux * x + module.uy * y + module.uz * z
         local1 = module.vx * x + module.vy * y + module.vz * z
-        half_width = module.hx_min + (module.hx_max - module.hx_min) * (local1 + module.hy) / (2.0 * module.hy)
-        if abs(local1) <= module.hy and abs(local0) <= half_width:
+        if is_inside(module, local0, local1):
             return s, local0, local1
         low = s + _LEAVE
 
@@ -152,18 +152,14 @@ def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_en
 
 
 @compiled
-def _slab_of(record):
-    return record.thickness_in_x0, record.bethe_xi, record.excitation_energy, record.plasma_energy
-
-
-@compiled
-def _slab_and_cosine(geometry, surface, position, direction):
+def _slab_and_cosine(geometry, surface, position, direction, local0, local1):
     """Return the slab of a surface and the cosine of the incidence."""
     n_modules = len(geometry.modules)
     dx, dy, dz = direction
     if surface < n_modules:
         module = geometry.modules[surface]
-        return _slab_of(module), max(abs(module.wx * dx + module.wy * dy + module.wz * dz), _MIN_COSINE)
+        cosine = abs(module.wx * dx + module.wy * dy + module.wz * dz)
+        return module_slab(geometry, module, local0, local1), max(cosine, _MIN_COSINE)
     passive = geometry.passives[surface - n_modules]
     if passive.kind == _DISC:
         cosine = abs(dz)
@@ -171,7 +167,7 @@ def _slab_and_cosine(geometry, surface, position, direction):
         cosine = abs(position[0] * dx + position[1] * dy) / math.hypot(position[0], position[1])
     else:
         cosine = abs(passive.normal_x * dx + passive.normal_y * dy + passive.normal_z * dz)
-    return _slab_of(passive), max(cosine, _MIN_COSINE)
+    return passive_slab(geometry, passive, position), max(cosine, _MIN_COSINE)
 
 
 @compiled
@@ -260,11 +256,11 @@ def _transport_particle(geometry, reachable, particle, state, index, options, ke
         time += s * math.sqrt(p * p + mass * mass) / (p * _SPEED_OF_LIGHT)
         turned += abs(helix[6]) * s
         travelled += s
-        slab, cosine = _slab_and_cosine(geometry, surface, position, direction)
+        slab, cosine = _slab_and_cosine(geometry, surface, position, direction, local0, local1)
         before = (p, direction)
         p, direction = _interact(slab, cosine, particle, p, direction, options, key, draw)
         draw += 1
-        if surface < n_modules:
+        if surface < n_modules and geometry.modules[surface].design >= 0:
             if n_rows == len(rows):
                 rows = np.concatenate((rows, np.empty_like(rows)))
             _record(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)

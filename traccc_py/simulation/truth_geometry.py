@@ -6,19 +6,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.geometry.records import DetectorArrays
+from traccc_py.geometry.records import MATERIAL_MAP, OUTLINE, SLAB, DetectorArrays
 
 __all__ = ["MODULE", "PASSIVE", "TruthGeometry", "arrays_of", "channel_paths", "local_vectors", "truth_geometry"]
 
-_SLAB = ("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")
+_SLAB = SLAB.names or ()
+_NUMBERS = ("hx_min", "hx_max", "hy", *_SLAB, *OUTLINE)
+_INTEGERS = ("shape", "material_map", "design")
 
-#: A sensitive surface: centre, axes, half widths at loc1 = -hy and +hy, half length, material.
+#: A planar surface: centre, axes, half widths at loc1 = -hy and +hy, half length, material, outline of annuli; design
+#: below 0: it is not read out.
 MODULE = np.dtype(
-    [(f"{a}{b}", "f8") for a in "cuvw" for b in "xyz"] + [(n, "f8") for n in ("hx_min", "hx_max", "hy", *_SLAB)]
+    [(f"{a}{b}", "f8") for a in "cuvw" for b in "xyz"] + [(n, "f8") for n in _NUMBERS] + [(n, "i8") for n in _INTEGERS]
 )
 #: A passive surface: kind (LayerKind), radius, z or offset along the normal, range in z or r, material.
 PASSIVE = np.dtype(
-    [("kind", "i8")]
+    [("kind", "i8"), ("material_map", "i8")]
     + [(n, "f8") for n in ("position", "normal_x", "normal_y", "normal_z", "extent_min", "extent_max", *_SLAB)]
 )
 
@@ -30,6 +33,8 @@ class TruthGeometry(NamedTuple):
     spheres: Any  # (n, 4) float64: centre and radius of the sphere that holds the surface [mm]
     passives: Any  # (k,) PASSIVE
     b_z: float  # [GeV / (e mm)]
+    maps: Any  # (m + 1,) MATERIAL_MAP with its edges in float64, by number
+    slabs: Any  # (k, 4) float64, columns of SLAB
 
 
 def _vectors(records: np.ndarray, name: str) -> np.ndarray:
@@ -49,7 +54,7 @@ def _modules(surfaces: np.ndarray) -> np.ndarray:
     for name, vectors in axes.items():
         for column, axis in enumerate("xyz"):
             modules[f"{name}{axis}"] = vectors[:, column]
-    for name in ("hx_min", "hx_max", "hy", *_SLAB):
+    for name in (*_NUMBERS, *_INTEGERS):
         modules[name] = surfaces[name]
     return modules
 
@@ -89,6 +94,8 @@ def truth_geometry(detector: Any) -> TruthGeometry:
         spheres=np.column_stack([modules["cx"], modules["cy"], modules["cz"], radius]),
         passives=passives,
         b_z=float(arrays.b_z),
+        maps=_as_doubles(arrays.material_maps),
+        slabs=np.stack([arrays.slabs[name].astype(np.float64) for name in _SLAB], axis=1),
     )
 
 
@@ -118,6 +125,11 @@ def channel_paths(
     designs = arrays.designs[arrays.surfaces["design"][module_index]]
     pitch = np.stack([designs["pitch0"], designs["pitch1"]], axis=1).astype(np.float64)
     return designs["thickness"].astype(np.float64)[:, None] * np.abs(local[:, :2] / local[:, 2:]) / pitch
+
+
+def _as_doubles(records: np.ndarray) -> np.ndarray:
+    """Return records with eight bytes for each number."""
+    return records.astype(np.dtype([(name, MATERIAL_MAP[name].kind + "8") for name in MATERIAL_MAP.names or ()]))
 
 
 def local_vectors(geometry: TruthGeometry, module_index: np.ndarray, vectors: np.ndarray) -> np.ndarray:
