@@ -78,7 +78,7 @@ def _check_detector(arrays: Any) -> None:
     """Raise for a detector the kernels can't work with."""
     if abs(arrays.b_z) < SMALLEST_FIELD * T:
         msg = (
-            f"the field along z is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: "
+            f"the field along z at the origin is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: "
             "seeds get their momentum from the curvature"
         )
         raise GeometryError(msg)
@@ -156,9 +156,17 @@ class TrackingChain:
             return
         host = self.detector.arrays()
         _check_detector(host)
-        self._arrays = type(host)(*(self.device.to_device(a) if isinstance(a, np.ndarray) else a for a in host))
+        self._arrays = self._on_device(host)
         self._stacks = _stack_ranges(host.stacks)
         self.run(_no_cells())
+
+    def _on_device(self, arrays: Any) -> Any:
+        """Return a tuple of arrays, scalars and such tuples with its arrays in device memory."""
+        members = (
+            self._on_device(a) if isinstance(a, tuple) else self.device.to_device(a) if isinstance(a, np.ndarray) else a
+            for a in arrays
+        )
+        return type(arrays)(*members)
 
     def run(self, cells: Cells) -> EventResult:
         """Reconstruct one event.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from traccc_py.geometry.records import DESIGN, LAYER, MAX_CLUSTER_SIZE, STACK, SURFACE, DetectorArrays
+from traccc_py.geometry.records import DESIGN, LAYER, MAX_CLUSTER_SIZE, STACK, SURFACE, DetectorArrays, HomogeneousField
 
 FIELD = 2.0 * 0.000299792458  # GeV / (e mm)
 
@@ -42,7 +42,7 @@ def make_detector(centres, axes_u, axes_v, designs, design_of=None, variances=No
         designs=designs,
         variances=np.asarray(variances, np.float32),
         translations=np.zeros((n, 2), np.float32) if translations is None else np.asarray(translations, np.float32),
-        b_z=np.float32(FIELD),
+        field=HomogeneousField(np.float32(FIELD)),
     )
 
 

@@ -14,9 +14,10 @@ import numpy as np
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
+from traccc_py.geometry.field import FieldMap, read_field_map
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
-from traccc_py.geometry.records import SURFACE, DetectorArrays
+from traccc_py.geometry.records import SURFACE, DetectorArrays, HomogeneousField
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
 from traccc_py.geometry.variance_table import load_variances, variance_file
 from traccc_py.units import T
@@ -35,10 +36,11 @@ class Detector:
     passive: tuple[PassiveSurface, ...]
     navigation: Navigation  # layers, stacks, bins
     digitization: Digitization
-    b_field_z: float  # homogeneous field along z [T]
+    b_field_z: float  # homogeneous field along z, or that of the map at the origin [T]
     variances: np.ndarray  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float32 [mm^2]; 0: not known
     translations: np.ndarray  # (n_surfaces, 2) float32, added to local positions [mm]
     volume_names: Mapping[int, str] = field(default_factory=dict)
+    field_map: FieldMap | None = None  # where the field is not homogeneous
 
     def __repr__(self) -> str:
         """Return name, sizes and fingerprint."""
@@ -103,6 +105,7 @@ class Detector:
         for column, name in enumerate(("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")):
             records[name] = table.slab[:, column]
         nav = self.navigation
+        magnetic = HomogeneousField(np.float32(self.b_field_z * T)) if self.field_map is None else self.field_map.record()
         return DetectorArrays(
             surfaces=records,
             layers=nav.layers,
@@ -112,7 +115,7 @@ class Detector:
             designs=self.designs,
             variances=self.variances,
             translations=self.translations,
-            b_z=np.float32(self.b_field_z * T),
+            field=magnetic,
         )
 
     def arrays(self) -> DetectorArrays:
@@ -124,7 +127,8 @@ class Detector:
         """Hash [16 hexadecimal digits] of everything the reconstruction sees of the detector."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self.geometry_ids.tobytes())
-        for column in self.arrays():
+        columns = self.arrays()
+        for column in (*columns[:-1], *columns.field):
             digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
@@ -182,7 +186,23 @@ class Detector:
         if not np.isfinite(b_z):
             msg = f"b_z is {b_z}; expected a finite field in T"
             raise GeometryError(msg)
-        return replace(self, b_field_z=float(b_z))
+        return replace(self, b_field_z=float(b_z), field_map=None)
+
+    def with_field_map(self, map_or_path: FieldMap | str | Path) -> Detector:
+        """Return the detector in a field that changes from place to place.
+
+        Parameters
+        ----------
+        map_or_path : FieldMap, str or Path
+            The map, or its file (see `traccc_py.geometry.field.read_field_map`).
+
+        Raises
+        ------
+        GeometryError
+            If the file is no field map.
+        """
+        chosen = map_or_path if isinstance(map_or_path, FieldMap) else read_field_map(map_or_path)
+        return replace(self, b_field_z=float(chosen.at(np.zeros(3))[2]), field_map=chosen)
 
     def with_digitization(self, name_or_path: str | Path | Digitization) -> Detector:
         """Return the detector with other readout designs, and the variance table that belongs to them.
