@@ -253,7 +253,7 @@ class TrackingChain:
         clock.lap("clusterization")
         spacepoints = form_spacepoints(ws, measurements, detector, n_modules)
         clock.lap("spacepoint_formation")
-        seeds = find_seeds(ws, spacepoints, config.seeding, n_events)
+        seeds = find_seeds(ws, spacepoints, config.seeding, float(detector.b_z), n_events)
         is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
         parameters = estimate_parameters(

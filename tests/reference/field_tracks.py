@@ -1,8 +1,7 @@
-"""Tracks in any magnetic field, integrated in float64 by SciPy (DOP853): a reference for the transport in field maps."""
+"""Tracks in any magnetic field, integrated in float64 by SciPy (DOP853): reference for the transport in field maps."""
 
 import numpy as np
 from scipy.integrate import solve_ivp
-from scipy.optimize import brentq
 
 TESLA = 0.000299792458  # GeV / (e mm)
 
@@ -11,11 +10,13 @@ def integrate(field, position, direction, qop, path):
     """Return (position, direction) after `path`; field(position) in T, t' = q/p t x B."""
 
     def derivative(_, state):
-        return np.concatenate([state[3:], qop * TESLA * np.cross(state[3:], field(state[:3]))])
+        _, _, _, tx, ty, tz = state
+        bx, by, bz = qop * TESLA * field(state[:3])
+        return np.array([tx, ty, tz, ty * bz - tz * by, tz * bx - tx * bz, tx * by - ty * bx])
 
     start = np.concatenate([position, direction])
     # steps no longer than the cells of the maps: their field has kinks
-    found = solve_ivp(derivative, (0, path), start, "DOP853", rtol=1e-12, atol=1e-10, max_step=25.0)
+    found = solve_ivp(derivative, (0, path), start, "DOP853", rtol=1e-10, atol=1e-9, max_step=50.0)
     return found.y[:3, -1], found.y[3:, -1]
 
 
@@ -31,15 +32,9 @@ def bound_to_bound(field, params, start, end, path):
     position, direction = integrate(
         field, centre + params[0] * u0 + params[1] * v0, direction_of(params[2], params[3]), params[4], path
     )
-
-    def miss(s):
-        moved = integrate(field, position, direction, params[4], s)[0] if s else position
-        return float((moved - there) @ normal)
-
-    about = -miss(0.0) / (direction @ normal)
-    reach = 0.1 * abs(about) + 1e-3
-    s = brentq(miss, about - reach, about + reach, xtol=1e-10, rtol=1e-14)
-    position, direction = integrate(field, position, direction, params[4], s)
+    for _ in range(3):  # Newton
+        s = -(position - there) @ normal / (direction @ normal)
+        position, direction = integrate(field, position, direction, params[4], s)
     x, y, z = direction
     return np.array([
         (position - there) @ u1, (position - there) @ v1, np.arctan2(y, x), np.arctan2(np.hypot(x, y), z), params[4],

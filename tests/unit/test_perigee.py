@@ -31,7 +31,7 @@ class Payload(NamedTuple):
     layers: Any
     bin_offsets: Any
     bin_surfaces: Any
-    b_z: Any
+    field: Any
     first_cylinder: Any
     n_cylinders: Any
     first_disc: Any
@@ -70,7 +70,7 @@ def to_beam_line(surface, params, covariance=None, has_material=True):
         for name in SLAB:
             surfaces[name] = layers[name] = 0
     p = Payload(
-        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.b_z,
+        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.field,
         *stack_ranges(arrays.stacks), np.float32(muon_mass),
     )  # fmt: skip
     n = len(surface)

@@ -105,7 +105,7 @@ class Detector:
         for column, name in enumerate(("thickness_in_x0", "bethe_xi", "excitation_energy", "plasma_energy")):
             records[name] = table.slab[:, column]
         nav = self.navigation
-        magnetic = HomogeneousField(np.float32(self.b_field_z * T)) if self.field_map is None else self.field_map.record()
+        homogeneous = HomogeneousField(np.float32(self.b_field_z * T))
         return DetectorArrays(
             surfaces=records,
             layers=nav.layers,
@@ -115,7 +115,7 @@ class Detector:
             designs=self.designs,
             variances=self.variances,
             translations=self.translations,
-            field=magnetic,
+            field=homogeneous if self.field_map is None else self.field_map.record(),
         )
 
     def arrays(self) -> DetectorArrays:

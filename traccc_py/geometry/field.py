@@ -41,7 +41,7 @@ def _format_of(path: Path, name: str | None) -> str:
     return chosen
 
 
-def read_field_map(path: str | Path, format: str | None = None) -> FieldMap:  # noqa: A002
+def read_field_map(path: str | Path, format: str | None = None) -> FieldMap:
     """Read a magnetic field map.
 
     Parameters
@@ -74,7 +74,7 @@ def read_field_map(path: str | Path, format: str | None = None) -> FieldMap:  # 
     return parse(content, str(path))
 
 
-def write_field_map(path: str | Path, field: FieldMap, format: str | None = None) -> None:  # noqa: A002
+def write_field_map(path: str | Path, field: FieldMap, format: str | None = None) -> None:
     """Write a magnetic field map; the file appears whole or not at all.
 
     Parameters
@@ -109,31 +109,21 @@ def write_field_map(path: str | Path, field: FieldMap, format: str | None = None
             Path(partial).unlink()
 
 
-def _cel(kc: np.ndarray, p: np.ndarray, c: np.ndarray, s: np.ndarray) -> np.ndarray:
+def _cel(kc: np.ndarray, p: np.ndarray | float, c: float, s: np.ndarray | float) -> np.ndarray:
     """Return Bulirsch's integral of (c cos^2 + s sin^2) / (cos^2 + p sin^2) / sqrt(cos^2 + kc^2 sin^2), for p > 0."""
-    kc, p, c, s = np.broadcast_arrays(np.abs(kc), np.sqrt(p), c, s)
-    s = s / p
-    f = c
-    c = c + s / p
-    g = kc / p
-    s = 2 * (s + f * g)
-    p = p + g
-    g = np.ones_like(kc)
-    e = kc
-    m = 1 + kc
+    root = np.sqrt(p)
+    low = s / root
+    high, low, root = c + low / root, 2 * (low + c * kc / root), root + kc / root
+    mean, product, last = 1 + kc, kc, np.ones_like(kc)
     for _ in range(_MAX_CEL_STEPS):
-        if (np.abs(g - kc) <= g * _CEL_PRECISION).all():
+        if (np.abs(last - kc) <= last * _CEL_PRECISION).all():
             break
-        kc = 2 * np.sqrt(e)
-        e = kc * m
-        f = c
-        c = c + s / p
-        g = e / p
-        s = 2 * (s + f * g)
-        p = p + g
-        g = m
-        m = m + kc
-    return np.pi / 2 * (s + c * m) / (m * (m + p))
+        kc = 2 * np.sqrt(product)
+        product = kc * mean
+        step = product / root
+        high, low, root = high + low / root, 2 * (low + high * step), root + step
+        last, mean = mean, mean + kc
+    return np.asarray(np.pi / 2 * (low + high * mean) / (mean * (mean + root)))
 
 
 def solenoid_field_map(
@@ -170,7 +160,10 @@ def solenoid_field_map(
     """
     lengths = (radius, half_length, r_max, z_max, spacing)
     if not (np.isfinite([b_z, *lengths]).all() and min(lengths) > 0 and r_max < radius):
-        msg = f"a solenoid with (radius, half_length, r_max, z_max, spacing) = {lengths}; expected lengths > 0, r_max < radius"
+        msg = (
+            f"a solenoid of {b_z} T with (radius, half_length, r_max, z_max, spacing) = {lengths}; expected a finite "
+            "field, lengths > 0 and r_max < radius"
+        )
         raise GeometryError(msg)
     r = np.linspace(0, r_max, int(np.ceil(r_max / spacing)) + 1)
     z = np.linspace(-z_max, z_max, 2 * int(np.ceil(z_max / spacing)) + 1)
@@ -185,6 +178,5 @@ def solenoid_field_map(
         b_along += sign * radius / (radius + rho) * end / to_far * _cel(kc, gamma**2, 1.0, gamma)
     values = np.stack([b_r, b_along], axis=-1)
     values[0, :, 0] = 0
-    # at the centre the formula gives pi / 2 times that of an infinite sheet, times this
-    scale = b_z / (np.pi * half_length / np.hypot(half_length, radius))
-    return FieldMap((values * scale).astype(np.float32), (0.0, -z_max), (r[1] - r[0], z[1] - z[0]))
+    at_centre = np.pi * half_length / np.hypot(half_length, radius)
+    return FieldMap((values * b_z / at_centre).astype(np.float32), (0.0, -z_max), (r[1] - r[0], z[1] - z[0]))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class _Reader:
         scale = np.diagonal(matrix)
         rest = matrix[:, :3] - np.diag(scale)
         if not np.isfinite(matrix).all() or (scale <= 0).any() or np.abs(rest).max() > _OFF_DIAGONAL * scale.max():
-            self.reject(start, f"matrix {matrix.tolist()}", "a finite matrix with a positive diagonal and zeros beside it")
+            self.reject(start, f"matrix {matrix.tolist()}", "finite numbers, a positive diagonal and zeros beside it")
         return scale, matrix[:, 3]
 
     def sizes(self) -> tuple[int, ...]:
@@ -202,6 +201,16 @@ def _axis(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, float
     return np.rint((values - nodes[0]) / spacing).astype(np.int64), float(nodes[0]), float(spacing)
 
 
+def _fault(node: np.ndarray, axes: list[Any], shape: tuple[int, ...], names: tuple[str, ...]) -> str:
+    """Return what is wrong with rows that are not each node once."""
+    missing = np.setdiff1d(np.arange(np.prod(shape)), node)
+    if not len(missing):
+        return "some of them for the same node"
+    index = np.unravel_index(missing[0], shape)
+    places = [f"{names[k]} = {low + spacing * index[k]:g}" for k, (_, low, spacing) in enumerate(axes)]
+    return f"none at {', '.join(places)}"
+
+
 def parse_table(content: bytes, source: str) -> FieldMap:
     """Return the map of a text table.
 
@@ -235,12 +244,8 @@ def parse_table(content: bytes, source: str) -> FieldMap:
     n_nodes = int(np.prod(shape))
     node = np.ravel_multi_index(tuple(index for index, _, _ in axes), shape)
     if len(rows) != n_nodes or len(np.unique(node)) != n_nodes:
-        missing = np.setdiff1d(np.arange(n_nodes), node)
-        where = [low + spacing * k for (_, low, spacing), k in zip(axes, np.unravel_index(missing[:1], shape), strict=True)]
-        gap = f"nothing at {', '.join(f'{n} = {w[0]:g}' for n, w in zip(names, where, strict=False))}" if len(missing) else (
-            "a node that comes twice"
-        )
-        msg = f"{source}: {len(rows)} rows, {gap}; expected each node of a grid of {shape} once"
+        fault = _fault(node, axes, shape, names)
+        msg = f"{source}: {len(rows)} rows, {fault}; expected each node of a grid of {shape} once"
         raise GeometryError(msg)
     values = np.empty((n_nodes, n_axes), np.float32)
     values[node] = rows[:, n_axes:]

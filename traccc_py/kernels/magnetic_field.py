@@ -11,15 +11,26 @@ import math
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.geometry.records import CartesianField, CylindricalField, HomogeneousField
+from traccc_py.geometry.records import CartesianField, HomogeneousField
+from traccc_py.kernels.helix import helix_displacement, turned
 
-__all__ = ["HOMOGENEOUS", "field_and_gradient", "field_at", "field_in_precision", "local_turn"]
+__all__ = [
+    "HOMOGENEOUS",
+    "bending_field",
+    "field_and_gradient",
+    "field_at",
+    "field_in_precision",
+    "local_turn",
+    "position_ahead",
+    "turn_ahead",
+]
 
 HOMOGENEOUS = len(HomogeneousField._fields)
 _CARTESIAN = len(CartesianField._fields)
 _ZERO = scalar(0)
 _ONE = scalar(1)
-_QOP = 4
+_THIRD = scalar(1 / 3)
+_NEAR_AXIS = scalar(1e-6)  # of the distance between nodes
 
 
 def field_in_precision(field, real):
@@ -98,7 +109,7 @@ def _in_cylindrical_map(field, position):
     q = q_near + fr * (q_far - q_near)
     if r * field.nodes_per_r > edge:  # outside of the map Br, not Br / r, is that of the edge
         q = q * edge / (r * field.nodes_per_r)
-    over = _ONE / max(r, _ONE / field.nodes_per_r * scalar(1e-6))
+    over = _ONE / max(r, _NEAR_AXIS / field.nodes_per_r)
     q_by_r = (q_far - q_near) * field.nodes_per_r * over
     z_by_r = (z_far - z_near) * field.nodes_per_r * over
     q_by_z = (q_high - q_low) * field.nodes_per_z
@@ -125,9 +136,39 @@ def field_at(field, position):
 
 
 @device_function
-def local_turn(field, position, trig, qop):
-    """Return the change of phi per path length [rad/mm] of a track at a position."""
+def bending_field(field, position, trig):
+    """Return the field along z that would turn a track's phi as fast as the field at a position does."""
     if len(field) == HOMOGENEOUS:
-        return -qop * field.b_z
+        return field.b_z
     b = field_at(field, position)
-    return -qop * (b[2] - trig[3] / trig[2] * (b[0] * trig[1] + b[1] * trig[0]))
+    return b[2] - trig[3] / trig[2] * (b[0] * trig[1] + b[1] * trig[0])
+
+
+@device_function
+def local_turn(field, position, trig, qop):
+    """Return the change of phi per path length [rad/mm] of a track at a position: the helix that touches it there."""
+    return -qop * bending_field(field, position, trig)
+
+
+@device_function
+def turn_ahead(field, position, trig, turn, path, qop):
+    """Return the turn of the helix from here that best meets the track after a path length.
+
+    The sideways shift after a path s is the integral of (s - s') turn(s') ds': in a field that changes evenly it is
+    that of the field at s / 3.
+    """
+    if len(field) == HOMOGENEOUS:
+        return turn
+    part = path * _THIRD
+    d = helix_displacement(trig, turn, part)
+    there = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
+    return local_turn(field, there, turned(trig, turn, part), qop)
+
+
+@device_function
+def position_ahead(field, position, trig, turn, path, crossing):
+    """Return the place a path length ahead; in a homogeneous field that is the `crossing` known already."""
+    if len(field) == HOMOGENEOUS:
+        return crossing
+    d = helix_displacement(trig, turn, path)
+    return position[0] + d[0], position[1] + d[1], position[2] + d[2]

@@ -21,6 +21,8 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
+from traccc_py.kernels.helix import trigonometry
+from traccc_py.kernels.magnetic_field import bending_field, field_in_precision
 
 __all__ = ["estimate_parameters", "helix_through_points"]
 
@@ -44,7 +46,7 @@ class _Payload(NamedTuple):
     event_module: Any  # (n_measurements,) int32
     local_position: Any  # (n_measurements, 2) scalar [mm]
     n_modules: Any  # int32
-    b_z: Any  # scalar [GeV / (e mm)]
+    field: Any  # see `geometry.records`
     var_loc0: Any  # scalar [mm^2]
     var_loc1: Any  # scalar [mm^2]
     var_phi: Any  # scalar [rad^2]
@@ -103,7 +105,11 @@ def _estimate_parameters(i, p):
         p.global_position[top, _Y] - y0,
         p.global_position[top, _Z] - z0,
     )
-    qopt = curvature / p.b_z
+    theta = math.atan2(_ONE, cot_theta)
+    place = (
+        p.global_position[middle, _X], p.global_position[middle, _Y], p.global_position[middle, _Z],
+    )  # fmt: skip
+    qopt = curvature / bending_field(p.field, place, trigonometry(phi, theta))
     if not abs(qopt) >= _SMALLEST_QOPT:
         qopt = _SMALLEST_QOPT
     sin2 = _ONE / (_ONE + cot_theta * cot_theta)
@@ -114,7 +120,7 @@ def _estimate_parameters(i, p):
     p.out_params[i, LOC0] = p.local_position[measurement, 0]
     p.out_params[i, LOC1] = p.local_position[measurement, 1]
     p.out_params[i, PHI] = phi
-    p.out_params[i, THETA] = math.atan2(_ONE, cot_theta)
+    p.out_params[i, THETA] = theta
     p.out_params[i, QOP] = qop
     p.out_variance[i, LOC0] = p.var_loc0
     p.out_variance[i, LOC1] = p.var_loc1
@@ -148,7 +154,7 @@ def estimate_parameters(
     measurements : MeasurementBatch
         Local positions [mm] of the bottom spacepoints.
     detector : DetectorArrays
-        The field along z.
+        Its field.
     config : ParameterEstimationConfig
         Standard deviations.
     n_modules : int
@@ -186,7 +192,7 @@ def estimate_parameters(
         measurements.event_module,
         measurements.local_position,
         np.int32(n_modules),
-        detector.b_z,
+        field_in_precision(detector.field, dtype.type),
         *(scalar(sigma**2) for sigma in sigmas),
         *out,
     )

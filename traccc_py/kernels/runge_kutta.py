@@ -94,8 +94,11 @@ def _stages(field, position, t, b1, qop, h):
     t4 = _plus(t, h, k3)
     k4 = _bend(qop, t4, b4)
     for_position, for_direction = _stage_sums(k1, k2, k3, k4)
-    error = h * h / _SIX * (
-        abs(k1[0] - k2[0] - k3[0] + k4[0]) + abs(k1[1] - k2[1] - k3[1] + k4[1]) + abs(k1[2] - k2[2] - k3[2] + k4[2])
+    error = (
+        h
+        * h
+        / _SIX
+        * (abs(k1[0] - k2[0] - k3[0] + k4[0]) + abs(k1[1] - k2[1] - k3[1] + k4[1]) + abs(k1[2] - k2[2] - k3[2] + k4[2]))
     )
     c = h * h / _SIX
     shift = (h * t[0] + c * for_position[0], h * t[1] + c * for_position[1], h * t[2] + c * for_position[2])
