@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.geometry.records import DetectorArrays
+from traccc_py.geometry.records import DetectorArrays, HomogeneousField
+from traccc_py.simulation.field_loop import truth_field
 
 __all__ = ["MODULE", "PASSIVE", "TruthGeometry", "arrays_of", "local_vectors", "truth_geometry"]
 
@@ -29,7 +30,8 @@ class TruthGeometry(NamedTuple):
     modules: Any  # (n,) MODULE, in the order of the detector's surfaces
     spheres: Any  # (n, 4) float64: centre and radius of the sphere that holds the surface [mm]
     passives: Any  # (k,) PASSIVE
-    b_z: float  # [GeV / (e mm)]
+    b_z: float  # along z, or that of the map at the origin [GeV / (e mm)]
+    field: Any = None  # TruthField, where the field is not homogeneous
 
 
 def _vectors(records: np.ndarray, name: str) -> np.ndarray:
@@ -89,6 +91,7 @@ def truth_geometry(detector: Any) -> TruthGeometry:
         spheres=np.column_stack([modules["cx"], modules["cy"], modules["cz"], radius]),
         passives=passives,
         b_z=float(arrays.b_z),
+        field=None if isinstance(arrays.field, HomogeneousField) else truth_field(arrays.field),
     )
 
 
