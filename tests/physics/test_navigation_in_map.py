@@ -1,4 +1,4 @@
-"""Navigation and transport in the field of a solenoid against the simulation, which looks at every sensor of the ODD."""
+"""Navigation and transport in the field of a solenoid against the simulation, which looks at every sensor."""
 
 from typing import Any, NamedTuple
 
@@ -162,7 +162,7 @@ def as_float32(particles):
 SAMPLES = {
     "prompt": (3000, (0.5, 10.0), 2e-4, 2e-4),
     "stiff": (1000, (10.0, 1000.0), 0.0, 0.0),
-    "soft": (500, (0.2, 0.5), 1e-2, 1e-3),
+    "soft": (500, (0.2, 0.5), 2e-2, 0.0),
 }
 
 
@@ -179,4 +179,5 @@ def test_navigation_visits_what_particles_hit(odd, sample):
     print(sample, found)
     assert found["hits"] > 10 * n
     assert found["missed"] <= may_miss * found["hits"]
-    assert found["not hit"] <= may_err * found["hits"]
+    if sample != "soft":  # the simulation ends after one turn
+        assert found["not hit"] <= may_err * found["hits"]
