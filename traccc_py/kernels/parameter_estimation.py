@@ -22,7 +22,7 @@ from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
 from traccc_py.kernels.helix import trigonometry
-from traccc_py.kernels.magnetic_field import bending_field, field_in_precision
+from traccc_py.kernels.magnetic_field import HOMOGENEOUS, bending_field, field_in_precision
 
 __all__ = ["estimate_parameters", "helix_through_points"]
 
@@ -93,6 +93,14 @@ def helix_through_points(x1, y1, x2, y2, z2):
     return phi, z2 / arc, curvature
 
 
+@device_function
+def _bending_field(field, position, phi, theta):
+    """Return the field along z that bends a track of this direction as that at its position does."""
+    if len(field) == HOMOGENEOUS:
+        return field.b_z
+    return bending_field(field, position, trigonometry(phi, theta))
+
+
 @kernel(grain=512)
 def _estimate_parameters(i, p):
     """One seed: parameters and diagonal covariance."""
@@ -109,7 +117,7 @@ def _estimate_parameters(i, p):
     place = (
         p.global_position[middle, _X], p.global_position[middle, _Y], p.global_position[middle, _Z],
     )  # fmt: skip
-    qopt = curvature / bending_field(p.field, place, trigonometry(phi, theta))
+    qopt = curvature / _bending_field(p.field, place, phi, theta)
     if not abs(qopt) >= _SMALLEST_QOPT:
         qopt = _SMALLEST_QOPT
     sin2 = _ONE / (_ONE + cot_theta * cot_theta)
