@@ -1,6 +1,7 @@
 """Time the chain on the CPU, stage by stage, with one simulated event in the Open Data Detector.
 
-Usage: python benchmarks/bench_chain.py [--muons 5000] [--repeats 10] [--threads 1 --threads 2] [--output FILE]
+Usage: python benchmarks/bench_chain.py [--muons 5000] [--repeats 10] [--threads 1 --threads 2] [--solenoid]
+                                        [--output FILE]
 
 Every number of threads is measured in a process of its own, so that the peak memory is that of the chain and not of the
 simulation. Compilation and the first event, in which buffers grow, are not timed.
@@ -31,14 +32,22 @@ SEED = 5
 KILOBYTES_PER_MB = 1000
 
 
-def write_event(path: Path, n_muons: int) -> None:
-    """Simulate an event and keep its cells."""
+def detector_in(solenoid: bool) -> Any:
+    """Return the Open Data Detector, in a homogeneous field or in that of a solenoid."""
     from traccc_py.geometry import build_detector
+    from traccc_py.geometry.field import solenoid_field_map
+
+    detector = build_detector("odd")
+    return detector.with_field_map(solenoid_field_map()) if solenoid else detector
+
+
+def write_event(path: Path, n_muons: int, solenoid: bool) -> None:
+    """Simulate an event and keep its cells."""
     from traccc_py.simulation.events import simulate_event
     from traccc_py.simulation.generator import ParticleGunConfig
 
     gun = ParticleGunConfig(n_particles=n_muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
-    cells = simulate_event(build_detector("odd"), gun, SEED).cells
+    cells = simulate_event(detector_in(solenoid), gun, SEED).cells
     np.savez(path, **{f.name: getattr(cells, f.name) for f in fields(cells)})
 
 
@@ -47,13 +56,13 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KILOBYTES_PER_MB
 
 
-def measure(path: Path, n_threads: int, n_repeats: int) -> dict[str, Any]:
+def measure(path: Path, n_threads: int, n_repeats: int, solenoid: bool) -> dict[str, Any]:
     """Reconstruct the event again and again; return counts, times and memory."""
-    from traccc_py import Cells, TrackingChain, build_detector
+    from traccc_py import Cells, TrackingChain
 
     with np.load(path) as columns:
         cells = Cells(**columns)
-    chain = TrackingChain(build_detector("odd"), device="cpu", threads=n_threads)
+    chain = TrackingChain(detector_in(solenoid), device="cpu", threads=n_threads)
     chain.initialize()
     memory_ready = peak_memory()
     chain.run(cells)
@@ -98,16 +107,17 @@ def main(
     muons: Annotated[int, typer.Option(min=1, help="Muons in the event.")] = 5000,
     repeats: Annotated[int, typer.Option(min=1, help="Times the event is reconstructed.")] = 10,
     threads: Annotated[list[int] | None, typer.Option(min=1, help="CPU threads; may be given again.")] = None,
+    solenoid: Annotated[bool, typer.Option(help="In a map of a solenoid's field.")] = False,
     output: Annotated[Path | None, typer.Option(help="JSON file. (default: benchmarks/results/DATE-cpu.json)")] = None,
 ) -> None:
     """Time the chain on the CPU with one simulated event of muons in the Open Data Detector."""
     date = datetime.now(UTC).date().isoformat()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cells.npz"
-        in_own_process(write_event, path, muons)
-        in_own_process(measure, path, 1, 1)  # compiles, if need be: its memory is not the chain's
-        cases = [in_own_process(measure, path, n, repeats) for n in threads or [1, 2]]
-    event = {"n_muons": muons, "pt_gev": PT, "abs_eta_max": 2.5, "seed": SEED}
+        in_own_process(write_event, path, muons, solenoid)
+        in_own_process(measure, path, 1, 1, solenoid)  # compiles, if need be: its memory is not the chain's
+        cases = [in_own_process(measure, path, n, repeats, solenoid) for n in threads or [1, 2]]
+    event = {"n_muons": muons, "pt_gev": PT, "abs_eta_max": 2.5, "seed": SEED, "solenoid": solenoid}
     content = {"date": date, **facts(), "event": event, "n_repeats": repeats, "cases": cases}
     output = output or RESULTS / f"{date}-cpu.json"
     output.parent.mkdir(parents=True, exist_ok=True)

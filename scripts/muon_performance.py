@@ -15,6 +15,7 @@ from pathlib import Path
 from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig
 from traccc_py.geometry import build_detector
+from traccc_py.geometry.field import solenoid_field_map
 from traccc_py.performance.cluster_pulls import ClusterPulls
 from traccc_py.performance.definitions import TruthSelection
 from traccc_py.performance.frames import detector_frames
@@ -37,6 +38,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--muons", type=int, default=10_000, help="muons per momentum, one per event")
     parser.add_argument("--batch", type=int, default=250, help="events reconstructed together")
     parser.add_argument("--eta", type=float, default=2.5, help="largest |eta|")
+    parser.add_argument(
+        "--solenoid", action="store_true", help="in the field of a solenoid instead of a homogeneous one"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--output", type=Path, default=None, help="folder for JSON and figures")
@@ -80,6 +84,8 @@ def main() -> None:
     """Run all momenta, print, write."""
     options = arguments()
     detector = build_detector("odd")
+    if options.solenoid:
+        detector = detector.with_field_map(solenoid_field_map())
     config = ChainConfig()
     config = replace(
         config, finding=replace(config.finding, particle="muon"), fitting=replace(config.fitting, particle="muon")

@@ -79,7 +79,7 @@ def _check_detector(arrays: Any) -> None:
     """Raise for a detector the kernels can't work with."""
     if abs(arrays.b_z) < SMALLEST_FIELD * T:
         msg = (
-            f"the field along z is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: "
+            f"the field along z at the origin is {arrays.b_z / T:.3g} T; expected at least {SMALLEST_FIELD} T in size: "
             "seeds get their momentum from the curvature"
         )
         raise GeometryError(msg)
@@ -158,9 +158,17 @@ class TrackingChain:
         host = self.detector.arrays()
         _check_detector(host)
         host = host._replace(path_sigmas=path_sigmas(host, self.config.clusterization))
-        self._arrays = type(host)(*(self.device.to_device(a) if isinstance(a, np.ndarray) else a for a in host))
+        self._arrays = self._on_device(host)
         self._stacks = _stack_ranges(host.stacks)
         self.run(_no_cells())
+
+    def _on_device(self, arrays: Any) -> Any:
+        """Return a tuple of arrays, scalars and such tuples with its arrays in device memory."""
+        members = (
+            self._on_device(a) if isinstance(a, tuple) else self.device.to_device(a) if isinstance(a, np.ndarray) else a
+            for a in arrays
+        )
+        return type(arrays)(*members)
 
     def run(self, event: Event, source: Source | str | None = None) -> EventResult:
         """Reconstruct one event.
@@ -259,7 +267,7 @@ class TrackingChain:
         assert stacks is not None
         n_events, n_modules = len(prepared), len(self.detector.geometry_ids)
         measurements, spacepoints = self._form_spacepoints(prepared, stage, clock)
-        seeds = find_seeds(ws, spacepoints, config.seeding, n_events)
+        seeds = find_seeds(ws, spacepoints, config.seeding, float(detector.b_z), n_events)
         is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
         parameters = estimate_parameters(

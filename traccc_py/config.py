@@ -159,7 +159,7 @@ class SeedingConfig(_Section):
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
-    b_field_z: Positive = 1.99724  #: field assumed by the cuts [T]
+    b_field_z: NonNegative = 0.0  #: field assumed by the cuts [T]; 0: that of the detector at the origin
     rad_length_per_seed: NonNegative = 0.05  #: material assumed, in radiation lengths
     delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
     impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter

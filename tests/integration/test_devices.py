@@ -6,6 +6,7 @@ import pytest
 from tests.integration.small_events import columns, telescope, telescope_cells
 from traccc_py.chain import TrackingChain
 from traccc_py.device import get_device
+from traccc_py.geometry.field import solenoid_field_map
 
 N_TRACKS = (4, 0, 30, 1)  # per event of a batch
 # Contraction to fused multiply-add makes the last bits of CUDA's results differ. Fitted parameters of these tracks have
@@ -13,9 +14,9 @@ N_TRACKS = (4, 0, 30, 1)  # per event of a batch
 RELATIVE, ABSOLUTE = 1e-3, 1e-5
 
 
-@pytest.fixture(scope="module")
-def detector():
-    return telescope()
+@pytest.fixture(scope="module", params=["homogeneous", "map"])
+def detector(request):
+    return telescope() if request.param == "homogeneous" else telescope().with_field_map(solenoid_field_map())
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from tests.unit.device_fakes import fake_cuda_device
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
+from traccc_py.geometry.field import solenoid_field_map
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -66,6 +67,14 @@ def test_chain_through_the_cuda_device_gives_the_bits_of_the_cpu(detector, event
     chain = TrackingChain(detector, device=fake_cuda_device(monkeypatch))
     for _ in range(2):
         assert_same(chain.run_batch(events), expected)
+
+
+def test_chain_in_a_field_map_through_the_cuda_device_gives_the_bits_of_the_cpu(detector, events, monkeypatch):
+    in_map = detector.with_field_map(solenoid_field_map())
+    results = TrackingChain(in_map, device=CpuDevice(1)).run_batch(events)
+    assert [len(result.tracks) for result in results] == list(N_TRACKS)
+    chain = TrackingChain(in_map, device=fake_cuda_device(monkeypatch))
+    assert_same(chain.run_batch(events), [columns(result) for result in results])
 
 
 def test_stages_on_cuda_never_wait_for_the_device(detector, events, monkeypatch):

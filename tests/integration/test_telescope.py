@@ -24,7 +24,7 @@ from tests.reference.transport import helix_point, unit_direction
 from traccc_py.config import FindingConfig, FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
-from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays
+from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays, HomogeneousField
 from traccc_py.kernels.fitting import fit_tracks
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.measurements import smear_hits
@@ -209,7 +209,7 @@ def test_momentum_resolution_in_vacuum_is_that_of_the_sagitta(p, smearing):
         no_layers,
         *build(1).arrays()[5:8],  # designs and variances, of which measurements without clusters make no use
         None,
-        np.float32(B_FIELD),
+        HomogeneousField(np.float32(B_FIELD)),
     )
     batch = measurement_batch(ws, measurements, n_planes)
     start = truth + rng.normal(size=(n, 5)) * WIDE_SEED_SIGMA

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from traccc_py.geometry.records import DESIGN, LAYER, MAX_CLUSTER_SIZE, N_END_PATHS, STACK, SURFACE, DetectorArrays
+from traccc_py.geometry.records import (
+    DESIGN,
+    LAYER,
+    MAX_CLUSTER_SIZE,
+    N_END_PATHS,
+    STACK,
+    SURFACE,
+    DetectorArrays,
+    HomogeneousField,
+)
 
 FIELD = 2.0 * 0.000299792458  # GeV / (e mm)
 
@@ -43,7 +52,7 @@ def make_detector(centres, axes_u, axes_v, designs, design_of=None, variances=No
         variances=np.asarray(variances, np.float32),
         path_sigmas=np.zeros((*np.shape(variances), N_END_PATHS), np.float32),
         translations=np.zeros((n, 2), np.float32) if translations is None else np.asarray(translations, np.float32),
-        b_z=np.float32(FIELD),
+        field=HomogeneousField(np.float32(FIELD)),
     )
 
 

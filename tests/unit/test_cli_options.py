@@ -11,6 +11,7 @@ from tests.unit.test_cli import FakeChain, assert_refused, call, install_fake_ch
 from traccc_py.cli import app
 from traccc_py.cli.settings import TRACCC_CUTS
 from traccc_py.config import ChainConfig, read_config
+from traccc_py.geometry.field import solenoid_field_map, write_field_map
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE, PAGE_OF_COMMANDS = ((DOCS / name).read_text() for name in ("from_traccc.md", "cli.md"))
@@ -210,7 +211,6 @@ def test_field_of_a_detector_by_name():
 
 
 def test_detector_from_files_and_back(tmp_path):
-    pytest.importorskip("traccc_py.geometry.detray_read")
     result = call("detector", "toy", "--write", tmp_path / "toy")
     assert result.exit_code == 0, result.output
     folder = tmp_path / "toy"
@@ -225,9 +225,8 @@ def test_detector_from_files_and_back(tmp_path):
 
 
 def test_field_map_of_a_file(tmp_path):
-    field = pytest.importorskip("traccc_py.geometry.field")
     path = tmp_path / "map.csv"
-    field.write_field_map(path, field.solenoid_field_map(b_z=1.5))
+    write_field_map(path, solenoid_field_map(b_z=1.5))
     for options in ([], ["--bfield-file-format", "csv"], ["--read-bfield-from-file"]):
         result = call("detector", "telescope", "--bfield-file", path, *options)
         assert result.exit_code == 0, result.output

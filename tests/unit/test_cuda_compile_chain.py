@@ -3,6 +3,7 @@
 import os
 import sys
 
+import numpy as np
 import pytest
 
 from tests.unit.device_fakes import parameter_widths
@@ -13,6 +14,7 @@ from traccc_py.device.cuda_layout import ParameterLayout, aligned
 from traccc_py.device.kernel import registered_kernels
 from traccc_py.device.signatures import record_signatures
 from traccc_py.geometry import build_detector
+from traccc_py.geometry.field import FieldMap, solenoid_field_map
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -29,9 +31,16 @@ CONFIGS = (
 )
 
 
-def recorded(detector_name, configs=CONFIGS):
+#: Kernels that transport tracks, compiled for one capability in each kind of field map.
+IN_MAPS = {"cylindrical": (8, 0), "cartesian": (9, 0)}
+TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track")
+
+
+def recorded(detector_name, configs=CONFIGS, field_map=None):
     """Return the payload types of all kernels; a batch without cells launches each of them."""
     detector = build_detector(detector_name)
+    if field_map is not None:
+        detector = detector.with_field_map(field_map)
 
     def run(device):
         for config in configs:
@@ -43,6 +52,15 @@ def recorded(detector_name, configs=CONFIGS):
 @pytest.fixture(scope="module")
 def signatures():
     return recorded("telescope")
+
+
+def in_map(kind):
+    """Return the payload types of all kernels in a field map."""
+    if kind == "cylindrical":
+        field_map = solenoid_field_map(spacing=500)
+    else:
+        field_map = FieldMap(np.full((3, 3, 3, 3), 2.0), (-1000.0,) * 3, (1000.0,) * 3)
+    return recorded("telescope", CONFIGS[:1], field_map)
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +79,30 @@ def test_every_kernel_of_the_package_is_recorded(signatures):
 
 def test_each_kernel_has_one_payload_type(signatures):
     assert {name: kinds for name, kinds in signatures.items() if len(kinds) != 1} == {}
+
+
+@pytest.mark.parametrize("kind", IN_MAPS)
+def test_a_field_map_changes_the_types_of_what_reads_it_alone(signatures, kind):
+    found = in_map(kind)
+    changed = {name for name in found if found[name] != signatures[name]}
+    assert changed == {*TRANSPORTING, "parameter_estimation_estimate_parameters"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", IN_MAPS)
+def test_kernels_in_field_maps_are_sound(kind, capsys):
+    found = in_map(kind)
+    compiled = compile_all({name: found[name] for name in TRANSPORTING}, [IN_MAPS[kind]])
+    with capsys.disabled():
+        sys.stdout.write(f"\n{resource_table(compiled)}\n")
+    for one in compiled:
+        assert one.spill_stores == one.spill_loads == 0, one
+        assert one.registers <= MAX_REGISTERS, one
+        assert float64_instructions(one.ptx) == []
+        assert "ld.global.u8" not in one.ptx
+        layout = ParameterLayout.of(aligned(found[one.name][0]))
+        assert parameter_widths(one.ptx) == list(layout.sizes)
+        assert layout.offsets[-1] + layout.sizes[-1] <= MAX_PARAMETER_BYTES
 
 
 def test_types_do_not_depend_on_the_detector(signatures):

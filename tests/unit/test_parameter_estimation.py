@@ -13,6 +13,7 @@ from traccc_py.config import ParameterEstimationConfig
 from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import LOC0, LOC1, PHI, QOP, THETA
+from traccc_py.geometry.records import HomogeneousField
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 
@@ -33,7 +34,7 @@ def run(points, b_z=FIELD, config=None, threads=1, local=None, variance=None):
     seeds = SeedBatch(3 * index, 3 * index + 1, 3 * index + 2, np.zeros(n, np.float32), index % 2)
     ws = Workspace(CpuDevice(threads))
     ws.set_size(ws.extent("seeds"), n)
-    detector = pad_module(5)._replace(b_z=np.float32(b_z))
+    detector = pad_module(5)._replace(field=HomogeneousField(np.float32(b_z)))
     out = estimate_parameters(ws, seeds, spacepoints, measurements, detector, config or ParameterEstimationConfig(), 5)
     return out.__class__(*(column[:n].copy() for column in out))
 

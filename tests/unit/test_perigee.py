@@ -33,7 +33,7 @@ class Payload(NamedTuple):
     bin_surfaces: Any
     material_maps: Any
     slabs: Any
-    b_z: Any
+    field: Any
     first_cylinder: Any
     n_cylinders: Any
     first_disc: Any
@@ -72,7 +72,7 @@ def to_beam_line(surface, params, covariance=None, has_material=True):
         for name in SLAB:
             surfaces[name] = layers[name] = 0
     p = Payload(
-        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.material_maps, arrays.slabs, arrays.b_z,
+        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.material_maps, arrays.slabs, arrays.field,
         *stack_ranges(arrays.stacks), np.float32(muon_mass),
     )  # fmt: skip
     n = len(surface)

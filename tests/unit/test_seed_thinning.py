@@ -16,6 +16,7 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.kernels.seed_thinning import thin_seeds
 from traccc_py.kernels.seeding import find_seeds
+from traccc_py.units import T
 
 RING = 20.0  # mm, bottoms nearer than that count as equally far inside
 MAX_SEEDS_PER_PARTICLE = 1.2
@@ -34,7 +35,7 @@ def run(points, modules, event=None, config=None, device=None):
     ws = Workspace(device or CpuDevice(1))
     for _ in range(12):
         ws.set_size(ws.extent("spacepoints"), n)
-        found = find_seeds(ws, spacepoints, config, int(event.max(initial=0)) + 1)
+        found = find_seeds(ws, spacepoints, config, 2.0 * T, int(event.max(initial=0)) + 1)
         is_kept = thin_seeds(ws, found, spacepoints, measurements, config)
         if not ws.overflowed():
             break

@@ -17,12 +17,16 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import SpacepointBatch
 from traccc_py.kernels.seeding import find_seeds
 from traccc_py.kernels.seeding_cuts import seeding_cuts
+from traccc_py.units import T
 
 EDGE = 3e-5  # relative distance from a cut within which float32 may decide otherwise
 WEIGHT_TOLERANCE = 3e-4  # mm of impact parameter: the weight's unit
 MAX_AMBIGUOUS = 0.1  # share of middles with something that near to a cut
-TRACCC = SeedingConfig(delta_r_min=20.0, delta_r_max=80.0, delta_z_max=450.0, min_pt=0.5)
+FIELD = 1.99724  # T, traccc's constant
+DEFAULT = SeedingConfig(b_field_z=FIELD)
+TRACCC = SeedingConfig(b_field_z=FIELD, delta_r_min=20.0, delta_r_max=80.0, delta_z_max=450.0, min_pt=0.5)
 AAS = SeedingConfig(
+    b_field_z=FIELD,
     z_min=-3000.0,
     z_max=3000.0,
     r_max=320.0,
@@ -47,7 +51,7 @@ def run(points, event=None, config=None, device=None, n_events=None):
     spacepoints = SpacepointBatch(points, np.arange(len(points), dtype=np.int32), event)
     for _ in range(10):
         ws.set_size(ws.extent("spacepoints"), len(points))
-        out = find_seeds(ws, spacepoints, config or SeedingConfig(), n_events)
+        out = find_seeds(ws, spacepoints, config or DEFAULT, 0.0, n_events)
         if not ws.overflowed():
             break
     n = ws.size(ws.extent("seeds"))
@@ -99,10 +103,17 @@ def test_peer_cases_give_one_seed(points, weight):
     [(TRACCC, 2.90492e-5, 2_789_318), (AAS, 8.96580e-6, 9_037_391)],
 )
 def test_derived_thresholds(config, scattering_angle2, diameter2):
-    cuts = seeding_cuts(config)
+    cuts = seeding_cuts(config, 0.0)
     assert float(cuts.scattering2) == pytest.approx(9 * scattering_angle2, rel=1e-5)
     assert float(cuts.min_helix_diameter2) == pytest.approx(diameter2, rel=1e-6)
     assert float(cuts.scattering2_per_curvature2) == pytest.approx(9 * 4 * 20.25687, rel=1e-6)
+
+
+def test_the_field_is_the_detectors_unless_configured():
+    without = replace(TRACCC, b_field_z=0.0)
+    for sign in (1, -1):
+        assert seeding_cuts(without, sign * FIELD * T) == seeding_cuts(TRACCC, 0.5 * T)
+    assert seeding_cuts(without, 1.0 * T).min_helix_diameter2 > seeding_cuts(TRACCC, 1.0 * T).min_helix_diameter2
 
 
 def compare(points, event, config):
@@ -131,7 +142,7 @@ def compare(points, event, config):
     return compared, ambiguous
 
 
-@pytest.mark.parametrize("config", [SeedingConfig(), TRACCC, AAS], ids=["default", "traccc", "aas"])
+@pytest.mark.parametrize("config", [DEFAULT, TRACCC, AAS], ids=["default", "traccc", "aas"])
 def test_seeds_of_tracks_are_those_of_the_plain_definition(config):
     points, _, _ = simulate(220, seed=1)
     compared, ambiguous = compare(points, np.zeros(len(points), int), config)
@@ -146,7 +157,7 @@ def test_seeds_of_random_points_in_two_events_are_those_of_the_plain_definition(
     z = rng.uniform(-1, 1, n) * rng.choice([100, 400, 2100], n)
     points = np.column_stack([r * np.cos(phi), r * np.sin(phi), z])
     compared, ambiguous = compare(
-        points, rng.integers(0, 2, n), replace(SeedingConfig(), impact_max=20.0, sigma_scattering=40.0)
+        points, rng.integers(0, 2, n), replace(DEFAULT, impact_max=20.0, sigma_scattering=40.0)
     )
     assert compared > 100
     assert ambiguous <= MAX_AMBIGUOUS * (compared + ambiguous)
@@ -162,7 +173,7 @@ def _allowed_pairs(points, config):
     return tops, bottoms
 
 
-@pytest.mark.parametrize("config", [SeedingConfig(), AAS], ids=["default", "aas"])
+@pytest.mark.parametrize("config", [DEFAULT, AAS], ids=["default", "aas"])
 def test_no_pair_that_the_cuts_allow_is_lost_at_a_bin_edge(config):
     """Every top of every middle that has a bottom is among the doublets found."""
     rng = np.random.default_rng(11)
@@ -171,7 +182,7 @@ def test_no_pair_that_the_cuts_allow_is_lost_at_a_bin_edge(config):
     points = np.column_stack([r * np.cos(phi), r * np.sin(phi), rng.uniform(-900, 900, n)]).astype(np.float32)
     ws = Workspace(CpuDevice(1))
     ws.set_size(ws.extent("spacepoints"), n)
-    find_seeds(ws, SpacepointBatch(points, np.arange(n, dtype=np.int32), np.zeros(n, np.int32)), config, 1)
+    find_seeds(ws, SpacepointBatch(points, np.arange(n, dtype=np.int32), np.zeros(n, np.int32)), config, 0.0, 1)
     middles = ws.size(ws.extent("seeding_spacepoints"))
     index = ws.array("seeding.sorted_spacepoint", ws.extent("seeding_spacepoints"), np.int32)[:middles]
     offsets = ws.array("seeding.top_offsets", ws.extent("seeding_spacepoints"), np.int32, extra=1)
@@ -196,9 +207,9 @@ def test_a_triplet_across_phi_of_180_degrees_is_found():
 def test_points_outside_the_acceptance_are_not_used():
     inside = [(34.0, 0, 68), (70.0, 0, 140), (116.0, 0, 232)]
     assert len(run(inside).event) == 1
-    assert len(run(inside, config=replace(SeedingConfig(), r_max=116.0)).event) == 0
-    assert len(run(inside, config=replace(SeedingConfig(), z_max=231.0)).event) == 0
-    assert len(run(inside, config=replace(SeedingConfig(), r_max=117.0, z_max=232.0)).event) == 1
+    assert len(run(inside, config=replace(DEFAULT, r_max=116.0)).event) == 0
+    assert len(run(inside, config=replace(DEFAULT, z_max=231.0)).event) == 0
+    assert len(run(inside, config=replace(DEFAULT, r_max=117.0, z_max=232.0)).event) == 1
 
 
 @pytest.mark.parametrize("device", [CpuDevice(1), DeferredDevice(1)], ids=["cpu", "deferred"])
@@ -240,6 +251,6 @@ def test_a_crowded_middle_repeats_its_search_without_a_difference(monkeypatch):
     rng = np.random.default_rng(3)
     bottoms = [(34.0, y, 68.0 + dz) for y, dz in zip(rng.uniform(-1, 1, 60), rng.uniform(-0.2, 0.2, 60), strict=True)]
     points = np.array([*bottoms, (70.0, 0, 140), (116.0, 0.3, 232), (116.0, -0.4, 232.1), (172.0, 0.1, 344)])
-    config = replace(SeedingConfig(), max_seeds_per_middle=40)
+    config = replace(DEFAULT, max_seeds_per_middle=40)
     compared, _ = compare(points, np.zeros(len(points), int), config)
     assert compared >= 1

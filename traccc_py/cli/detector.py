@@ -134,7 +134,7 @@ def show_detector(
         draw_detector(detector, draw)
         console.print(f"drawn to {draw}")
     if write is not None:
-        from traccc_py.geometry import write_detray  # type: ignore[attr-defined, unused-ignore]
+        from traccc_py.geometry import write_detray
 
         write_detray(detector, write, compress=False)
         console.print(f"written to {write}")

@@ -67,7 +67,7 @@ class DetectorOptions:
         """
         detector = self._by_name() if self.detector_file is None else self._from_files(self.detector_file)
         if self.bfield_file is not None:
-            from traccc_py.geometry.field import read_field_map  # type: ignore[import-not-found, unused-ignore]
+            from traccc_py.geometry.field import read_field_map
 
             field_format = _FORMATS[self.bfield_format] if self.bfield_format else None
             return detector.with_field_map(read_field_map(self.bfield_file, field_format))
@@ -81,7 +81,7 @@ class DetectorOptions:
         return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
 
     def _from_files(self, geometry: Path) -> Any:
-        from traccc_py.geometry import read_detray  # type: ignore[attr-defined, unused-ignore]
+        from traccc_py.geometry import read_detray
 
         return read_detray(
             geometry,

@@ -14,10 +14,11 @@ import numpy as np
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
+from traccc_py.geometry.field import FieldMap, read_field_map
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.material_maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
-from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays
+from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays, HomogeneousField
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
 from traccc_py.geometry.variance_table import VarianceTable, load_variances, variance_file
 from traccc_py.units import T
@@ -36,13 +37,14 @@ class Detector:
     passive: tuple[PassiveSurface, ...]
     navigation: Navigation  # layers, stacks, bins
     digitization: Digitization
-    b_field_z: float  # homogeneous field along z [T]
+    b_field_z: float  # homogeneous field along z, or that of the map at the origin [T]
     variance_table: VarianceTable  # of measurements
     translations: np.ndarray  # (n_surfaces, 2) float32, added to local positions [mm]
     detray_ids: np.ndarray  # (n_surfaces,) uint64, detray's identifiers; 0 where none are known
     acts_ids: np.ndarray  # (n_surfaces,) uint64, ids that readout designs and conditions are looked up by
     volume_names: Mapping[int, str] = field(default_factory=dict)
     material_maps: tuple[MaterialMap, ...] = ()  # numbered from 1
+    field_map: FieldMap | None = None  # where the field is not homogeneous
 
     def __repr__(self) -> str:
         """Return name, sizes and fingerprint."""
@@ -111,6 +113,7 @@ class Detector:
         records["material_map"] = table.material_map
         material_maps, slabs = pack_maps(self.material_maps)
         nav = self.navigation
+        homogeneous = HomogeneousField(np.float32(self.b_field_z * T))
         return DetectorArrays(
             surfaces=records,
             layers=nav.layers,
@@ -121,7 +124,7 @@ class Detector:
             variances=self.variance_table.variances,
             path_sigmas=self.variance_table.path_sigmas,
             translations=self.translations,
-            b_z=np.float32(self.b_field_z * T),
+            field=homogeneous if self.field_map is None else self.field_map.record(),
             material_maps=material_maps,
             slabs=slabs,
         )
@@ -135,8 +138,9 @@ class Detector:
         """Hash [16 hexadecimal digits] of everything the reconstruction sees of the detector."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self.geometry_ids.tobytes())
-        for column in self.arrays():
-            digest.update(np.ascontiguousarray(column).tobytes())
+        for entry in self.arrays():
+            for column in entry if isinstance(entry, tuple) else (entry,):
+                digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
 
     def module_index(self, geometry_ids: Any) -> np.ndarray:
@@ -205,7 +209,23 @@ class Detector:
         if not np.isfinite(b_z):
             msg = f"b_z is {b_z}; expected a finite field in T"
             raise GeometryError(msg)
-        return replace(self, b_field_z=float(b_z))
+        return replace(self, b_field_z=float(b_z), field_map=None)
+
+    def with_field_map(self, map_or_path: FieldMap | str | Path) -> Detector:
+        """Return the detector in a field that changes from place to place.
+
+        Parameters
+        ----------
+        map_or_path : FieldMap, str or Path
+            The map, or its file (see `traccc_py.geometry.field.read_field_map`).
+
+        Raises
+        ------
+        GeometryError
+            If the file is no field map.
+        """
+        chosen = map_or_path if isinstance(map_or_path, FieldMap) else read_field_map(map_or_path)
+        return replace(self, b_field_z=float(chosen.at(np.zeros(3))[2]), field_map=chosen)
 
     def with_digitization(self, name_or_path: str | Path | Digitization) -> Detector:
         """Return the detector with other readout designs, and the variance table that belongs to them.

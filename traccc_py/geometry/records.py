@@ -21,7 +21,10 @@ __all__ = [
     "SLAB",
     "STACK",
     "SURFACE",
+    "CartesianField",
+    "CylindricalField",
     "DetectorArrays",
+    "HomogeneousField",
     "LayerKind",
     "MapKind",
     "Shape",
@@ -149,6 +152,38 @@ _NO_MAP = np.zeros(1, MATERIAL_MAP)  # kernels take no empty arrays
 _NO_SLAB = np.zeros(1, SLAB)
 
 
+class HomogeneousField(NamedTuple):
+    """A field along z, the same everywhere. Kernels tell the kinds of field apart by the number of members."""
+
+    b_z: Any  # scalar [GeV / (e mm)]
+
+
+class CartesianField(NamedTuple):
+    """A field on a regular grid in x, y, z, linear between nodes; outside of it that of the nearest point inside."""
+
+    b_z: Any  # scalar, at the origin [GeV / (e mm)]
+    values: Any  # (nx, ny, nz, 3) float32, Bx, By, Bz [GeV / (e mm)]
+    x_min: Any  # scalar, the first node [mm]
+    y_min: Any
+    z_min: Any
+    nodes_per_x: Any  # scalar, inverse of the distance between nodes [1/mm]
+    nodes_per_y: Any
+    nodes_per_z: Any
+
+
+class CylindricalField(NamedTuple):
+    """A field that does not change with phi and has no component along it, on a regular grid in r and z.
+
+    Br / r instead of Br: so Bx = x Br / r needs no direction, which the axis does not have.
+    """
+
+    b_z: Any  # scalar, at the origin [GeV / (e mm)]
+    values: Any  # (nr, nz, 2) float32, Br / r [GeV / (e mm^2)], Bz [GeV / (e mm)]; the first row is at r = 0
+    z_min: Any  # scalar, the first node [mm]
+    nodes_per_r: Any  # scalar, inverse of the distance between nodes [1/mm]
+    nodes_per_z: Any
+
+
 class DetectorArrays(NamedTuple):
     """A detector as device arrays; made once, in `TrackingChain.initialize`."""
 
@@ -161,6 +196,11 @@ class DetectorArrays(NamedTuple):
     variances: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) float32, variance [mm^2] by axis and cluster size; 0: none
     path_sigmas: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS) float32, sigma [mm] by end path; 0: none
     translations: Any  # (n_surfaces, 2) float32, shift added to local positions [mm]
-    b_z: Any  # float32, field along z [GeV / (e mm)]
+    field: Any  # HomogeneousField, CartesianField or CylindricalField, float32
     material_maps: Any = _NO_MAP  # (n_maps + 1,) MATERIAL_MAP, by number; 0 stands for none
     slabs: Any = _NO_SLAB  # (n_slabs,) SLAB, of all maps
+
+    @property
+    def b_z(self) -> Any:
+        """Field along z at the origin, float32 [GeV / (e mm)]."""
+        return self.field.b_z

@@ -24,6 +24,7 @@ from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters
 from traccc_py.kernels.candidates import Branches, CandidateBatch, collect_candidates
 from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.kalman import predicted_chi2
+from traccc_py.kernels.magnetic_field import field_in_precision, local_turn, position_ahead, turn_ahead
 from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
 from traccc_py.kernels.navigation import (
     NONE,
@@ -80,7 +81,6 @@ class _Payload(NamedTuple):
     path_sigmas: Any
     material_maps: Any
     slabs: Any
-    b_z: Any
     first_cylinder: Any
     n_cylinders: Any
     first_disc: Any
@@ -88,6 +88,7 @@ class _Payload(NamedTuple):
     first_plane: Any
     n_planes: Any
     n_modules: Any
+    field: Any  # see `geometry.records`
     # measurements
     local_position: Any  # (n_measurements, 2)
     local_variance: Any  # (n_measurements, 2)
@@ -139,7 +140,7 @@ def _reachable(p, layer, crossing, path, track, trig, turn, least):
     first = p.bin_offsets[grid]
     c = track[2]
     spread = max(c[0], c[2]) + path * path * max(c[5] * trig[2] * trig[2], c[9])
-    bend = _HALF * path * path * p.b_z
+    bend = _HALF * path * path * p.field.b_z
     reach = p.mask_sigma * math.sqrt(_TWO * (spread + bend * bend * c[14]))
     mask = np.int64(0)
     for k in range(p.bin_offsets[grid + 1] - first):
@@ -253,7 +254,8 @@ def _start(i, p, slot):
     track, alive = with_surface_material(track, trig, p, module, _ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     gaps = first_gaps(p.layers, stack_ranges(p), layer, track[0], trig)
-    first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, -track[1][_QOP] * p.b_z, _AHEAD)
+    turn = local_turn(p.field, track[0], trig, track[1][_QOP])
+    first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, turn, _AHEAD)
     if not alive:
         mask = np.int64(0)
     n_entries = _append(p, slot, np.int32(0), m, _ZERO * chi2)
@@ -314,13 +316,16 @@ def _cross_layer(p, slot, track, trig, turn, gaps, tally, since):
     if p.layers[layer].is_sensitive:
         least = _AHEAD + _ZERO * path
         if is_on_new_leg(track[0], trig, turn, path, crossing):
-            track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
+            track, trig = transport_to_curvilinear(track, trig, turn, path, p.field)
+            turn = local_turn(p.field, track[0], trig, track[1][_QOP])
             since = since + path
             least = least - path
             path = _ZERO * path
+        turn = turn_ahead(p.field, track[0], trig, turn, path, track[1][_QOP])
+        crossing = position_ahead(p.field, track[0], trig, turn, path, crossing)
         first, mask = _reachable(p, layer, crossing, path, track, trig, turn, least)
         return track, (gaps, np.int32(first), mask), tally, since, True
-    track, trig = transport_to_curvilinear(track, trig, turn, path, p.b_z)
+    track, trig = transport_to_curvilinear(track, trig, turn, path, p.field)
     track, alive = with_layer_material(track, trig, p, layer, _ONE)
     n_entries = _append(p, slot, tally[0], np.int32(-1 - p.n_modules - layer), since + path)
     return track, none, (n_entries, tally[1], tally[2], tally[3], tally[4]), _ZERO * since, alive
@@ -355,7 +360,7 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
     way = (way[0], way[1], way[2] & ~(np.int64(1) << np.int64(place)))
     surface = p.bin_surfaces[way[1] + place]
     before = track
-    track, trig = transport_to_surface(track, trig, turn, path, p.b_z, p.surfaces, surface)
+    track, trig = transport_to_surface(track, trig, turn, path, p.field, p.surfaces, surface)
     bands = (
         min(p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][0]), p.mask_max),
         min(p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][2]), p.mask_max),
@@ -388,7 +393,7 @@ def _follow(i, p, slot, track, way, tally, sums, n_branches):
     while alive and tally[0] < p.max_entries and tally[1] < p.max_measurements and n_steps < _MAX_STEPS:
         n_steps = np.int32(n_steps + 1)
         trig = trigonometry(track[1][_PHI], track[1][_THETA])
-        turn = -track[1][_QOP] * p.b_z
+        turn = local_turn(p.field, track[0], trig, track[1][_QOP])
         if _is_slow(p, track, trig):
             break
         if way[2] == np.int64(0):
@@ -470,9 +475,9 @@ def _finding_payload(
         path_sigmas=detector.path_sigmas,
         material_maps=detector.material_maps,
         slabs=detector.slabs,
-        b_z=real(detector.b_z),
         **stacks._asdict(),
         n_modules=np.int32(detector.surfaces.shape[0]),
+        field=field_in_precision(detector.field, real),
         local_position=measurements.local_position,
         local_variance=measurements.local_variance,
         cluster_size=measurements.cluster_size,

@@ -21,6 +21,7 @@ from traccc_py.kernels.candidates import CandidateBatch
 from traccc_py.kernels.helix import trigonometry
 from traccc_py.kernels.kalman import chi2_survival, combine_estimates, scale_diagonal
 from traccc_py.kernels.linalg import PI, wrap_angle
+from traccc_py.kernels.magnetic_field import field_in_precision, local_turn
 from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
 from traccc_py.kernels.navigation import StackRanges, intersect_surface
 from traccc_py.kernels.perigee import track_at_beam_line
@@ -58,7 +59,6 @@ class _Payload(NamedTuple):
     path_sigmas: Any
     material_maps: Any
     slabs: Any
-    b_z: Any
     first_cylinder: Any
     n_cylinders: Any
     first_disc: Any
@@ -84,6 +84,7 @@ class _Payload(NamedTuple):
     seed_inflation: Any
     inflation: Any
     used_variance: Any  # (n_states, 2) variances of the measurements, for the direction of the forward filter
+    field: Any  # see `geometry.records`
     out_measurement: Any  # (n_states,) int32
     out_state_params: Any  # (n_states, 5)
     out_state_covariance: Any  # (n_states, 15)
@@ -167,11 +168,11 @@ def _surface_of(p, code):
 def _move(p, track, surface, guess):
     """Return the track on a surface (or, below 0, passive layer) about `guess` ahead, and its direction there."""
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    turn = -track[1][_QOP] * p.b_z
+    turn = local_turn(p.field, track[0], trig, track[1][_QOP])
     if surface < 0:
-        return transport_to_curvilinear(track, trig, turn, guess, p.b_z)
+        return transport_to_curvilinear(track, trig, turn, guess, p.field)
     path, _, _ = intersect_surface(p.surfaces, surface, track[0], trig, turn, guess)
-    return transport_to_surface(track, trig, turn, path, p.b_z, p.surfaces, surface)
+    return transport_to_surface(track, trig, turn, path, p.field, p.surfaces, surface)
 
 
 @device_function(inlined=True)
@@ -293,7 +294,7 @@ def fit_track(i, p, work):
     seed = p.candidate_seed[candidate]
     start = seed_track(p.surfaces, p.seed_module[seed], p.seed_params, p.seed_variance, seed, p.seed_inflation)
     track, outcome = _forward(p, start, first, end, p.state_offsets[i])
-    chi2 = _ZERO * p.b_z
+    chi2 = _ZERO * p.mass
     ndf = np.int32(0)
     if outcome == _SUCCESS:
         track, chi2, ndf, outcome = _backward(p, track, first, end, p.state_offsets[i + 1], work)
@@ -370,15 +371,15 @@ def fit_tracks(
     out = _outputs(ws, dtype)
     payload = _Payload(
         detector.surfaces, detector.layers, detector.bin_offsets, detector.bin_surfaces, detector.designs,
-        detector.path_sigmas, detector.material_maps, detector.slabs, dtype.type(detector.b_z), *stacks,
-        np.int32(detector.surfaces.shape[0]),
+        detector.path_sigmas, detector.material_maps, detector.slabs, *stacks, np.int32(detector.surfaces.shape[0]),
         measurements.local_position, measurements.local_variance, measurements.cluster_size, measurements.dimensions,
         measurements.event_module,
         seeds.module, seeds.params, seeds.variance,
         candidates.seed, candidates.entry_offsets, candidates.code, candidates.path,
         selection.candidate, selection.state_offsets,
         dtype.type(MASSES[config.particle]), dtype.type(config.seed_inflation), dtype.type(config.backward_inflation),
-        ws.array("fitting.variance", ws.extent("track_states"), dtype, 2), *out,
+        ws.array("fitting.variance", ws.extent("track_states"), dtype, 2),
+        field_in_precision(detector.field, dtype.type), *out,
     )  # fmt: skip
     ws.launch(fit_track, ws.extent("tracks"), payload)
     return out

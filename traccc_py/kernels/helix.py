@@ -25,6 +25,7 @@ __all__ = [
     "path_to_cylinder",
     "path_to_plane",
     "transport_covariance",
+    "transport_covariance_and_theta",
     "trigonometry",
     "turned",
 ]
@@ -248,5 +249,31 @@ def transport_covariance(j, c):
         m1[4],
         m2[4],
         c[13],
+        c[14],
+    )
+
+
+@device_function
+def transport_covariance_and_theta(j, c):
+    """Return J C J^T; the row q/p of J is that of the unit matrix, each column of J has (loc0, loc1, phi, theta)."""
+    m0 = _row_times_covariance(j[0][0], j[1][0], j[2][0], j[3][0], j[4][0], c)
+    m1 = _row_times_covariance(j[0][1], j[1][1], j[2][1], j[3][1], j[4][1], c)
+    m2 = _row_times_covariance(j[0][2], j[1][2], j[2][2], j[3][2], j[4][2], c)
+    m3 = _row_times_covariance(j[0][3], j[1][3], j[2][3], j[3][3], j[4][3], c)
+    return (
+        _times_column(m0, j, np.int32(0)),
+        _times_column(m1, j, np.int32(0)),
+        _times_column(m1, j, np.int32(1)),
+        _times_column(m2, j, np.int32(0)),
+        _times_column(m2, j, np.int32(1)),
+        _times_column(m2, j, np.int32(2)),
+        _times_column(m3, j, np.int32(0)),
+        _times_column(m3, j, np.int32(1)),
+        _times_column(m3, j, np.int32(2)),
+        _times_column(m3, j, np.int32(3)),
+        m0[4],
+        m1[4],
+        m2[4],
+        m3[4],
         c[14],
     )

@@ -20,6 +20,8 @@ from traccc_py.kernels.helix import direction, helix_displacement, path_to_cylin
 from traccc_py.kernels.linalg import PI, TWO_PI
 
 __all__ = [
+    "ON_PLANE",
+    "UNREACHABLE",
     "StackRanges",
     "cross_stack",
     "first_gaps",
@@ -30,6 +32,7 @@ __all__ = [
     "layer_normal",
     "next_layer",
     "surface_axes",
+    "surface_distance",
 ]
 
 CYLINDER = np.int32(LayerKind.CYLINDER)
@@ -40,10 +43,10 @@ _ZERO = scalar(0)
 _ONE = scalar(1)
 _TWO = scalar(2)
 _HALF = scalar(0.5)
-_UNREACHABLE = scalar(1e29)
+UNREACHABLE = scalar(1e29)
 _LONGEST_STEP = scalar(6000)  # [mm], longer than any way between layers: a helix outside winds on for ever
 _BEYOND = scalar(100)  # [mm], a track that gets this far outside of all layers does not come back: it meets the coil
-_ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
+ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
 _TRAPEZOID = np.int32(Shape.TRAPEZOID)
 _ANNULUS = np.int32(Shape.ANNULUS)  # and, beyond it, rings
 
@@ -117,14 +120,14 @@ def _next_cylinder(layers, stacks, gap, position, trig, turn):
     ahead = np.int32(gap + step)
     if ahead >= 0 and ahead < n:
         path = path_to_cylinder(position[0], position[1], trig, turn, layers[first + ahead].position, False)
-        if path < _UNREACHABLE:
+        if path < UNREACHABLE:
             return np.int32(first + ahead), max(path, _ZERO), np.int32(gap + 1 + 2 * step)
     # The radial direction turns before the next layer: the one on the other side of the gap comes next.
     ahead = np.int32(gap - 1 - step)
     if ahead < 0 or ahead >= n:
-        return NONE, _UNREACHABLE * (_ONE + _ZERO * turn), gap
+        return NONE, UNREACHABLE * (_ONE + _ZERO * turn), gap
     path = path_to_cylinder(position[0], position[1], trig, turn, layers[first + ahead].position, True)
-    if not path < _UNREACHABLE:
+    if not path < UNREACHABLE:
         return NONE, path, gap
     return np.int32(first + ahead), path, np.int32(gap - 1 - 2 * step)
 
@@ -135,7 +138,7 @@ def _next_disc(layers, stacks, gap, z, cos_theta):
     step = np.int32(0) if cos_theta >= _ZERO else np.int32(-1)
     ahead = np.int32(gap + step)
     if ahead < 0 or ahead >= stacks.n_discs or cos_theta == _ZERO:
-        return NONE, _UNREACHABLE * (_ONE + _ZERO * z), gap
+        return NONE, UNREACHABLE * (_ONE + _ZERO * z), gap
     layer = np.int32(stacks.first_disc + ahead)
     return layer, max((layers[layer].position - z) / cos_theta, _ZERO), np.int32(gap + 1 + 2 * step)
 
@@ -149,15 +152,15 @@ def _next_plane(layers, stacks, gap, position, trig, turn):
     step = np.int32(0) if ahead >= _ZERO else np.int32(-1)
     index = np.int32(gap + step)
     if index < 0 or index >= stacks.n_planes or ahead == _ZERO:
-        return NONE, _UNREACHABLE * (_ONE + _ZERO * turn), gap
+        return NONE, UNREACHABLE * (_ONE + _ZERO * turn), gap
     layer = np.int32(stacks.first_plane + index)
     offset = layers[layer].position
     relative = (position[0] - offset * normal[0], position[1] - offset * normal[1], position[2] - offset * normal[2])
     path = path_to_plane(relative, trig, turn, normal, _ZERO * turn)
     d = helix_displacement(trig, turn, path)
     miss = (relative[0] + d[0]) * normal[0] + (relative[1] + d[1]) * normal[1] + (relative[2] + d[2]) * normal[2]
-    if not abs(miss) < _ON_PLANE:  # the helix turns back before the plane
-        path = _UNREACHABLE * (_ONE + _ZERO * turn)
+    if not abs(miss) < ON_PLANE:  # the helix turns back before the plane
+        path = UNREACHABLE * (_ONE + _ZERO * turn)
         layer = NONE
     return layer, max(path, _ZERO * path), np.int32(gap + 1 + 2 * step)
 
@@ -170,7 +173,7 @@ def cross_stack(layers, stacks, kind, gap, position, trig, turn):
     if kind == DISC:
         return _next_disc(layers, stacks, gap, position[2], trig[3])
     if stacks.n_planes == 0:
-        return NONE, _UNREACHABLE * (_ONE + _ZERO * turn), gap
+        return NONE, UNREACHABLE * (_ONE + _ZERO * turn), gap
     return _next_plane(layers, stacks, gap, position, trig, turn)
 
 
@@ -306,6 +309,16 @@ def surface_axes(surfaces, i):
 
 
 @device_function
+def surface_distance(surfaces, i, position):
+    """Return the distance of a position from the plane of a surface, along its normal."""
+    return (
+        (position[0] - surfaces[i].cx) * surfaces[i].wx
+        + (position[1] - surfaces[i].cy) * surfaces[i].wy
+        + (position[2] - surfaces[i].cz) * surfaces[i].wz
+    )
+
+
+@device_function
 def intersect_surface(surfaces, i, position, trig, turn, guess):
     """Return (path, loc0, loc1) of the crossing of a helix with a surface's plane; loc0 is 1e29 if there is none."""
     offset = (position[0] - surfaces[i].cx, position[1] - surfaces[i].cy, position[2] - surfaces[i].cz)
@@ -315,8 +328,8 @@ def intersect_surface(surfaces, i, position, trig, turn, guess):
     u, v = surface_axes(surfaces, i)
     dx, dy, dz = offset[0] + d[0], offset[1] + d[1], offset[2] + d[2]
     loc0 = dx * u[0] + dy * u[1] + dz * u[2]
-    if not abs(dx * normal[0] + dy * normal[1] + dz * normal[2]) < _ON_PLANE:  # the helix turns back before the plane
-        loc0 = _UNREACHABLE * (_ONE + _ZERO * turn)
+    if not abs(dx * normal[0] + dy * normal[1] + dz * normal[2]) < ON_PLANE:  # the helix turns back before the plane
+        loc0 = UNREACHABLE * (_ONE + _ZERO * turn)
     return path, loc0, dx * v[0] + dy * v[1] + dz * v[2]
 
 

@@ -21,6 +21,8 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
+from traccc_py.kernels.helix import trigonometry
+from traccc_py.kernels.magnetic_field import HOMOGENEOUS, bending_field, field_in_precision
 
 __all__ = ["estimate_parameters", "helix_through_points"]
 
@@ -45,8 +47,8 @@ class _Payload(NamedTuple):
     event_module: Any  # (n_measurements,) int32
     local_position: Any  # (n_measurements, 2) scalar [mm]
     n_modules: Any  # int32
-    b_z: Any  # scalar [GeV / (e mm)]
     local_variance: Any  # (n_measurements, 2) scalar [mm^2]
+    field: Any  # see `geometry.records`
     var_loc0: Any  # scalar [mm^2]
     var_loc1: Any  # scalar [mm^2]
     inflation2: Any  # scalar [1]
@@ -111,6 +113,14 @@ def variance_factors(a, b):
     return slope, _FOUR * (first * first + second * second + third * third)
 
 
+@device_function
+def _bending_field(field, position, phi, theta):
+    """Return the field along z that bends a track of this direction as that at its position does."""
+    if len(field) == HOMOGENEOUS:
+        return field.b_z
+    return bending_field(field, position, trigonometry(phi, theta))
+
+
 @kernel(grain=512)
 def _estimate_parameters(i, p):
     """One seed: parameters and diagonal covariance."""
@@ -119,7 +129,12 @@ def _estimate_parameters(i, p):
     x1, y1 = p.global_position[middle, _X] - x0, p.global_position[middle, _Y] - y0
     x2, y2 = p.global_position[top, _X] - x0, p.global_position[top, _Y] - y0
     phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, p.global_position[top, _Z] - z0)
-    qopt = curvature / p.b_z
+    theta = math.atan2(_ONE, cot_theta)
+    place = (
+        p.global_position[middle, _X], p.global_position[middle, _Y], p.global_position[middle, _Z],
+    )  # fmt: skip
+    b_z = _bending_field(p.field, place, phi, theta)
+    qopt = curvature / b_z
     if not abs(qopt) >= _SMALLEST_QOPT:
         qopt = _SMALLEST_QOPT
     sin2 = _ONE / (_ONE + cot_theta * cot_theta)
@@ -130,14 +145,14 @@ def _estimate_parameters(i, p):
     p.out_params[i, LOC0] = p.local_position[measurement, 0]
     p.out_params[i, LOC1] = p.local_position[measurement, 1]
     p.out_params[i, PHI] = phi
-    p.out_params[i, THETA] = math.atan2(_ONE, cot_theta)
+    p.out_params[i, THETA] = theta
     p.out_params[i, QOP] = qop
     position = max(_point_variance(p, bottom), max(_point_variance(p, middle), _point_variance(p, top)))
     chord2 = x2 * x2 + y2 * y2
     by_slope, by_curvature = variance_factors(math.sqrt(x1 * x1 + y1 * y1), math.sqrt(chord2))
     scattering = p.var_scattering * qopt * qopt
     var_theta = p.inflation2 * (scattering + _TWO * position * sin2 / chord2)
-    var_qopt = p.inflation2 * (p.var_pt_scattering * qopt * qopt + position * by_curvature / (p.b_z * p.b_z))
+    var_qopt = p.inflation2 * (p.var_pt_scattering * qopt * qopt + position * by_curvature / (b_z * b_z))
     p.out_variance[i, LOC0] = p.var_loc0
     p.out_variance[i, LOC1] = p.var_loc1
     p.out_variance[i, PHI] = p.inflation2 * (scattering + position * by_slope)
@@ -167,7 +182,7 @@ def estimate_parameters(
     measurements : MeasurementBatch
         Local positions [mm] of the bottom spacepoints, variances [mm^2] of all.
     detector : DetectorArrays
-        The field along z.
+        Its field.
     config : ParameterEstimationConfig
         Standard deviations, and what they are multiplied by.
     n_modules : int
@@ -203,8 +218,8 @@ def estimate_parameters(
         measurements.event_module,
         measurements.local_position,
         np.int32(n_modules),
-        detector.b_z,
         measurements.local_variance,
+        field_in_precision(detector.field, dtype.type),
         *(scalar(sigma**2) for sigma in sigmas),
         *out,
     )

@@ -16,6 +16,7 @@ from traccc_py.kernels.helix import (
     trigonometry,
 )
 from traccc_py.kernels.linalg import wrap_angle
+from traccc_py.kernels.magnetic_field import HOMOGENEOUS, bending_field, local_turn
 from traccc_py.kernels.navigation import (
     NONE,
     first_gaps,
@@ -64,6 +65,16 @@ def _crossed_surface(p, layer, crossing, track, trig, turn):
     return best, best_path
 
 
+@device_function
+def _near_beam_line(field, track, trig):
+    """Return a track where the helix that touches it is sure to meet the beam line, and its direction there."""
+    if len(field) == HOMOGENEOUS:
+        return track, trig
+    turn = local_turn(field, track[0], trig, track[1][_QOP])
+    path = path_to_beam_line(track[0][0], track[0][1], trig, turn)
+    return transport_to_curvilinear(track, trig, turn, path, field)
+
+
 @device_function(inlined=True)
 def _to_beam_line(p, track, trig, turn):
     """Return (parameters, covariance) at the beam line; loc0 = d0, loc1 = z0."""
@@ -73,7 +84,8 @@ def _to_beam_line(p, track, trig, turn):
     zero = _ZERO * path
     u = (-there[0], there[1], zero)
     v = (zero, zero, _ONE + zero)
-    d, _, j = helix_jacobian(trig, turn, path, p.b_z, track[3], track[4], u, v)
+    b_z = bending_field(p.field, track[0], trig)
+    d, _, j = helix_jacobian(trig, turn, path, b_z, track[3], track[4], u, v)
     x, y, z = track[0][0] + d[0], track[0][1] + d[1], track[0][2] + d[2]
     d0 = y * there[1] - x * there[0]
     # The plane turns with phi: moving along the track by -d0 dphi / sin(theta) keeps the point closest.
@@ -105,19 +117,20 @@ def track_at_beam_line(p, track, surface):
     gaps = first_gaps(p.layers, stacks, p.surfaces[surface].layer, track[0], _reversed(trig))
     for _ in range(np.int32(_MAX_LAYERS)):
         trig = trigonometry(track[1][_PHI], track[1][_THETA])
-        turn = -track[1][_QOP] * p.b_z
+        turn = local_turn(p.field, track[0], trig, track[1][_QOP])
         remaining = -path_to_beam_line(track[0][0], track[0][1], trig, turn)
         layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, track[0], _reversed(trig), -turn)
         if not alive or layer == NONE or not path < remaining:
             break
         if p.layers[layer].is_sensitive == 0:
-            track, trig = transport_to_curvilinear(track, trig, turn, -path, p.b_z)
+            track, trig = transport_to_curvilinear(track, trig, turn, -path, p.field)
             track, alive = with_layer_material(track, trig, p, layer, -_ONE)
         else:
             i, back = _crossed_surface(p, layer, crossing, track, trig, turn)
             if i != NONE:
-                track, trig = transport_to_surface(track, trig, turn, back, p.b_z, p.surfaces, i)
+                track, trig = transport_to_surface(track, trig, turn, back, p.field, p.surfaces, i)
                 track, alive = with_surface_material(track, trig, p, i, -_ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    x, c = _to_beam_line(p, track, trig, -track[1][_QOP] * p.b_z)
+    track, trig = _near_beam_line(p.field, track, trig)
+    x, c = _to_beam_line(p, track, trig, local_turn(p.field, track[0], trig, track[1][_QOP]))
     return x, c, alive

@@ -17,12 +17,22 @@ from traccc_py.kernels.helix import (
     direction,
     helix_jacobian,
     transport_covariance,
+    transport_covariance_and_theta,
     trigonometry,
 )
 from traccc_py.kernels.kalman import update
-from traccc_py.kernels.linalg import wrap_angle
+from traccc_py.kernels.linalg import cross, wrap_angle
+from traccc_py.kernels.magnetic_field import HOMOGENEOUS
 from traccc_py.kernels.material import interact
-from traccc_py.kernels.navigation import StackRanges, layer_normal, surface_axes
+from traccc_py.kernels.navigation import (
+    ON_PLANE,
+    UNREACHABLE,
+    StackRanges,
+    layer_normal,
+    surface_axes,
+    surface_distance,
+)
+from traccc_py.kernels.runge_kutta import bound_columns, follow_field
 from traccc_py.units import electron_mass, muon_mass, pion_mass
 
 __all__ = [
@@ -55,34 +65,69 @@ def stack_ranges(p):
 
 
 @device_function
-def _transport(track, trig, turn, path, b_z, u1, v1):
-    """Return (position, phi, covariance, direction) after a path length, on the plane with axes u1, v1."""
+def _along_helix(track, trig, turn, path, b_z, u1, v1):
+    """Return (position, phi, theta, covariance, direction) after a path length, on the plane with axes u1, v1."""
     position, x, c, u0, v0 = track
     d, end, j = helix_jacobian(trig, turn, path, b_z, u0, v0, u1, v1)
     there = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
-    return there, wrap_angle(x[_PHI] + turn * path), transport_covariance(j, c), end
+    return there, wrap_angle(x[_PHI] + turn * path), x[_THETA], transport_covariance(j, c), end
 
 
 @device_function
-def transport_to_surface(track, trig, turn, path, b_z, surfaces, i):
-    """Return the track on the plane of a surface that it reaches after `path`, and its direction there."""
+def _direction_after(x, trig, t):
+    """Return (phi, theta, trig) of the direction t that a track has come to from `trig`."""
+    rho = math.sqrt(t[0] * t[0] + t[1] * t[1])
+    end = (t[1] / rho, t[0] / rho, rho, t[2])
+    turned = math.atan2(end[0] * trig[1] - end[1] * trig[0], end[1] * trig[1] + end[0] * trig[0])
+    tipped = math.atan2(rho * trig[3] - t[2] * trig[2], t[2] * trig[3] + rho * trig[2])
+    return wrap_angle(x[_PHI] + turned), x[_THETA] + tipped, end
+
+
+@device_function
+def _in_map(track, trig, path, field, distance, u1, v1, is_plane):
+    """Return what `_along_helix` does for a track in a field map; without a plane, on one perpendicular to it."""
+    position, x, c, u0, v0 = track
+    normal = cross(u1, v1)
+    d, t, bend, columns = follow_field(field, position, trig, x[_QOP], path, distance, normal, is_plane, u0, v0)
+    phi, theta, end = _direction_after(x, trig, t)
+    if not is_plane:
+        u1, v1 = curvilinear_axes(end)
+    j = bound_columns(columns, t, bend, u1, v1, end)
+    there = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
+    return there, phi, theta, transport_covariance_and_theta(j, c), end
+
+
+@device_function
+def transport_to_surface(track, trig, turn, path, field, surfaces, i):
+    """Return the track on the plane of a surface that it reaches after `path`, and its direction there.
+
+    In a field map `path` is a guess; a track that does not meet the plane is given a loc0 outside of all surfaces.
+    """
     u1, v1 = surface_axes(surfaces, i)
-    there, phi, c, end = _transport(track, trig, turn, path, b_z, u1, v1)
+    if len(field) == HOMOGENEOUS:
+        there, phi, theta, c, end = _along_helix(track, trig, turn, path, field.b_z, u1, v1)
+    else:
+        distance = surface_distance(surfaces, i, track[0])
+        there, phi, theta, c, end = _in_map(track, trig, path, field, distance, u1, v1, True)
     dx, dy, dz = there[0] - surfaces[i].cx, there[1] - surfaces[i].cy, there[2] - surfaces[i].cz
-    x = track[1]
     loc0 = dx * u1[0] + dy * u1[1] + dz * u1[2]
     loc1 = dx * v1[0] + dy * v1[1] + dz * v1[2]
-    return (there, (loc0, loc1, phi, x[_THETA], x[_QOP]), c, u1, v1), end
+    if len(field) != HOMOGENEOUS and not abs(surface_distance(surfaces, i, there)) < ON_PLANE:
+        loc0 = UNREACHABLE * (_ONE + _ZERO * path)
+    return (there, (loc0, loc1, phi, theta, track[1][_QOP]), c, u1, v1), end
 
 
 @device_function
-def transport_to_curvilinear(track, trig, turn, path, b_z):
+def transport_to_curvilinear(track, trig, turn, path, field):
     """Return the track on the plane perpendicular to it after `path`, and its direction there."""
-    u1, v1 = curvilinear_axes(trigonometry(track[1][_PHI] + turn * path, track[1][_THETA]))
-    there, phi, c, end = _transport(track, trig, turn, path, b_z, u1, v1)
     zero = _ZERO * path
-    x = track[1]
-    return (there, (zero, zero, phi, x[_THETA], x[_QOP]), c, u1, v1), end
+    if len(field) == HOMOGENEOUS:
+        u1, v1 = curvilinear_axes(trigonometry(track[1][_PHI] + turn * path, track[1][_THETA]))
+        there, phi, theta, c, end = _along_helix(track, trig, turn, path, field.b_z, u1, v1)
+    else:
+        there, phi, theta, c, end = _in_map(track, trig, path, field, zero, track[3], track[4], False)
+        u1, v1 = curvilinear_axes(end)
+    return (there, (zero, zero, phi, theta, track[1][_QOP]), c, u1, v1), end
 
 
 @device_function

@@ -76,7 +76,9 @@ def make_seed_batch(ws: Workspace, name: str, dtype: Any) -> SeedBatch:
     )
 
 
-def find_seeds(ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfig, n_events: int) -> SeedBatch:
+def find_seeds(
+    ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfig, b_z: float, n_events: int
+) -> SeedBatch:
     """Find triplets of spacepoints that charged particles from the beam region may have left.
 
     Parameters
@@ -87,6 +89,8 @@ def find_seeds(ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfi
         Global positions [mm].
     config : SeedingConfig
         Cuts and weights.
+    b_z : float
+        Field along z at the beam line, used where the configuration names none [GeV / (e mm)].
     n_events : int
         Number of events in the batch [1].
 
@@ -95,7 +99,7 @@ def find_seeds(ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfi
     SeedBatch
         Seeds, ordered by event, then by the cell of the middle spacepoint, then best first. Extent: "seeds".
     """
-    cuts, grid = seeding_cuts(config), make_grid(config)
+    cuts, grid = seeding_cuts(config, b_z), make_grid(config)
     sp = sort_spacepoints(ws, spacepoints, cuts, grid, n_events)
     tops = find_tops(ws, sp, cuts, grid)
     best = find_best_triplets(ws, sp, tops, cuts, grid, config)

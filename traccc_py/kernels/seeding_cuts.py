@@ -49,20 +49,22 @@ class SeedingCuts(NamedTuple):
     helix_diameter2_high_pt: np.float32  # ... which is where the diameter is at least the root of this [mm^2]
 
 
-def seeding_cuts(config: SeedingConfig) -> SeedingCuts:
+def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:
     """Derive the thresholds from the configuration.
 
     Parameters
     ----------
     config : SeedingConfig
         Lengths [mm], momenta [GeV], field [T].
+    b_z : float
+        Field along z of the detector, used where the configuration names none [GeV / (e mm)].
 
     Returns
     -------
     SeedingCuts
         Scalars for kernels.
     """
-    field = max(abs(config.b_field_z) * T, _SMALLEST_FIELD)
+    field = max(abs(config.b_field_z * T or b_z), _SMALLEST_FIELD)
     depth = config.rad_length_per_seed
     highland = _HIGHLAND_SCALE * math.sqrt(depth) * (1 + _HIGHLAND_LOG * math.log(depth)) if depth > 0 else 0.0
     tolerance2 = config.sigma_scattering**2

@@ -1,4 +1,4 @@
-"""The compiled loop over particles of the transport."""
+"""The compiled loop over particles of the transport in a homogeneous field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,18 @@ from traccc_py.simulation.truth_helix import (
     next_crossing,
 )
 
-__all__ = ["ELECTRON_CODE", "HIT_COLUMNS", "N_COLUMNS", "transport_particles"]
+__all__ = [
+    "ELECTRON_CODE",
+    "FIRST_CAPACITY",
+    "HIT_COLUMNS",
+    "LEAVE",
+    "N_COLUMNS",
+    "SPEED_OF_LIGHT",
+    "interact",
+    "record_hit",
+    "slab_and_cosine",
+    "transport_particles",
+]
 
 ELECTRON_CODE = 11  #: PDG code
 #: Columns of the rows that the loop returns.
@@ -32,14 +43,14 @@ N_COLUMNS = len(HIT_COLUMNS)
 
 _CYLINDER = int(LayerKind.CYLINDER)
 _DISC = int(LayerKind.DISC)
-_SPEED_OF_LIGHT = 299.792458  # [mm / ns]
+SPEED_OF_LIGHT = 299.792458  #: [mm / ns]
 _TWO_PI = 2.0 * math.pi
-_LEAVE = 1e-3  # a surface just crossed is not looked for within this path [mm]
+LEAVE = 1e-3  #: a surface just crossed is not looked for within this path [mm]
 _STREAM_SCATTERING = 1
 _STREAM_STRAGGLING = 2
 _MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
 _NOTHING = -1  # index of a surface: the world's end
-_FIRST_CAPACITY = 256
+FIRST_CAPACITY = 256  #: rows
 _SLACK = 100.0  # the world's end is looked for again this far behind the one of the prefilter's helix [mm]
 _STRAIGHT = 1e-30  # turning rate that stands for none [1/mm]
 
@@ -73,7 +84,7 @@ def _plane_crossing(module, helix, s_low, s_high):
         local1 = module.vx * x + module.vy * y + module.vz * z
         if is_inside(module, local0, local1):
             return s, local0, local1
-        low = s + _LEAVE
+        low = s + LEAVE
 
 
 @compiled
@@ -99,7 +110,7 @@ def _passive_crossing(passive, helix, s_low, s_high):
         _, _, z = helix_position(helix, s)
         if passive.kind != _CYLINDER or passive.extent_min <= z <= passive.extent_max:
             return s
-        low = s + _LEAVE
+        low = s + LEAVE
 
 
 @compiled
@@ -138,13 +149,13 @@ def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_en
         if reachable.s_high[i] < travelled:
             continue
         module = reachable.module[i]
-        low = max(_LEAVE if here == module else 0.0, reachable.s_low[i] - travelled)
+        low = max(LEAVE if here == module else 0.0, reachable.s_low[i] - travelled)
         high = min(best, reachable.s_high[i] - travelled)
         s, a, b = _plane_crossing(geometry.modules[module], helix, low, high)
         if s < best:
             best, surface, local0, local1 = s, module, a, b
     for k in range(len(geometry.passives)):
-        low = _LEAVE if here == n_modules + k else 0.0
+        low = LEAVE if here == n_modules + k else 0.0
         s = _passive_crossing(geometry.passives[k], helix, low, best)
         if s < best:
             best, surface = s, n_modules + k
@@ -152,7 +163,7 @@ def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_en
 
 
 @compiled
-def _slab_and_cosine(geometry, surface, position, direction, local0, local1):
+def slab_and_cosine(geometry, surface, position, direction, local0, local1):
     """Return the slab of a surface and the cosine of the incidence."""
     n_modules = len(geometry.modules)
     dx, dy, dz = direction
@@ -187,7 +198,7 @@ def _deflect(direction, first, second):
 
 
 @compiled
-def _interact(slab, cosine, particle, p, direction, options, key, draw):
+def interact(slab, cosine, particle, p, direction, options, key, draw):
     """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
     identity, mass, charge, is_electron = particle
     if options.scattering and slab[0] > 0.0:
@@ -208,7 +219,7 @@ def _interact(slab, cosine, particle, p, direction, options, key, draw):
 
 
 @compiled
-def _record(row, index, module, position, time, before, after, mass, local0, local1):
+def record_hit(row, index, module, position, time, before, after, mass, local0, local1):
     """Fill a row of HIT_COLUMNS; `before` and `after` are (p, direction)."""
     p, (dx, dy, dz) = before
     q, (ex, ey, ez) = after
@@ -253,17 +264,17 @@ def _transport_particle(geometry, reachable, particle, state, index, options, ke
         if surface == _NOTHING or _ends_before(helix, options, turned, s):
             break
         position, direction = helix_position(helix, s), helix_direction(helix, s)
-        time += s * math.sqrt(p * p + mass * mass) / (p * _SPEED_OF_LIGHT)
+        time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
         turned += abs(helix[6]) * s
         travelled += s
-        slab, cosine = _slab_and_cosine(geometry, surface, position, direction, local0, local1)
+        slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
         before = (p, direction)
-        p, direction = _interact(slab, cosine, particle, p, direction, options, key, draw)
+        p, direction = interact(slab, cosine, particle, p, direction, options, key, draw)
         draw += 1
         if surface < n_modules and geometry.modules[surface].design >= 0:
             if n_rows == len(rows):
                 rows = np.concatenate((rows, np.empty_like(rows)))
-            _record(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
+            record_hit(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
             n_rows += 1
         here = surface
     return reachable, rows, n_rows
@@ -272,9 +283,9 @@ def _transport_particle(geometry, reachable, particle, state, index, options, ke
 @compiled_entry
 def transport_particles(geometry, particles, options, key, start, stop):
     """Return the rows (HIT_COLUMNS) of the hits of particles start ... stop - 1."""
-    rows = np.empty((_FIRST_CAPACITY, N_COLUMNS))
+    rows = np.empty((FIRST_CAPACITY, N_COLUMNS))
     n_rows = 0
-    reachable = empty_list(_FIRST_CAPACITY)
+    reachable = empty_list(FIRST_CAPACITY)
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue

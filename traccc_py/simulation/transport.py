@@ -15,6 +15,7 @@ import numpy as np
 
 from traccc_py.data.truth import Hits, Particles
 from traccc_py.errors import ConfigError
+from traccc_py.simulation.field_loop import transport_particles_in_map
 from traccc_py.simulation.particle_loop import ELECTRON_CODE, HIT_COLUMNS, N_COLUMNS, transport_particles
 from traccc_py.simulation.truth_geometry import TruthGeometry, truth_geometry
 
@@ -171,8 +172,10 @@ def transport(
     arrays = _particle_arrays(particles)
     n = len(particles)
 
+    loop = transport_particles if geometry.field is None else transport_particles_in_map
+
     def run(start: int) -> np.ndarray:
-        return transport_particles(geometry, arrays, options, np.uint64(key), start, min(start + _PIECE, n))
+        return loop(geometry, arrays, options, np.uint64(key), start, min(start + _PIECE, n))
 
     if threads > 1:
         with ThreadPoolExecutor(threads) as pool:

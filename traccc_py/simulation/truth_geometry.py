@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.geometry.records import MATERIAL_MAP, OUTLINE, SLAB, DetectorArrays
+from traccc_py.geometry.records import MATERIAL_MAP, OUTLINE, SLAB, DetectorArrays, HomogeneousField
+from traccc_py.simulation.field_loop import truth_field
 
 __all__ = ["MODULE", "PASSIVE", "TruthGeometry", "arrays_of", "channel_paths", "local_vectors", "truth_geometry"]
 
@@ -32,9 +33,10 @@ class TruthGeometry(NamedTuple):
     modules: Any  # (n,) MODULE, in the order of the detector's surfaces
     spheres: Any  # (n, 4) float64: centre and radius of the sphere that holds the surface [mm]
     passives: Any  # (k,) PASSIVE
-    b_z: float  # [GeV / (e mm)]
+    b_z: float  # along z, or that of the map at the origin [GeV / (e mm)]
     maps: Any  # (m + 1,) MATERIAL_MAP with its edges in float64, by number
     slabs: Any  # (k, 4) float64, columns of SLAB
+    field: Any = None  # TruthField, where the field is not homogeneous
 
 
 def _vectors(records: np.ndarray, name: str) -> np.ndarray:
@@ -96,6 +98,7 @@ def truth_geometry(detector: Any) -> TruthGeometry:
         b_z=float(arrays.b_z),
         maps=_as_doubles(arrays.material_maps),
         slabs=np.stack([arrays.slabs[name].astype(np.float64) for name in _SLAB], axis=1),
+        field=None if isinstance(arrays.field, HomogeneousField) else truth_field(arrays.field),
     )
 
 

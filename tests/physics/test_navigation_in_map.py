@@ -1,0 +1,183 @@
+"""Navigation and transport in the field of a solenoid against the simulation, which looks at every sensor."""
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import pytest
+
+from tests.batches import stack_ranges
+from traccc_py.geometry import build_detector
+from traccc_py.geometry.field import solenoid_field_map
+from traccc_py.kernels.helix import curvilinear_axes, trigonometry
+from traccc_py.kernels.magnetic_field import local_turn, position_ahead, turn_ahead
+from traccc_py.kernels.navigation import (
+    NONE,
+    first_gaps,
+    grid_bin,
+    inside_margin,
+    intersect_surface,
+    is_on_new_leg,
+    next_layer,
+)
+from traccc_py.kernels.propagation import transport_to_curvilinear, transport_to_surface
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.transport import TransportConfig, transport
+
+MOST_LAYERS = 300
+MOST_VISITS = 64
+BAND = 0.1  # [mm], a surface is tried this far outside its edges; track finding adds three standard deviations
+AHEAD = 0.01  # [mm]
+EDGE = 0.01  # [mm]
+WORLD_RADIUS = 1187.0  # [mm]
+
+
+class Detector(NamedTuple):
+    surfaces: Any
+    layers: Any
+    bin_offsets: Any
+    bin_surfaces: Any
+    field: Any
+
+
+@numba.njit
+def reachable(p, layer, crossing, track, trig, turn, least, out):
+    """Surfaces of the crossing's bin that the helix crosses after `least` within the band, ordered by path."""
+    grid = grid_bin(p.layers, layer, crossing)
+    n = 0
+    paths = np.empty(len(out), np.float32)
+    for k in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
+        i = p.bin_surfaces[k]
+        path, loc0, loc1 = intersect_surface(p.surfaces, i, track[0], trig, turn, np.float32(0))
+        margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
+        if path > least and min(margin0, margin1) > -np.float32(BAND):
+            out[n], paths[n] = i, path
+            n += 1
+    order = np.argsort(paths[:n])
+    out[:n] = out[:n][order]
+    return n
+
+
+@numba.njit
+def visit_all(p, stacks, track, out_surface, out_local):
+    """Follow a track from surface to surface as track finding does; returns the number of surfaces crossed."""
+    at_hand = np.empty(MOST_VISITS, np.int32)
+    gaps = first_gaps(p.layers, stacks, np.int32(-1), track[0], trigonometry(track[1][2], track[1][3]))
+    n = 0
+    for _ in range(MOST_LAYERS):
+        trig = trigonometry(track[1][2], track[1][3])
+        turn = local_turn(p.field, track[0], trig, track[1][4])
+        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, track[0], trig, turn)
+        if layer == NONE:
+            break
+        if p.layers[layer].is_sensitive == 0:
+            track, _ = transport_to_curvilinear(track, trig, turn, path, p.field)
+            continue
+        least = np.float32(AHEAD)
+        if is_on_new_leg(track[0], trig, turn, path, crossing):
+            track, trig = transport_to_curvilinear(track, trig, turn, path, p.field)
+            turn = local_turn(p.field, track[0], trig, track[1][4])
+            least = np.float32(AHEAD) - path
+            path = np.float32(0)
+        turn = turn_ahead(p.field, track[0], trig, turn, path, track[1][4])
+        crossing = position_ahead(p.field, track[0], trig, turn, path, crossing)
+        for k in range(reachable(p, layer, crossing, track, trig, turn, least, at_hand)):
+            trig = trigonometry(track[1][2], track[1][3])
+            turn = local_turn(p.field, track[0], trig, track[1][4])
+            i = at_hand[k]
+            path, _, _ = intersect_surface(p.surfaces, i, track[0], trig, turn, np.float32(0))
+            there, _ = transport_to_surface(track, trig, turn, path, p.field, p.surfaces, i)
+            margin0, margin1 = inside_margin(p.surfaces, i, there[1][0], there[1][1])
+            if n < MOST_VISITS and min(margin0, margin1) > -np.float32(BAND):
+                track = there
+                out_surface[n], out_local[n, 0], out_local[n, 1] = i, there[1][0], there[1][1]
+                n += 1
+    return n
+
+
+@numba.njit
+def visit_tracks(p, stacks, origin, angles, covariance, out_surface, out_local, out_n):
+    zero = np.float32(0)
+    for t in range(len(origin)):
+        phi, theta, qop = angles[t]
+        u, v = curvilinear_axes(trigonometry(phi, theta))
+        track = ((origin[t, 0], origin[t, 1], origin[t, 2]), (zero, zero, phi, theta, qop), covariance, u, v)
+        out_n[t] = visit_all(p, stacks, track, out_surface[t], out_local[t])
+
+
+def navigate(detector, particles):
+    """Visits (track, surface, local position) of all particles, in order along each."""
+    arrays = detector.arrays()
+    p = Detector(arrays.surfaces, arrays.layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.field)
+    n = len(particles)
+    momentum = np.linalg.norm(particles.momentum, axis=1)
+    x, y, z = particles.momentum.T
+    angles = np.column_stack([np.arctan2(y, x), np.arctan2(np.hypot(x, y), z), particles.charge / momentum])
+    surface, local = np.zeros((n, MOST_VISITS), np.int32), np.zeros((n, MOST_VISITS, 2), np.float32)
+    count = np.zeros(n, np.int64)
+    covariance = tuple(np.float32([1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1]))
+    columns = [particles.vertex.astype(np.float32), angles.astype(np.float32)]
+    visit_tracks(p, stack_ranges(arrays.stacks), *columns, covariance, surface, local, count)
+    filled = np.arange(MOST_VISITS) < count[:, None]
+    return np.repeat(np.arange(n), count), surface[filled], local[filled].astype(float)
+
+
+def margins(detector, surface, local):
+    """How far inside its sensor's edges each point is [mm]."""
+    s = detector.surfaces
+    share = (local[:, 1] + s.hy[surface]) / (2 * s.hy[surface])
+    half_width = s.hx_min[surface] + (s.hx_max - s.hx_min)[surface] * share
+    return np.minimum(half_width - np.abs(local[:, 0]), s.hy[surface] - np.abs(local[:, 1]))
+
+
+def compare(detector, particles):
+    """Compare with the simulation: hits, those missed, visits that are no hits, largest difference of positions."""
+    truth = transport(
+        detector, particles, np.uint64(1), TransportConfig(scattering=False, energy_loss=False, max_turns=1)
+    )
+    n = len(detector.surfaces)
+    key = truth.particle_index * n + truth.module_index
+    track, surface, local = navigate(detector, particles)
+    seen = track * n + surface
+    _, a, b = np.intersect1d(key, seen, return_indices=True)
+    radius = np.hypot(*truth.hits.position[:, :2].T)
+    within = (radius < WORLD_RADIUS) & (margins(detector, truth.module_index, truth.local_position) > EDGE)
+    wrong = ~np.isin(seen, key) & (margins(detector, surface, local) > EDGE)
+    return {
+        "hits": int(within.sum()),
+        "missed": int((within & ~np.isin(key, seen)).sum()),
+        "not hit": int(wrong.sum()),
+        "largest difference": float(np.abs(truth.local_position[a] - local[b]).max()),
+    }
+
+
+def as_float32(particles):
+    """The same particles with starts and momenta that float32 holds exactly."""
+    for name in ("vertex", "momentum"):
+        setattr(particles, name, getattr(particles, name).astype(np.float32).astype(float))
+    return particles
+
+
+# Number, pT range [GeV], shares of hits that may be missed and of visits that may be no hits.
+SAMPLES = {
+    "prompt": (3000, (0.5, 10.0), 2e-4, 2e-4),
+    "stiff": (1000, (10.0, 1000.0), 0.0, 0.0),
+    "soft": (500, (0.2, 0.5), 2e-2, 0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def odd():
+    return build_detector("odd").with_field_map(solenoid_field_map())
+
+
+@pytest.mark.parametrize("sample", list(SAMPLES))
+def test_navigation_visits_what_particles_hit(odd, sample):
+    n, pt, may_miss, may_err = SAMPLES[sample]
+    gun = ParticleGunConfig(n_particles=n, momentum=pt, eta=(-3.2, 3.2), vertex_sigma=(0.0125, 0.0125, 55.0))
+    found = compare(odd, as_float32(generate_particles(gun, 7)))
+    print(sample, found)
+    assert found["hits"] > 10 * n
+    assert found["missed"] <= may_miss * found["hits"]
+    if sample != "soft":  # the simulation ends after one turn
+        assert found["not hit"] <= may_err * found["hits"]
