@@ -224,10 +224,9 @@ class TrackingChain:
         if len(prepared) > MAX_BATCH:
             msg = f"a batch of {len(prepared)} events; at most {MAX_BATCH} are possible: use smaller batches"
             raise CapacityError(msg)
-        ws.set_size(ws.extent("events"), len(prepared))
-        ws.set_size(ws.extent("event_modules"), len(prepared) * n_modules)
+        n_cells = sum(p.n_cells for p in prepared)
+        ws.set_sizes(events=len(prepared), event_modules=len(prepared) * n_modules, cells=n_cells)
         cells = ws.extent("cells")
-        ws.set_size(cells, sum(p.n_cells for p in prepared))
         columns = {
             "event_module": [p.module_index + np.int32(k * n_modules) for k, p in enumerate(prepared)],
             "channel0": [p.channel0 for p in prepared],
@@ -255,9 +254,7 @@ class TrackingChain:
         links = spacepoints.measurement_index
         candidates = find_tracks(ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding)
         clock.lap("finding")
-        selection = resolve_ambiguities(
-            ws, candidates, measurements.offsets, n_events, n_modules, config.ambiguity_resolution
-        )
+        selection = resolve_ambiguities(ws, candidates, measurements.offsets, n_modules, config.ambiguity_resolution)
         clock.lap("ambiguity_resolution")
         fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting)
         clock.lap("fitting")

@@ -38,7 +38,13 @@ class FakeArray:
         for name in ("dtype", "shape", "strides", "size", "ndim", "nbytes"):
             setattr(self, name, getattr(host, name))
         self.flags = types.SimpleNamespace(c_contiguous=host.flags.c_contiguous)
-        self.data = types.SimpleNamespace(ptr=host.ctypes.data)
+        self.data = types.SimpleNamespace(ptr=host.ctypes.data, memset_async=self._memset)
+
+    def _memset(self, value, n_bytes, stream):
+        assert self.flags.c_contiguous
+        assert n_bytes == self.nbytes
+        stream.clears += 1
+        ctypes.memset(self.host.ctypes.data, value, n_bytes)
 
     def __len__(self):
         return len(self.host)
@@ -75,6 +81,7 @@ class _Stream(contextlib.AbstractContextManager):
         assert non_blocking
         self.entered = 0
         self.n_waits = 0
+        self.clears = 0
 
     def __enter__(self):
         self.entered += 1
@@ -120,9 +127,6 @@ def fake_cupy(n_gpus=1, memory=1 << 30):
             raise CUDARuntimeError("cudaErrorNoDevice")
         return n_gpus
 
-    def cumsum(values, out):
-        np.cumsum(values.host, dtype=out.dtype, out=out.host)
-
     runtime = types.SimpleNamespace(
         getDeviceCount=device_count,
         getDevice=lambda: current[0],
@@ -141,8 +145,6 @@ def fake_cupy(n_gpus=1, memory=1 << 30):
         cuda=cuda,
         empty=allocate(np.empty),
         zeros=allocate(np.zeros),
-        cumsum=cumsum,
-        argsort=lambda keys: FakeArray(np.argsort(keys.host, kind="stable")),
     )
 
 

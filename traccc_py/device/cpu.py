@@ -17,7 +17,7 @@ import numpy as np
 
 from traccc_py.device.cpu_compile import WORTH_A_THREAD, Loop
 from traccc_py.device.kernel import Kernel
-from traccc_py.device.workspace import Extent
+from traccc_py.device.workspace import Extent, ScanColumn
 from traccc_py.errors import CapacityError
 
 __all__ = ["CpuDevice"]
@@ -141,36 +141,34 @@ class CpuDevice:
             if not other.cancel():  # a thread that has not begun by now has nothing left to do
                 other.result()
 
-    def set_count(self, extent: Extent, n: int) -> None:
-        """Set the size of `extent`."""
-        extent.counts[extent.slot] = n
+    def clear(self, array: np.ndarray) -> None:
+        """Fill an array with zeros."""
+        array.fill(0)
 
-    def exclusive_scan(self, values: np.ndarray, extent: Extent, offsets: np.ndarray, total: Extent) -> None:
-        """Write the running sums of ``values[:n]``, from 0, to ``offsets[:n + 1]`` and their end to `total`.
+    def exclusive_scan(self, extent: Extent, columns: tuple[ScanColumn, ...]) -> None:
+        """Write the running sums of columns and their totals, as `Workspace.scan_together` says.
 
         Raises
         ------
         CapacityError
-            If the sum does not fit in 32 bits.
+            If a sum does not fit in 32 bits.
         """
         n = self._size(extent)
-        offsets[0] = 0
-        np.cumsum(values[:n], out=offsets[1 : n + 1])
-        expected = int(values[:n].sum(dtype=np.int64))
-        limit = np.iinfo(np.int32).max
-        if expected > limit:
-            msg = f"{expected} {total.name} in one batch; at most {limit} are possible: use smaller batches"
-            raise CapacityError(msg)
-        total.counts[total.slot] = expected
-
-    def argsort(self, keys: np.ndarray, extent: Extent, order: np.ndarray) -> None:
-        """Write the stable ascending order of ``keys[:n]`` to ``order[:n]``."""
-        n = self._size(extent)
-        order[:n] = np.argsort(keys[:n], kind="stable")
+        for values, offsets, total in columns:
+            offsets[0] = 0
+            np.cumsum(values[:n], out=offsets[1 : n + 1])
+            expected = int(values[:n].sum(dtype=np.int64))
+            limit = np.iinfo(np.int32).max
+            if expected > limit:
+                msg = f"{expected} {total.name} in one batch; at most {limit} are possible: use smaller batches"
+                raise CapacityError(msg)
+            total.counts[total.slot] = expected
 
     @staticmethod
     def _size(extent: Extent | int) -> int:
-        return extent if isinstance(extent, int) else int(extent.counts[extent.slot])
+        if isinstance(extent, int):
+            return extent
+        return extent.capacity if extent.slot < 0 else int(extent.counts[extent.slot])
 
     def _threads_of_this_process(self) -> ThreadPoolExecutor:
         """Return the pool; a forked child has none of its parent's threads and makes its own."""

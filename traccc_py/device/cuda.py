@@ -159,20 +159,10 @@ class CudaDevice(DeferredSizes):
         self._make_current()
         self._launcher.launch(kernel, extent, payload, self.stream.ptr)
 
-    def set_count(self, extent: Extent, n: int) -> None:
-        """Set the size of `extent`."""
-        with self._current():
-            extent.counts[extent.slot : extent.slot + 1].fill(n)
-
-    def inclusive_scan(self, values: Any, out: Any) -> None:
-        """Write the running sums of `values` (int32) to `out`, modulo 2^32."""
-        with self._current():
-            self._cupy.cumsum(values, out=out)
-
-    def stable_order(self, keys: Any, out: Any) -> None:
-        """Write the stable ascending order of `keys` (integers) to `out`, by radix sort."""
-        with self._current():
-            out[...] = self._cupy.argsort(keys)
+    def clear(self, array: Any) -> None:
+        """Fill a contiguous array with zeros."""
+        self._make_current()
+        array.data.memset_async(0, array.nbytes, self.stream)
 
     def _allocate(self, make: Any, shape: int | tuple[int, ...], dtype: Any) -> Any:
         dtype = np.dtype(dtype)

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from traccc_py.device.kernel import Kernel
-    from traccc_py.device.workspace import Extent
+    from traccc_py.device.workspace import Extent, ScanColumn
 
 __all__ = ["Device"]
 
@@ -46,11 +46,8 @@ class Device(Protocol):
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
         """Run `kernel` for the indices 0 ... n - 1."""
 
-    def set_count(self, extent: Extent, n: int) -> None:
-        """Set the size of `extent`."""
+    def clear(self, array: Any) -> None:
+        """Fill a contiguous array with zeros."""
 
-    def exclusive_scan(self, values: Any, extent: Extent, offsets: Any, total: Extent) -> None:
-        """Write the running sums of ``values[:n]``, from 0, to ``offsets[:n + 1]`` and their end to `total`."""
-
-    def argsort(self, keys: Any, extent: Extent, order: Any) -> None:
-        """Write the stable ascending order of ``keys[:n]`` to ``order[:n]``."""
+    def exclusive_scan(self, extent: Extent, columns: tuple[ScanColumn, ...]) -> None:
+        """Write the running sums of columns and their totals, as `Workspace.scan_together` says."""

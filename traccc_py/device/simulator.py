@@ -55,9 +55,11 @@ class SimulatorDevice(DeferredDevice):
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
         if capacity <= 0:
             return  # a driver refuses empty grids
-        n_blocks = min(_MAX_BLOCKS, -(-capacity // _THREADS_PER_BLOCK))
+        of_block = kernel.cuda.threads if kernel.cuda else 0
+        n_threads = min(of_block, _THREADS_PER_BLOCK) if of_block else _THREADS_PER_BLOCK
+        n_blocks = min(_MAX_BLOCKS, capacity if of_block else -(-capacity // _THREADS_PER_BLOCK))
         loop = self._grid_loop(kernel, payload)
-        loop[n_blocks, _THREADS_PER_BLOCK](payload, counts, np.int32(slot), np.int32(capacity))
+        loop[n_blocks, n_threads](payload, counts, np.int32(slot), np.int32(capacity))
 
     def _grid_loop(self, kernel: Kernel, payload: Any) -> Any:
         from numba import cuda
@@ -66,7 +68,8 @@ class SimulatorDevice(DeferredDevice):
         key = (kernel.name, kind)
         if key not in self._grids:
             source, names = loop_source(kernel, kind)
-            names["body"] = self._one_index(kernel, payload)
+            if kernel.cuda is None:
+                names["body"] = self._one_index(kernel, payload)
             names["cuda"] = cuda
             exec(compile(source, kernel.filename, "exec"), names)
             self._grids[key] = cuda.jit(names[kernel.name])
