@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from traccc_py.config import ChainConfig
 from traccc_py.data.prepare import PreparedCells, prepare_cells
 from traccc_py.device import get_device
+from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Cells, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
 from traccc_py.errors import CapacityError, GeometryError
@@ -49,6 +51,12 @@ SMALLEST_FIELD = 0.1  #: [T]
 MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
 
 
+_CELL_COLUMNS = {
+    **dict.fromkeys(("event_module", "channel0", "channel1"), np.int32),
+    **dict.fromkeys(("activation", "time"), np.float32),
+}
+
+
 class _BatchOutput(NamedTuple):
     measurements: MeasurementBatch
     spacepoints: SpacepointBatch
@@ -58,6 +66,17 @@ class _BatchOutput(NamedTuple):
     fitted: FittedBatch
 
 
+@dataclass(slots=True)
+class _Job:
+    """A batch on its way through the chain."""
+
+    prepared: list[PreparedCells]
+    cells: Any  # CellBatch on the device
+    buffer: int  # of the input
+    clock: _Clock
+    out: Any = None  # _BatchOutput
+
+
 class _Clock:
     """Wall time per stage; each stage ends with the device idle where times are asked for."""
 
@@ -65,6 +84,9 @@ class _Clock:
         self._device = device
         self._last = time.perf_counter()
         self.milliseconds: dict[str, float] = {}
+
+    def resume(self) -> None:
+        self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         if self._device.sizes_are_on_host:
@@ -144,6 +166,7 @@ class TrackingChain:
         self.config = config or ChainConfig()
         self.device = get_device(device, threads=threads) if isinstance(device, str) else device
         self._workspace = Workspace(self.device)
+        self._inputs = InputBuffers(self.device, _CELL_COLUMNS)
         self._arrays: Any = None
         self._stacks: StackRanges | None = None
 
@@ -198,35 +221,45 @@ class TrackingChain:
         InputDataError
             If a cell is not on the detector or has an impossible value.
         """
-        if not events:
-            return []
-        self.initialize()
+        return next(self.run_batches([events]))
+
+    def run_batches(self, batches: Iterable[Sequence[Cells]]) -> Iterator[list[EventResult]]:
+        """Reconstruct batch after batch; on a GPU the next batch is prepared and copied while this one is worked on.
+
+        Parameters
+        ----------
+        batches : iterable of sequence of Cells
+            Cells of the events of each batch. It is asked for a batch before the results of the one before are given.
+
+        Yields
+        ------
+        list of EventResult
+            Results of each batch, as `run_batch` returns them, in order.
+
+        Raises
+        ------
+        InputDataError
+            If a cell is not on the detector or has an impossible value.
+        """
+        running: _Job | None = None
+        for events in batches:
+            self.initialize()
+            waiting = self._stage(events)
+            finished = None if running is None else self._collect(running)
+            running = self._start(waiting)
+            if finished is not None:
+                yield finished
+        if running is not None:
+            yield self._collect(running)
+
+    def _stage(self, events: Sequence[Cells]) -> _Job:
+        """Check the cells of a batch and start to copy them to the device."""
         clock = _Clock(self.device)
-        prepared = [prepare_cells(cells, self.detector) for cells in events]
-        return self._run_prepared(prepared, clock)
-
-    def _run_prepared(self, prepared: list[PreparedCells], clock: _Clock) -> list[EventResult]:
-        while True:
-            batch = self._upload(prepared)
-            clock.lap("preparation")
-            out = self._run_stages(batch, len(prepared), clock)
-            if not self._workspace.overflowed():
-                break
-        results = self._split(out, prepared)
-        clock.lap("output")
-        for result in results:
-            result.stage_milliseconds = {k: v / len(prepared) for k, v in clock.milliseconds.items()}
-        return results
-
-    def _upload(self, prepared: list[PreparedCells]) -> CellBatch:
-        """Put the cells of a batch into device memory."""
-        ws, n_modules = self._workspace, len(self.detector.geometry_ids)
-        if len(prepared) > MAX_BATCH:
-            msg = f"a batch of {len(prepared)} events; at most {MAX_BATCH} are possible: use smaller batches"
+        if len(events) > MAX_BATCH:
+            msg = f"a batch of {len(events)} events; at most {MAX_BATCH} are possible: use smaller batches"
             raise CapacityError(msg)
-        n_cells = sum(p.n_cells for p in prepared)
-        ws.set_sizes(events=len(prepared), event_modules=len(prepared) * n_modules, cells=n_cells)
-        cells = ws.extent("cells")
+        prepared = [prepare_cells(cells, self.detector) for cells in events]
+        n_modules = len(self.detector.geometry_ids)
         columns = {
             "event_module": [p.module_index + np.int32(k * n_modules) for k, p in enumerate(prepared)],
             "channel0": [p.channel0 for p in prepared],
@@ -234,7 +267,35 @@ class TrackingChain:
             "activation": [p.activation for p in prepared],
             "time": [p.time for p in prepared],
         }
-        return CellBatch(**{k: ws.put(f"cells.{k}", cells, np.concatenate(v)) for k, v in columns.items()})
+        cells = CellBatch(**self._inputs.fill(columns)) if prepared else None
+        clock.lap("preparation")
+        return _Job(prepared, cells, self._inputs.current, clock)
+
+    def _start(self, job: _Job) -> _Job:
+        """Ask the device for everything a batch needs."""
+        if not job.prepared:
+            return job
+        job.clock.resume()
+        n_events, n_cells = len(job.prepared), sum(p.n_cells for p in job.prepared)
+        n_event_modules = n_events * len(self.detector.geometry_ids)
+        self._workspace.set_sizes(events=n_events, event_modules=n_event_modules, cells=n_cells)
+        self.device.join_uploads()
+        job.clock.lap("preparation")
+        key = (id(self), n_events, job.buffer, self._workspace.generation)
+        job.out = self.device.recorded(key, lambda: self._run_stages(job.cells, n_events, job.clock))
+        return job
+
+    def _collect(self, job: _Job) -> list[EventResult]:
+        """Wait for a batch, redo it while buffers were too small, and return its results."""
+        if not job.prepared:
+            return []
+        while self._workspace.overflowed():
+            self._start(job)
+        results = self._split(job.out, job.prepared)
+        job.clock.lap("output")
+        for result in results:
+            result.stage_milliseconds = {k: v / len(results) for k, v in job.clock.milliseconds.items()}
+        return results
 
     def _run_stages(self, cells: CellBatch, n_events: int, clock: _Clock) -> _BatchOutput:
         ws, detector, config, stacks = self._workspace, self._arrays, self.config, self._stacks

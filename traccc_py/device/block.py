@@ -13,16 +13,23 @@ import numba
 
 __all__ = ["block_function", "block_sums", "cuda"]
 
-if numba.config.ENABLE_CUDASIM:
+
+def _cuda() -> Any:
+    """Return the module `numba.cuda`, or what stands for it in the simulator."""
+    if not numba.config.ENABLE_CUDASIM:
+        from numba import cuda
+
+        return cuda
     from numba.cuda.simulator.kernel import _get_kernel_context
 
-    class _RunningLaunch:
+    class RunningLaunch:
         def __getattr__(self, name: str) -> Any:
             return getattr(_get_kernel_context(), name)
 
-    cuda: Any = _RunningLaunch()
-else:
-    from numba import cuda
+    return RunningLaunch()
+
+
+cuda: Any = _cuda()
 
 
 def block_function(function: Callable[..., Any]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -74,6 +75,21 @@ class CpuDevice:
     def upload(self, values: np.ndarray, out: np.ndarray) -> None:
         """Copy a host array to the first rows of `out`."""
         out[: len(values)] = values
+
+    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return an uninitialised array."""
+        return np.empty(shape, dtype)
+
+    def upload_ahead(self, values: np.ndarray, out: np.ndarray) -> None:
+        """Copy a host array to the first rows of `out`."""
+        self.upload(values, out)
+
+    def join_uploads(self) -> None:
+        """Return at once: copies end before they return."""
+
+    def recorded(self, key: Any, function: Callable[[], Any]) -> Any:
+        """Return what `function` returns."""
+        return function()
 
     def fetch(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the arrays themselves."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from traccc_py.device.kernel import Kernel
@@ -30,6 +32,18 @@ class Device(Protocol):
 
     def upload(self, values: np.ndarray, out: Any) -> None:
         """Copy a host array to the first rows of `out`."""
+
+    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return an uninitialised host array that copies to the device need not wait for."""
+
+    def upload_ahead(self, values: np.ndarray, out: Any) -> None:
+        """Copy a pinned host array to the first rows of `out`, beside what is running."""
+
+    def join_uploads(self) -> None:
+        """Let what is asked for from now on wait for the copies made ahead."""
+
+    def recorded(self, key: Any, function: Callable[[], Any]) -> Any:
+        """Do what `function` asks for, whose launches are the same each time for equal keys; return its result."""
 
     def to_host(self, array: Any) -> np.ndarray:
         """Return an array's contents on the host; waits for them."""

@@ -71,6 +71,7 @@ class Workspace:
         self._sizes_read: np.ndarray | None = None  # a host copy, good until the next operation
         self._extents: dict[str, Extent] = {}
         self._arrays: dict[str, Any] = {}
+        self.generation = 0  #: grows when a buffer or the room of a collection does
 
     def extent(self, name: str) -> Extent:
         """Return the extent called `name`; it is made, with size 0, on first use."""
@@ -109,7 +110,9 @@ class Workspace:
 
     def reserve(self, extent: Extent, n: int) -> None:
         """Make room for at least `n` rows: a good guess saves a redone batch where sizes stay on the device."""
-        extent.capacity = max(extent.capacity, n)
+        if n > extent.capacity:
+            extent.capacity = n
+            self.generation += 1
 
     def array(self, name: str, extent: Extent, dtype: Any, *columns: int, extra: int = 0) -> Any:
         """Return the array called `name` with at least ``extent.capacity + extra`` rows; contents are undefined.
@@ -132,6 +135,7 @@ class Workspace:
         if found is None or found.shape[0] < rows or found.shape[1:] != columns or found.dtype != np.dtype(dtype):
             self._arrays.pop(name, None)  # free what it replaces first
             self.device.forget()
+            self.generation += 1
             found = self._arrays[name] = self.device.empty((rows, *columns), dtype)
         return found
 
@@ -228,7 +232,7 @@ class Workspace:
             self._sizes_read = self.device.to_host(self._sizes)
         return self._sizes_read
 
-    @staticmethod
-    def _make_room(extent: Extent, n: int) -> None:
+    def _make_room(self, extent: Extent, n: int) -> None:
         if n > extent.capacity:
+            self.generation += 1
             extent.capacity = min(int(n * _GROWTH) + 16, np.iinfo(np.int32).max)
