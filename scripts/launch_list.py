@@ -106,8 +106,8 @@ def main(
         f"`python scripts/launch_list.py --muons {muons}`: an event of {muons:,} muons in the Open Data Detector,\n"
         f"{len(cells.channel0):,} cells; {n_launches} launches of {len(found)} kernels; code for sm_{major}{minor},\n"
         f"grids for {MULTIPROCESSORS} multiprocessors. Of a kernel that runs several times the largest launch is\n"
-        "given. The last column is the size of all arrays that the launch was given, tables of the detector and spare room\n"
-        "included, over the number of indices: what it could move at most if it touched everything once.\n\n"
+        "given. The last column is the size of all arrays that the launch was given, tables of the detector and spare\n"
+        "room included, over the number of indices: what it could move at most if it touched everything once.\n\n"
         f"{table(found, compiled)}"
     )
     if output is None:

@@ -1,6 +1,6 @@
 """What a GPU must show: every kernel against the CPU, the chain on samples, the same bits again and in any batch.
 
-Run with ``TRACCC_PY_REQUIRE_GPU=1 pytest -m gpu``: then a GPU that is missing is a failure. Elsewhere the same tests run
+Run with ``TRACCC_PY_REQUIRE_GPU=1 pytest -m gpu``: then a GPU that is missing is a failure. Elsewhere the tests run
 on the stand-ins for CuPy and the driver, where nothing may differ at all.
 """
 

@@ -22,7 +22,7 @@ __all__ = ["BindingsDriver", "CudaError", "Driver", "Launcher", "grid_of"]
 _MAX_BLOCK = 128  # threads
 _MIN_BLOCK = 32
 _BLOCKS_PER_MULTIPROCESSOR = 32  # beyond that a loop strides: more blocks only wait
-_MAX_PREPARED = 64  # parameter blocks of a kernel that are kept
+_MAX_PREPARED = 32  # parameter blocks of a kernel that are kept
 _NO_SLOT = -1  # the size is known on the host
 
 
@@ -207,6 +207,14 @@ def _is_same(payload: Any, other: Any) -> bool:
         if isinstance(a, tuple):
             if not _is_same(a, b):
                 return False
-        elif not isinstance(a, np.generic | int | float) or type(a) is not type(b) or a != b:
+        elif isinstance(a, np.generic | int | float):
+            if type(a) is not type(b) or a != b:
+                return False
+        elif not _is_same_memory(a, b):
             return False
     return True
+
+
+def _is_same_memory(a: Any, b: Any) -> bool:
+    """Return whether two device arrays are views of the same memory, alike in type and shape."""
+    return a.data.ptr == b.data.ptr and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype
