@@ -30,7 +30,9 @@ from benchmarks.gpu_devices import GpuTimer, HostTimer, copy_bandwidth, memory_i
 from tests.comparison import compare  # noqa: E402
 from traccc_py import TrackingChain, build_detector, read_cells  # noqa: E402
 
-MUONS = (300, 1000, 3000, 8000)
+# As many as there are charged particles with |eta| < 2.5 at 20, 100, 200 and 300 interactions a crossing, 33 each
+# (ATLAS, Phys. Lett. B 758 (2016) 67: 6.4 a unit of eta above 100 MeV at 13 TeV).
+MUONS = (660, 3300, 6600, 9900)
 BATCHES = (1, 2, 4, 8, 16, 32)
 PT = (0.5, 10.0)  # [GeV]
 MAX_CELLS = 20_000_000  # of a batch

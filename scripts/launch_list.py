@@ -8,6 +8,7 @@ file given as output, the table between the two markers is replaced.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,9 +27,30 @@ BEGIN, END = "<!-- launches: begin -->", "<!-- launches: end -->"
 MULTIPROCESSORS = 132  # of the GPU that the grids are given for: H100 and H200
 PT, SEED = (0.5, 10.0), 5
 HEADER = (
-    "| kernel | runs | indices | blocks x threads | registers | shared [B] | stack [B] | payload [B per index] |\n"
-    "|---|---|---|---|---|---|---|---|"
+    "| kernel | runs | indices | work of an index: mean, largest | blocks x threads | registers | shared [B] "
+    "| stack [B] | payload [B per index] |\n"
+    "|---|---|---|---|---|---|---|---|---|"
 )
+
+#: What the length of an index' work goes by, where indices differ: its name, and a column of it after the launch.
+WORK: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
+    "clusterization_label_cells": ("cells", lambda p, n: (p.end - p.begin)[:n]),
+    "clusterization_number_measurements": ("cells", lambda p, n: (p.end - p.begin)[:n]),
+    "clusterization_fill_measurements": ("cells", lambda p, n: p.out_n_cells[:n]),
+    "grouping_order_members": ("rows of the key", lambda p, n: p.size[p.key[: n * p.width]][p.key[: n * p.width] >= 0]),
+    "seeding_doublets_count_tops": ("tops found", lambda p, n: p.out_n_tops[:n]),
+    "seeding_doublets_fill_tops": ("tops", lambda p, n: np.diff(p.out_tops.offsets[: n + 1])),
+    "seeding_triplets_count_triplets": ("triplets found", lambda p, n: p.out_n_triplets[:n]),
+    "seeding_triplets_select_triplets": ("triplets", lambda p, n: np.diff(p.offsets[: n + 1])),
+    "seed_thinning_count_agreeing": ("seeds that agree", lambda p, n: p.described.n_agreeing[:n]),
+    "seed_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.seeds.event[: p.counts[p.slot]], minlength=n)),
+    "finding_follow_seeds": ("entries", lambda p, n: p.out_n_entries[p.listed[:n] * p.branches_per_seed]),
+    "ambiguity_resolution_resolve_event": (
+        "tracks",
+        lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n),
+    ),
+    "fitting_fit_track": ("entries", lambda p, n: np.diff(p.entry_offsets)[p.candidate[:n]]),
+}
 
 
 @dataclass
@@ -40,6 +62,7 @@ class Launches:
     indices: list[int] = field(default_factory=list)
     grids: list[tuple[int, int]] = field(default_factory=list)
     payload_bytes: list[int] = field(default_factory=list)
+    work: list[str] = field(default_factory=list)
 
 
 class NotingDevice(DeferredDevice):
@@ -58,6 +81,16 @@ class NotingDevice(DeferredDevice):
         one.grids.append(grid_of(max(1, capacity), MULTIPROCESSORS, kernel.cuda.threads if kernel.cuda else 0))
         one.payload_bytes.append(sum(arrays.values()))
         super().launch(kernel, extent, payload)
+        one.work.append(described_work(kernel.name, payload, one.indices[-1]))
+
+
+def described_work(name: str, payload: Any, n: int) -> str:
+    """Return what the work of an index goes by, its mean and its largest value."""
+    if name not in WORK or n == 0:
+        return ""
+    unit, column = WORK[name]
+    values = np.asarray(column(payload, n))
+    return f"{values.mean():.1f}, {values.max():,} {unit}" if len(values) else ""
 
 
 def note_launches(detector: Any, cells: Any) -> dict[str, Launches]:
@@ -80,7 +113,7 @@ def table(found: dict[str, Launches], compiled: dict[str, CompiledKernel]) -> st
         per_index = one.payload_bytes[largest] / max(1, n)
         mark = " (a block each)" if one.kernel.cuda is not None and one.kernel.cuda.threads else ""
         needs = f"{code.registers} | {code.shared} | {code.stack}"
-        grid = f"{n:,}{mark} | {blocks:,} x {threads}"
+        grid = f"{n:,}{mark} | {one.work[largest]} | {blocks:,} x {threads}"
         lines.append(f"| `{name}` | {len(one.indices)} | {grid} | {needs} | {per_index:,.0f} |")
     return "\n".join(lines)
 

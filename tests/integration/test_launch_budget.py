@@ -1,7 +1,9 @@
 """What a batch asks of a GPU: launches, scans, waits, copies; batches one after the other; CUDA graphs. No GPU."""
 
+import re
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,6 +172,16 @@ def test_graph_is_recorded_again_after_buffers_grew(detector, batches, expected,
     results = list(chain.run_batches([batches[k] for k in (0, 1, 2, 3, 0)]))
     for result, k in zip(results, (0, 1, 2, 3, 0), strict=True):
         assert_same(result, expected[k])
+
+
+def test_page_on_the_gpu_lists_the_launches_of_a_batch(grown, batches):
+    """`scripts/launch_list.py` writes it: run that again where kernels of a batch, or how often they run, changed."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gpu.md").read_text()
+    listed = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    launches = grown.device._launcher._driver.launches
+    launches.clear()
+    grown.run_batch(batches[0])
+    assert {name: int(n) for name, n in listed.items()} == Counter(name for name, _, _ in launches)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ def until_it_fits(ws, *arguments):
 cases.resolve_ambiguities = until_it_fits
 for tracks, accepted in cases.CASES.values():
     assert cases.selected([tracks], 100)[0] == accepted
-events = [cases.random_event("dense, repeats", seed)[:60] for seed in range(3)]
+events = [cases.random_event("dense, repeats", seed)[:40] for seed in range(3)]
 for max_shared in (1, 3):
     found, _ = cases.selected([events[0], [], *events[1:]], 101, max_shared=max_shared)
     expected, first = [], 0

@@ -22,6 +22,7 @@ from traccc_py.errors import DeviceUnavailableError
 __all__ = ["SimulatorDevice"]
 
 _THREADS_PER_BLOCK = 8  # small, so that small data crosses the edges of blocks ...
+_THREADS_OF_INDEX = 4  # where a block works on one index: threads that wait for each other are slow
 _MAX_BLOCKS = 2  # ... and loops stride over the grid
 _CALL = """
 def {name}(i, payload{arguments}):
@@ -56,7 +57,7 @@ class SimulatorDevice(DeferredDevice):
         if capacity <= 0:
             return  # a driver refuses empty grids
         of_block = kernel.cuda.threads if kernel.cuda else 0
-        n_threads = min(of_block, _THREADS_PER_BLOCK) if of_block else _THREADS_PER_BLOCK
+        n_threads = min(of_block, _THREADS_OF_INDEX) if of_block else _THREADS_PER_BLOCK
         n_blocks = min(_MAX_BLOCKS, capacity if of_block else -(-capacity // _THREADS_PER_BLOCK))
         loop = self._grid_loop(kernel, payload)
         loop[n_blocks, n_threads](payload, counts, np.int32(slot), np.int32(capacity))
