@@ -217,7 +217,7 @@ class Workspace:
         outgrown = False
         for extent in self._extents.values():
             if sizes[WRAPPED, extent.slot]:
-                self._sizes[WRAPPED].fill(0)
+                self.device.clear(self._sizes[WRAPPED])
                 self._sizes_read = None
                 limit = np.iinfo(np.int32).max
                 msg = f"more than {limit} {extent.name} in one batch; at most {limit} are possible: use smaller batches"
