@@ -153,9 +153,9 @@ class Launcher:
             counts, slot, capacity = self._no_counts, _NO_SLOT, extent
         else:
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
-        if capacity <= 0:
-            return  # the driver refuses empty grids
         block = self._prepared(kernel, payload, counts, slot, capacity)
+        if capacity <= 0:
+            return  # compiled and loaded, as `traccc-py compile` needs it; the driver refuses empty grids
         self._driver.launch(block.function, *block.grid, stream, block.pointer)
 
     def forget(self) -> None:
