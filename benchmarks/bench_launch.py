@@ -7,7 +7,9 @@ must find libtbb.so: ``LD_LIBRARY_PATH=.venv/lib NUMBA_THREADING_LAYER=tbb``.
 import collections
 import os
 import statistics
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numba
@@ -118,6 +120,44 @@ def bench_cuda():
         print(f"CUDA, {n_arrays} arrays: same payload {again:.1f} us, packed anew {median_us(repacked, 2000):.1f} us")
 
 
+def bench_chain():
+    """Print what a batch costs the host on CUDA, from its cells being copied to the last launch, driver left out."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    import pytest
+
+    from tests.integration.small_events import telescope, telescope_cells
+    from tests.unit.device_fakes import STREAMS, fake_cuda_device
+    from traccc_py.chain import TrackingChain
+    from traccc_py.device import cuda_launch
+    from traccc_py.device.deferred import DeferredDevice
+
+    detector = telescope()
+    events = [telescope_cells(20, k, detector) for k in range(4)]
+    model = TrackingChain(detector, device=DeferredDevice(1))
+    model.run_batch(events)
+    with pytest.MonkeyPatch.context() as patch:
+        for graphs in (False, True):
+            device = fake_cuda_device(patch, options={"uses_graphs": graphs})
+            patch.setattr(cuda_launch, "compile_kernel", lambda kernel, kind, capability: kernel)
+            n_launches = []
+            device._launcher._driver = SimpleNamespace(
+                load=lambda compiled: None, launch=lambda *arguments, n=n_launches: n.append(0)
+            )
+            chain = TrackingChain(detector, device=device)
+            chain.initialize()
+            for name, extent in model._workspace._extents.items():
+                chain._workspace.reserve(chain._workspace.extent(name), extent.capacity)
+            for _ in range(6):
+                chain._start(chain._stage(events))
+            n_launches.clear()
+            chain._start(chain._stage(events))
+            n = len(n_launches)
+            jobs = iter([chain._stage(events) for _ in range(2)] * 50)
+            time_us = median_us(lambda c=chain, j=jobs: c._start(next(j)), 100)
+            print(f"CUDA, a batch of the chain: {n} launches, {time_us:.0f} us, graphs {graphs}")
+    STREAMS.clear()
+
+
 def main():
     """Run all parts."""
     threads = min(2, os.cpu_count() or 1)
@@ -125,6 +165,7 @@ def main():
     bench_cpu(threads)
     bench_uneven(threads)
     bench_cuda()
+    bench_chain()
 
 
 if __name__ == "__main__":

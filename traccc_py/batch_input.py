@@ -13,18 +13,20 @@ import numpy as np
 from traccc_py.data.prepare import PreparedCells, prepare_cells
 from traccc_py.data.prepare_measurements import PreparedMeasurements, prepare_measurements, prepare_spacepoints
 from traccc_py.data.source import Source
+from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Cells, Measurements, Spacepoints
 from traccc_py.errors import CapacityError, InputDataError
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch, SpacepointBatch
 
 __all__ = [
+    "CELL_COLUMNS",
     "Event",
     "PreparedEvent",
     "first_stage",
     "prepare_event",
     "set_batch_size",
-    "upload_cells",
+    "stage_cells",
     "upload_measurements",
     "upload_spacepoints",
 ]
@@ -32,6 +34,11 @@ __all__ = [
 Event: TypeAlias = Cells | Measurements | tuple[Measurements, Spacepoints]
 PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
 
+#: Columns of cells and their types on the device.
+CELL_COLUMNS = {
+    **dict.fromkeys(("event_module", "channel0", "channel1"), np.int32),
+    **dict.fromkeys(("activation", "time"), np.float32),
+}
 _MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
 
 
@@ -90,9 +97,7 @@ def set_batch_size(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: 
     if len(prepared) > _MAX_BATCH:
         msg = f"a batch of {len(prepared)} events; at most {_MAX_BATCH} are possible: use smaller batches"
         raise CapacityError(msg)
-    ws.set_size(ws.extent("events"), len(prepared))
-    ws.set_size(ws.extent("event_modules"), len(prepared) * n_modules)
-    ws.set_size(ws.extent("cells"), sum(p.n_cells for p in prepared))
+    ws.set_sizes(events=len(prepared), event_modules=len(prepared) * n_modules, cells=sum(p.n_cells for p in prepared))
 
 
 def _event_module(prepared: Sequence[PreparedEvent], n_modules: int) -> np.ndarray:
@@ -106,21 +111,22 @@ def _put_columns(ws: Workspace, name: str, prepared: Sequence[Any], columns: Seq
     return {column: ws.put(f"{name}.{column}", extent, v) for column, v in values.items()}
 
 
-def upload_cells(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> CellBatch:
-    """Put the cells of a batch into device memory.
+def stage_cells(buffers: InputBuffers, prepared: Sequence[PreparedEvent], n_modules: int) -> CellBatch:
+    """Start to copy the cells of a batch to the device, beside what is running there.
 
     Parameters
     ----------
-    ws : Workspace
-        Buffers; the size of "cells" must be set.
+    buffers : InputBuffers
+        For the columns of `CELL_COLUMNS`.
     prepared : sequence of PreparedCells
-        Events.
+        Events, at least one.
     n_modules : int
         Number of surfaces [1].
     """
-    event_module = ws.put("cells.event_module", ws.extent("cells"), _event_module(prepared, n_modules))
-    columns = _put_columns(ws, "cells", prepared, ("channel0", "channel1", "activation", "time"))
-    return CellBatch(event_module, **columns)
+    events: Sequence[Any] = prepared
+    columns = {name: [getattr(p, name) for p in events] for name in ("channel0", "channel1", "activation", "time")}
+    event_module = [p.module_index + np.int32(k * n_modules) for k, p in enumerate(prepared)]
+    return CellBatch(**buffers.fill({"event_module": event_module, **columns}))
 
 
 def upload_measurements(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> MeasurementBatch:

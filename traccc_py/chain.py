@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from traccc_py.batch_input import (
+    CELL_COLUMNS,
     Event,
     PreparedEvent,
     first_stage,
     prepare_event,
     set_batch_size,
-    upload_cells,
+    stage_cells,
     upload_measurements,
     upload_spacepoints,
 )
@@ -22,6 +24,7 @@ from traccc_py.batch_output import BatchOutput, split_batch
 from traccc_py.config import ChainConfig
 from traccc_py.data.source import Source
 from traccc_py.device import get_device
+from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Cells, EventResult
 from traccc_py.errors import GeometryError
@@ -58,6 +61,23 @@ STAGES = (
 
 SMALLEST_FIELD = 0.1  #: [T]
 
+_Sources: TypeAlias = Sequence[Source | str | None] | None
+
+
+@dataclass(slots=True)
+class _Job:
+    """Events of a batch that start with the same stage, on their way through the chain."""
+
+    stage: str
+    rows: list[int]  # of the batch
+    results: list[EventResult | None]  # of the batch
+    is_last: bool  # of the batch
+    clock: _Clock
+    prepared: list[PreparedEvent]
+    cells: Any = None  # CellBatch on the device, where the chain starts with cells
+    buffer: int = 0  # that the cells are in
+    out: Any = None  # BatchOutput
+
 
 class _Clock:
     """Wall time per stage; each stage ends with the device idle where times are asked for."""
@@ -66,6 +86,9 @@ class _Clock:
         self._device = device
         self._last = time.perf_counter()
         self.milliseconds: dict[str, float] = {}
+
+    def resume(self) -> None:
+        self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
         if self._device.sizes_are_on_host:
@@ -145,6 +168,7 @@ class TrackingChain:
         self.config = config or ChainConfig()
         self.device = get_device(device, threads=threads) if isinstance(device, str) else device
         self._workspace = Workspace(self.device)
+        self._inputs = InputBuffers(self.device, CELL_COLUMNS)
         self._arrays: Any = None
         self._stacks: StackRanges | None = None
 
@@ -216,40 +240,91 @@ class TrackingChain:
         InputDataError
             If a row is not on the detector or has an impossible value, or an event is of another type.
         """
-        self.initialize()
-        names = [None] * len(events) if sources is None else sources
-        by_stage: dict[str, list[int]] = {}
-        for k, event in enumerate(events):
-            by_stage.setdefault(first_stage(event), []).append(k)
-        results: dict[int, EventResult] = {}
-        for stage, rows in by_stage.items():
-            clock = _Clock(self.device)
-            prepared = [prepare_event(events[k], self.detector, names[k]) for k in rows]
-            results |= zip(rows, self._run_prepared(prepared, stage, clock), strict=True)
-        return [results[k] for k in range(len(events))]
+        return next(self._in_a_row([(events, sources)]))
 
-    def _run_prepared(self, prepared: list[PreparedEvent], stage: str, clock: _Clock) -> list[EventResult]:
-        """Reconstruct events that all start with `stage`."""
-        set_batch_size(self._workspace, prepared, len(self.detector.geometry_ids))
-        while True:
-            out = self._run_stages(prepared, stage, clock)
-            if not self._workspace.overflowed():
-                break
-        results = split_batch(self._workspace, out, prepared, self.detector.geometry_ids)
-        clock.lap("output")
-        for result in results:
-            result.stage_milliseconds = {k: v / len(prepared) for k, v in clock.milliseconds.items()}
-        return results
+    def run_batches(self, batches: Iterable[Sequence[Event]]) -> Iterator[list[EventResult]]:
+        """Reconstruct batch after batch; on a GPU cells of the next one are prepared and copied while one is worked on.
 
-    def _form_spacepoints(
-        self, prepared: list[PreparedEvent], stage: str, clock: _Clock
-    ) -> tuple[MeasurementBatch, SpacepointBatch]:
+        Parameters
+        ----------
+        batches : iterable of sequence of Cells, Measurements or (Measurements, Spacepoints)
+            Events of each batch. It is asked for a batch before the results of the one before are given.
+
+        Yields
+        ------
+        list of EventResult
+            Results of each batch, as `run_batch` returns them, in order.
+
+        Raises
+        ------
+        InputDataError
+            If a row is not on the detector or has an impossible value, or an event is of another type.
+        """
+        return self._in_a_row((events, None) for events in batches)
+
+    def _in_a_row(self, batches: Iterable[tuple[Sequence[Event], _Sources]]) -> Iterator[list[EventResult]]:
+        running: _Job | None = None
+        for job in self._jobs(batches):  # has its input under way while `running` runs
+            finished = None if running is None else self._collect(running)
+            running = self._start(job)
+            if finished is not None:
+                yield finished
+        if running is not None:
+            yield self._collect(running) or []
+
+    def _jobs(self, batches: Iterable[tuple[Sequence[Event], _Sources]]) -> Iterator[_Job]:
+        """Prepare the events of each batch, those that start with the same stage together."""
+        for events, sources in batches:
+            self.initialize()
+            names = [None] * len(events) if sources is None else sources
+            by_stage: dict[str, list[int]] = {} if events else {STAGES[1]: []}
+            for k, event in enumerate(events):
+                by_stage.setdefault(first_stage(event), []).append(k)
+            results: list[EventResult | None] = [None] * len(events)
+            last = list(by_stage)[-1]
+            for stage, rows in by_stage.items():
+                clock = _Clock(self.device)
+                prepared = [prepare_event(events[k], self.detector, names[k]) for k in rows]
+                job = _Job(stage, rows, results, stage == last, clock, prepared)
+                if stage == "clusterization" and prepared:
+                    job.cells = stage_cells(self._inputs, prepared, len(self.detector.geometry_ids))
+                    job.buffer = self._inputs.current
+                clock.lap("preparation")
+                yield job
+
+    def _start(self, job: _Job) -> _Job:
+        """Ask the device for everything the events need."""
+        if not job.prepared:
+            return job
+        job.clock.resume()
+        set_batch_size(self._workspace, job.prepared, len(self.detector.geometry_ids))
+        self.device.join_uploads()
+        if job.cells is None:  # input is copied on the way
+            job.out = self._run_stages(job)
+        else:
+            key = (id(self), len(job.prepared), job.buffer, self._workspace.generation)
+            job.out = self.device.recorded(key, lambda: self._run_stages(job))
+        return job
+
+    def _collect(self, job: _Job) -> list[EventResult] | None:
+        """Wait for the events, redo them while buffers were too small; return the batch's results after its last."""
+        if job.prepared:
+            while self._workspace.overflowed():
+                self._start(job)
+            results = split_batch(self._workspace, job.out, job.prepared, self.detector.geometry_ids)
+            job.clock.lap("output")
+            for row, result in zip(job.rows, results, strict=True):
+                result.stage_milliseconds = {k: v / len(results) for k, v in job.clock.milliseconds.items()}
+                job.results[row] = result
+        return [result for result in job.results if result is not None] if job.is_last else None
+
+    def _form_spacepoints(self, job: _Job) -> tuple[MeasurementBatch, SpacepointBatch]:
         """Do what comes before the seeding, as far as the events have not been through it."""
+        prepared, stage, clock = job.prepared, job.stage, job.clock
         ws, detector, n_modules = self._workspace, self._arrays, len(self.detector.geometry_ids)
         if stage == "clusterization":
-            cells = upload_cells(ws, prepared, n_modules)
             clock.lap("preparation")
-            measurements = form_measurements(ws, cells, detector, self.config.clusterization)
+            measurements = form_measurements(ws, job.cells, detector, self.config.clusterization)
             clock.lap("clusterization")
         else:
             measurements = upload_measurements(ws, prepared, n_modules)
@@ -262,11 +337,11 @@ class TrackingChain:
             clock.lap("spacepoint_formation")
         return measurements, spacepoints
 
-    def _run_stages(self, prepared: list[PreparedEvent], stage: str, clock: _Clock) -> BatchOutput:
+    def _run_stages(self, job: _Job) -> BatchOutput:
         ws, detector, config, stacks = self._workspace, self._arrays, self.config, self._stacks
         assert stacks is not None
-        n_events, n_modules = len(prepared), len(self.detector.geometry_ids)
-        measurements, spacepoints = self._form_spacepoints(prepared, stage, clock)
+        clock, n_events, n_modules = job.clock, len(job.prepared), len(self.detector.geometry_ids)
+        measurements, spacepoints = self._form_spacepoints(job)
         seeds = find_seeds(ws, spacepoints, config.seeding, float(detector.b_z), n_events)
         is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
@@ -277,9 +352,7 @@ class TrackingChain:
         links = spacepoints.measurement_index
         candidates = find_tracks(ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding)
         clock.lap("finding")
-        selection = resolve_ambiguities(
-            ws, candidates, measurements.offsets, n_events, n_modules, config.ambiguity_resolution
-        )
+        selection = resolve_ambiguities(ws, candidates, measurements.offsets, n_modules, config.ambiguity_resolution)
         clock.lap("ambiguity_resolution")
         fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting)
         clock.lap("fitting")

@@ -38,7 +38,13 @@ class FakeArray:
         for name in ("dtype", "shape", "strides", "size", "ndim", "nbytes"):
             setattr(self, name, getattr(host, name))
         self.flags = types.SimpleNamespace(c_contiguous=host.flags.c_contiguous)
-        self.data = types.SimpleNamespace(ptr=host.ctypes.data)
+        self.data = types.SimpleNamespace(ptr=host.ctypes.data, memset_async=self._memset)
+
+    def _memset(self, value, n_bytes, stream):
+        assert self.flags.c_contiguous
+        assert n_bytes == self.nbytes
+        stream.clears += 1
+        stream.do(lambda: ctypes.memset(self.host.ctypes.data, value, n_bytes))
 
     def __len__(self):
         return len(self.host)
@@ -59,22 +65,45 @@ class FakeArray:
     def set(self, host, stream):
         assert (host.dtype, host.shape) == (self.dtype, self.shape)
         assert stream.entered
+        assert stream.graph is None
+        stream.copies += 1
         self.host[...] = host
 
     def get(self, stream, out, blocking):
         assert (out.dtype, out.shape) == (self.dtype, self.shape)
         assert stream.entered
+        assert stream.graph is None
         assert not blocking
         out[...] = self.host
 
 
-class _Stream(contextlib.AbstractContextManager):
-    ptr = 0x5000
+class Graph:
+    """What was asked of a stream while it was captured; the stand-in for `cupy.cuda.Graph`."""
+
+    def __init__(self):
+        self.nodes = []
+        self.n_launches = 0
+
+    def launch(self, stream):
+        assert stream.graph is None
+        self.n_launches += 1
+        for node in self.nodes:
+            node()
+
+
+class Stream(contextlib.AbstractContextManager):
+    """Does what it is asked for at once, in the order of asking; or later, where a test says so."""
 
     def __init__(self, non_blocking):
         assert non_blocking
+        self.ptr = 0x5000 + 16 * len(STREAMS)
+        STREAMS[self.ptr] = self
         self.entered = 0
         self.n_waits = 0
+        self.clears = 0
+        self.copies = 0
+        self.graph = None
+        self.waiting_for = []
 
     def __enter__(self):
         self.entered += 1
@@ -83,8 +112,55 @@ class _Stream(contextlib.AbstractContextManager):
     def __exit__(self, *error):
         self.entered -= 1
 
+    def do(self, action):
+        """Do something, or keep it for a graph."""
+        if self.graph is None:
+            action()
+        else:
+            self.graph.nodes.append(action)
+
     def synchronize(self):
+        assert self.graph is None  # an error on CUDA
         self.n_waits += 1
+
+    def wait_event(self, event):
+        self.waiting_for.append(event.stream)
+
+    def begin_capture(self):
+        assert self.graph is None
+        assert self.entered
+        self.graph = Graph()
+
+    def end_capture(self):
+        graph, self.graph = self.graph, None
+        return graph
+
+
+STREAMS: dict[int, Stream] = {}
+
+
+class Event:
+    """The stand-in for `cupy.cuda.Event`."""
+
+    def __init__(self, disable_timing):
+        assert disable_timing
+        self.stream = None
+
+    def record(self, stream):
+        self.stream = stream
+
+
+class MemoryPool:
+    """The stand-in for `cupy.cuda.MemoryPool`."""
+
+    def __init__(self):
+        self.limit = None
+
+    def set_limit(self, size):
+        self.limit = size
+
+    def malloc(self, n_bytes):
+        raise NotImplementedError
 
 
 def fake_cupy(n_gpus=1, memory=1 << 30):
@@ -107,9 +183,19 @@ def fake_cupy(n_gpus=1, memory=1 << 30):
         def __exit__(self, *error):
             pass
 
+    pools = []
+
+    @contextlib.contextmanager
+    def using_allocator(malloc):
+        pools.append(malloc.__self__)
+        yield
+        pools.pop()
+
     def allocate(make):
         def allocated(shape, dtype):
-            if np.prod(shape) * np.dtype(dtype).itemsize > memory:
+            assert not any(stream.graph for stream in STREAMS.values())  # an error while a graph is captured
+            limit = pools[-1].limit
+            if np.prod(shape) * np.dtype(dtype).itemsize > (memory if limit is None else limit):
                 raise OutOfMemoryError("out of memory")
             return FakeArray(make(shape, dtype))
 
@@ -120,9 +206,6 @@ def fake_cupy(n_gpus=1, memory=1 << 30):
             raise CUDARuntimeError("cudaErrorNoDevice")
         return n_gpus
 
-    def cumsum(values, out):
-        np.cumsum(values.host, dtype=out.dtype, out=out.host)
-
     runtime = types.SimpleNamespace(
         getDeviceCount=device_count,
         getDevice=lambda: current[0],
@@ -131,7 +214,10 @@ def fake_cupy(n_gpus=1, memory=1 << 30):
     )
     cuda = types.SimpleNamespace(
         Device=Device,
-        Stream=_Stream,
+        Stream=Stream,
+        Event=Event,
+        MemoryPool=MemoryPool,
+        using_allocator=using_allocator,
         runtime=runtime,
         memory=types.SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         alloc_pinned_memory=lambda n_bytes: bytearray(n_bytes + 512),
@@ -141,8 +227,6 @@ def fake_cupy(n_gpus=1, memory=1 << 30):
         cuda=cuda,
         empty=allocate(np.empty),
         zeros=allocate(np.zeros),
-        cumsum=cumsum,
-        argsort=lambda keys: FakeArray(np.argsort(keys.host, kind="stable")),
     )
 
 
@@ -166,7 +250,6 @@ class FakeDriver:
 
     def launch(self, function: Any, blocks: int, threads: int, stream: int, parameters: int) -> None:
         name, widths, kind = function
-        assert stream == _Stream.ptr
         assert blocks >= 1
         assert 32 <= threads <= 1024
         addresses = np.frombuffer((ctypes.c_uint64 * len(widths)).from_address(parameters), np.uint64)
@@ -175,8 +258,11 @@ class FakeDriver:
         counts = _array(_COUNTS, raw)
         slot, capacity = (int(np.frombuffer(next(raw), np.int32)[0]) for _ in range(2))
         assert next(raw, None) is None
-        n = capacity if slot < 0 else min(int(counts[slot]), capacity)
         self.launches.append((name, blocks, threads))
+        STREAMS[stream].do(lambda: self._run(name, payload, counts, slot, capacity))
+
+    def _run(self, name: str, payload: Any, counts: np.ndarray, slot: int, capacity: int) -> None:
+        n = capacity if slot < 0 else min(int(counts[slot]), capacity)
         self._cpu.launch(registered_kernels()[name], n, payload)
 
 
@@ -208,7 +294,7 @@ def _array(kind: Any, raw: Any) -> np.ndarray:
     return np.ndarray(shape, kind.dtype, memory, strides=strides)
 
 
-def fake_cuda_device(monkeypatch: Any, index: int = 0, **cupy: Any) -> Any:
+def fake_cuda_device(monkeypatch: Any, index: int = 0, *, options: Any = None, **cupy: Any) -> Any:
     """Return a `CudaDevice` of compute capability 9.0 on stand-ins for CuPy and the driver."""
     kinds: dict[str, BaseTuple] = {}
     compile_kernel = cuda_compile.compile_kernel
@@ -220,4 +306,4 @@ def fake_cuda_device(monkeypatch: Any, index: int = 0, **cupy: Any) -> Any:
 
     monkeypatch.setattr(cuda_launch, "compile_kernel", remembering)
     monkeypatch.setitem(sys.modules, "cupy", fake_cupy(**cupy))
-    return CudaDevice(index, FakeDriver(kinds))
+    return CudaDevice(index, FakeDriver(kinds), **(options or {}))

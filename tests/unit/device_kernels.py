@@ -1,9 +1,10 @@
-"""A small chain of kernels for the tests of devices: records, nested payloads, scratch, count -> scan -> fill, sort."""
+"""A small chain of kernels for the tests of devices: records, nested payloads, scratch, scans, groups."""
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 
@@ -30,7 +31,7 @@ class FillPayload(NamedTuple):
     offsets: Any  # (n_rows + 1,) int32
     scale: Any  # scalar
     out_value: Any  # (n_out,) scalar
-    out_key: Any  # (n_out,) int64
+    out_key: Any  # (n_out,) int32
 
 
 class GatherPayload(NamedTuple):
@@ -93,12 +94,11 @@ def run_stages(workspace: Workspace, tables: Tables, item: np.ndarray):
         workspace.launch(_count, rows, CountPayload(tables, row_item, np.bool_(True), np.int32(5), n))
         workspace.scan(n, rows, offsets, out)
         value = workspace.array("out.value", out, np.float32)
-        key = workspace.array("out.key", out, np.int64)
-        order = workspace.array("out.order", out, np.int32)
+        key = workspace.array("out.key", out, np.int32)
         in_order = workspace.array("out.sorted", out, np.float32)
         workspace.launch(_fill, rows, FillPayload(tables, row_item, offsets, scalar(3), value, key))
-        workspace.argsort(key, out, order)
-        workspace.launch(_gather, out, GatherPayload(value, order, in_order))
+        groups = group_rows(workspace, "out", key, out, workspace.fixed("keys", 5), workspace.extent("grouped"))
+        workspace.launch(_gather, out, GatherPayload(value, groups.order, in_order))
     n_out = workspace.size(out)
     values, sorted_values = workspace.device.fetch(value[:n_out], in_order[:n_out])
     return values.copy(), sorted_values.copy(), n_passes

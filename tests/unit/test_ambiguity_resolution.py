@@ -104,7 +104,7 @@ def selected(events, n_measurements, threads=2, max_shared=1, **config):
     # One module holds all measurements of an event.
     event_modules = np.arange(len(events) + 1, dtype=np.int32) * np.int32(n_measurements)
     cuts = AmbiguityResolutionConfig(max_shared_measurements=max_shared, **config)
-    found = resolve_ambiguities(ws, batch, event_modules, len(events), 1, cuts)
+    found = resolve_ambiguities(ws, batch, event_modules, 1, cuts)
     n = ws.size(ws.extent("tracks"))
     states = found.state_offsets[: n + 1].copy() if tracks else np.zeros(1, np.int32)
     assert ws.size(ws.extent("track_states")) == states[-1]

@@ -18,8 +18,10 @@ from traccc_py.geometry.field import FieldMap, solenoid_field_map
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
-CAPABILITIES = [(8, 0), (9, 0)]
+CAPABILITIES = [(8, 0), (9, 0), (10, 0)]
 MAX_REGISTERS = 255
+REGISTERS_OF_A_BLOCK = 65536
+MAX_SHARED = 48 * 1024  # bytes, without opting in to more
 MAX_PARAMETER_BYTES = 4000  #: CUDA's limit is 4096 before compute capability 7.0 and drivers of CUDA 12.1
 DOUBLE_PRECISION_ALLOWED: dict[str, str] = {}  #: kernel: reason
 
@@ -119,6 +121,16 @@ def test_no_kernel_spills_or_works_in_double_precision(compiled, capsys):
     assert {name: found for name, found in widened.items() if name not in DOUBLE_PRECISION_ALLOWED} == {}
     assert set(DOUBLE_PRECISION_ALLOWED) <= set(widened)
     assert all(0 < one.registers <= MAX_REGISTERS for one in compiled)
+
+
+@pytest.mark.slow
+def test_blocks_fit_a_multiprocessor(compiled):
+    kernels = registered_kernels()
+    with_blocks = [one for one in compiled if kernels[one.name].cuda is not None and kernels[one.name].cuda.threads]
+    assert len(with_blocks) >= 6 * len(CAPABILITIES)
+    for one in with_blocks:
+        assert one.registers * kernels[one.name].cuda.threads <= REGISTERS_OF_A_BLOCK, one.name
+        assert one.shared <= MAX_SHARED, one.name
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ def run(points, modules, event=None, config=None, device=None):
     measurements = MeasurementBatch(np.asarray(modules, np.int32), *(unused for _ in range(8)))
     ws = Workspace(device or CpuDevice(1))
     for _ in range(12):
-        ws.set_size(ws.extent("spacepoints"), n)
+        ws.set_sizes(spacepoints=n, events=int(event.max(initial=0)) + 1)
         found = find_seeds(ws, spacepoints, config, 2.0 * T, int(event.max(initial=0)) + 1)
         is_kept = thin_seeds(ws, found, spacepoints, measurements, config)
         if not ws.overflowed():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from traccc_py.errors import DeviceUnavailableError
 
@@ -17,7 +17,7 @@ __all__ = ["get_device"]
 _log = logging.getLogger(__name__)
 
 
-def get_device(name: str = "auto", threads: int | None = None) -> Device:
+def get_device(name: str = "auto", threads: int | None = None, **gpu_options: Any) -> Device:
     """Return a device to run kernels on.
 
     Parameters
@@ -27,6 +27,8 @@ def get_device(name: str = "auto", threads: int | None = None) -> Device:
         CPU.
     threads : int, optional
         Number of threads on the CPU; by default the cores this process may run on.
+    **gpu_options
+        For a GPU: `memory_limit` [bytes] and `uses_graphs`, see `CudaDevice`.
 
     Returns
     -------
@@ -46,7 +48,7 @@ def get_device(name: str = "auto", threads: int | None = None) -> Device:
     'cpu'
     """
     if name == "auto":
-        return _best_device(threads)
+        return _best_device(threads, gpu_options)
     if name == "cpu":
         from traccc_py.device.cpu import CpuDevice
 
@@ -55,10 +57,10 @@ def get_device(name: str = "auto", threads: int | None = None) -> Device:
     if chosen is None:
         msg = f"device is {name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'"
         raise ValueError(msg)
-    return _gpu(int(chosen.group(1) or 0))
+    return _gpu(int(chosen.group(1) or 0), gpu_options)
 
 
-def _gpu(index: int) -> Device:
+def _gpu(index: int, options: dict[str, Any]) -> Device:
     missing = [module for module in ("cupy", "numba_cuda", "cuda.bindings") if not _is_installed(module)]
     if missing:
         msg = (
@@ -68,13 +70,13 @@ def _gpu(index: int) -> Device:
         raise DeviceUnavailableError(msg)
     from traccc_py.device.cuda import CudaDevice
 
-    return CudaDevice(index)
+    return CudaDevice(index, **options)
 
 
-def _best_device(threads: int | None) -> Device:
+def _best_device(threads: int | None, gpu_options: dict[str, Any]) -> Device:
     if _is_installed("cupy"):
         try:
-            return _gpu(0)
+            return _gpu(0, gpu_options)
         except DeviceUnavailableError as error:
             _log.warning("no GPU can be used, running on the CPU: %s", error)
     return get_device("cpu", threads)

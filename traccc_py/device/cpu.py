@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from traccc_py.device.cpu_compile import WORTH_A_THREAD, Loop
 from traccc_py.device.kernel import Kernel
-from traccc_py.device.workspace import Extent
+from traccc_py.device.workspace import Extent, ScanColumn
 from traccc_py.errors import CapacityError
 
 __all__ = ["CpuDevice"]
@@ -74,6 +75,21 @@ class CpuDevice:
     def upload(self, values: np.ndarray, out: np.ndarray) -> None:
         """Copy a host array to the first rows of `out`."""
         out[: len(values)] = values
+
+    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return an uninitialised array."""
+        return np.empty(shape, dtype)
+
+    def upload_ahead(self, values: np.ndarray, out: np.ndarray) -> None:
+        """Copy a host array to the first rows of `out`."""
+        self.upload(values, out)
+
+    def join_uploads(self) -> None:
+        """Return at once: copies end before they return."""
+
+    def recorded(self, key: Any, function: Callable[[], Any]) -> Any:
+        """Return what `function` returns."""
+        return function()
 
     def fetch(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return the arrays themselves."""
@@ -141,36 +157,34 @@ class CpuDevice:
             if not other.cancel():  # a thread that has not begun by now has nothing left to do
                 other.result()
 
-    def set_count(self, extent: Extent, n: int) -> None:
-        """Set the size of `extent`."""
-        extent.counts[extent.slot] = n
+    def clear(self, array: np.ndarray) -> None:
+        """Fill an array with zeros."""
+        array.fill(0)
 
-    def exclusive_scan(self, values: np.ndarray, extent: Extent, offsets: np.ndarray, total: Extent) -> None:
-        """Write the running sums of ``values[:n]``, from 0, to ``offsets[:n + 1]`` and their end to `total`.
+    def exclusive_scan(self, extent: Extent, columns: tuple[ScanColumn, ...]) -> None:
+        """Write the running sums of columns and their totals, as `Workspace.scan_together` says.
 
         Raises
         ------
         CapacityError
-            If the sum does not fit in 32 bits.
+            If a sum does not fit in 32 bits.
         """
         n = self._size(extent)
-        offsets[0] = 0
-        np.cumsum(values[:n], out=offsets[1 : n + 1])
-        expected = int(values[:n].sum(dtype=np.int64))
-        limit = np.iinfo(np.int32).max
-        if expected > limit:
-            msg = f"{expected} {total.name} in one batch; at most {limit} are possible: use smaller batches"
-            raise CapacityError(msg)
-        total.counts[total.slot] = expected
-
-    def argsort(self, keys: np.ndarray, extent: Extent, order: np.ndarray) -> None:
-        """Write the stable ascending order of ``keys[:n]`` to ``order[:n]``."""
-        n = self._size(extent)
-        order[:n] = np.argsort(keys[:n], kind="stable")
+        for values, offsets, total in columns:
+            offsets[0] = 0
+            np.cumsum(values[:n], out=offsets[1 : n + 1])
+            expected = int(values[:n].sum(dtype=np.int64))
+            limit = np.iinfo(np.int32).max
+            if expected > limit:
+                msg = f"{expected} {total.name} in one batch; at most {limit} are possible: use smaller batches"
+                raise CapacityError(msg)
+            total.counts[total.slot] = expected
 
     @staticmethod
     def _size(extent: Extent | int) -> int:
-        return extent if isinstance(extent, int) else int(extent.counts[extent.slot])
+        if isinstance(extent, int):
+            return extent
+        return extent.capacity if extent.slot < 0 else int(extent.counts[extent.slot])
 
     def _threads_of_this_process(self) -> ThreadPoolExecutor:
         """Return the pool; a forked child has none of its parent's threads and makes its own."""

@@ -13,8 +13,8 @@ import numba
 import numpy as np
 from numba.core import types
 from numba.core.types.containers import BaseTuple
-from numba.extending import intrinsic
 
+from traccc_py.device.atomic import fetch_add
 from traccc_py.device.cache import cache_directory, is_packaged
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 
@@ -28,23 +28,12 @@ _SMOOTHING = 0.5  # weight of the newest measurement of a loop's cost
 _LOOP = """
 def {name}(cursor, piece, stop, payload{scratch}):
     while True:
-        start = take(cursor, piece)
+        start = take(cursor, 0, piece)
         if start >= stop:
             return
         for i in range(start, min(start + piece, stop)):
             body(np.int32(i), payload{scratch})
 """
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _take(typing_context: Any, cursor: Any, step: Any) -> Any:
-    """Return ``cursor[0]`` and add `step` to it, in one atomic operation: hands each piece to one thread."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        return builder.atomic_rmw("add", array.data, arguments[1], "monotonic")
-
-    return types.int64(types.Array(types.int64, 1, "C"), types.int64), generate
 
 
 def _floating_field(payload: Any, path: str = "") -> str | None:
@@ -130,7 +119,7 @@ def cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any
 def _loop_function(kernel: Kernel) -> Any:
     """Return the loop around a kernel's body, compiled at its first call."""
     scratch = "".join(f", s{k}" for k in range(len(kernel.scratch)))
-    names: dict[str, Any] = {"body": kernel.body, "np": np, "take": _take}
+    names: dict[str, Any] = {"body": kernel.body, "np": np, "take": fetch_add}
     return cached_function(kernel, kernel.name, _LOOP.format(name=kernel.name, scratch=scratch), names)
 
 

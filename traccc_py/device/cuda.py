@@ -1,13 +1,17 @@
-"""The CUDA executor: CuPy memory, scans and sorts; kernels compiled ahead and launched through the driver.
+"""The CUDA executor: CuPy's memory, streams and graphs; kernels compiled ahead and launched through the driver.
 
-Everything goes to one stream, in order; nothing waits for the GPU but `to_host`, `fetch` and `synchronize`.
+Everything goes to one stream, in order, but copies of input that are made ahead, which have a second stream. Nothing
+waits for the GPU but `to_host`, `fetch` and `synchronize`. No kernel of CuPy's runs: its scans allocate, take three to
+five launches over the whole capacity and can't read a size on the device; its sorts take ten.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +25,8 @@ from traccc_py.device.workspace import Extent
 from traccc_py.errors import CapacityError, DeviceUnavailableError
 
 __all__ = ["CudaDevice", "count_gpus"]
+
+_MAX_RECORDINGS = 8  # graphs that are kept
 
 
 def _import_cupy() -> Any:
@@ -47,9 +53,23 @@ def count_gpus() -> int:
         msg = f"CuPy {cupy.__version__} is installed but finds no usable GPU: {error}; check the driver with nvidia-smi"
         raise DeviceUnavailableError(msg) from error
     if found == 0:
-        msg = f"CuPy {cupy.__version__} is installed but finds no GPU; check CUDA_VISIBLE_DEVICES and nvidia-smi"
+        msg = f"CuPy {cupy.__version__} is installed but finds no GPU{_visible()}; check with nvidia-smi"
         raise DeviceUnavailableError(msg)
     return found
+
+
+def _visible() -> str:
+    """Return what CUDA_VISIBLE_DEVICES says, for messages."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return "" if chosen is None else f" (CUDA_VISIBLE_DEVICES={chosen})"
+
+
+@dataclass(slots=True)
+class _Recording:
+    """What a function asked for under a key returned, and the graph of its launches once they were recorded."""
+
+    result: Any
+    graph: Any = None
 
 
 class CudaDevice(DeferredSizes):
@@ -58,9 +78,14 @@ class CudaDevice(DeferredSizes):
     Parameters
     ----------
     index : int, optional
-        Which GPU, counted from 0.
+        Which GPU, counted from 0 among those that CUDA_VISIBLE_DEVICES leaves.
     driver : Driver, optional
         Stands in for the CUDA driver in tests.
+    memory_limit : int, optional
+        Most device memory that this device's pool may take [bytes]; by default there is no limit. The pool keeps what
+        it took: processes that share a GPU need one each.
+    uses_graphs : bool, optional
+        Replay the launches of a batch as one CUDA graph where they are the same as those of the batch before.
 
     Raises
     ------
@@ -68,10 +93,17 @@ class CudaDevice(DeferredSizes):
         If there is no such GPU, or a package that is needed is not installed.
     """
 
-    def __init__(self, index: int = 0, driver: Driver | None = None) -> None:
+    def __init__(
+        self,
+        index: int = 0,
+        driver: Driver | None = None,
+        *,
+        memory_limit: int | None = None,
+        uses_graphs: bool = False,
+    ) -> None:
         n_gpus = count_gpus()
         if not 0 <= index < n_gpus:
-            msg = f"GPU {index} was asked for; found {n_gpus}, numbered from 0"
+            msg = f"GPU {index} was asked for; found {n_gpus}, numbered from 0{_visible()}"
             raise DeviceUnavailableError(msg)
         self._cupy = _import_cupy()
         self.name = f"cuda:{index}"
@@ -80,9 +112,16 @@ class CudaDevice(DeferredSizes):
         self._prepared_threads: set[int] = set()
         with self._gpu:
             self.stream = self._cupy.cuda.Stream(non_blocking=True)
+            self._copy_stream = self._cupy.cuda.Stream(non_blocking=True)
+            self._copied = self._cupy.cuda.Event(disable_timing=True)
+            self._pool = self._cupy.cuda.MemoryPool()
+            if memory_limit is not None:
+                self._pool.set_limit(size=memory_limit)
         digits = self._gpu.compute_capability  # "90", "120"
         self.capability = int(digits[:-1]), int(digits[-1])
         n_multiprocessors = int(self._gpu.attributes["MultiProcessorCount"])
+        self.uses_graphs = uses_graphs
+        self._recordings: dict[Any, _Recording] = {}
         no_counts = self.zeros(1, np.int32)
         self._launcher = Launcher(driver or BindingsDriver(), self.capability, n_multiprocessors, no_counts)
 
@@ -108,14 +147,25 @@ class CudaDevice(DeferredSizes):
 
     def upload(self, values: np.ndarray, out: Any) -> None:
         """Copy a host array to the first rows of `out`; only from pinned memory this is still under way on return."""
-        if values.size == 0:
-            return
-        rows = out[: len(values)]
-        host = np.ascontiguousarray(values, dtype=out.dtype)
-        if isinstance(rows, DeviceRecords):
-            rows, host = rows.storage, host.reshape(-1).view(np.uint8)
-        with self._current():
-            rows.set(host, stream=self.stream)
+        self._copy_in(values, out, self.stream)
+
+    def upload_ahead(self, values: np.ndarray, out: Any) -> None:
+        """Copy as `upload` does, beside what is running; `join_uploads` comes before the first use of `out`.
+
+        Parameters
+        ----------
+        values : ndarray
+            Pinned memory, to be left alone until then.
+        out : device array
+            Nothing that is running may use it.
+        """
+        self._copy_in(values, out, self._copy_stream)
+
+    def join_uploads(self) -> None:
+        """Let what is asked for from now on wait for the copies made ahead."""
+        with self._gpu:
+            self._copied.record(self._copy_stream)
+            self.stream.wait_event(self._copied)
 
     def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return an uninitialised host array in page-locked memory, from which `upload` does not wait."""
@@ -143,6 +193,7 @@ class CudaDevice(DeferredSizes):
     def forget(self) -> None:
         """Drop the references to the arrays of past launches, so that memory of replaced ones is freed."""
         self._launcher.forget()
+        self._recordings.clear()
 
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
         """Run `kernel` for the indices 0 ... n - 1, in any order and in parallel; returns at once.
@@ -159,26 +210,56 @@ class CudaDevice(DeferredSizes):
         self._make_current()
         self._launcher.launch(kernel, extent, payload, self.stream.ptr)
 
-    def set_count(self, extent: Extent, n: int) -> None:
-        """Set the size of `extent`."""
-        with self._current():
-            extent.counts[extent.slot : extent.slot + 1].fill(n)
+    def clear(self, array: Any) -> None:
+        """Fill a contiguous array with zeros."""
+        self._make_current()
+        array.data.memset_async(0, array.nbytes, self.stream)
 
-    def inclusive_scan(self, values: Any, out: Any) -> None:
-        """Write the running sums of `values` (int32) to `out`, modulo 2^32."""
-        with self._current():
-            self._cupy.cumsum(values, out=out)
+    def recorded(self, key: Any, function: Callable[[], Any]) -> Any:
+        """Do what `function` asks for, whose launches are the same each time for equal keys, and return its result.
 
-    def stable_order(self, keys: Any, out: Any) -> None:
-        """Write the stable ascending order of `keys` (integers) to `out`, by radix sort."""
+        With graphs, the first call runs it (and compiles, and allocates), the second one records its launches, and
+        from then on they are replayed: `function` is not called.
+        """
+        if not self.uses_graphs:
+            return function()
+        known = self._recordings.get(key)
+        if known is None:
+            if len(self._recordings) >= _MAX_RECORDINGS:
+                self._recordings.clear()
+            known = self._recordings[key] = _Recording(function())
+        elif known.graph is None:
+            known.result, known.graph = self._record(function)
+        if known.graph is not None:
+            self._make_current()
+            known.graph.launch(self.stream)
+        return known.result
+
+    def _record(self, function: Callable[[], Any]) -> tuple[Any, Any]:
+        """Return what a function returns, and the graph of what it asked for, which has not been done yet."""
         with self._current():
-            out[...] = self._cupy.argsort(keys)
+            self.stream.begin_capture()
+            try:
+                result = function()
+            finally:
+                graph = self.stream.end_capture()
+        return result, graph
+
+    def _copy_in(self, values: np.ndarray, out: Any, stream: Any) -> None:
+        if values.size == 0:
+            return
+        rows = out[: len(values)]
+        host = np.ascontiguousarray(values, dtype=out.dtype)
+        if isinstance(rows, DeviceRecords):
+            rows, host = rows.storage, host.reshape(-1).view(np.uint8)
+        with self._gpu, stream:
+            rows.set(host, stream=stream)
 
     def _allocate(self, make: Any, shape: int | tuple[int, ...], dtype: Any) -> Any:
         dtype = np.dtype(dtype)
         shape = (shape,) if isinstance(shape, int) else tuple(int(n) for n in shape)
         try:
-            with self._current():
+            with self._current(), self._cupy.cuda.using_allocator(self._pool.malloc):
                 if dtype.fields is None:
                     return make(shape, dtype)
                 n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize

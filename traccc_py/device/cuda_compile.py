@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -59,6 +60,18 @@ def {name}(payload, counts, slot, capacity):
     while i < n:
         body(np.int32(i), payload{arguments})
         i += step
+"""
+
+_BLOCK_LOOP = """
+def {name}(payload, counts, slot, capacity):
+{scratch}    n = np.int64(capacity)
+    if slot >= 0:
+        n = min(n, np.int64(counts[slot]))
+    i = np.int64(cuda.blockIdx.x)
+    while i < n:
+        body(np.int32(i), np.int32(cuda.threadIdx.x), np.int32(cuda.blockDim.x), payload{arguments})
+        cuda.syncthreads()
+        i += np.int64(cuda.gridDim.x)
 """
 
 _FLOAT64 = re.compile(r"\b[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\.f64\b(?:\.[a-z0-9]+)*")
@@ -127,14 +140,19 @@ def _describe(kind: types.Type) -> str:
 
 def loop_source(kernel: Kernel, payload: BaseTuple) -> tuple[str, dict[str, Any]]:
     """Return the source of the CUDA loop around a kernel's body, and the globals it needs but `cuda`."""
+    special = kernel.cuda
+    is_block = special is not None and special.threads > 0
+    arrays = kernel.scratch if special is None else special.shared
+    body = kernel.body if special is None else special.load()
     lines = []
-    names: dict[str, Any] = {"body": kernel.body, "np": np, "__name__": kernel.body.py_func.__module__}
-    for k, s in enumerate(kernel.scratch):
-        lines.append(f"    s{k} = cuda.local.array({s.length}, t{k})\n")
+    names: dict[str, Any] = {"body": body, "np": np, "__name__": kernel.body.py_func.__module__}
+    for k, s in enumerate(arrays):
+        lines.append(f"    s{k} = cuda.{'shared' if is_block else 'local'}.array({s.length}, t{k})\n")
         follows = s.dtype is scalar  # the precision of the payload
         names[f"t{k}"] = ((floating_dtype(payload) or np.dtype(scalar)) if follows else np.dtype(s.dtype)).type
-    arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
-    return _LOOP.format(name=kernel.name, scratch="".join(lines), arguments=arguments), names
+    arguments = "".join(f", s{k}" for k in range(len(arrays)))
+    template = _BLOCK_LOOP if is_block else _LOOP
+    return template.format(name=kernel.name, scratch="".join(lines), arguments=arguments), names
 
 
 @contextlib.contextmanager
@@ -231,6 +249,8 @@ def _entry_path(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int])
     digest = hashlib.sha256(f"{_toolchain()}|{_describe(payload)}".encode())
     if not is_packaged(kernel.filename):  # the folder's name says nothing about its edits
         digest.update(Path(kernel.filename).read_bytes())
+        if kernel.cuda is not None:
+            digest.update(Path(inspect.getfile(import_module(kernel.cuda.function.partition(":")[0]))).read_bytes())
     folder = cache_directory(f"cuda-sm{capability[0]}{capability[1]}")
     return folder / f"{kernel.name}-{digest.hexdigest()[:16]}.cubin"
 

@@ -22,6 +22,7 @@ __all__ = ["BindingsDriver", "CudaError", "Driver", "Launcher", "grid_of"]
 _MAX_BLOCK = 128  # threads
 _MIN_BLOCK = 32
 _BLOCKS_PER_MULTIPROCESSOR = 32  # beyond that a loop strides: more blocks only wait
+_MAX_PREPARED = 32  # parameter blocks of a kernel that are kept
 _NO_SLOT = -1  # the size is known on the host
 
 
@@ -76,15 +77,26 @@ class BindingsDriver:
         return value
 
 
-def grid_of(capacity: int, n_multiprocessors: int) -> tuple[int, int]:
+def grid_of(capacity: int, n_multiprocessors: int, threads_per_index: int = 0) -> tuple[int, int]:
     """Return the number of blocks and the threads of each for `capacity` indices.
 
-    Blocks shrink while multiprocessors would be left without one; large ranges are covered by striding.
+    Blocks shrink while multiprocessors would be left without one; large ranges are covered by striding. Where a whole
+    block works on an index, it has as many threads as asked for.
     """
+    if threads_per_index:
+        return min(capacity, n_multiprocessors * _BLOCKS_PER_MULTIPROCESSOR), threads_per_index
     threads = _MAX_BLOCK
     while threads > _MIN_BLOCK and -(-capacity // threads) < n_multiprocessors:
         threads //= 2
     return min(-(-capacity // threads), n_multiprocessors * _BLOCKS_PER_MULTIPROCESSOR), threads
+
+
+@dataclass(slots=True)
+class _Prepared:
+    """The parameter blocks of a kernel's launches, in the order in which a batch makes them."""
+
+    blocks: list[_Block]
+    next: int = 0
 
 
 @dataclass(slots=True)
@@ -97,6 +109,7 @@ class _Block:
     storage: np.ndarray
     addresses: np.ndarray
     pointer: int  # of `addresses`: NumPy takes 1 us to tell
+    grid: tuple[int, int]
 
 
 class Launcher:
@@ -120,7 +133,7 @@ class Launcher:
         self._n_multiprocessors = n_multiprocessors
         self._no_counts = no_counts
         self._functions: dict[Any, tuple[Any, ParameterLayout]] = {}
-        self._blocks: dict[str, _Block] = {}
+        self._launches: dict[str, _Prepared] = {}
 
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any, stream: int) -> None:
         """Start `kernel` for the indices below the size of `extent`, which is read on the device.
@@ -140,17 +153,34 @@ class Launcher:
             counts, slot, capacity = self._no_counts, _NO_SLOT, extent
         else:
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
-        block = self._blocks.get(kernel.name)
-        if block is None or block.range != (counts, slot, capacity) or not _is_same(payload, block.payload):
-            block = self._blocks[kernel.name] = self._packed(kernel, payload, LaunchRange(counts, slot, capacity))
+        block = self._prepared(kernel, payload, counts, slot, capacity)
         if capacity <= 0:
             return  # compiled and loaded, as `traccc-py compile` needs it; the driver refuses empty grids
-        blocks, threads = grid_of(capacity, self._n_multiprocessors)
-        self._driver.launch(block.function, blocks, threads, stream, block.pointer)
+        self._driver.launch(block.function, *block.grid, stream, block.pointer)
 
     def forget(self) -> None:
         """Drop the references to the arrays of past launches."""
-        self._blocks.clear()
+        self._launches.clear()
+
+    def _prepared(self, kernel: Kernel, payload: Any, counts: Any, slot: int, capacity: int) -> _Block:
+        """Return the parameter block of a launch: that of the same launch of the batch before, if nothing changed."""
+        known = self._launches.get(kernel.name)
+        if known is None:
+            known = self._launches[kernel.name] = _Prepared([])
+        for k in range(known.next, known.next + len(known.blocks)):
+            place = k % len(known.blocks)
+            block = known.blocks[place]
+            found = block.range
+            is_range = found.counts is counts and found.slot == slot and found.capacity == capacity
+            if is_range and _is_same(payload, block.payload):
+                known.next = place + 1
+                return block
+        block = self._packed(kernel, payload, LaunchRange(counts, slot, capacity))
+        if len(known.blocks) == _MAX_PREPARED:
+            known.blocks.clear()
+        known.blocks.append(block)
+        known.next = 0
+        return block
 
     def _packed(self, kernel: Kernel, payload: Any, index_range: LaunchRange) -> _Block:
         values = leaves(payload)
@@ -163,12 +193,28 @@ class Launcher:
         function, layout = found
         storage = layout.pack([*values, *index_range])
         addresses = np.array(layout.offsets, np.uintp) + np.uintp(storage.ctypes.data)
-        return _Block(payload, index_range, function, storage, addresses, addresses.ctypes.data)
+        grid = grid_of(index_range.capacity, self._n_multiprocessors, kernel.cuda.threads if kernel.cuda else 0)
+        return _Block(payload, index_range, function, storage, addresses, addresses.ctypes.data, grid)
 
 
 def _is_same(payload: Any, other: Any) -> bool:
     """Return whether two payloads have the same arrays and equal scalars."""
-    return type(payload) is type(other) and all(
-        a is b or (isinstance(a, np.generic | int | float) and type(a) is type(b) and a == b)
-        for a, b in zip(payload, other, strict=True)
-    )
+    if type(payload) is not type(other):
+        return False
+    for a, b in zip(payload, other, strict=True):
+        if a is b:
+            continue
+        if isinstance(a, tuple):
+            if not _is_same(a, b):
+                return False
+        elif isinstance(a, np.generic | int | float):
+            if type(a) is not type(b) or a != b:
+                return False
+        elif not _is_same_memory(a, b):
+            return False
+    return True
+
+
+def _is_same_memory(a: Any, b: Any) -> bool:
+    """Return whether two device arrays are views of the same memory, alike in type and shape."""
+    return a.data.ptr == b.data.ptr and a.shape == b.shape and a.strides == b.strides and a.dtype == b.dtype

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numba
@@ -16,7 +17,7 @@ import numpy as np
 
 import traccc_py.device.cache  # noqa: F401 (it notes the time: kernels' modules are imported after this)
 
-__all__ = ["Kernel", "Scratch", "device_function", "kernel", "registered_kernels", "scalar"]
+__all__ = ["CudaBody", "Kernel", "Scratch", "device_function", "kernel", "registered_kernels", "scalar"]
 
 scalar = np.float32  #: the floating-point type of all kernels
 
@@ -43,6 +44,32 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
+class CudaBody:
+    """A second body of a kernel, for CUDA alone: it must give the bits of the plain one.
+
+    Parameters
+    ----------
+    function : str
+        "module:function". The module is imported when the kernel is compiled for CUDA; it takes the primitives of CUDA
+        from `traccc_py.device.block`.
+    threads : int, optional
+        With 0 each index has a thread of its own, and the body is ``body(i, payload)``. Else a block of up to so many
+        threads works on each index, and all of them run ``body(i, thread, n_threads, payload, *shared)``.
+    shared : tuple of Scratch, optional
+        Arrays that the threads of a block share, uninitialised.
+    """
+
+    function: str
+    threads: int = 0
+    shared: tuple[Scratch, ...] = ()
+
+    def load(self) -> Any:
+        """Import the body."""
+        module, _, name = self.function.partition(":")
+        return getattr(import_module(module), name)
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """A kernel: the compiled body for one index and what a loop around it needs to know.
 
@@ -58,6 +85,8 @@ class Kernel:
         Arrays the loop provides to each index, uninitialised.
     grain : int
         Smallest number of indices worth a task of its own on the CPU; small for expensive bodies.
+    cuda : CudaBody, optional
+        What runs on CUDA instead of the plain body.
     """
 
     name: str
@@ -65,6 +94,7 @@ class Kernel:
     filename: str
     scratch: tuple[Scratch, ...]
     grain: int
+    cuda: CudaBody | None = None
 
 
 def device_function(function: Callable[..., Any] | None = None, *, inlined: bool = False) -> Any:
@@ -89,7 +119,9 @@ def device_function(function: Callable[..., Any] | None = None, *, inlined: bool
     return decorate if function is None else decorate(function)
 
 
-def kernel(*, scratch: tuple[Scratch, ...] = (), grain: int = 256) -> Callable[[Callable[..., Any]], Kernel]:
+def kernel(
+    *, scratch: tuple[Scratch, ...] = (), grain: int = 256, cuda: CudaBody | None = None
+) -> Callable[[Callable[..., Any]], Kernel]:
     """Declare the body of a kernel.
 
     Parameters
@@ -98,6 +130,8 @@ def kernel(*, scratch: tuple[Scratch, ...] = (), grain: int = 256) -> Callable[[
         Private arrays, passed to the body after the payload.
     grain : int, optional
         Smallest number of indices worth a task of its own on the CPU.
+    cuda : CudaBody, optional
+        A body for CUDA where the plain one would leave a GPU idle; it gets none of the private arrays.
 
     Returns
     -------
@@ -117,7 +151,7 @@ def kernel(*, scratch: tuple[Scratch, ...] = (), grain: int = 256) -> Callable[[
         if name in _REGISTRY and _REGISTRY[name].filename != filename:
             msg = f"two kernels are named {name}: in {filename} and {_REGISTRY[name].filename}; rename one"
             raise ValueError(msg)
-        made = Kernel(name, numba.njit(**_OPTIONS)(function), filename, scratch, grain)
+        made = Kernel(name, numba.njit(**_OPTIONS)(function), filename, scratch, grain, cuda)
         _REGISTRY[name] = made
         return made
 

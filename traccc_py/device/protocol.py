@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
 
     from traccc_py.device.kernel import Kernel
-    from traccc_py.device.workspace import Extent
+    from traccc_py.device.workspace import Extent, ScanColumn
 
 __all__ = ["Device"]
 
@@ -31,6 +33,18 @@ class Device(Protocol):
     def upload(self, values: np.ndarray, out: Any) -> None:
         """Copy a host array to the first rows of `out`."""
 
+    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Return an uninitialised host array that copies to the device need not wait for."""
+
+    def upload_ahead(self, values: np.ndarray, out: Any) -> None:
+        """Copy a pinned host array to the first rows of `out`, beside what is running."""
+
+    def join_uploads(self) -> None:
+        """Let what is asked for from now on wait for the copies made ahead."""
+
+    def recorded(self, key: Any, function: Callable[[], Any]) -> Any:
+        """Do what `function` asks for, whose launches are the same each time for equal keys; return its result."""
+
     def to_host(self, array: Any) -> np.ndarray:
         """Return an array's contents on the host; waits for them."""
 
@@ -46,11 +60,8 @@ class Device(Protocol):
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
         """Run `kernel` for the indices 0 ... n - 1."""
 
-    def set_count(self, extent: Extent, n: int) -> None:
-        """Set the size of `extent`."""
+    def clear(self, array: Any) -> None:
+        """Fill a contiguous array with zeros."""
 
-    def exclusive_scan(self, values: Any, extent: Extent, offsets: Any, total: Extent) -> None:
-        """Write the running sums of ``values[:n]``, from 0, to ``offsets[:n + 1]`` and their end to `total`."""
-
-    def argsort(self, keys: Any, extent: Extent, order: Any) -> None:
-        """Write the stable ascending order of ``keys[:n]`` to ``order[:n]``."""
+    def exclusive_scan(self, extent: Extent, columns: tuple[ScanColumn, ...]) -> None:
+        """Write the running sums of columns and their totals, as `Workspace.scan_together` says."""

@@ -22,6 +22,7 @@ from traccc_py.errors import DeviceUnavailableError
 __all__ = ["SimulatorDevice"]
 
 _THREADS_PER_BLOCK = 8  # small, so that small data crosses the edges of blocks ...
+_THREADS_OF_INDEX = 4  # where a block works on one index: threads that wait for each other are slow
 _MAX_BLOCKS = 2  # ... and loops stride over the grid
 _CALL = """
 def {name}(i, payload{arguments}):
@@ -55,9 +56,11 @@ class SimulatorDevice(DeferredDevice):
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
         if capacity <= 0:
             return  # a driver refuses empty grids
-        n_blocks = min(_MAX_BLOCKS, -(-capacity // _THREADS_PER_BLOCK))
+        of_block = kernel.cuda.threads if kernel.cuda else 0
+        n_threads = min(of_block, _THREADS_OF_INDEX) if of_block else _THREADS_PER_BLOCK
+        n_blocks = min(_MAX_BLOCKS, capacity if of_block else -(-capacity // _THREADS_PER_BLOCK))
         loop = self._grid_loop(kernel, payload)
-        loop[n_blocks, _THREADS_PER_BLOCK](payload, counts, np.int32(slot), np.int32(capacity))
+        loop[n_blocks, n_threads](payload, counts, np.int32(slot), np.int32(capacity))
 
     def _grid_loop(self, kernel: Kernel, payload: Any) -> Any:
         from numba import cuda
@@ -66,7 +69,8 @@ class SimulatorDevice(DeferredDevice):
         key = (kernel.name, kind)
         if key not in self._grids:
             source, names = loop_source(kernel, kind)
-            names["body"] = self._one_index(kernel, payload)
+            if kernel.cuda is None:
+                names["body"] = self._one_index(kernel, payload)
             names["cuda"] = cuda
             exec(compile(source, kernel.filename, "exec"), names)
             self._grids[key] = cuda.jit(names[kernel.name])

@@ -8,16 +8,17 @@ batch, where the buffers grow and the batch is redone. Nothing is ever cut off.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from traccc_py.errors import CapacityError
 
-__all__ = ["COUNT", "NEEDED", "WRAPPED", "Extent", "Workspace"]
+__all__ = ["COUNT", "NEEDED", "WRAPPED", "Extent", "ScanColumn", "Workspace"]
 
 MAX_EXTENTS = 64
 COUNT, NEEDED, WRAPPED = range(3)  #: rows of the record of sizes: in use, asked for, more than 32 bits can say
+_FIXED = -1  # slot of sizes that the host knows and no kernel changes
 _GROWTH = 1.25  # spare room, so that events of like size do not reallocate
 
 
@@ -32,7 +33,7 @@ class Extent:
     counts : array of shape (MAX_EXTENTS,), int32
         Device array of all sizes.
     slot : int
-        Where this size stands in `counts`.
+        Where this size stands in `counts`; -1: it is always the capacity.
     capacity : int
         Number of rows its buffers have room for [1].
     sizes : array of shape (3, MAX_EXTENTS), int32
@@ -44,6 +45,14 @@ class Extent:
     slot: int
     capacity: int = 0
     sizes: Any = None
+
+
+class ScanColumn(NamedTuple):
+    """A column of counts, where its running sums go, and the collection that receives the total."""
+
+    values: Any  # (capacity,) int32
+    offsets: Any  # (capacity + 1,) int32
+    total: Extent
 
 
 class Workspace:
@@ -62,6 +71,7 @@ class Workspace:
         self._sizes_read: np.ndarray | None = None  # a host copy, good until the next operation
         self._extents: dict[str, Extent] = {}
         self._arrays: dict[str, Any] = {}
+        self.generation = 0  #: grows when a buffer or the room of a collection does
 
     def extent(self, name: str) -> Extent:
         """Return the extent called `name`; it is made, with size 0, on first use."""
@@ -73,15 +83,36 @@ class Workspace:
             found = self._extents[name] = Extent(name, self.counts, len(self._extents), 0, self._sizes)
         return found
 
+    def fixed(self, name: str, n: int) -> Extent:
+        """Return an extent of `n` rows that the host knows and no kernel changes; it takes no place in the record."""
+        if not 0 <= n <= np.iinfo(np.int32).max:
+            msg = f"{n} {name} in one batch; at most {np.iinfo(np.int32).max} are possible: use smaller batches"
+            raise CapacityError(msg)
+        return Extent(name, self.counts, _FIXED, n, self._sizes)
+
     def set_size(self, extent: Extent, n: int) -> None:
         """Set a size that the host knows, and make room for it."""
+        self.set_sizes(**{extent.name: n})
+
+    def set_sizes(self, **sizes: int) -> None:
+        """Set sizes that the host knows, by the names of the extents, and make room; one copy if made one by one."""
         self._sizes_read = None
-        self.device.set_count(extent, n)
-        self._make_room(extent, n)
+        values = {self.extent(name).slot: n for name, n in sizes.items()}
+        first = min(values)
+        if len(values) == max(values) - first + 1:
+            together = np.array([values[slot] for slot in sorted(values)], np.int32)
+            self.device.upload(together, self.counts[first : first + len(values)])
+        else:
+            for slot, n in values.items():
+                self.device.upload(np.array([n], np.int32), self.counts[slot : slot + 1])
+        for name, n in sizes.items():
+            self._make_room(self.extent(name), n)
 
     def reserve(self, extent: Extent, n: int) -> None:
         """Make room for at least `n` rows: a good guess saves a redone batch where sizes stay on the device."""
-        extent.capacity = max(extent.capacity, n)
+        if n > extent.capacity:
+            extent.capacity = n
+            self.generation += 1
 
     def array(self, name: str, extent: Extent, dtype: Any, *columns: int, extra: int = 0) -> Any:
         """Return the array called `name` with at least ``extent.capacity + extra`` rows; contents are undefined.
@@ -104,6 +135,7 @@ class Workspace:
         if found is None or found.shape[0] < rows or found.shape[1:] != columns or found.dtype != np.dtype(dtype):
             self._arrays.pop(name, None)  # free what it replaces first
             self.device.forget()
+            self.generation += 1
             found = self._arrays[name] = self.device.empty((rows, *columns), dtype)
         return found
 
@@ -128,6 +160,10 @@ class Workspace:
         self._sizes_read = None
         self.device.launch(kernel, extent, payload)
 
+    def clear(self, array: Any) -> None:
+        """Fill an array with zeros."""
+        self.device.clear(array)
+
     def scan(self, values: Any, extent: Extent, offsets: Any, total: Extent) -> None:
         """Write the exclusive running sums of `values` to `offsets`, and their total to the size of `total`.
 
@@ -143,14 +179,23 @@ class Workspace:
             Its size becomes the sum; on the CPU its capacity grows to hold it. On CUDA a sum beyond the capacity
             makes the size 0, so that later stages do nothing, and `overflowed` tells of it.
         """
-        self._sizes_read = None
-        self.device.exclusive_scan(values, extent, offsets, total)
-        if self.device.sizes_are_on_host:
-            self._make_room(total, self.size(total))
+        self.scan_together(extent, ScanColumn(values, offsets, total))
 
-    def argsort(self, keys: Any, extent: Extent, order: Any) -> None:
-        """Write the stable ascending order of `keys` (integers) to `order` (int32)."""
-        self.device.argsort(keys, extent, order)
+    def scan_together(self, extent: Extent, *columns: ScanColumn) -> None:
+        """Do several scans over the same rows at once.
+
+        Parameters
+        ----------
+        extent : Extent
+            Rows to sum over.
+        *columns : ScanColumn
+            Up to three; where one outgrows its buffers, the sizes of all become 0.
+        """
+        self._sizes_read = None
+        self.device.exclusive_scan(extent, columns)
+        if self.device.sizes_are_on_host:
+            for column in columns:
+                self._make_room(column.total, self.size(column.total))
 
     def size(self, extent: Extent) -> int:
         """Return the size of `extent`; on CUDA this waits for the device and is for tests and the end of a batch."""
@@ -172,7 +217,7 @@ class Workspace:
         outgrown = False
         for extent in self._extents.values():
             if sizes[WRAPPED, extent.slot]:
-                self._sizes[WRAPPED].fill(0)
+                self.device.clear(self._sizes[WRAPPED])
                 self._sizes_read = None
                 limit = np.iinfo(np.int32).max
                 msg = f"more than {limit} {extent.name} in one batch; at most {limit} are possible: use smaller batches"
@@ -187,7 +232,7 @@ class Workspace:
             self._sizes_read = self.device.to_host(self._sizes)
         return self._sizes_read
 
-    @staticmethod
-    def _make_room(extent: Extent, n: int) -> None:
+    def _make_room(self, extent: Extent, n: int) -> None:
         if n > extent.capacity:
+            self.generation += 1
             extent.capacity = min(int(n * _GROWTH) + 16, np.iinfo(np.int32).max)

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.kernel import device_function, kernel
+from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel
+from traccc_py.device.workspace import ScanColumn
 from traccc_py.kernels.candidates import CandidateBatch
+from traccc_py.kernels.selection import first_of_event
 
 __all__ = ["TrackSelection", "resolve_ambiguities"]
 
-_LEAVING = 2  # in `out_keep`: accepted so far, removed in this round
+_BLOCK = CudaBody("traccc_py.kernels.ambiguity_resolution_cuda:resolve_event", 1024, (Scratch(2, np.int32),))
+LEAVING = 2  # in `out_keep`: accepted so far, removed in this round
 
 
 class TrackSelection(NamedTuple):
@@ -30,33 +33,10 @@ class TrackSelection(NamedTuple):
     state_offsets: Any  # (n_tracks + 1,) int32, first state of each track; extent of states: "track_states"
 
 
-class _BoundaryPayload(NamedTuple):
-    event: Any  # (n_candidates,) int32, ascending
-    n_candidates: Any  # counts array
-    slot: Any
-    n_events: Any
-    out_offsets: Any  # (n_events + 1,) int32
-
-
-@kernel(grain=4096)
-def mark_events(i, p):
-    """Write where the candidates of event i start, by bisection; the last index writes the end too."""
-    n = p.n_candidates[p.slot]
-    low = np.int32(0)
-    high = np.int32(n)
-    while low < high:
-        middle = (low + high) // np.int32(2)
-        if p.event[middle] < i:
-            low = np.int32(middle + 1)
-        else:
-            high = np.int32(middle)
-    p.out_offsets[i] = low
-    if i == p.n_events - 1:
-        p.out_offsets[i + 1] = n
-
-
 class _Payload(NamedTuple):
-    candidate_offsets: Any  # (n_events + 1,) int32, first candidate of each event
+    event: Any  # (n_candidates,) int32, ascending
+    counts: Any  # (n_extents,) int32, sizes of all collections
+    slot: Any  # int32, where the number of candidates stands
     offsets: Any  # (n_candidates + 1,) int32, into measurements
     measurements: Any  # (n_entries,) int32
     pval: Any  # (n_candidates,) scalar
@@ -70,10 +50,18 @@ class _Payload(NamedTuple):
     n_shared: Any  # (n_candidates,) int32
     active: Any  # (n_candidates,) int32, live candidates that share too many
     out_keep: Any  # (n_candidates,) int32
+    out_n_states: Any  # (n_candidates,) int32, 0 where it is not kept
 
 
 @device_function
-def _is_repeated(p, candidate, k):
+def candidates_of_event(p, event):
+    """Return (first candidate of an event, one past the last)."""
+    n = p.counts[p.slot]
+    return first_of_event(p.event, n, event), first_of_event(p.event, n, event + 1)
+
+
+@device_function
+def is_repeated(p, candidate, k):
     """Return whether entry k of a candidate stands earlier in it too."""
     for j in range(p.offsets[candidate], k):
         if p.measurements[j] == p.measurements[k]:
@@ -82,7 +70,7 @@ def _is_repeated(p, candidate, k):
 
 
 @device_function
-def _occurrences(p, candidate, measurement):
+def occurrences(p, candidate, measurement):
     """Return how often a candidate holds a measurement."""
     n = np.int32(0)
     for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
@@ -92,7 +80,7 @@ def _occurrences(p, candidate, measurement):
 
 
 @device_function
-def _length(p, candidate):
+def length(p, candidate):
     """Return the number of measurements of a candidate."""
     return np.int64(p.offsets[candidate + 1] - p.offsets[candidate])
 
@@ -100,8 +88,8 @@ def _length(p, candidate):
 @device_function
 def _is_worse(p, a, b):
     """Return whether candidate a goes before candidate b."""
-    left = p.n_shared[a] * _length(p, b)
-    right = p.n_shared[b] * _length(p, a)
+    left = p.n_shared[a] * length(p, b)
+    right = p.n_shared[b] * length(p, a)
     if left != right:
         return left > right
     if p.pval[a] != p.pval[b]:
@@ -110,15 +98,21 @@ def _is_worse(p, a, b):
 
 
 @device_function
+def n_states(p, candidate):
+    """Return the number of states of a candidate: none if it is not kept."""
+    return np.int32(length(p, candidate)) if p.out_keep[candidate] == 1 else np.int32(0)
+
+
+@device_function
 def _list_owners(p, first, end, first_measurement, end_measurement):
     """Fill, for each measurement of an event, the list of accepted candidates that hold it."""
     for m in range(first_measurement, end_measurement):
         p.n_owners[m] = np.int32(0)
     for candidate in range(first, end):
-        p.out_keep[candidate] = np.int32(1) if _length(p, candidate) >= p.min_measurements else np.int32(0)
+        p.out_keep[candidate] = np.int32(1) if length(p, candidate) >= p.min_measurements else np.int32(0)
         if p.out_keep[candidate] == 1:
             for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-                if not _is_repeated(p, candidate, k):
+                if not is_repeated(p, candidate, k):
                     p.n_owners[p.measurements[k]] += np.int32(1)
     at = p.offsets[first]
     for m in range(first_measurement, end_measurement):
@@ -129,7 +123,7 @@ def _list_owners(p, first, end, first_measurement, end_measurement):
         if p.out_keep[candidate] == 1:
             for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
                 m = p.measurements[k]
-                if not _is_repeated(p, candidate, k):
+                if not is_repeated(p, candidate, k):
                     p.owners[p.owner_offsets[m] + p.n_owners[m]] = np.int32(candidate)
                     p.n_owners[m] += np.int32(1)
 
@@ -152,7 +146,7 @@ def _count_shared(p, first, end):
 
 
 @device_function
-def _is_locally_worst(p, candidate):
+def is_locally_worst(p, candidate):
     """Return whether a candidate is worse than all removable ones that it shares a measurement with."""
     for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
         m = p.measurements[k]
@@ -168,7 +162,7 @@ def _is_locally_worst(p, candidate):
 def _remove(p, candidate):
     """Take a candidate out of the lists of its measurements; a sole owner that is left no longer shares them."""
     for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-        if _is_repeated(p, candidate, k):
+        if is_repeated(p, candidate, k):
             continue
         m = p.measurements[k]
         last = np.int32(p.owner_offsets[m] + p.n_owners[m] - 1)
@@ -178,13 +172,13 @@ def _remove(p, candidate):
         p.n_owners[m] -= np.int32(1)
         if p.n_owners[m] == 1:
             rest = p.owners[p.owner_offsets[m]]
-            p.n_shared[rest] -= _occurrences(p, rest, m)
+            p.n_shared[rest] -= occurrences(p, rest, m)
 
 
-@kernel(grain=1)
+@kernel(grain=1, cuda=_BLOCK)
 def resolve_event(i, p):
-    """Resolve the candidates of event i; writes only their flags."""
-    first, end = p.candidate_offsets[i], p.candidate_offsets[i + 1]
+    """Resolve the candidates of event i; writes only their flags and numbers of states."""
+    first, end = candidates_of_event(p, i)
     if first == end:
         return
     first_measurement = p.event_modules[i * p.n_modules]
@@ -194,10 +188,10 @@ def resolve_event(i, p):
     while n_active > 0:
         # Who goes is decided for all before anyone goes.
         for k in range(first, first + n_active):
-            if _is_locally_worst(p, p.active[k]):
-                p.out_keep[p.active[k]] = np.int32(_LEAVING)
+            if is_locally_worst(p, p.active[k]):
+                p.out_keep[p.active[k]] = np.int32(LEAVING)
         for k in range(first, first + n_active):
-            if p.out_keep[p.active[k]] == _LEAVING:
+            if p.out_keep[p.active[k]] == LEAVING:
                 _remove(p, p.active[k])
                 p.out_keep[p.active[k]] = np.int32(0)
         left = np.int32(0)
@@ -207,18 +201,8 @@ def resolve_event(i, p):
                 p.active[first + left] = candidate
                 left += np.int32(1)
         n_active = left
-
-
-class _CountPayload(NamedTuple):
-    keep: Any  # (n_candidates,) int32
-    offsets: Any  # (n_candidates + 1,) int32
-    out_n_states: Any  # (n_candidates,) int32
-
-
-@kernel(grain=4096)
-def count_states(i, p):
-    """Count the states of candidate i if it was accepted."""
-    p.out_n_states[i] = p.offsets[i + 1] - p.offsets[i] if p.keep[i] == 1 else np.int32(0)
+    for candidate in range(first, end):
+        p.out_n_states[candidate] = n_states(p, candidate)
 
 
 class _SelectPayload(NamedTuple):
@@ -245,41 +229,37 @@ class _KeepPayload(NamedTuple):
     offsets: Any  # (n_candidates + 1,) int32
     min_measurements: Any
     out_keep: Any  # (n_candidates,) int32
+    out_n_states: Any  # (n_candidates,) int32
 
 
 @kernel(grain=4096)
 def keep_all(i, p):
     """Accept candidate i if it is long enough."""
-    p.out_keep[i] = np.int32(1) if p.offsets[i + 1] - p.offsets[i] >= p.min_measurements else np.int32(0)
+    p.out_keep[i] = np.int32(1) if length(p, i) >= p.min_measurements else np.int32(0)
+    p.out_n_states[i] = n_states(p, i)
 
 
-def _resolve(
-    ws: Any, candidates: CandidateBatch, event_modules: Any, n_events: int, n_modules: int, config: Any, keep: Any
-) -> None:
-    extent, events = ws.extent("candidates"), ws.extent("events")
+def _payload(
+    ws: Any, candidates: CandidateBatch, event_modules: Any, n_modules: int, config: Any, out: tuple[Any, Any]
+) -> _Payload:
+    extent = ws.extent("candidates")
     entries, measurements = ws.extent("candidate_measurements"), ws.extent("measurements")
-    first = ws.array("resolution.candidate_offsets", events, np.int32, extra=1)
-    payload = _BoundaryPayload(candidates.event, ws.counts, np.int32(extent.slot), np.int32(n_events), first)
-    ws.launch(mark_events, events, payload)
-    ws.launch(
-        resolve_event,
-        events,
-        _Payload(
-            first, candidates.measurement_offsets, candidates.measurements, candidates.pval,
-            event_modules, np.int32(n_modules),
-            np.int32(config.min_measurements_per_track), np.int32(config.max_shared_measurements),
-            ws.array("resolution.n_owners", measurements, np.int32),
-            ws.array("resolution.owner_offsets", measurements, np.int32),
-            ws.array("resolution.owners", entries, np.int32),
-            ws.array("resolution.n_shared", extent, np.int32),
-            ws.array("resolution.active", extent, np.int32),
-            keep,
-        ),
+    return _Payload(
+        candidates.event, ws.counts, np.int32(extent.slot),
+        candidates.measurement_offsets, candidates.measurements, candidates.pval,
+        event_modules, np.int32(n_modules),
+        np.int32(config.min_measurements_per_track), np.int32(config.max_shared_measurements),
+        ws.array("resolution.n_owners", measurements, np.int32),
+        ws.array("resolution.owner_offsets", measurements, np.int32),
+        ws.array("resolution.owners", entries, np.int32),
+        ws.array("resolution.n_shared", extent, np.int32),
+        ws.array("resolution.active", extent, np.int32),
+        *out,
     )  # fmt: skip
 
 
 def resolve_ambiguities(
-    ws: Any, candidates: CandidateBatch, event_modules: Any, n_events: int, n_modules: int, config: Any
+    ws: Any, candidates: CandidateBatch, event_modules: Any, n_modules: int, config: Any
 ) -> TrackSelection:
     """Select the candidates that become tracks.
 
@@ -291,8 +271,8 @@ def resolve_ambiguities(
         Candidates, ordered by event.
     event_modules : array of shape (n_events * n_modules + 1,), int32
         First measurement of each module of each event.
-    n_events, n_modules : int
-        Number of events of the batch, and of modules of the detector.
+    n_modules : int
+        Number of modules of the detector [1].
     config : AmbiguityResolutionConfig
         With ``enabled`` false every candidate that is long enough is kept.
 
@@ -301,23 +281,22 @@ def resolve_ambiguities(
     TrackSelection
         Accepted candidates in ascending order.
     """
-    extent = ws.extent("candidates")
+    extent, tracks = ws.extent("candidates"), ws.extent("tracks")
     keep = ws.array("resolution.keep", extent, np.int32)
-    if config.enabled:
-        _resolve(ws, candidates, event_modules, n_events, n_modules, config, keep)
-    else:
-        ws.launch(
-            keep_all,
-            extent,
-            _KeepPayload(candidates.measurement_offsets, np.int32(config.min_measurements_per_track), keep),
-        )
     n_states = ws.array("resolution.n_states", extent, np.int32)
-    ws.launch(count_states, extent, _CountPayload(keep, candidates.measurement_offsets, n_states))
+    if config.enabled:
+        payload = _payload(ws, candidates, event_modules, n_modules, config, (keep, n_states))
+        ws.launch(resolve_event, ws.extent("events"), payload)
+    else:
+        shortest = np.int32(config.min_measurements_per_track)
+        ws.launch(keep_all, extent, _KeepPayload(candidates.measurement_offsets, shortest, keep, n_states))
     track_offsets = ws.array("resolution.track_offsets", extent, np.int32, extra=1)
     state_offsets = ws.array("resolution.state_offsets", extent, np.int32, extra=1)
-    tracks = ws.extent("tracks")
-    ws.scan(keep, extent, track_offsets, tracks)
-    ws.scan(n_states, extent, state_offsets, ws.extent("track_states"))
+    ws.scan_together(
+        extent,
+        ScanColumn(keep, track_offsets, tracks),
+        ScanColumn(n_states, state_offsets, ws.extent("track_states")),
+    )
     selection = TrackSelection(
         ws.array("tracks.candidate", tracks, np.int32),
         ws.array("tracks.state_offsets", tracks, np.int32, extra=1),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import kernel
+from traccc_py.device.workspace import ScanColumn
 from traccc_py.kernels.kalman import chi2_survival
 
 __all__ = ["CandidateBatch", "Branches", "collect_candidates"]
@@ -137,23 +138,6 @@ def fill_candidates(i, p):
         p.out_measurement_offsets[0] = np.int32(0)
 
 
-class _ClosePayload(NamedTuple):
-    candidates: Any  # int32, slots of the sizes
-    entries: Any
-    measurements: Any
-    out_counts: Any  # (n_extents,) int32
-
-
-@kernel(grain=1)
-def close_together(_, p):
-    """Set all three sizes to 0 if one is, having outgrown its buffer: the others would lead into rows never written."""
-    counts = p.out_counts
-    if counts[p.candidates] == 0 or counts[p.entries] == 0 or counts[p.measurements] == 0:
-        counts[p.candidates] = np.int32(0)
-        counts[p.entries] = np.int32(0)
-        counts[p.measurements] = np.int32(0)
-
-
 def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
     candidates, entries, measurements = (ws.extent(name) for name in _EXTENTS)
     return CandidateBatch(
@@ -200,9 +184,8 @@ def collect_candidates(
     offsets = [ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS]
     minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
     ws.launch(count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed))
-    for name, counts, offset in zip(_EXTENTS, per_seed, offsets, strict=True):
-        ws.scan(counts, seeds, offset, ws.extent(name))
-    ws.launch(close_together, 1, _ClosePayload(*(np.int32(ws.extent(name).slot) for name in _EXTENTS), ws.counts))
+    columns = [ScanColumn(n, o, ws.extent(name)) for name, n, o in zip(_EXTENTS, per_seed, offsets, strict=True)]
+    ws.scan_together(seeds, *columns)
     batch = _make_candidates(ws, found.chi2.dtype)
     ws.launch(fill_candidates, seeds, _FillPayload(*found, seed_event, *offsets, minimum, slots, *batch))
     return batch

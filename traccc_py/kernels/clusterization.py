@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.config import ClusterizationConfig
-from traccc_py.device.kernel import device_function, kernel, scalar
+from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch
@@ -30,6 +30,8 @@ _TWELFTH = scalar(1 / 12)  # variance of a uniform distribution of width one
 _TWO_DIMENSIONS = 2
 _MAX_SIZE = MAX_CLUSTER_SIZE
 _NO_CELL = -1
+_CUDA = "traccc_py.kernels.clusterization_cuda:"
+_WARP = 32  # threads that work on a module on CUDA
 
 
 class _RangePayload(NamedTuple):
@@ -113,13 +115,6 @@ def _axis_variance(spread, pitch, table_value, is_calibrated):
 
 
 @kernel(grain=8192)
-def _clear_ranges(i, p):
-    """One event_module: no cells."""
-    p.out_begin[i] = 0
-    p.out_end[i] = 0
-
-
-@kernel(grain=8192)
 def _mark_ranges(i, p):
     """One cell: the first and last of a module write its range."""
     event_module = p.event_module[i]
@@ -129,7 +124,7 @@ def _mark_ranges(i, p):
         p.out_end[event_module] = i + 1
 
 
-@kernel(grain=1024)
+@kernel(grain=1024, cuda=CudaBody(f"{_CUDA}label_cells", _WARP, (Scratch(1, np.int32),)))
 def _label_cells(i, p):
     """One event_module: join its cells, chain each cluster's cells in ascending order, count the clusters."""
     begin, end = p.begin[i], p.end[i]
@@ -158,7 +153,7 @@ def _label_cells(i, p):
     p.out_n_clusters[i] = n_clusters
 
 
-@kernel(grain=1024)
+@kernel(grain=1024, cuda=CudaBody(f"{_CUDA}number_measurements", _WARP, (Scratch(_WARP, np.int64),)))
 def _number_measurements(i, p):
     """One event_module: its roots, in ascending order, start its measurements."""
     measurement = p.offsets[i]
@@ -253,7 +248,8 @@ def _find_clusters(ws: Workspace, cells: CellBatch) -> tuple[Any, Any, Any]:
     offsets = ws.array("measurements.offsets", modules, np.int32, extra=1)
 
     ranges = _RangePayload(cells.event_module, ws.counts, np.int32(all_cells.slot), begin, end)
-    ws.launch(_clear_ranges, modules, ranges)
+    ws.clear(begin)
+    ws.clear(end)
     ws.launch(_mark_ranges, all_cells, ranges)
     labels = _LabelPayload(cells.channel0, cells.channel1, begin, end, root, following, last, n_clusters)
     ws.launch(_label_cells, modules, labels)

@@ -427,20 +427,6 @@ def follow_seeds(k, p):
         branch = np.int32(branch + 1)
 
 
-class _ClearPayload(NamedTuple):
-    branches_per_seed: Any
-    out_n_entries: Any  # (n_slots,)
-    out_n_measurements: Any  # (n_slots,)
-
-
-@kernel(grain=4096)
-def clear_slots(i, p):
-    """Empty the slots of seed i."""
-    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        p.out_n_entries[slot] = np.int32(0)
-        p.out_n_measurements[slot] = np.int32(0)
-
-
 def _slots(ws: Any, name: str, seeds: Any, dtype: Any, branches: int, width: int | None = None) -> Any:
     """Return an array with one row per slot: branches rows for each seed."""
     array = ws.array(name, seeds, dtype, branches * (width or 1))
@@ -559,8 +545,7 @@ def find_tracks(
     """
     payload = _finding_payload(ws, seeds, parameters, spacepoint_measurement, measurements, detector, stacks, config)
     extent = ws.extent("seeds")
-    slots = (payload.branches_per_seed, payload.out_n_entries, payload.out_n_measurements)
-    ws.launch(clear_slots, extent, _ClearPayload(*slots))
+    ws.clear(payload.out_n_measurements)  # of seeds that are not followed
     listed = list_flagged(ws, is_kept, extent, "kept_seeds")
     ws.launch(follow_seeds, ws.extent("kept_seeds"), payload._replace(listed=listed))
     branches = Branches(

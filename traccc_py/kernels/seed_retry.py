@@ -24,12 +24,6 @@ class _UsePayload(NamedTuple):
     out_is_used: Any  # (n_measurements,) int32
 
 
-@kernel(grain=4096)
-def clear_used(i, p):
-    """Measurement i is on no track."""
-    p.out_is_used[i] = np.int32(0)
-
-
 @kernel(grain=1024)
 def mark_used(i, p):
     """Mark the measurements on branches of seed i that went through; all who write the same place write the same."""
@@ -102,7 +96,7 @@ def list_retried(
     is_used = ws.array("finding.is_used", measurements, np.int32)
     minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
     used = _UsePayload(found.code, found.n_entries, found.n_measurements, found.is_stopped, minimum, slots, is_used)
-    ws.launch(clear_used, measurements, used)
+    ws.clear(is_used)
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     triplets = (seeds.bottom_index, seeds.middle_index, seeds.top_index)

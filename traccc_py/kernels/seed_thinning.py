@@ -9,8 +9,9 @@ innermost bottom first (in steps of 20 mm), then the seed that more others agree
 A seed with a kink in z (a spacepoint from a piece of a split cluster, mostly) drops only seeds with its own bottom:
 the others may be the particle's better ones.
 
-This is the greedy choice in the order of ranks, done in parallel rounds: a seed is kept when all higher-ranked seeds it
-agrees with are dropped. What is not decided after the last round is kept.
+This is the greedy choice in the order of ranks: a seed is kept when all higher-ranked seeds it agrees with are dropped.
+All seeds are tried at once, some times; what one sees of another may be decided in the same launch or not yet, which
+changes nothing, for a decision is final and there is only one that is right. Each event then settles what is left.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.config import SeedingConfig
-from traccc_py.device.kernel import device_function, kernel, scalar
+from traccc_py.device.grouping import Groups, group_rows
+from traccc_py.device.kernel import CudaBody, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.linalg import wrap_angle
 from traccc_py.kernels.parameter_estimation import helix_through_points
+from traccc_py.kernels.selection import first_of_event
 
 __all__ = ["thin_seeds"]
 
@@ -40,18 +43,10 @@ _KINK_TOLERANCE = scalar(1.5e-3), scalar(9.0)  # [1], [mm]
 _RINGS_PER_MM = scalar(1 / 20)
 _ONE = scalar(1)
 _ONE_24TH = scalar(1 / 24)
-_N_ROUNDS = 8  # 5 are needed for 5,000 tracks
+_N_ROUNDS = 3  # over all seeds; what is left is for `_settle_event`
 _PER_SEED = 3
 _X, _Y, _Z = 0, 1, 2
-_UNDECIDED, _KEPT, _DROPPED = 0, 1, 2
-
-
-class _Lists(NamedTuple):
-    """The seeds of each spacepoint: entries begin[s] ... end[s] - 1."""
-
-    begin: Any  # (n_spacepoints,) int32
-    end: Any  # (n_spacepoints,) int32
-    seed: Any  # (3 n_seeds,) int32
+UNDECIDED, KEPT, DROPPED = 0, 1, 2
 
 
 class _Described(NamedTuple):
@@ -72,41 +67,21 @@ class _DescribePayload(NamedTuple):
     measurement_index: Any  # (n_spacepoints,) int32
     event_module: Any  # (n_measurements,) int32
     out: _Described
-    out_n_entries: Any  # (n_seeds,) int32
+    out_state: Any  # (n_seeds,) int32
+    out_key: Any  # (3 n_seeds,) int32, spacepoints
 
 
-class _ListPayload(NamedTuple):
+class _DecisionPayload(NamedTuple):
     seeds: SeedBatch
-    order: Any  # (3 n_seeds,) int32
+    described: _Described
+    of_spacepoint: Groups  # keys: spacepoints; row 3 i + k is spacepoint k of seed i
     counts: Any  # (n_extents,) int32
-    slot: Any  # int32
-    out_key: Any  # (3 n_seeds,) int64, spacepoint
-    out: _Lists
-
-
-class _AgreePayload(NamedTuple):
-    seeds: SeedBatch
-    described: _Described
-    lists: _Lists
-    offsets: Any  # (n_seeds + 1,) int32
-    out_neighbour: Any  # (n_neighbours,) int32, seeds that agree
-
-
-class _StatePayload(NamedTuple):
-    out_state: Any  # (n_seeds,) int32
-
-
-class _RoundPayload(NamedTuple):
-    seeds: SeedBatch
-    described: _Described
-    offsets: Any  # (n_seeds + 1,) int32
-    neighbour: Any  # (n_neighbours,) int32
+    slot: Any  # int32, where the number of seeds stands
     state: Any  # (n_seeds,) int32
-    out_state: Any  # (n_seeds,) int32
+    out_is_kept: Any  # (n_seeds,) int32
 
 
 class _KeepPayload(NamedTuple):
-    state: Any  # (n_seeds,) int32
     out_is_kept: Any  # (n_seeds,) int32
 
 
@@ -155,40 +130,12 @@ def _describe_seeds(i, p):
     p.out.phi[i] = phi + curvature * r
     p.out.cot_theta[i] = cot_theta
     p.out.ring[i] = np.int32(r * _RINGS_PER_MM)
-    p.out.n_agreeing[i] = 0
     straight = _is_straight(p.global_position, bottom, middle, top, cot_theta, curvature)
     p.out.is_straight[i] = np.int32(1) if straight else np.int32(0)
     for k in range(_PER_SEED):
         p.out.modules[i, k] = p.event_module[p.measurement_index[_spacepoint(p.seeds, i, k)]]
-    p.out_n_entries[i] = _PER_SEED
-
-
-@kernel(grain=4096)
-def _fill_entry_keys(i, p):
-    """One seed: its three spacepoints are the sorting keys of its list entries."""
-    if _PER_SEED * (i + 1) > p.out_key.shape[0]:
-        return
-    for k in range(_PER_SEED):
         p.out_key[_PER_SEED * i + k] = _spacepoint(p.seeds, i, k)
-
-
-@kernel(grain=8192)
-def _clear_lists(i, p):
-    """One spacepoint: no seeds."""
-    p.out.begin[i] = 0
-    p.out.end[i] = 0
-
-
-@kernel(grain=4096)
-def _fill_lists(i, p):
-    """One sorted entry: its seed; the first and last of a spacepoint mark its range."""
-    entry = p.order[i]
-    spacepoint = p.out_key[entry]
-    p.out.seed[i] = entry // _PER_SEED
-    if i == 0 or p.out_key[p.order[i - 1]] != spacepoint:
-        p.out.begin[spacepoint] = i
-    if i + 1 == p.counts[p.slot] or p.out_key[p.order[i + 1]] != spacepoint:
-        p.out.end[spacepoint] = i + 1
+    p.out_state[i] = UNDECIDED
 
 
 @device_function(inlined=True)
@@ -226,36 +173,22 @@ def _shared_before(seeds, a, b, last):
 
 
 @device_function(inlined=True)
-def _find_agreeing(p, i, position, is_filling):
-    """Go through the seeds that agree with seed i, each once; return the position after the last one."""
-    for k in range(_PER_SEED):
-        spacepoint = _spacepoint(p.seeds, i, k)
-        for entry in range(p.lists.begin[spacepoint], p.lists.end[spacepoint]):
-            other = p.lists.seed[entry]
-            if (
-                other != i
-                and _point_alike(p.described, i, other)
-                and not _shared_before(p.seeds, i, other, k)
-                and not _exclude_each_other(p.seeds, p.described, i, other)
-            ):
-                if is_filling:
-                    p.out_neighbour[position] = other
-                position += 1
-    return position
+def _agree(p, a, b):
+    """Return whether two seeds that share a spacepoint agree."""
+    return _point_alike(p.described, a, b) and not _exclude_each_other(p.seeds, p.described, a, b)
 
 
 @kernel(grain=128)
 def _count_agreeing(i, p):
     """One seed: how many others agree with it."""
-    p.described.n_agreeing[i] = _find_agreeing(p, i, np.int64(0), False)
-
-
-@kernel(grain=128)
-def _fill_agreeing(i, p):
-    """One seed: write those that agree with it."""
-    if p.offsets[i + 1] > p.out_neighbour.shape[0]:
-        return
-    _find_agreeing(p, i, np.int64(p.offsets[i]), True)
+    n = np.int32(0)
+    for k in range(_PER_SEED):
+        spacepoint = _spacepoint(p.seeds, i, k)
+        for entry in range(p.of_spacepoint.offsets[spacepoint], p.of_spacepoint.offsets[spacepoint + 1]):
+            other = p.of_spacepoint.order[entry] // _PER_SEED
+            if other != i and _agree(p, i, other) and not _shared_before(p.seeds, i, other, k):
+                n += np.int32(1)
+    p.described.n_agreeing[i] = n
 
 
 @device_function(inlined=True)
@@ -274,12 +207,6 @@ def _ranks_higher(seeds, d, a, b):
     return False
 
 
-@kernel(grain=4096)
-def _start_rounds(i, p):
-    """One seed: nothing is decided."""
-    p.out_state[i] = _UNDECIDED
-
-
 @device_function(inlined=True)
 def _may_drop(seeds, d, a, b):
     """Return whether seed a, if it is kept, drops seed b, which it agrees with."""
@@ -288,33 +215,61 @@ def _may_drop(seeds, d, a, b):
     return _ranks_higher(seeds, d, a, b)
 
 
-@kernel(grain=1024)
+@device_function
+def decision(p, i):
+    """Return what is known of seed i: dropped if a seed that may drop it is kept, kept if all those are dropped."""
+    state = np.int32(KEPT)
+    for k in range(_PER_SEED):
+        spacepoint = _spacepoint(p.seeds, i, k)
+        for entry in range(p.of_spacepoint.offsets[spacepoint], p.of_spacepoint.offsets[spacepoint + 1]):
+            other = p.of_spacepoint.order[entry] // _PER_SEED
+            of_other = p.state[other]
+            if other != i and of_other != DROPPED and _may_drop(p.seeds, p.described, other, i) and _agree(p, i, other):
+                if of_other == KEPT:
+                    return np.int32(DROPPED)
+                state = np.int32(UNDECIDED)
+    return state
+
+
+@kernel(grain=512)
 def _decide_seeds(i, p):
-    """One seed: drop it if a seed that may drop it is kept, keep it if all those are dropped."""
-    state = p.state[i]
-    last = p.offsets[i + 1]
-    if state == _UNDECIDED and last <= p.neighbour.shape[0]:
-        state = _KEPT
-        for k in range(p.offsets[i], last):
-            other = p.neighbour[k]
-            if p.state[other] != _DROPPED and _may_drop(p.seeds, p.described, other, i):
-                if p.state[other] == _KEPT:
-                    state = _DROPPED
-                    break
-                state = _UNDECIDED
-    p.out_state[i] = state
+    """One seed: decide on it if that can be done by now."""
+    if p.state[i] == UNDECIDED:
+        p.state[i] = decision(p, i)
+
+
+@device_function
+def seeds_of_event(p, event):
+    """Return (first seed of an event, one past the last)."""
+    n = p.counts[p.slot]
+    return first_of_event(p.seeds.event, n, event), first_of_event(p.seeds.event, n, event + 1)
+
+
+@kernel(grain=1, cuda=CudaBody("traccc_py.kernels.seed_thinning_cuda:settle_event", 512))
+def _settle_event(i, p):
+    """One event: decide on all its seeds that are left, the highest-ranked first, and flag those that are kept."""
+    first, end = seeds_of_event(p, i)
+    is_left = True
+    while is_left:
+        is_left = False
+        for seed in range(first, end):
+            if p.state[seed] == UNDECIDED:
+                p.state[seed] = decision(p, seed)
+                is_left = is_left or p.state[seed] == UNDECIDED
+    for seed in range(first, end):
+        p.out_is_kept[seed] = np.int32(1) if p.state[seed] == KEPT else np.int32(0)
 
 
 @kernel(grain=4096)
-def _flag_kept(i, p):
-    """One seed: is it kept? What is not decided is."""
-    p.out_is_kept[i] = np.int32(1) if p.state[i] != _DROPPED else np.int32(0)
+def _keep_all(i, p):
+    """One seed: keep it."""
+    p.out_is_kept[i] = np.int32(1)
 
 
 def _describe(
     ws: Workspace, seeds: SeedBatch, spacepoints: SpacepointBatch, measurements: MeasurementBatch
-) -> _Described:
-    """Describe the seeds; set the size of "seed_entries"."""
+) -> tuple[_Described, Any, Groups]:
+    """Return the seeds described, their states, and the seeds of each spacepoint."""
     extent, dtype = ws.extent("seeds"), spacepoints.global_position.dtype
     out = _Described(
         *(ws.array(f"seed_thinning.{name}", extent, dtype) for name in ("curvature", "phi", "cot_theta")),
@@ -323,51 +278,15 @@ def _describe(
         n_agreeing=ws.array("seed_thinning.n_agreeing", extent, np.int32),
         is_straight=ws.array("seed_thinning.is_straight", extent, np.int32),
     )
-    n_entries = ws.array("seed_thinning.n_entries", extent, np.int32)
-    offsets = ws.array("seed_thinning.entry_offsets", extent, np.int32, extra=1)
-    position, links = spacepoints.global_position, spacepoints.measurement_index
-    ws.launch(
-        _describe_seeds, extent, _DescribePayload(seeds, position, links, measurements.event_module, out, n_entries)
-    )
-    ws.scan(n_entries, extent, offsets, ws.extent("seed_entries"))
-    return out
-
-
-def _make_lists(ws: Workspace, seeds: SeedBatch) -> _Lists:
-    """List the seeds of each spacepoint."""
-    extent, spacepoints, entries = (ws.extent(name) for name in ("seeds", "spacepoints", "seed_entries"))
-    key = ws.array("seed_thinning.key", entries, np.int64)
-    order = ws.array("seed_thinning.order", entries, np.int32)
-    lists = _Lists(
-        begin=ws.array("seed_thinning.begin", spacepoints, np.int32),
-        end=ws.array("seed_thinning.end", spacepoints, np.int32),
-        seed=ws.array("seed_thinning.entry_seed", entries, np.int32),
-    )
-    payload = _ListPayload(seeds, order, ws.counts, np.int32(entries.slot), key, lists)
-    ws.launch(_fill_entry_keys, extent, payload)
-    ws.argsort(key, entries, order)
-    ws.launch(_clear_lists, spacepoints, payload)
-    ws.launch(_fill_lists, entries, payload)
-    return lists
-
-
-def _decide(ws: Workspace, seeds: SeedBatch, described: _Described, lists: _Lists) -> Any:
-    """Find who agrees with whom and do the rounds; return the states."""
-    extent, neighbours = ws.extent("seeds"), ws.extent("agreeing_seeds")
-    offsets = ws.array("seed_thinning.offsets", extent, np.int32, extra=1)
-    empty = ws.array("seed_thinning.neighbour", neighbours, np.int32)
-    ws.launch(_count_agreeing, extent, _AgreePayload(seeds, described, lists, offsets, empty))
-    ws.scan(described.n_agreeing, extent, offsets, neighbours)
-    neighbour = ws.array("seed_thinning.neighbour", neighbours, np.int32)
-    ws.launch(_fill_agreeing, extent, _AgreePayload(seeds, described, lists, offsets, neighbour))
-
     state = ws.array("seed_thinning.state", extent, np.int32)
-    other_state = ws.array("seed_thinning.other_state", extent, np.int32)
-    ws.launch(_start_rounds, extent, _StatePayload(state))
-    for _ in range(_N_ROUNDS):
-        ws.launch(_decide_seeds, extent, _RoundPayload(seeds, described, offsets, neighbour, state, other_state))
-        state, other_state = other_state, state
-    return state
+    entries = ws.extent("seed_entries")
+    ws.reserve(entries, _PER_SEED * extent.capacity)
+    key = ws.array("seed_thinning.key", entries, np.int32)
+    position, links = spacepoints.global_position, spacepoints.measurement_index
+    payload = _DescribePayload(seeds, position, links, measurements.event_module, out, state, key)
+    ws.launch(_describe_seeds, extent, payload)
+    groups = group_rows(ws, "seed_thinning", key, extent, ws.extent("spacepoints"), entries, width=_PER_SEED)
+    return out, state, groups
 
 
 def thin_seeds(
@@ -382,7 +301,7 @@ def thin_seeds(
     Parameters
     ----------
     ws : Workspace
-        Buffers. The sizes of "seeds" and "spacepoints" must be set.
+        Buffers. The sizes of "events", "seeds" and "spacepoints" must be set.
     seeds : SeedBatch
         Seeds as found.
     spacepoints : SpacepointBatch
@@ -398,12 +317,14 @@ def thin_seeds(
         1 for seeds that are kept, 0 for those that are dropped.
     """
     extent = ws.extent("seeds")
-    if config.thinning:
-        described = _describe(ws, seeds, spacepoints, measurements)
-        state = _decide(ws, seeds, described, _make_lists(ws, seeds))
-    else:
-        state = ws.array("seed_thinning.state", extent, np.int32)
-        ws.launch(_start_rounds, extent, _StatePayload(state))
     is_kept = ws.array("seed_thinning.is_kept", extent, np.int32)
-    ws.launch(_flag_kept, extent, _KeepPayload(state, is_kept))
+    if not config.thinning:
+        ws.launch(_keep_all, extent, _KeepPayload(is_kept))
+        return is_kept
+    described, state, of_spacepoint = _describe(ws, seeds, spacepoints, measurements)
+    payload = _DecisionPayload(seeds, described, of_spacepoint, ws.counts, np.int32(extent.slot), state, is_kept)
+    ws.launch(_count_agreeing, extent, payload)
+    for _ in range(_N_ROUNDS):
+        ws.launch(_decide_seeds, extent, payload)
+    ws.launch(_settle_event, ws.extent("events"), payload)
     return is_kept

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.config import SeedingConfig
+from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import SpacepointBatch
@@ -34,6 +35,7 @@ _THREE_PI = scalar(3 * math.pi)
 _PHI_MARGIN = scalar(1e-4)  # [rad], over all rounding in windows and bins
 _Z_MARGIN = scalar(0.05)  # [mm]
 _SMALLEST_RADIUS = scalar(1e-3)  # [mm], keeps divisions by a radius finite
+_NOT_ACCEPTED = np.int32(-1)
 _X, _Y, _Z = 0, 1, 2
 
 
@@ -65,30 +67,18 @@ class SortedSpacepoints(NamedTuple):
     phi_windows: Any  # (n_rings * n_rings,) scalar, largest phi distance of a doublet between two rings [rad]
 
 
-class _AcceptPayload(NamedTuple):
-    global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    cuts: SeedingCuts
-    out_is_accepted: Any  # (n_spacepoints,) int32
-
-
-class _KeyPayload(NamedTuple):
+class _CellPayload(NamedTuple):
     global_position: Any  # (n_spacepoints, 3) scalar [mm]
     event: Any  # (n_spacepoints,) int32
-    offsets: Any  # (n_spacepoints + 1,) int32
+    cuts: SeedingCuts
     grid: Grid
-    out_key: Any  # (n,) int64, cell
-    out_accepted: Any  # (n,) int32, spacepoint
+    out_cell: Any  # (n_spacepoints,) int32, -1: not accepted
 
 
 class _GatherPayload(NamedTuple):
     global_position: Any  # (n_spacepoints, 3) scalar [mm]
     event: Any  # (n_spacepoints,) int32
-    key: Any  # (n,) int64
-    accepted: Any  # (n,) int32
     order: Any  # (n,) int32
-    counts: Any  # (n_extents,) int32
-    slot: Any  # int32
-    n_all_cells: Any  # int32
     out: SortedSpacepoints
 
 
@@ -198,34 +188,23 @@ def ring_window(grid, cuts, sp, i, side, ring):
     return _z_bin(grid, z_low), np.int32(_z_bin(grid, z_high) + 1), first, np.int32(n - n_wrapped), n_wrapped
 
 
-@kernel(grain=8192)
-def _accept_spacepoints(i, p):
-    """One spacepoint: mark whether it is in the acceptance of the seeding."""
+@kernel(grain=2048)
+def _find_cells(i, p):
+    """One spacepoint: its cell, if it is in the acceptance of the seeding."""
     x, y, z = p.global_position[i, _X], p.global_position[i, _Y], p.global_position[i, _Z]
     r = math.sqrt(x * x + y * y)
-    inside = p.cuts.z_min <= z <= p.cuts.z_max and scalar(math.floor(r)) < scalar(math.floor(p.cuts.r_max))
-    p.out_is_accepted[i] = np.int32(inside)
-
-
-@kernel(grain=2048)
-def _fill_keys(i, p):
-    """One spacepoint: its cell, if it is accepted."""
-    row = p.offsets[i]
-    if p.offsets[i + 1] == row or p.offsets[i + 1] > p.out_key.shape[0]:
+    if not (p.cuts.z_min <= z <= p.cuts.z_max and scalar(math.floor(r)) < scalar(math.floor(p.cuts.r_max))):
+        p.out_cell[i] = _NOT_ACCEPTED
         return
-    x, y, z = p.global_position[i, _X], p.global_position[i, _Y], p.global_position[i, _Z]
-    ring = _radius_ring(p.grid, math.sqrt(x * x + y * y))
     phi_bin = _clamped_bin((math.atan2(y, x) + PI) * p.grid.phi_bins_per_rad, p.grid.n_phi)
-    cell = (ring * p.grid.n_z + _z_bin(p.grid, z)) * p.grid.n_phi + phi_bin
-    p.out_key[row] = np.int64(p.event[i]) * np.int64(p.grid.n_cells) + np.int64(cell)
-    p.out_accepted[row] = i
+    cell = (_radius_ring(p.grid, r) * p.grid.n_z + _z_bin(p.grid, z)) * p.grid.n_phi + phi_bin
+    p.out_cell[i] = p.event[i] * p.grid.n_cells + cell
 
 
 @kernel(grain=2048)
 def _gather_spacepoints(i, p):
-    """One row of the sorted spacepoints: fill it; start the cells between the row before and this one."""
-    unsorted = p.order[i]
-    index = p.accepted[unsorted]
+    """One row of the sorted spacepoints: fill it."""
+    index = p.order[i]
     x, y = p.global_position[index, _X], p.global_position[index, _Y]
     p.out.x[i] = x
     p.out.y[i] = y
@@ -234,13 +213,6 @@ def _gather_spacepoints(i, p):
     p.out.phi[i] = math.atan2(y, x)
     p.out.spacepoint[i] = index
     p.out.event[i] = p.event[index]
-    cell = p.key[unsorted]
-    first = np.int64(0) if i == 0 else p.key[p.order[i - 1]] + 1
-    for k in range(first, cell + 1):
-        p.out.cell_offsets[k] = i
-    if i + 1 == p.counts[p.slot]:
-        for k in range(cell + 1, p.n_all_cells + 1):
-            p.out.cell_offsets[k] = i + 1
 
 
 @kernel(grain=256)
@@ -286,36 +258,19 @@ def sort_spacepoints(
         Accepted spacepoints and the table of cells.
     """
     extent, accepted = ws.extent("spacepoints"), ws.extent("seeding_spacepoints")
-    cells, pairs = ws.extent("seeding_cells"), ws.extent("seeding_ring_pairs")
-    n_all_cells = n_events * int(grid.n_cells)
-    ws.set_size(cells, n_all_cells)
-    ws.set_size(pairs, int(grid.n_rings) ** 2)
-    dtype = spacepoints.global_position.dtype
-
-    is_accepted = ws.array("seeding.is_accepted", extent, np.int32)
-    offsets = ws.array("seeding.accepted_offsets", extent, np.int32, extra=1)
-    ws.launch(_accept_spacepoints, extent, _AcceptPayload(spacepoints.global_position, cuts, is_accepted))
-    ws.scan(is_accepted, extent, offsets, accepted)
-
-    key = ws.array("seeding.cell_key", accepted, np.int64)
-    index = ws.array("seeding.accepted_index", accepted, np.int32)
-    order = ws.array("seeding.cell_order", accepted, np.int32)
+    cells = ws.fixed("seeding_cells", n_events * int(grid.n_cells))
+    pairs = ws.fixed("seeding_ring_pairs", int(grid.n_rings) ** 2)
     position, event = spacepoints.global_position, spacepoints.event
-    ws.launch(_fill_keys, extent, _KeyPayload(position, event, offsets, grid, key, index))
-    ws.argsort(key, accepted, order)
-
+    cell = ws.array("seeding.cell", extent, np.int32)
+    ws.launch(_find_cells, extent, _CellPayload(position, event, cuts, grid, cell))
+    groups = group_rows(ws, "seeding", cell, extent, cells, accepted)
     out = SortedSpacepoints(
-        *(ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in ("x", "y", "z", "r", "phi")),
+        *(ws.array(f"seeding.sorted_{name}", accepted, position.dtype) for name in ("x", "y", "z", "r", "phi")),
         spacepoint=ws.array("seeding.sorted_spacepoint", accepted, np.int32),
         event=ws.array("seeding.sorted_event", accepted, np.int32),
-        cell_offsets=ws.array("seeding.cell_offsets", cells, np.int32, extra=1),
-        phi_windows=ws.array("seeding.phi_windows", pairs, dtype),
+        cell_offsets=groups.offsets,
+        phi_windows=ws.array("seeding.phi_windows", pairs, position.dtype),
     )
-    counts, slot = ws.counts, np.int32(accepted.slot)
-    ws.launch(
-        _gather_spacepoints,
-        accepted,
-        _GatherPayload(position, event, key, index, order, counts, slot, np.int32(n_all_cells), out),
-    )
+    ws.launch(_gather_spacepoints, accepted, _GatherPayload(position, event, groups.order, out))
     ws.launch(_fill_phi_windows, pairs, _WindowPayload(cuts, grid, out.phi_windows))
     return out

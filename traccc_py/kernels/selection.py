@@ -1,4 +1,4 @@
-"""Lists of the rows of a collection that carry a flag, in order."""
+"""Rows of a collection that carry a flag, or belong to an event."""
 
 from __future__ import annotations
 
@@ -6,9 +6,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.kernel import kernel
+from traccc_py.device.kernel import device_function, kernel
 
-__all__ = ["list_flagged"]
+__all__ = ["first_of_event", "list_flagged"]
+
+
+@device_function
+def first_of_event(event_of_row, n, event):
+    """Return the first of n rows, ordered by event, that belongs to `event` or a later one."""
+    low = np.int32(0)
+    high = np.int32(n)
+    while low < high:
+        middle = (low + high) // np.int32(2)
+        if event_of_row[middle] < event:
+            low = np.int32(middle + 1)
+        else:
+            high = np.int32(middle)
+    return low
 
 
 class _Payload(NamedTuple):

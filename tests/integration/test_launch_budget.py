@@ -1,0 +1,189 @@
+"""What a batch asks of a GPU: launches, scans, waits, copies; batches one after the other; CUDA graphs. No GPU."""
+
+import re
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.integration.small_events import columns, telescope, telescope_cells
+from tests.unit.device_fakes import STREAMS, fake_cuda_device
+from traccc_py.chain import TrackingChain
+from traccc_py.device.cpu import CpuDevice
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
+
+MAX_LAUNCHES = 40  # of kernels of the stages and of groupings
+MAX_SCANS = 10  # besides one in each grouping
+MAX_GROUPINGS = 4  # counting sorts
+MAX_WAITS = 3
+MAX_CLEARS = 6
+MAX_COPIES_IN = 6  # five columns of cells, and the sizes
+BATCHES = ((4, 0, 30), (1, 7, 2), (12, 12, 12), (3, 5, 1))  # tracks of the events of each batch
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return telescope()
+
+
+@pytest.fixture(scope="module")
+def batches(detector):
+    return [[telescope_cells(n, 10 * k + n, detector) for n in batch] for k, batch in enumerate(BATCHES)]
+
+
+@pytest.fixture(scope="module")
+def expected(detector, batches):
+    chain = TrackingChain(detector, device=CpuDevice(1))
+    return [[columns(result) for result in chain.run_batch(events)] for events in batches]
+
+
+def assert_same(results, expected):
+    assert len(results) == len(expected)
+    for result, right in zip(results, expected, strict=True):
+        found = columns(result)
+        for name, column in right.items():
+            np.testing.assert_array_equal(found[name], column, err_msg=name)
+
+
+@pytest.fixture
+def grown(detector, batches, monkeypatch):
+    """Return a chain on the stand-ins whose buffers have room for all batches."""
+    device = fake_cuda_device(monkeypatch)
+    chain = TrackingChain(detector, device=device)
+    for events in batches:
+        chain.run_batch(events)
+    return chain
+
+
+def asked_of(streams):
+    """Return numbers of waits, clears and copies to the device so far."""
+    return [sum(getattr(stream, what) for stream in streams) for what in ("n_waits", "clears", "copies")]
+
+
+def test_a_batch_keeps_to_its_budget(grown, batches, expected):
+    device = grown.device
+    launches, streams = device._launcher._driver.launches, (device.stream, device._copy_stream)
+    launches.clear()
+    before = asked_of(streams)
+    assert_same(grown.run_batch(batches[0]), expected[0])
+    waits, clears, copies = (b - a for a, b in zip(before, asked_of(streams), strict=True))
+    names = Counter(name for name, _, _ in launches)
+    n_groupings = names["grouping_order_members"]
+    n_scans = names["scan_write_chunks"] - n_groupings
+    assert names["scan_sum_chunks"] == names["scan_write_chunks"]
+    n_launches = len(launches) - names["scan_sum_chunks"] - names["scan_write_chunks"]
+    print(f"{n_launches} launches, {n_scans} scans, {n_groupings} groupings, {clears} clears, {copies} copies in")
+    assert 20 < n_launches <= MAX_LAUNCHES
+    assert 5 < n_scans <= MAX_SCANS
+    assert 0 < n_groupings <= MAX_GROUPINGS
+    assert 0 < waits <= MAX_WAITS
+    assert 0 < clears <= MAX_CLEARS
+    assert 0 < copies <= MAX_COPIES_IN
+
+
+def test_batches_one_after_the_other_give_what_each_gives_alone(detector, batches, expected, monkeypatch):
+    chain = TrackingChain(detector, device=fake_cuda_device(monkeypatch))
+    for results, right in zip(chain.run_batches(batches), expected, strict=True):
+        assert_same(results, right)
+
+
+def test_batches_of_the_cpu_and_empty_ones(detector, batches, expected):
+    chain = TrackingChain(detector, device=CpuDevice(1))
+    found = list(chain.run_batches([[], batches[1], [], batches[0]]))
+    assert (found[0], found[2]) == ([], [])
+    assert_same(found[1], expected[1])
+    assert_same(found[3], expected[0])
+    assert list(chain.run_batches([])) == []
+
+
+def test_next_batch_is_copied_while_one_is_worked_on(grown, batches):
+    """Copies of a batch come after the launches of the one before and before its results are waited for."""
+    device = grown.device
+    order = []
+    for name in ("upload_ahead", "join_uploads", "synchronize", "recorded"):
+        original = getattr(device, name)
+
+        def noting(*arguments, name=name, original=original):
+            order.append(name)
+            return original(*arguments)
+
+        setattr(device, name, noting)
+    list(grown.run_batches(batches[:3]))
+    short = [name for k, name in enumerate(order) if k == 0 or name != order[k - 1]]
+    first, again = (
+        ["upload_ahead", "join_uploads", "recorded"],
+        ["upload_ahead", "synchronize", "join_uploads", "recorded"],
+    )
+    assert short == [*first, *again, *again, "synchronize"]
+
+
+def test_copies_made_ahead_go_to_the_buffer_that_is_not_in_use(grown, batches):
+    device = grown.device
+    addresses = []
+    original = device.upload_ahead
+
+    def noting(values, out):
+        addresses.append((values.ctypes.data, out.data.ptr))
+        original(values, out)
+
+    device.upload_ahead = noting
+    list(grown.run_batches([*batches, batches[0]]))
+    per_batch = [set(addresses[k : k + 5]) for k in range(0, len(addresses), 5)]
+    for one, other in pairwise(per_batch):
+        assert not one & other
+    assert per_batch[0] == per_batch[2] == per_batch[4]
+    assert device.stream.waiting_for[-1] is device._copy_stream
+
+
+def test_memory_beyond_the_limit_is_refused(detector, monkeypatch):
+    from traccc_py.errors import CapacityError
+
+    device = fake_cuda_device(monkeypatch, options={"memory_limit": 1000})
+    assert device._pool.limit == 1000
+    with pytest.raises(CapacityError, match="has no memory"):
+        device.empty(2000, np.uint8)
+
+
+def test_graph_is_recorded_once_and_replayed(detector, batches, expected, monkeypatch):
+    device = fake_cuda_device(monkeypatch, options={"uses_graphs": True})
+    chain = TrackingChain(detector, device=device)
+    launches = device._launcher._driver.launches
+    n_launched = []
+    for _ in range(6):
+        for events, right in zip(batches, expected, strict=True):
+            launches.clear()
+            assert_same(chain.run_batch(events), right)
+            n_launched.append(len(launches))
+    assert n_launched[-8:] == [0] * 8  # replayed, not launched one by one
+    graphs = [r.graph for r in device._recordings.values() if r.graph is not None]
+    assert len(graphs) == 2  # one for each buffer of the input
+    assert all(30 < len(graph.nodes) < 80 and graph.n_launches > 2 for graph in graphs)
+
+
+def test_graph_is_recorded_again_after_buffers_grew(detector, batches, expected, monkeypatch):
+    device = fake_cuda_device(monkeypatch, options={"uses_graphs": True})
+    chain = TrackingChain(detector, device=device)
+    small = [1, 3, 1, 3, 1, 3, 1, 3, 1, 3]  # indices of batches; then the large one, then small ones again
+    for k in [*small, 0, *small, 0, 0]:
+        assert_same(chain.run_batch(batches[k]), expected[k])
+    results = list(chain.run_batches([batches[k] for k in (0, 1, 2, 3, 0)]))
+    for result, k in zip(results, (0, 1, 2, 3, 0), strict=True):
+        assert_same(result, expected[k])
+
+
+def test_page_on_the_gpu_lists_the_launches_of_a_batch(grown, batches):
+    """`scripts/launch_list.py` writes it: run that again where kernels of a batch, or how often they run, changed."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "gpu.md").read_text()
+    listed = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
+    launches = grown.device._launcher._driver.launches
+    launches.clear()
+    grown.run_batch(batches[0])
+    assert {name: int(n) for name, n in listed.items()} == Counter(name for name, _, _ in launches)
+
+
+@pytest.fixture(autouse=True)
+def _forget_streams():
+    STREAMS.clear()
