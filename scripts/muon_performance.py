@@ -12,15 +12,14 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import solenoid_field_map
-from traccc_py.performance.matching import TruthSelection
-from traccc_py.performance.plots import draw_p_values, draw_pulls
-from traccc_py.performance.pulls import FIRST_STATE_NAMES, PERIGEE_NAMES, concatenate_pulls
+from traccc_py.performance.cluster_pulls import ClusterPulls
+from traccc_py.performance.definitions import TruthSelection
+from traccc_py.performance.frames import detector_frames
+from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import simulate_events
 from traccc_py.simulation.generator import ParticleGunConfig
@@ -48,15 +47,18 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def run(chain: TrackingChain, pt: float, options: argparse.Namespace) -> PerformanceSummary:
-    """Simulate and reconstruct muons of one momentum."""
+def run(chain: TrackingChain, pt: float, options: argparse.Namespace) -> dict:
+    """Simulate and reconstruct muons of one momentum; return the numbers."""
+    detector = chain.detector
     gun = ParticleGunConfig(momentum=(pt, pt), eta=(-options.eta, options.eta), vertex_sigma=(0.0125, 0.0125, 55.0))
-    summary = PerformanceSummary(chain.detector, SELECTIONS)
-    events = simulate_events(chain.detector, gun, options.seed + round(1000 * pt), options.muons)
+    summary = PerformanceSummary(SELECTIONS, float(detector.arrays().b_z), detector_frames(detector))
+    clusters = ClusterPulls(detector)
+    events = simulate_events(detector, gun, options.seed + round(1000 * pt), options.muons)
     while batch := list(islice(events, options.batch)):
         for event, result in zip(batch, chain.run_batch([event.cells for event in batch]), strict=True):
-            summary.add(event, result)
-    return summary
+            summary.add_result(event, result)
+            clusters.add(event, result)
+    return summary.as_dict() | {"measurement_pulls": clusters.as_dict()}
 
 
 def show(pt: float, numbers: dict) -> None:
@@ -89,15 +91,11 @@ def main() -> None:
     written = {}
     for pt in options.pt:
         start = time.perf_counter()
-        summary = run(chain, pt, options)
-        written[f"{pt:g}"] = summary.as_dict()
+        written[f"{pt:g}"] = run(chain, pt, options)
         show(pt, written[f"{pt:g}"])
         print(f"  {time.perf_counter() - start:.0f} s")
         if options.output:
-            options.output.mkdir(parents=True, exist_ok=True)
-            draw_pulls(concatenate_pulls(summary.first_state), FIRST_STATE_NAMES, options.output / f"pulls_{pt:g}.png")
-            draw_pulls(concatenate_pulls(summary.perigee), PERIGEE_NAMES, options.output / f"perigee_pulls_{pt:g}.png")
-            draw_p_values(np.concatenate(summary.pval), options.output / f"p_values_{pt:g}.png")
+            draw_performance({f"{pt:g} GeV": written[f"{pt:g}"]}, options.output / f"{pt:g}_gev")
     if options.output:
         (options.output / "muon_performance.json").write_text(json.dumps(written, indent=1) + "\n")
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from traccc_py.chain import TrackingChain
     from traccc_py.config import ChainConfig, read_config
-    from traccc_py.data.csv_events import read_cells, write_cells
+    from traccc_py.data.csv_events import read_cells, read_measurements, write_cells
+    from traccc_py.data.spacepoint_files import read_spacepoints
     from traccc_py.data.track_files import write_event_result
     from traccc_py.edm import Cells, EventResult, FitOutcome, Measurements, Seeds, Spacepoints, Tracks, TrackStates
     from traccc_py.errors import (
@@ -37,6 +38,8 @@ _MODULES = {
     "ChainConfig": "config",
     "read_config": "config",
     "read_cells": "data.csv_events",
+    "read_measurements": "data.csv_events",
+    "read_spacepoints": "data.spacepoint_files",
     "write_cells": "data.csv_events",
     "write_event_result": "data.track_files",
     "Cells": "edm",
@@ -79,6 +82,8 @@ __all__ = [
     "build_detector",
     "read_cells",
     "read_config",
+    "read_measurements",
+    "read_spacepoints",
     "write_cells",
     "write_event_result",
 ]

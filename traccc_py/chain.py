@@ -1,27 +1,37 @@
-"""The reconstruction chain: cells of events in, fitted tracks out."""
+"""The reconstruction chain: cells, measurements or spacepoints of events in, fitted tracks out."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from traccc_py.batch_input import (
+    Event,
+    PreparedEvent,
+    first_stage,
+    prepare_event,
+    set_batch_size,
+    upload_cells,
+    upload_measurements,
+    upload_spacepoints,
+)
+from traccc_py.batch_output import BatchOutput, split_batch
 from traccc_py.config import ChainConfig
-from traccc_py.data.prepare import PreparedCells, prepare_cells
+from traccc_py.data.source import Source
 from traccc_py.device import get_device
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import Cells, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
-from traccc_py.errors import CapacityError, GeometryError
+from traccc_py.edm import Cells, EventResult
+from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.geometry.records import LayerKind
-from traccc_py.kernels.ambiguity_resolution import TrackSelection, resolve_ambiguities
-from traccc_py.kernels.batch import CellBatch, MeasurementBatch, SeedBatch, SpacepointBatch
-from traccc_py.kernels.candidates import CandidateBatch
+from traccc_py.kernels.ambiguity_resolution import resolve_ambiguities
+from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.kernels.clusterization import form_measurements
 from traccc_py.kernels.finding import MAX_SURFACES_IN_BIN, find_tracks
-from traccc_py.kernels.fitting import FittedBatch, fit_tracks
+from traccc_py.kernels.fitting import fit_tracks
 from traccc_py.kernels.navigation import StackRanges
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seed_thinning import thin_seeds
@@ -46,16 +56,6 @@ STAGES = (
 
 
 SMALLEST_FIELD = 0.1  #: [T]
-MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
-
-
-class _BatchOutput(NamedTuple):
-    measurements: MeasurementBatch
-    spacepoints: SpacepointBatch
-    seeds: SeedBatch
-    candidates: CandidateBatch
-    selection: TrackSelection
-    fitted: FittedBatch
 
 
 class _Clock:
@@ -99,7 +99,7 @@ def _stack_ranges(stacks: np.ndarray) -> StackRanges:
 
 
 class TrackingChain:
-    """Reconstruct tracks from cells.
+    """Reconstruct tracks from cells, measurements or spacepoints.
 
     Parameters
     ----------
@@ -168,13 +168,15 @@ class TrackingChain:
         )
         return type(arrays)(*members)
 
-    def run(self, cells: Cells) -> EventResult:
+    def run(self, event: Event, source: Source | str | None = None) -> EventResult:
         """Reconstruct one event.
 
         Parameters
         ----------
-        cells : Cells
-            Its cells, in any order.
+        event : Cells, Measurements or (Measurements, Spacepoints)
+            Where the chain starts; rows in any order.
+        source : Source or str, optional
+            File the event is from, for errors and warnings.
 
         Returns
         -------
@@ -184,75 +186,85 @@ class TrackingChain:
         Raises
         ------
         InputDataError
-            If a cell is not on the detector or has an impossible value.
+            If a row is not on the detector or has an impossible value.
         """
-        return self.run_batch([cells])[0]
+        return self.run_batch([event], [source])[0]
 
-    def run_batch(self, events: Sequence[Cells]) -> list[EventResult]:
+    def run_batch(
+        self, events: Sequence[Event], sources: Sequence[Source | str | None] | None = None
+    ) -> list[EventResult]:
         """Reconstruct several events in the same launches; results do not depend on the batch.
 
         Parameters
         ----------
-        events : sequence of Cells
-            Cells of each event.
+        events : sequence of Cells, Measurements or (Measurements, Spacepoints)
+            Where the chain starts, for each event. Measurements are used as they are: positions, variances, ids.
+            Spacepoints are global positions and rows of the measurements they were made of.
+        sources : sequence of Source or str, optional
+            Files the events are from, for errors and warnings.
 
         Returns
         -------
         list of EventResult
-            One per event. Stage times are those of the whole batch divided by the number of events.
+            One per event, in their order. Stage times are those of all events of one kind, which share launches,
+            divided by their number; stages before the one an event starts with have none.
 
         Raises
         ------
         InputDataError
-            If a cell is not on the detector or has an impossible value.
+            If a row is not on the detector or has an impossible value, or an event is of another type.
         """
-        if not events:
-            return []
         self.initialize()
-        clock = _Clock(self.device)
-        prepared = [prepare_cells(cells, self.detector) for cells in events]
-        return self._run_prepared(prepared, clock)
+        names = [None] * len(events) if sources is None else sources
+        by_stage: dict[str, list[int]] = {}
+        for k, event in enumerate(events):
+            by_stage.setdefault(first_stage(event), []).append(k)
+        results: dict[int, EventResult] = {}
+        for stage, rows in by_stage.items():
+            clock = _Clock(self.device)
+            prepared = [prepare_event(events[k], self.detector, names[k]) for k in rows]
+            results |= zip(rows, self._run_prepared(prepared, stage, clock), strict=True)
+        return [results[k] for k in range(len(events))]
 
-    def _run_prepared(self, prepared: list[PreparedCells], clock: _Clock) -> list[EventResult]:
+    def _run_prepared(self, prepared: list[PreparedEvent], stage: str, clock: _Clock) -> list[EventResult]:
+        """Reconstruct events that all start with `stage`."""
+        set_batch_size(self._workspace, prepared, len(self.detector.geometry_ids))
         while True:
-            batch = self._upload(prepared)
-            clock.lap("preparation")
-            out = self._run_stages(batch, len(prepared), clock)
+            out = self._run_stages(prepared, stage, clock)
             if not self._workspace.overflowed():
                 break
-        results = self._split(out, prepared)
+        results = split_batch(self._workspace, out, prepared, self.detector.geometry_ids)
         clock.lap("output")
         for result in results:
             result.stage_milliseconds = {k: v / len(prepared) for k, v in clock.milliseconds.items()}
         return results
 
-    def _upload(self, prepared: list[PreparedCells]) -> CellBatch:
-        """Put the cells of a batch into device memory."""
-        ws, n_modules = self._workspace, len(self.detector.geometry_ids)
-        if len(prepared) > MAX_BATCH:
-            msg = f"a batch of {len(prepared)} events; at most {MAX_BATCH} are possible: use smaller batches"
-            raise CapacityError(msg)
-        ws.set_size(ws.extent("events"), len(prepared))
-        ws.set_size(ws.extent("event_modules"), len(prepared) * n_modules)
-        cells = ws.extent("cells")
-        ws.set_size(cells, sum(p.n_cells for p in prepared))
-        columns = {
-            "event_module": [p.module_index + np.int32(k * n_modules) for k, p in enumerate(prepared)],
-            "channel0": [p.channel0 for p in prepared],
-            "channel1": [p.channel1 for p in prepared],
-            "activation": [p.activation for p in prepared],
-            "time": [p.time for p in prepared],
-        }
-        return CellBatch(**{k: ws.put(f"cells.{k}", cells, np.concatenate(v)) for k, v in columns.items()})
+    def _form_spacepoints(
+        self, prepared: list[PreparedEvent], stage: str, clock: _Clock
+    ) -> tuple[MeasurementBatch, SpacepointBatch]:
+        """Do what comes before the seeding, as far as the events have not been through it."""
+        ws, detector, n_modules = self._workspace, self._arrays, len(self.detector.geometry_ids)
+        if stage == "clusterization":
+            cells = upload_cells(ws, prepared, n_modules)
+            clock.lap("preparation")
+            measurements = form_measurements(ws, cells, detector, self.config.clusterization)
+            clock.lap("clusterization")
+        else:
+            measurements = upload_measurements(ws, prepared, n_modules)
+            clock.lap("preparation")
+        if stage == "seeding":
+            spacepoints = upload_spacepoints(ws, prepared)
+            clock.lap("preparation")
+        else:
+            spacepoints = form_spacepoints(ws, measurements, detector, n_modules)
+            clock.lap("spacepoint_formation")
+        return measurements, spacepoints
 
-    def _run_stages(self, cells: CellBatch, n_events: int, clock: _Clock) -> _BatchOutput:
+    def _run_stages(self, prepared: list[PreparedEvent], stage: str, clock: _Clock) -> BatchOutput:
         ws, detector, config, stacks = self._workspace, self._arrays, self.config, self._stacks
         assert stacks is not None
-        n_modules = len(self.detector.geometry_ids)
-        measurements = form_measurements(ws, cells, detector, config.clusterization)
-        clock.lap("clusterization")
-        spacepoints = form_spacepoints(ws, measurements, detector, n_modules)
-        clock.lap("spacepoint_formation")
+        n_events, n_modules = len(prepared), len(self.detector.geometry_ids)
+        measurements, spacepoints = self._form_spacepoints(prepared, stage, clock)
         seeds = find_seeds(ws, spacepoints, config.seeding, float(detector.b_z), n_events)
         is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
@@ -269,129 +281,7 @@ class TrackingChain:
         clock.lap("ambiguity_resolution")
         fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting)
         clock.lap("fitting")
-        return _BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
-
-    def _split(self, out: _BatchOutput, prepared: list[PreparedCells]) -> list[EventResult]:
-        """Copy the outputs to the host and cut them into events."""
-        host = _HostBatch(self._workspace, out)
-        first_cells = np.cumsum([0, *(p.n_cells for p in prepared)])
-        return [self._event(host, k, p, int(first_cells[k])) for k, p in enumerate(prepared)]
-
-    def _event(self, host: _HostBatch, k: int, prepared: PreparedCells, first_cell: int) -> EventResult:
-        n_modules = len(self.detector.geometry_ids)
-        first_measurement = int(host.measurement.offsets[k * n_modules])
-        end_measurement = int(host.measurement.offsets[(k + 1) * n_modules])
-        first_spacepoint, end_spacepoint = np.searchsorted(host.spacepoint.event, [k, k + 1])
-        seeds = slice(*np.searchsorted(host.seed.event, [k, k + 1]))
-        candidate_event = host.candidate_event
-        tracks = slice(*np.searchsorted(candidate_event[host.selection.candidate], [k, k + 1]))
-        rows = slice(first_measurement, end_measurement)
-        return EventResult(
-            measurements=self._measurements(host, rows, prepared, first_cell),
-            spacepoints=Spacepoints(
-                host.spacepoint.global_position[first_spacepoint:end_spacepoint].copy(),
-                host.spacepoint.measurement_index[first_spacepoint:end_spacepoint] - np.int32(first_measurement),
-            ),
-            seeds=Seeds(
-                *(column[seeds] - np.int32(first_spacepoint) for column in host.seed[:3]),
-                host.seed.quality[seeds].copy(),
-            ),
-            tracks=self._tracks(host, tracks),
-            track_states=self._states(host, tracks, rows),
-            n_cells=prepared.n_cells,
-            n_candidates=int(np.count_nonzero(candidate_event == k)),
-        )
-
-    def _measurements(self, host: _HostBatch, rows: slice, prepared: PreparedCells, first_cell: int) -> Measurements:
-        m = host.measurement
-        of_cell = m.cell_measurement[first_cell : first_cell + prepared.n_cells] - np.int32(rows.start)
-        order = np.argsort(of_cell, kind="stable")
-        n = rows.stop - rows.start
-        module = m.event_module[rows] % np.int32(len(self.detector.geometry_ids))
-        return Measurements(
-            geometry_id=self.detector.geometry_ids[module],
-            local_position=m.local_position[rows].copy(),
-            local_variance=m.local_variance[rows].copy(),
-            dimensions=m.dimensions[rows].copy(),
-            time=m.time[rows].copy(),
-            module_index=module,
-            cluster_size=m.cluster_size[rows].copy(),
-            n_cells=m.n_cells[rows].copy(),
-            measurement_id=np.arange(n, dtype=np.int64),
-            cell_offsets=np.concatenate(([0], np.cumsum(m.n_cells[rows], dtype=np.int64))),
-            cell_indices=prepared.input_row[order],
-        )
-
-    def _tracks(self, host: _HostBatch, rows: slice) -> Tracks:
-        fit, offsets = host.fitted, host.selection.state_offsets
-        candidate = host.selection.candidate[rows]
-        first_state = offsets[rows.start : rows.stop]
-        n_measurements = np.diff(offsets[rows.start : rows.stop + 1])
-        first = fit.measurement[first_state]
-        return Tracks(
-            fit_outcome=fit.outcome[rows].copy(),
-            geometry_id=self._geometry_id(host, first),
-            params=fit.params[rows].copy(),
-            covariance=fit.covariance[rows].copy(),
-            time=host.measurement.time[first],
-            chi2=fit.chi2[rows].copy(),
-            ndf=fit.ndf[rows].astype(np.float32),
-            pval=fit.pval[rows].copy(),
-            n_measurements=n_measurements.astype(np.int32),
-            n_holes=host.candidate_holes[candidate],
-            perigee=fit.perigee[rows].copy(),
-            perigee_covariance=fit.perigee_covariance[rows].copy(),
-            state_offsets=np.concatenate(([0], np.cumsum(n_measurements, dtype=np.int64))),
-        )
-
-    def _states(self, host: _HostBatch, tracks: slice, measurements: slice) -> TrackStates:
-        fit, offsets = host.fitted, host.selection.state_offsets
-        rows = slice(int(offsets[tracks.start]), int(offsets[tracks.stop]))
-        measurement = fit.measurement[rows]
-        return TrackStates(
-            measurement_index=measurement - np.int32(measurements.start),
-            geometry_id=self._geometry_id(host, measurement),
-            params=fit.state_params[rows].copy(),
-            covariance=fit.state_covariance[rows].copy(),
-            chi2=fit.state_chi2[rows].copy(),
-        )
-
-    def _geometry_id(self, host: _HostBatch, measurement: np.ndarray) -> np.ndarray:
-        n_modules = len(self.detector.geometry_ids)
-        return self.detector.geometry_ids[host.measurement.event_module[measurement] % n_modules]
-
-
-_OF_STATES = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
-
-
-class _HostBatch:
-    """The outputs of a batch on the host, cut to their sizes; the device is waited for once."""
-
-    def __init__(self, ws: Workspace, out: _BatchOutput) -> None:
-        self._ws = ws
-        links = {"offsets": "event_modules", "cell_measurement": "cells"}
-        collections = [
-            (out.measurements, self._rows(out.measurements, "measurements", links)),
-            (out.spacepoints, self._rows(out.spacepoints, "spacepoints", {})),
-            (out.seeds, self._rows(out.seeds, "seeds", {})),
-            (out.selection, self._rows(out.selection, "tracks", {})),
-            (out.fitted, self._rows(out.fitted, "tracks", _OF_STATES)),
-        ]
-        n = ws.size(ws.extent("candidates"))
-        candidates = (out.candidates.event[:n], out.candidates.n_holes[:n])
-        columns = iter(ws.device.fetch(*(row for _, rows in collections for row in rows), *candidates))
-        made: list[Any] = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
-        self.measurement, self.spacepoint, self.seed, self.selection, self.fitted = made
-        self.candidate_event, self.candidate_holes = columns
-        self.selection.state_offsets[0] = 0  # not written where there is no candidate
-
-    def _rows(self, collection: Any, default: str, extents: dict[str, str]) -> list[Any]:
-        """Return the columns of a collection, cut to their sizes."""
-        rows = []
-        for name, column in zip(collection._fields, collection, strict=True):
-            extra = 1 if name.endswith("offsets") else 0
-            rows.append(column[: self._ws.size(self._ws.extent(extents.get(name, default))) + extra])
-        return rows
+        return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
 
 
 def _no_cells() -> Cells:

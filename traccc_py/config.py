@@ -24,6 +24,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 from traccc_py.errors import ConfigError
 
 __all__ = [
+    "PRESETS",
     "AmbiguityResolutionConfig",
     "ChainConfig",
     "ClusterizationConfig",
@@ -33,6 +34,9 @@ __all__ = [
     "SeedingConfig",
     "read_config",
 ]
+
+
+PRESETS = {"traccc": Path(__file__).resolve().parent / "presets" / "traccc.toml"}  #: settings by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +183,13 @@ class SeedingConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class ParameterEstimationConfig(_Section):
-    """Track parameters of seeds."""
+    """Track parameters of seeds. traccc has constants in the place of the last three settings."""
 
     sigma_loc0: Positive = 1.0  #: [mm]
     sigma_loc1: Positive = 1.0  #: [mm]
-    sigma_phi: Positive = 0.017453292519943295  #: [rad]
-    sigma_theta: Positive = 0.017453292519943295  #: [rad]
-    sigma_qop: NonNegative = 0.0  #: of q/p, added in quadrature to the two below [e/GeV]
-    sigma_qopt: NonNegative = 0.1  #: of q/pT [e/GeV]
-    sigma_pt_relative: NonNegative = 0.1  #: of pT, relative
-
-    def _check_together(self) -> None:
-        if self.sigma_qop == self.sigma_qopt == self.sigma_pt_relative == 0:
-            self._reject("sigma_qop", "> 0, as sigma_qopt and sigma_pt_relative are 0 too")
+    inflation: Positive = 3.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
+    sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
+    sigma_pt_scattering: NonNegative = 0.08  #: of pT, relative, by the same material
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +208,8 @@ class FindingConfig(_Section):
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...
-    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm]
+    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm] ...
+    mask_max: NonNegative = 3.0  #: ... but at most this far in all [mm]
     particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
 
     def _check_together(self) -> None:
@@ -232,6 +231,7 @@ class FittingConfig(_Section):
     """Kalman fit and smoother."""
 
     particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    seed_inflation: AboveOne = 100.0  #: the forward filter starts with the seed's variances of direction times this
     backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
 
 
@@ -323,6 +323,30 @@ class ChainConfig:
             lines.append("")
         return "\n".join(lines)
 
+    def with_settings(self, settings: Mapping[str, Any]) -> ChainConfig:
+        """Return this configuration with some values replaced.
+
+        Parameters
+        ----------
+        settings : mapping of str to value
+            By section and key, as in ``{"finding.chi2_max": 20}``.
+
+        Raises
+        ------
+        ConfigError
+            If a section, key, type or value is not allowed; the message names it.
+
+        Examples
+        --------
+        >>> ChainConfig().with_settings({"finding.chi2_max": 20}).finding.chi2_max
+        20.0
+        """
+        data = self.to_dict()
+        for name, value in settings.items():
+            section, _, key = name.partition(".")
+            data.setdefault(section, {})[key] = value
+        return self.from_dict(data)
+
     def with_particle(self, particle: str) -> ChainConfig:
         """Return this configuration with the mass hypothesis of finding and fit replaced.
 
@@ -331,22 +355,24 @@ class ChainConfig:
         ConfigError
             If `particle` is not "pion", "muon" or "electron".
         """
-        return dataclasses.replace(
-            self,
-            finding=dataclasses.replace(self.finding, particle=particle),
-            fitting=dataclasses.replace(self.fitting, particle=particle),
-        )
+        return self.with_settings({"finding.particle": particle, "fitting.particle": particle})
 
 
-def read_config(path: Path | str | None = None) -> ChainConfig:
-    """Return the configuration in a TOML file, or the default one if `path` is None.
+def read_config(source: Path | str | None = None) -> ChainConfig:
+    """Return a configuration.
+
+    Parameters
+    ----------
+    source : path, optional
+        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0.
+        None: the default.
 
     Raises
     ------
     ConfigError
         If the file can't be used.
     """
-    return ChainConfig() if path is None else ChainConfig.from_toml(path)
+    return ChainConfig() if source is None else ChainConfig.from_toml(PRESETS.get(str(source), source))
 
 
 def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str = "") -> None:

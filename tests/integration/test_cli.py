@@ -62,6 +62,29 @@ def test_files_do_not_depend_on_the_order_of_rows_or_threads(output, tmp_path):
         assert (tmp_path / "out" / file).read_bytes() == (output / file).read_bytes(), name
 
 
+def test_files_are_the_same_from_the_measurements_that_a_run_wrote(tmp_path):
+    settings = ["--particle", "muon", "--set", "clusterization.variance=traccc"]  # the same with and without clusters
+    result = call("run", "--sample", *settings, "--output", tmp_path / "in")
+    assert result.exit_code == 0, result.output
+    arguments = ["--output", tmp_path / "out", "--json", tmp_path / "run.json"]
+    result = call("run", tmp_path / "in", *settings, *arguments)
+    assert result.exit_code == 0, result.output
+    event = json.loads((tmp_path / "run.json").read_text())["events"][0]
+    assert (event["kind"], event["n_cells"]) == ("measurements", 0)
+    assert "clusterization" not in event["stage_milliseconds"]
+    for name in ("tracks", "track_states", "measurements"):
+        file = f"event000000000-{name}.csv"
+        assert (tmp_path / "out" / file).read_bytes() == (tmp_path / "in" / file).read_bytes(), name
+
+
+def test_run_with_the_cuts_of_traccc(tmp_path):
+    result = call("run", "--sample", "--config", "traccc", "--particle", "muon", "--output", tmp_path)
+    assert result.exit_code == 0, result.output
+    tracks = read_tracks(tmp_path, 0)
+    assert N_MUONS - 3 <= len(tracks["track_id"]) <= N_MUONS + 3
+    assert (tracks["fit_outcome"] == 1).all()
+
+
 def test_run_names_the_line_of_a_channel_outside_its_module(tmp_path):
     cells = read_cells(sample_event_path())
     cells.channel0[100] = 99_999
@@ -89,7 +112,8 @@ def test_performance_of_a_few_muons(tmp_path):
     path = tmp_path / "performance.json"
     result = call("performance", "--events", 1, "--particles", 50, "--json", path)
     assert result.exit_code == 0, result.output
-    numbers = json.loads(path.read_text())
+    assert "definition traccc" in result.stdout
+    numbers = json.loads(path.read_text())["results"]["traccc_py"]
     tracks = numbers["tracks"]["reconstructable"]
     assert tracks["n_particles"] >= 45
     assert tracks["efficiency"] > 0.95

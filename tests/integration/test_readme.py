@@ -83,7 +83,7 @@ def test_make_targets_exist(page):
 def test_commands_and_options_exist(page):
     group = typer.main.get_command(app)
     for words in commands(page):
-        if words[0] != "traccc-py" or len(words) == 1 or words[1] in {"--help", "COMMAND"}:
+        if words[0] != "traccc-py" or len(words) == 1 or words[1] in {"--help", "--version", "COMMAND"}:
             continue
         assert words[1] in group.commands, f"traccc-py {words[1]}: no such command"
         known = {name for option in group.commands[words[1]].params for name in option.opts} | {"--help"}

@@ -12,7 +12,10 @@ import pytest
 from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig
 from traccc_py.geometry import build_detector
-from traccc_py.performance.matching import TruthSelection
+from traccc_py.performance.cluster_pulls import ClusterPulls
+from traccc_py.performance.definitions import TruthSelection
+from traccc_py.performance.frames import detector_frames
+from traccc_py.performance.residuals import FIRST_STATE_NAMES, PERIGEE_NAMES
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import simulate_events
 from traccc_py.simulation.generator import ParticleGunConfig
@@ -36,23 +39,24 @@ def chain():
 
 
 @pytest.fixture(scope="module")
-def summaries(chain):
-    """One summary for each momentum."""
-    made = {}
+def gathered(chain):
+    """One summary for each momentum, and the pulls of all measurements."""
+    made, clusters, detector = {}, ClusterPulls(chain.detector), chain.detector
     for pt in EFFICIENCY:
         gun = ParticleGunConfig(n_particles=N_MUONS, momentum=(pt, pt), vertex_sigma=(0.0125, 0.0125, 55.0))
-        made[pt] = PerformanceSummary(chain.detector, {"findable": FINDABLE})
+        made[pt] = PerformanceSummary({"findable": FINDABLE}, float(detector.arrays().b_z), detector_frames(detector))
         events = list(simulate_events(chain.detector, gun, 77, N_EVENTS))
         for first in range(0, N_EVENTS, 100):
             batch = events[first : first + 100]
             for event, result in zip(batch, chain.run_batch([e.cells for e in batch]), strict=True):
-                made[pt].add(event, result)
-    return made
+                made[pt].add_result(event, result)
+                clusters.add(event, result)
+    return made, clusters
 
 
 @pytest.fixture(scope="module", params=EFFICIENCY, ids=lambda pt: f"{pt:g}GeV")
-def sample(request, summaries):
-    return request.param, summaries[request.param].as_dict()
+def sample(request, gathered):
+    return request.param, gathered[0][request.param].as_dict()
 
 
 def test_efficiency_and_duplicates(sample):
@@ -72,10 +76,12 @@ def test_fits_succeed(sample):
     assert sum(outcomes.values()) <= 0.005 * N
 
 
-@pytest.mark.parametrize("where", ["first_state_pulls", "perigee_pulls"])
-def test_pulls_are_standard_normal(sample, where):
+@pytest.mark.parametrize(
+    ("where", "names"), [("first_state_pulls", FIRST_STATE_NAMES), ("perigee_pulls", PERIGEE_NAMES)]
+)
+def test_pulls_are_standard_normal(sample, where, names):
     _, numbers = sample
-    assert len(numbers[where]) == 5
+    assert set(numbers[where]) == set(names)
     for name, fit in numbers[where].items():
         assert abs(fit["mean"]) < MEAN + MEAN_ERROR, (name, fit)
         assert abs(fit["sigma"] - 1) < SIGMA + SIGMA_ERROR, (name, fit)
@@ -86,12 +92,9 @@ def test_p_values_are_flat_on_average(sample):
     assert numbers["p_values"]["mean"] == pytest.approx(0.5, abs=0.05)
 
 
-def test_measurement_pulls_per_cluster_size(chain, summaries):
+def test_measurement_pulls_per_cluster_size(gathered):
     """All momenta together: the table knows a cluster's size, not the angle of its track."""
-    together = PerformanceSummary(chain.detector, {})
-    for summary in summaries.values():
-        together.clusters.extend(summary.clusters)
-    pulls = together.measurement_pulls()
+    pulls = gathered[1].as_dict()
     assert len(pulls) > 30
     narrow_or_wide = {}
     for name, fit in pulls.items():

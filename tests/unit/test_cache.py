@@ -196,14 +196,45 @@ def test_user_cache_folder_falls_back_to_a_temporary_one(tmp_path, monkeypatch):
     assert cache.cache_root() == tmp_path / "good" / "traccc_py"
 
 
+def test_folders_unused_for_long_are_removed_with_the_first_use_of_a_new_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
+    names = ("cpu-old", "cpu-recent", "cuda-sm90-old")
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "kernel.nbi").touch()
+    for name in ("cpu-old", "cuda-sm90-old"):
+        os.utime(tmp_path / name, (0, 0))
+    used = cache.cache_directory("cpu")
+    assert {p.name for p in tmp_path.iterdir()} == {"cpu-recent", "cuda-sm90-old", used.name}
+
+
+def test_use_of_a_folder_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
+    folder = cache.cache_directory("cpu")
+    os.utime(folder, (0, 0))
+    assert cache.cache_directory("cpu") == folder
+    assert folder.stat().st_mtime > 0
+
+
+def _module_path(name):
+    """Return where a module lies in the package."""
+    path = Path(traccc_py.__file__).parent.parent / Path(*name.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
 def test_no_kernel_can_use_code_that_is_not_in_the_key():
     package = Path(traccc_py.__file__).parent
-    hidden = {f"traccc_py.{name.removesuffix('.py')}" for name in cache._NOT_COMPILED}
-    found = []
+    found, n_imports = [], 0
     for path in [*(package / "kernels").rglob("*.py"), *(package / "device").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and ".".join((node.module or "").split(".")[:2]) in hidden:
-                found += [(path.name, a.name) for a in node.names if not a.name.endswith("Config")]
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("traccc_py"):
+                n_imports += 1
+                if not cache.is_packaged(str(_module_path(node.module))):
+                    found += [(path.name, a.name) for a in node.names if not a.name.endswith("Config")]
             if isinstance(node, ast.Import):
-                found += [(path.name, a.name) for a in node.names if ".".join(a.name.split(".")[:2]) in hidden]
+                names = [a.name for a in node.names if a.name.startswith("traccc_py")]
+                found += [(path.name, n) for n in names if not cache.is_packaged(str(_module_path(n)))]
+    assert n_imports > 100
     assert found == []

@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.test_data_track_files import make_result
+from traccc_py.batch_input import prepare_event
 from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
-from traccc_py.data.prepare import prepare_cells
 from traccc_py.data.track_files import read_tracks
 from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
@@ -40,10 +40,11 @@ class FakeChain:
     def initialize(self):
         pass
 
-    def run(self, cells):
-        prepared = prepare_cells(cells, self.detector)
+    def run(self, event, source=None):
+        prepared = prepare_event(event, self.detector, source)
         self.n_runs += 1
-        result = make_result((3,) * min(prepared.n_cells, 2), prepared.n_cells)
+        n = len(prepared.module_index)
+        result = make_result((3,) * min(n, 2), n)
         result.stage_milliseconds = dict.fromkeys(STAGES, float(self.n_runs))
         return result
 
@@ -55,11 +56,15 @@ def cache(tmp_path_factory, monkeypatch):
     return folder
 
 
-@pytest.fixture
-def chain(cache, monkeypatch):
+def install_fake_chain(monkeypatch):
     module = types.ModuleType("traccc_py.chain")
     module.TrackingChain = FakeChain
     monkeypatch.setitem(sys.modules, "traccc_py.chain", module)
+
+
+@pytest.fixture
+def chain(cache, monkeypatch):
+    install_fake_chain(monkeypatch)
 
 
 def call(*arguments):
@@ -214,7 +219,7 @@ def test_run_warns_of_merged_cells(chain, events):
     path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
     result = run(path)
     assert result.exit_code == 0
-    assert "1 of 3 cells repeat a channel" in " ".join(result.stderr.split())
+    assert "event000000001-cells.csv: 1 of 3 cells repeat a channel" in " ".join(result.stderr.split())
 
 
 def test_run_lists_at_most_twenty_events(chain, tmp_path):
@@ -286,7 +291,7 @@ def test_run_refuses_an_empty_file(chain, events):
         ([".", "--device", "cuda:1"], "no GPU here"),
         ([".", "--threads", "0"], "--threads"),
         ([".", "--events", "0"], "--events"),
-        ([".", "--particle", "kaon"], 'finding.particle is "kaon"'),
+        ([".", "--particle", "kaon"], '--particle is "kaon"; expected one of "pion", "muon", "electron"'),
         ([".", "--config", "none.toml"], "none.toml: can't be read"),
         ([".", "--digitization", "none.json"], "none.json"),
     ],
@@ -370,8 +375,15 @@ def test_simulate_writes_cells_and_truth(tmp_path):
 
 
 def test_simulate_refuses_impossible_guns(tmp_path):
-    assert_refused(call("simulate", "--output", tmp_path / "a", "--particle", "graviton"), "graviton")
-    assert_refused(call("simulate", "--output", tmp_path / "a", "--pt", 5, 1), "momentum")
+    for arguments, problem in (
+        (["--particle", "graviton"], "--particle is 'graviton'; expected one of electron, muon"),
+        (["--charge", "none"], "--charge is 'none'; expected one of"),
+        (["--pt", 5, 1], "--pt is [5.0, 1.0]; expected finite bounds, low <= high"),
+        (["--eta", 0, "nan"], "--eta is [0.0, nan]"),
+        (["--phi", 90, 0], "--phi, in radians, is ["),
+        (["--vertex-sigma", 0, 0, -1], "--vertex-sigma is (0.0, 0.0, -1.0); expected >= 0 mm"),
+    ):
+        assert_refused(call("simulate", "--output", tmp_path / "a", *arguments), problem)
     assert_refused(call("simulate"), "--output")
     assert not (tmp_path / "a").exists()
 
@@ -394,6 +406,44 @@ def test_info_lists_versions_and_devices():
     assert result.exit_code == 0, result.output
     for word in ("traccc_py", "numba", "threads", "odd, telescope, toy"):
         assert word in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (["run", "EVENT", "--detector", "telescope", "--json", "FILE/run.json"], "FILE/run.json"),
+        (["run", "EVENT", "--detector", "telescope", "--json", "FOLDER"], "FOLDER"),
+        (["run", "EVENT", "--detector", "telescope", "--output", "FILE/out"], "FILE/out"),
+        (["detector", "telescope", "--draw", "FILE/a.png"], "FILE/a.png"),
+        (["detector", "telescope", "--write", "FILE/a"], "FILE/a"),
+        (["simulate", "--output", "FILE/a"], "FILE/a"),
+        (["calibrate", "telescope", "--output", "FILE/a.json"], "FILE/a.json"),
+    ],
+)
+def test_outputs_that_cannot_be_written_are_named_before_anything_is_done(chain, tmp_path, arguments, path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "in").mkdir()
+    names = {"FILE": tmp_path / "file", "FOLDER": tmp_path / "folder", "EVENT": write_event(tmp_path / "in", 0)}
+    FakeChain.made = None
+
+    def resolved(text):
+        for name, value in names.items():
+            text = text.replace(name, str(value))
+        return text
+
+    result = call(*map(resolved, arguments))
+    assert result.exit_code == 1, result.output
+    assert f" {resolved(path)}: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert FakeChain.made is None
+
+
+def test_version():
+    result = call("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("traccc-py ")
 
 
 def test_no_command_shows_help():
@@ -419,28 +469,30 @@ def test_help_loads_nothing_slow():
 def test_performance_shows_and_writes_what_there_is(tmp_path):
     from rich.console import Console
 
-    from traccc_py.cli.performance import selections, show_performance
-    from traccc_py.performance.matching import Counts
-    from traccc_py.performance.pulls import fit_gaussian
+    from tests.performance_events import event_of, links_of, particles_at, tracks_of
+    from traccc_py.cli.performance import Evaluation, report_performance, simulation_selections
     from traccc_py.performance.summary import PerformanceSummary
+    from traccc_py.performance.tracks import EventTracks
 
-    numbers = PerformanceSummary(build_detector("telescope"), selections("telescope", 0.5)).as_dict()
-    numbers["tracks"] = {
-        "reconstructable": Counts(n_particles=200, n_groups=199, n_found=198, n_duplicates=1).as_dict(),
-        "all": Counts(n_particles=220, n_found=198).as_dict(),
-    }
-    numbers["seeds"] = {"reconstructable": Counts().as_dict(), "all": Counts().as_dict()}
-    numbers["fit_outcomes"] = {"SUCCESS": 199}
-    pulls = np.random.default_rng(1).normal(size=500)
-    numbers["first_state_pulls"] = {"loc0": fit_gaussian(pulls).as_dict()}
-    numbers["perigee_pulls"] = {"d0": fit_gaussian(np.zeros(0)).as_dict()}
-    console = Console(record=True, width=120)
-    show_performance(numbers, console, tmp_path / "performance.json", {"seed": 1})
-    text = console.export_text()
-    for word in ("99.00 %", "90.00 %", "0.51 %", "100.00 %", "loc0", "d0", "mean p-value nan"):
-        assert word in text, word
-    written = json.loads((tmp_path / "performance.json").read_text())
-    assert written["tracks"]["reconstructable"]["efficiency"] == 0.99
-    assert written["seeds"]["all"]["efficiency"] is None
-    assert written["perigee_pulls"]["d0"]["sigma"] is None
-    assert written["first_state_pulls"]["loc0"]["sigma"] == pytest.approx(1, abs=0.1)
+    links = links_of([[0]] * 8 + [[1]] * 8 + [[2]] * 2)
+    event = event_of(particles_at([1.0] * 3, [0.0, 1.0, 2.0], [0.0] * 3), [0] * 8 + [1] * 8 + [2] * 2)
+    tracks = tracks_of([range(8), range(4), [8, 9, 0]])
+    summary = PerformanceSummary(simulation_selections("toy", {}), 1.0)
+    summary.add(event, EventTracks(links, tracks, tracks_of([[0, 1, 2], [8, 9, 10]])))
+    results = {"mine": summary.as_dict()}
+    console = Console(record=True, width=120, markup=False)
+    path = tmp_path / "performance.json"
+    report_performance(results, console, Evaluation(json=path, per_bin=True), {"seed": 1})
+    text = " ".join(console.export_text().split())
+    for words in (
+        "definition traccc", "efficiency 50.00 +28.87 -28.87 % 33.33", "duplicates / found particles 100.00 %",
+        "fakes / tracks 33.33 %", "seed efficiency 100.00", "successful fits - -", ">= 0.5",
+        "Duplicates per found versus pT [GeV], reconstructable",
+    ):  # fmt: skip
+        assert words in text, words
+    written = json.loads(path.read_text())
+    assert written["sample"] == {"seed": 1}
+    numbers = written["results"]["mine"]
+    assert numbers["tracks"]["reconstructable"]["efficiency"] == 0.5
+    assert numbers["versus"]["all"]["eta"]["efficiency"]["value"][0] is None
+    assert numbers["first_state_pulls"] == {}

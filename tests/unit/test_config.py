@@ -95,7 +95,7 @@ def test_every_number_rejects_values_out_of_range(section, name):
         ("[seeding]\ndelta_r_max = 8\n", r"seeding\.delta_r_min is 8\.0; expected less than delta_r_max"),
         ("[finding]\nmin_measurements = 50\n", r"finding\.min_measurements is 50; expected at most max_measurements"),
         ("[fitting]\nbackward_inflation = 1\n", r"fitting\.backward_inflation is 1\.0; expected a finite number > 1"),
-        ("[parameter_estimation]\nsigma_qopt = 0\nsigma_pt_relative = 0\n", r"parameter_estimation\.sigma_qop is 0\.0"),
+        ("[parameter_estimation]\ninflation = 0\n", r"parameter_estimation\.inflation is 0"),
         ("[seeding\n", r"is no valid TOML"),
         ("[seeding]\nmin_pt = 1\nmin_pt = 2\n", r"is no valid TOML"),
     ],

@@ -51,6 +51,16 @@ def test_cuda_device_accepts_no_rows(cuda):
     assert values.shape == in_order.shape == (0,)
 
 
+def test_empty_launches_compile_and_launch_nothing(cuda):
+    device = cuda()
+    launched = len(device._launcher._driver.launches)
+    run_stages(Workspace(device), make_tables(device), np.zeros(0, np.int32))
+    compiled = {name for name, *_ in device._launcher._functions}
+    assert {"device_kernels_count", "device_kernels_fill", "device_kernels_gather"} <= compiled
+    names = [name for name, *_ in device._launcher._driver.launches[launched:]]
+    assert not any("count" in name for name in names)
+
+
 def test_cuda_device_launches_from_a_thread_that_never_saw_the_gpu(cuda):
     device = cuda(index=1, n_gpus=2)
     found = []

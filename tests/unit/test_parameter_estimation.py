@@ -17,19 +17,18 @@ from traccc_py.geometry.records import HomogeneousField
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 
-DEGREE = math.pi / 180
 
-
-def run(points, b_z=FIELD, config=None, threads=1, local=None):
+def run(points, b_z=FIELD, config=None, threads=1, local=None, variance=None):
     """Parameters and variances of seeds given as points (n, 3 spacepoints, 3)."""
     points = np.asarray(points, float).reshape(-1, 3, 3)
     n = len(points)
     index = np.arange(n, dtype=np.int32)
     local = np.zeros((3 * n, 2)) if local is None else local
+    variance = np.full((3 * n, 2), 1e-4) if variance is None else variance
     modules = np.arange(3 * n, dtype=np.int32) % 5 + 5 * np.repeat(index % 2, 3)
     unused = np.zeros(3 * n, np.int32)
     measurements = MeasurementBatch(
-        modules, local.astype(np.float32), unused, unused, unused, unused, unused, unused, unused
+        modules, local.astype(np.float32), variance.astype(np.float32), unused, unused, unused, unused, unused, unused
     )
     spacepoints = SpacepointBatch(points.reshape(-1, 3).astype(np.float32), np.arange(3 * n, dtype=np.int32), unused)
     seeds = SeedBatch(3 * index, 3 * index + 1, 3 * index + 2, np.zeros(n, np.float32), index % 2)
@@ -109,16 +108,37 @@ def test_local_position_module_and_event_are_those_of_the_bottom():
     assert out.event.tolist() == [0, 1, 0, 1, 0, 1]
 
 
-def test_variances_follow_the_formula():
-    config = ParameterEstimationConfig(sigma_loc0=0.5, sigma_qop=0.01)
+@pytest.mark.parametrize("pt", [1.0, 20.0])
+def test_variances_are_those_of_smeared_points(pt):
+    """Spread of the parameters of one helix whose points are measured again and again, transversely and in z."""
+    sigma, n = 0.02, 20_000
+    rng = np.random.default_rng(8)
+    s = np.array([34.0, 60.0, 116.0])
+    curvature = FIELD / pt
+    across = sigma * rng.normal(size=(n, 3))
+    x, y, z = position_at(0.0, 1.2, curvature, 0.0, 0.0, s)
+    direction = -curvature * s
+    points = np.stack([x - across * np.sin(direction), y + across * np.cos(direction),
+                       z + sigma * rng.normal(size=(n, 3))], axis=2)  # fmt: skip
+    config = ParameterEstimationConfig(inflation=1.0, sigma_scattering=0.0, sigma_pt_scattering=0.0)
+    out = run(points, config=config, variance=np.full((3 * n, 2), sigma**2) * [0.5, 1.0])
+    spread = out.params[:, [PHI, THETA]].astype(float).std(axis=0)
+    spread[1] *= math.sqrt(1 + 1.2**2)  # the estimate is for an error perpendicular to the track, not along z
+    np.testing.assert_allclose(np.sqrt(out.variance[:, [PHI, THETA]]).mean(axis=0), spread, rtol=0.03)
+    qop = out.params[:, QOP].astype(float)
+    assert np.sqrt(out.variance[:, QOP].mean()) == pytest.approx(qop.std(), rel=0.03)
+
+
+def test_variances_of_material_fall_with_momentum_and_are_inflated():
     points, _, cot, curvature = _helices(2.0, 50)
-    out = run(points, config=config)
-    sin2 = 1 / (1 + cot**2)
-    qop2 = (curvature / FIELD) ** 2 * sin2
-    var_qop = 0.01**2 + 0.1**2 * sin2 + (0.1**2 + DEGREE**2 * cot**2) * qop2
-    np.testing.assert_allclose(out.variance[:, QOP], var_qop, rtol=1e-3)
+    config = ParameterEstimationConfig(sigma_loc0=0.5, inflation=4.0, sigma_scattering=0.003, sigma_pt_scattering=0.1)
+    out = run(points, config=config, variance=np.zeros((150, 2)))
+    sin2, qopt2 = 1 / (1 + cot**2), (curvature / FIELD) ** 2
+    direction = 16 * 0.003**2 * qopt2
     np.testing.assert_allclose(out.variance[:, [LOC0, LOC1]], [[0.25, 1.0]] * 50)
-    np.testing.assert_allclose(out.variance[:, [PHI, THETA]], DEGREE**2, rtol=1e-6)
+    np.testing.assert_allclose(out.variance[:, [PHI, THETA]], np.stack([direction, direction], axis=1), rtol=1e-3)
+    var_qop = 16 * 0.1**2 * qopt2 * sin2 + direction * qopt2 * sin2 * cot**2
+    np.testing.assert_allclose(out.variance[:, QOP], var_qop, rtol=1e-3)
 
 
 def test_straight_seeds_get_a_finite_momentum():

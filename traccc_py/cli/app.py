@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 import sys
@@ -11,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from traccc_py.cli.detector_options import DetectorOptions, takes_detector
+from traccc_py.cli.settings import Settings, naming_options, takes_settings
 from traccc_py.errors import TracccError
 
 __all__ = ["app", "main"]
@@ -29,6 +32,23 @@ app = typer.Typer(
     rich_markup_mode=None,  # markup would swallow units such as [mm]
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        import traccc_py
+
+        typer.echo(f"traccc-py {traccc_py.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
 
 
 def _check_device(name: str) -> str:
@@ -73,60 +93,88 @@ def _consoles() -> tuple[Any, Any]:
     import logging
 
     from rich.console import Console
-    from rich.logging import RichHandler
 
     plain: dict[str, Any] = {"markup": False, "highlight": False, "soft_wrap": True}
     log = Console(stderr=True, **plain)
-    logger = logging.getLogger("traccc_py")
-    logger.handlers = [RichHandler(console=log, show_time=False, show_path=False)]
+
+    class Handler(logging.Handler):  # rich's own breaks lines within paths
+        def emit(self, record: logging.LogRecord) -> None:
+            log.print(f"traccc-py: {record.levelname.lower()}: {record.getMessage()}")
+
+    logging.getLogger("traccc_py").handlers = [Handler()]
     is_redirected = not sys.stdout.isatty()  # tables in files and pipes need not be narrow
     return Console(width=_WIDTH_OF_FILES if is_redirected else None, **plain), log
 
 
-@app.command()
+@app.command(epilog="traccc's names of cuts, such as --chi2-max, are accepted too: docs/from_traccc.md lists them.")
 @_reports_errors
+@takes_detector("detector")
+@takes_settings("settings")
 def run(
+    detector: DetectorOptions,
+    settings: Settings,
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CELLS...", help="Cells files (.csv, .csv.gz), directories of them, or quoted globs."),
+        typer.Argument(
+            metavar="EVENTS...",
+            help="Files of cells, measurements or spacepoints (.csv, .csv.gz), directories of them, or quoted globs.",
+        ),
     ] = None,
     sample: Annotated[bool, typer.Option("--sample", help="Use the event that comes with the package.")] = False,
-    detector: Detector = "odd",
-    digitization: Digitization = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write tracks, track states and measurements.")
+    input_directory: Annotated[
+        str | None, typer.Option("--input-directory", metavar="DIR", help="A directory, as an argument would be.")
     ] = None,
-    config: ConfigFile = None,
-    particle: ParticleName = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--input-kind", help="cells, measurements or spacepoints. (default: by the names of files)"),
+    ] = None,
+    athena_map: Annotated[
+        Path | None,
+        typer.Option("--athena-map", metavar="FILE", help="Cells have Athena's identifiers; their map to detray's."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            "--output-directory",
+            metavar="DIR",
+            help="Write tracks, track states and measurements.",
+        ),
+    ] = None,
     device: Device = "auto",
-    threads: Threads = None,
-    events: Annotated[int | None, typer.Option("--events", "-n", min=1, help="Number of events at most.")] = None,
-    skip: Annotated[int, typer.Option("--skip", min=0, help="Events to leave out at the start.")] = 0,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "--cpu-threads", min=1, help="CPU threads. (default: all cores)")
+    ] = None,
+    events: Annotated[
+        int | None, typer.Option("--events", "-n", "--input-events", min=1, help="Number of events at most.")
+    ] = None,
+    skip: Annotated[int, typer.Option("--skip", "--input-skip", min=0, help="Events to leave out at the start.")] = 0,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write counts, times, versions and settings.")
     ] = None,
     compress: Compress = False,
     debug: Debug = False,
 ) -> None:
-    """Reconstruct events: cells in, fitted tracks out."""
+    """Reconstruct events: cells, measurements or spacepoints in, fitted tracks out."""
     from traccc_py.cli.run import RunOptions
     from traccc_py.cli.run import run as run_events
 
-    names = list(inputs or [])
+    names = [*(inputs or []), *([input_directory] if input_directory else [])]
     if sample:
         from traccc_py.data.sample import sample_event_path
 
         names.append(str(sample_event_path()))
     if not names:
-        msg = "no input: name cells files or directories, or use --sample"
+        msg = "no input: name event files or directories, or use --sample"
         raise typer.BadParameter(msg)
     options = RunOptions(
         inputs=names,
+        kind=kind,
+        athena_map=athena_map,
         detector=detector,
-        digitization=digitization,
+        settings=settings,
         output=output,
-        config=config,
-        particle=particle,
         device=device,
         threads=threads,
         skip=skip,
@@ -139,41 +187,47 @@ def run(
 
 @app.command(name="detector")
 @_reports_errors
+@takes_detector("chosen", is_positional=True)
 def show(
-    name: Annotated[str, typer.Argument(help="odd, toy or telescope.")] = "odd",
-    digitization: Digitization = None,
+    chosen: DetectorOptions,
     draw: Annotated[
         Path | None, typer.Option("--draw", metavar="FILE", help="Draw the r-z and x-y views (.png, .pdf, .svg).")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option("--write", metavar="DIR", help="Write it as detray JSON and digitisation files.")
     ] = None,
     each: Annotated[bool, typer.Option("--all", help="List each layer.")] = False,
     debug: Debug = False,
 ) -> None:
     """Show the layers of a detector: radii, sensors, material."""
     from traccc_py.cli.detector import show_detector
-    from traccc_py.cli.run import load_detector
 
-    show_detector(load_detector(name, digitization), _consoles()[0], draw, each=each)
+    show_detector(chosen, _consoles()[0], draw, write, each=each)
 
 
 @app.command(name="config")
 @_reports_errors
+@takes_settings("settings")
 def print_config(
-    file: Annotated[Path | None, typer.Argument(metavar="[TOML]", help="Settings to check and complete.")] = None,
-    particle: ParticleName = None,
+    settings: Settings,
+    file: Annotated[
+        str | None, typer.Argument(metavar="[TOML]", help="Settings to check and complete, or traccc.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Print all settings as TOML, the default ones or those of a file."""
-    from traccc_py.cli.run import load_config
-
-    typer.echo(load_config(file, particle).to_toml(), nl=False)
+    if file and settings.source:
+        msg = f"{file} and --config {settings.source}: expected one of them"
+        raise typer.BadParameter(msg)
+    typer.echo(dataclasses.replace(settings, source=file or settings.source).load().to_toml(), nl=False)
 
 
 @app.command()
 @_reports_errors
+@takes_detector("detector")
 def simulate(
+    detector: DetectorOptions,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for cells and truth.")],
-    detector: Detector = "odd",
-    digitization: Digitization = None,
     events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 1,
     first_event: Annotated[int, typer.Option("--first-event", min=0, help="Number of the first event.")] = 0,
     particles: Annotated[int, typer.Option("--particles", min=0, help="Particles per event.")] = 10,
@@ -197,28 +251,31 @@ def simulate(
     debug: Debug = False,
 ) -> None:
     """Simulate events: a particle gun, the detector's material, cells and truth."""
-    from traccc_py.cli.run import load_detector
+    from traccc_py.cli.simulate import OPTIONS_OF_GUN
     from traccc_py.cli.simulate import simulate as simulate_events
     from traccc_py.simulation.generator import ParticleGunConfig
     from traccc_py.units import degree
 
-    gun = ParticleGunConfig(
-        n_particles=particles,
-        particle=particle,
-        charge=charge,
-        momentum=pt,
-        momentum_distribution="log" if log else "uniform",
-        eta=eta,
-        phi=(phi[0] * degree, phi[1] * degree),
-        vertex_sigma=vertex_sigma,
-    )
+    with naming_options(OPTIONS_OF_GUN):
+        gun = ParticleGunConfig(
+            n_particles=particles,
+            particle=particle,
+            charge=charge,
+            momentum=pt,
+            momentum_distribution="log" if log else "uniform",
+            eta=eta,
+            phi=(phi[0] * degree, phi[1] * degree),
+            vertex_sigma=vertex_sigma,
+        )
+    console, messages = _consoles()
     simulate_events(
         output,
-        load_detector(detector, digitization),
+        detector,
         gun,
         seed,
         events,
-        _consoles()[0],
+        console,
+        messages,
         first_event=first_event,
         material=not no_material,
         smearing=not no_noise,
@@ -229,9 +286,9 @@ def simulate(
 
 @app.command()
 @_reports_errors
+@takes_detector("chosen", is_positional=True)
 def calibrate(
-    name: Annotated[str, typer.Argument(help="odd, toy or telescope.")] = "odd",
-    digitization: Digitization = None,
+    chosen: DetectorOptions,
     particles: Annotated[int, typer.Option("--particles", min=1, help="Simulated muons.")] = 100_000,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write. (default: the package)")
@@ -240,66 +297,141 @@ def calibrate(
     debug: Debug = False,
 ) -> None:
     """Make the table of measurement variances by cluster size."""
-    from traccc_py.cli.run import load_detector
+    from traccc_py.cli.outputs import check_file
     from traccc_py.cli.simulate import calibrate as make_table
 
-    make_table(load_detector(name, digitization), particles, seed, output, _consoles()[0])
+    check_file(output, "--output")
+    make_table(chosen.load(), particles, seed, output, _consoles()[0])
 
 
 @app.command()
 @_reports_errors
 def performance(
+    truth: Annotated[
+        Path | None, typer.Option("--truth", metavar="DIR", help="Folder with hits, particles and measurement links.")
+    ] = None,
+    tracks: Annotated[
+        Path | None, typer.Option("--tracks", metavar="DIR", help="Folder with tracks: of 'run', or traccc's tables.")
+    ] = None,
+    tracks_kind: Annotated[
+        str | None, typer.Option("--tracks-kind", help="own, fitted, resolved, found or seeds. (default: the last)")
+    ] = None,
+    compare: Annotated[
+        list[str] | None, typer.Option("--compare", metavar="LABEL=DIR[:KIND]", help="Tracks to show beside them.")
+    ] = None,
+    definition: Annotated[str, typer.Option("--definition", help="traccc or acts.")] = "traccc",
+    matching_ratio: Annotated[
+        float | None, typer.Option("--matching-ratio", help="Smallest purity, and completeness. (default: 0.5)")
+    ] = None,
+    single_matching: Annotated[bool, typer.Option("--single-matching", help="Do not ask for completeness.")] = False,
+    seed_matching_ratio: Annotated[
+        float | None, typer.Option("--seed-matching-ratio", help="Purity of seeds. (default: the definition's)")
+    ] = None,
+    require_fit: Annotated[bool, typer.Option("--require-fit", help="Leave out tracks whose fit failed.")] = False,
+    min_pt: Annotated[float | None, typer.Option("--min-pt", help="Particles: pT [GeV]. (default: 0.5)")] = None,
+    max_eta: Annotated[float | None, typer.Option("--max-eta", help="Particles: |eta|. (default: 3)")] = None,
+    min_z: Annotated[float | None, typer.Option("--min-z", help="Particles: z [mm]. (default: -500)")] = None,
+    max_z: Annotated[float | None, typer.Option("--max-z", help="Particles: z [mm]. (default: 500)")] = None,
+    max_r: Annotated[float | None, typer.Option("--max-r", help="Particles: radius [mm]. (default: 200)")] = None,
+    process: Annotated[
+        int | None, typer.Option("--process", help="Particles: process; negative: any. (default: 0)")
+    ] = None,
+    min_measurements: Annotated[
+        int | None, typer.Option("--min-measurements", min=0, help="Particles: measurements. (default: 3)")
+    ] = None,
+    min_modules: Annotated[
+        int | None, typer.Option("--min-modules", min=0, help="Particles: different modules. (default: 0)")
+    ] = None,
+    min_pixel_layers: Annotated[
+        int | None, typer.Option("--min-pixel-layers", min=0, help="Particles: pixel layers of the ODD. (default: 0)")
+    ] = None,
+    any_charged: Annotated[
+        bool, typer.Option("--any-charged", help="Particles: all kinds, not electrons, muons and pions alone.")
+    ] = False,
+    truth_side: Annotated[
+        str, typer.Option("--truth-side", help="Side of the first surface's material: outgoing or incoming.")
+    ] = "outgoing",
     detector: Detector = "odd",
     digitization: Digitization = None,
-    events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 10,
-    particles: Annotated[int, typer.Option("--particles", min=1, help="Particles per event.")] = 100,
+    events: Annotated[
+        int | None, typer.Option("--events", "-n", min=1, help="Number of events. (default: 10, or all there are)")
+    ] = None,
+    particles: Annotated[int, typer.Option("--particles", min=1, help="Simulation: particles per event.")] = 100,
     particle: Annotated[
-        str, typer.Option("--particle", help="Kind and mass hypothesis: muon, pion, electron.")
+        str, typer.Option("--particle", help="Simulation: kind and mass hypothesis: muon, pion, electron.")
     ] = "muon",
-    pt: Annotated[tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Range of pT [GeV].")] = (10, 10),
-    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Range of eta.")] = (-2.5, 2.5),
+    pt: Annotated[
+        tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Simulation: range of pT [GeV].")
+    ] = (10, 10),
+    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Simulation: range of eta.")] = (
+        -2.5,
+        2.5,
+    ),
     config: ConfigFile = None,
     device: Device = "auto",
     threads: Threads = None,
+    per_bin: Annotated[bool, typer.Option("--per-bin", help="Print tables versus eta, phi and pT.")] = False,
+    plots: Annotated[Path | None, typer.Option("--plots", metavar="DIR", help="Draw plots.")] = None,
+    plot_format: Annotated[str, typer.Option("--plot-format", help="png, pdf or svg.")] = "png",
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
     seed: Seed = 1,
     debug: Debug = False,
 ) -> None:
-    """Simulate, reconstruct and compare: efficiency, duplicates, fakes, pulls."""
-    from traccc_py.cli.performance import evaluate, selections, show_performance
-    from traccc_py.cli.run import load_config, load_detector, make_chain
-    from traccc_py.performance.summary import PerformanceSummary
-    from traccc_py.simulation.events import simulate_events
-    from traccc_py.simulation.generator import ParticleGunConfig
+    """Compare tracks with the truth: efficiency, duplicates, fakes, pulls; simulated now, or from files."""
+    from traccc_py.cli.performance import Evaluation, Gun, run_performance
 
-    console, log = _consoles()
-    settings = load_config(config, particle)
-    gun = ParticleGunConfig(
-        n_particles=particles, particle=particle, momentum=pt, eta=eta, vertex_sigma=(0.0125, 0.0125, 55.0)
+    cuts: dict[str, Any] = {
+        "min_pt": min_pt,
+        "max_eta": max_eta,
+        "min_z": min_z,
+        "max_z": max_z,
+        "max_r": max_r,
+        "process": process,
+        "min_measurements": min_measurements,
+        "min_modules": min_modules,
+        "min_pixel_layers": min_pixel_layers,
+        "particle_types": () if any_charged else None,
+    }
+    evaluation = Evaluation(
+        definition=definition,
+        matching_ratio=matching_ratio,
+        double_matching=not single_matching,
+        seed_matching_ratio=seed_matching_ratio,
+        require_fit=require_fit,
+        cuts={name: value for name, value in cuts.items() if value is not None},
+        truth_side=truth_side,
+        detector=detector,
+        digitization=digitization,
+        events=events,
+        truth=truth,
+        tracks=tracks,
+        tracks_kind=tracks_kind,
+        compare=tuple(compare or ()),
+        per_bin=per_bin,
+        plots=plots,
+        plot_format=plot_format,
+        json=json,
     )
-    chosen = load_detector(detector, digitization)
-    chain = make_chain(chosen, settings, device, threads, log)
-    sample = simulate_events(chosen, gun, seed, events)
-    summary = PerformanceSummary(chosen, selections(detector, min(0.5, 0.99 * pt[0])))
-    numbers = evaluate(chain, summary, sample, events, log)
-    facts = {"detector": detector, "gun": repr(gun), "n_events": events, "seed": seed, "config": settings.to_dict()}
-    show_performance(numbers, console, json, facts)
+    gun = Gun(particles, particle, pt, eta, seed, config, device, threads)
+    run_performance(evaluation, gun, *_consoles())
 
 
 @app.command(name="compile")
 @_reports_errors
+@takes_detector("detector")
 def compile_kernels(
-    detector: Detector = "odd",
+    detector: DetectorOptions,
     device: Device = "auto",
     threads: Threads = None,
     debug: Debug = False,
 ) -> None:
     """Compile all kernels ahead, into the cache on disk."""
-    from traccc_py.cli.run import load_config, load_detector, make_chain
+    from traccc_py.cli.run import make_chain
+    from traccc_py.config import ChainConfig
     from traccc_py.device.cache import cache_root
 
     _, log = _consoles()
-    make_chain(load_detector(detector, None), load_config(None, None), device, threads, log)
+    make_chain(detector.load(), ChainConfig(), device, threads, log)
     typer.echo(f"compiled kernels are in {cache_root()}")
 
 

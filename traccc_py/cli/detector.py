@@ -11,6 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from traccc_py.cli.detector_options import DetectorOptions
+from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.geometry.records import LayerKind
 
 __all__ = ["show_detector"]
@@ -91,22 +93,34 @@ def _table(detector: Any, *, each: bool) -> Table:
     return table
 
 
-def show_detector(detector: Any, console: Console, draw: Path | None = None, *, each: bool = False) -> None:
-    """Print the layers of a detector and draw it.
+def show_detector(
+    chosen: DetectorOptions,
+    console: Console,
+    draw: Path | None = None,
+    write: Path | None = None,
+    *,
+    each: bool = False,
+) -> None:
+    """Print the layers of a detector, draw it, and write it to files.
 
     Parameters
     ----------
-    detector : Detector
+    chosen : DetectorOptions
         What to show.
     console : Console
         Where the table goes.
     draw : Path, optional
         File for a figure of the r-z and x-y views.
+    write : Path, optional
+        Folder for detray JSON files.
     each : bool, optional
         List each layer, instead of the discs of an endcap's ring and the supports of one name together.
     """
     if draw is not None:
         _check_drawing(draw)
+    if write is not None:
+        check_directory(write, "--write")
+    detector = chosen.load()
     console.print(_table(detector, each=each))
     n_sensitive = int(np.count_nonzero(detector.layers["is_sensitive"]))
     console.print(
@@ -118,6 +132,11 @@ def show_detector(detector: Any, console: Console, draw: Path | None = None, *, 
 
         draw_detector(detector, draw)
         console.print(f"drawn to {draw}")
+    if write is not None:
+        from traccc_py.geometry import write_detray  # type: ignore[attr-defined, unused-ignore]
+
+        write_detray(detector, write, compress=False)
+        console.print(f"written to {write}")
 
 
 def _check_drawing(path: Path) -> None:
@@ -129,6 +148,7 @@ def _check_drawing(path: Path) -> None:
     if path.suffix.lower() not in (".png", ".pdf", ".svg"):
         msg = f"--draw {path}: unknown format {path.suffix!r}; expected a name that ends in .png, .pdf or .svg"
         raise ConfigError(msg)
+    check_file(path, "--draw")
     if find_spec("matplotlib") is None:
         msg = '--draw needs matplotlib; install it with: pip install "traccc-py[plots]"'
         raise ConfigError(msg)

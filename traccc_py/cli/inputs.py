@@ -1,39 +1,67 @@
-"""Which event files a command works on."""
+"""Which event files a command works on, what they hold, and reading them."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from traccc_py.data.csv_events import event_number
 from traccc_py.errors import InputDataError
 
-__all__ = ["EventFile", "check_output_directory", "find_event_files"]
+if TYPE_CHECKING:
+    from traccc_py.data.athena_ids import AthenaIds
+    from traccc_py.data.source import Source
 
-_SUFFIXES = ("-cells.csv", "-cells.csv.gz")
+__all__ = ["KINDS", "EventFile", "check_output_directory", "find_event_files", "read_event"]
+
+#: Ends of file names by what the files hold, in the order in which a directory is searched.
+KINDS = {
+    kind: tuple(f"-{name}.csv{suffix}" for name in names for suffix in ("", ".gz"))
+    for kind, names in {
+        "cells": ("cells",),
+        "measurements": ("measurements",),
+        "spacepoints": ("spacepoints", "spacepoint"),
+    }.items()
+}
 _WILDCARDS = frozenset("*?[")
 
 
 class EventFile(NamedTuple):
-    """The cells file of one event."""
+    """The file of one event."""
 
     event: int
     path: Path
+    kind: str = "cells"
 
 
-def find_event_files(arguments: Sequence[str], skip: int = 0, limit: int | None = None) -> list[EventFile]:
-    """Return the cells files that files, directories and globs name.
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def find_event_files(
+    arguments: Sequence[str],
+    skip: int = 0,
+    limit: int | None = None,
+    kind: str | None = None,
+    tell: Callable[[str], None] = _silent,
+) -> list[EventFile]:
+    """Return the files that files, directories and globs name.
 
     Parameters
     ----------
     arguments : sequence of str
-        Files are taken in the order given; those of a directory or glob in the order of their names.
+        Files are taken in the order given; those of a directory or glob in the order of their names. Of a directory
+        the files of one kind are taken: the first in `KINDS` that it has.
     skip : int, optional
         Number of events to leave out at the start [1].
     limit : int, optional
         Number of events to return at most [1].
+    kind : str, optional
+        What the files hold; by default their names tell, and files of other names hold cells.
+    tell : callable, optional
+        Gets a message where a directory has files of several kinds.
 
     Returns
     -------
@@ -45,7 +73,10 @@ def find_event_files(arguments: Sequence[str], skip: int = 0, limit: int | None 
     InputDataError
         If an argument names nothing, or two files are the same event.
     """
-    paths = [path for argument in arguments for path in _expand(argument)]
+    if kind not in (None, *KINDS):
+        msg = f"--input-kind is {kind!r}; expected one of {', '.join(KINDS)}"
+        raise InputDataError(msg)
+    paths = [path for argument in arguments for path in _expand(argument, kind, tell)]
     paths = list(dict.fromkeys(paths))
     seen: dict[int, Path] = {}
     files = []
@@ -56,7 +87,7 @@ def find_event_files(arguments: Sequence[str], skip: int = 0, limit: int | None 
             msg = f"{seen[event]} and {path} are both event {event}; run them into different folders"
             raise InputDataError(msg)
         seen[event] = path
-        files.append(EventFile(event, path))
+        files.append(EventFile(event, path, kind or _kind_of(path) or "cells"))
     selected = files[skip:] if limit is None else files[skip : skip + limit]
     if not selected:
         wanted = "all" if limit is None else f"at most {limit}"
@@ -65,23 +96,84 @@ def find_event_files(arguments: Sequence[str], skip: int = 0, limit: int | None 
     return selected
 
 
-def _expand(argument: str) -> list[Path]:
+def _kind_of(path: Path) -> str | None:
+    return next((kind for kind, ends in KINDS.items() if path.name.endswith(ends)), None)
+
+
+def _expand(argument: str, kind: str | None, tell: Callable[[str], None]) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        found = sorted(entry for entry in path.iterdir() if entry.name.endswith(_SUFFIXES))
-        problem = "has no file that ends in -cells.csv or -cells.csv.gz"
-    elif path.exists():
+        return _files_of_directory(path, kind, tell)
+    if path.exists():
         return [path]
-    elif _WILDCARDS & set(argument):
+    problem = "there is no such file or directory"
+    if _WILDCARDS & set(argument):
         found = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207 (absolute ones too)
+        if found:
+            return found
         problem = "matches no file"
-    else:
-        found = []
-        problem = "there is no such file or directory"
-    if not found:
-        msg = f"{argument}: {problem}"
+    msg = f"{argument}: {problem}"
+    raise InputDataError(msg)
+
+
+def _files_of_directory(path: Path, kind: str | None, tell: Callable[[str], None]) -> list[Path]:
+    wanted = KINDS if kind is None else (kind,)
+    by_kind: dict[str, list[Path]] = {name: [] for name in wanted}
+    for entry in sorted(path.iterdir()):
+        by_kind.get(_kind_of(entry) or "", []).append(entry)
+    there = [name for name, files in by_kind.items() if files]
+    if not there:
+        ends = ", ".join(KINDS[name][0] for name in wanted)
+        msg = f"{path}: has no file that ends in {ends} (or .csv.gz)"
         raise InputDataError(msg)
-    return found
+    if len(there) > 1:
+        tell(f"{path}: taking the {there[0]}; {' and '.join(there[1:])} with --input-kind")
+    return by_kind[there[0]]
+
+
+def read_event(file: EventFile, athena_ids: AthenaIds | None = None) -> tuple[Any, Source]:
+    """Read an event.
+
+    Parameters
+    ----------
+    file : EventFile
+        File of the event. The measurements of spacepoints are read from the file beside it.
+    athena_ids : AthenaIds, optional
+        Identifiers of the modules of cells, where they are Athena's.
+
+    Returns
+    -------
+    event : Cells, Measurements or (Measurements, Spacepoints)
+        What `TrackingChain.run` takes.
+    source : Source
+        Where it is from, for errors.
+
+    Raises
+    ------
+    InputDataError
+        If a file can't be used.
+    """
+    from traccc_py.data.athena_ids import translate_cells
+    from traccc_py.data.csv_events import read_cells, read_measurements
+    from traccc_py.data.source import Source
+    from traccc_py.data.spacepoint_files import measurements_file_of, read_spacepoints
+
+    if file.kind == "cells":
+        cells = read_cells(file.path)
+        return (
+            (cells, Source(str(file.path)))
+            if athena_ids is None
+            else translate_cells(cells, athena_ids, str(file.path))
+        )
+    if athena_ids is not None:
+        msg = f"{file.path}: has {file.kind}; --athena-map is for cells"
+        raise InputDataError(msg)
+    if file.kind == "measurements":
+        return read_measurements(file.path), Source(str(file.path))
+    beside = measurements_file_of(file.path)
+    measurements = read_measurements(beside)
+    spacepoints = read_spacepoints(file.path, measurements)
+    return (measurements, spacepoints), Source(str(file.path), measurements=str(beside))
 
 
 def check_output_directory(output: Path, files: Sequence[EventFile]) -> None:

@@ -1,122 +1,300 @@
-"""`traccc-py performance`: simulate, reconstruct, compare with the truth."""
+"""`traccc-py performance`: tracks, simulated and reconstructed now or read from files, against the truth."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
+from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
-from traccc_py.performance.matching import TruthSelection
+from traccc_py.cli.run import load_config, load_detector, make_chain
+from traccc_py.data.csv_events import event_number
+from traccc_py.errors import ConfigError, InputDataError
+from traccc_py.performance.cluster_pulls import ClusterPulls
+from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection
+from traccc_py.performance.frames import detector_frames
+from traccc_py.performance.plots import draw_performance, require_plots
 from traccc_py.performance.summary import PerformanceSummary
+from traccc_py.performance.track_readers import KINDS, read_event_tracks, tracks_kind
+from traccc_py.performance.truth import read_truth
 
-__all__ = ["evaluate", "selections", "show_performance"]
+__all__ = [
+    "Evaluation",
+    "Gun",
+    "TrackInput",
+    "evaluate_files",
+    "find_inputs",
+    "report_performance",
+    "run_performance",
+    "simulation_selections",
+]
 
-_PERCENT = 100.0
 _RECONSTRUCTABLE: dict[str, dict[str, Any]] = {"odd": {"min_modules": 7, "min_pixel_layers": 3}}  #: by detector
+_OWN_LABEL = "traccc_py"
+_SIDES = ("outgoing", "incoming")
+_PLOT_FORMATS = ("png", "pdf", "svg")
+_DEFAULT_EVENTS = 10  # simulated
+_VERTEX_SIGMA = (0.0125, 0.0125, 55.0)  # [mm]
+_BELOW_GUN = 0.99  # the cut on pT stays below what the gun shoots
 
 
-def selections(detector: str, min_pt: float) -> dict[str, TruthSelection]:
-    """Return which particles count: those that left enough hits to be found, and all."""
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What `traccc-py performance` was asked to compare, and how; options as in its help."""
+
+    definition: str = "traccc"
+    matching_ratio: float | None = None
+    double_matching: bool = True
+    seed_matching_ratio: float | None = None
+    require_fit: bool = False
+    cuts: Mapping[str, Any] = field(default_factory=dict)  # of TruthSelection
+    truth_side: str = "outgoing"
+    detector: str = "odd"
+    digitization: str | None = None
+    events: int | None = None
+    truth: Path | None = None
+    tracks: Path | None = None
+    tracks_kind: str | None = None
+    compare: Sequence[str] = ()
+    per_bin: bool = False
+    plots: Path | None = None
+    plot_format: str = "png"
+    json: Path | None = None
+
+    def __post_init__(self) -> None:
+        for option, value, known in (
+            ("definition", self.definition, tuple(DEFINITIONS)),
+            ("truth-side", self.truth_side, _SIDES),
+            ("plot-format", self.plot_format, _PLOT_FORMATS),
+            ("tracks-kind", self.tracks_kind or KINDS[0], KINDS),
+        ):
+            if value not in known:
+                msg = f"--{option} {value}: expected {', '.join(known)}"
+                raise ConfigError(msg)
+        has_tracks = self.tracks is not None or bool(self.compare)
+        if (self.truth is not None) != has_tracks:
+            msg = "--truth and --tracks (or --compare) belong together: give both, or neither to simulate"
+            raise InputDataError(msg)
+
+    def make_definition(self) -> Definition:
+        """Return the definition with the ratios asked for."""
+        ratios = {"matching_ratio": self.matching_ratio, "seed_matching_ratio": self.seed_matching_ratio}
+        changes: dict[str, Any] = {name: ratio for name, ratio in ratios.items() if ratio is not None}
+        changes |= {"double_matching": self.double_matching, "require_fit": self.require_fit}
+        return replace(DEFINITIONS[self.definition], **changes)
+
+
+class Gun(NamedTuple):
+    """What is simulated and how it is reconstructed."""
+
+    n_particles: int
+    particle: str
+    pt: tuple[float, float]  # [GeV]
+    eta: tuple[float, float]
+    seed: int
+    config: Path | None
+    device: str
+    threads: int | None
+
+
+def run_performance(options: Evaluation, gun: Gun, console: Console, log: Console) -> None:
+    """Compare, print, draw and write.
+
+    Raises
+    ------
+    InputDataError, ConfigError, GeometryError, DeviceUnavailableError
+        If an input or an option can't be used.
+    """
+    if options.plots is not None:
+        require_plots()
+    chosen = load_detector(options.detector, options.digitization)
+    cuts = dict(options.cuts)
+    if options.truth is None:
+        cuts.setdefault("min_pt", min(TruthSelection().min_pt, _BELOW_GUN * gun.pt[0]))
+        selections = simulation_selections(options.detector, cuts)
+    else:
+        selections = {"selected": TruthSelection(**cuts)}
+
+    def make_summary() -> PerformanceSummary:
+        return PerformanceSummary(
+            selections,
+            float(chosen.arrays().b_z),
+            detector_frames(chosen),
+            options.make_definition(),
+            outgoing=options.truth_side == _SIDES[0],
+        )
+
+    if options.truth is None:
+        results, sample = _simulate(options, gun, chosen, make_summary(), log)
+    else:
+        inputs = find_inputs(options.tracks, options.compare, options.tracks_kind)
+        results = evaluate_files(options.truth, inputs, make_summary, options.events, log)
+        sample = {"truth": str(options.truth), "tracks": {i.label: [str(i.directory), i.kind] for i in inputs}}
+    report_performance(results, console, options, {"detector": options.detector, **sample})
+
+
+def _simulate(
+    options: Evaluation, gun: Gun, detector: Any, summary: PerformanceSummary, log: Console
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Simulate and reconstruct; return the numbers and the facts of the sample."""
+    from traccc_py.simulation.events import simulate_events
+    from traccc_py.simulation.generator import ParticleGunConfig
+
+    settings = load_config(gun.config, gun.particle)
+    shot = ParticleGunConfig(
+        n_particles=gun.n_particles, particle=gun.particle, momentum=gun.pt, eta=gun.eta, vertex_sigma=_VERTEX_SIGMA
+    )
+    chain = make_chain(detector, settings, gun.device, gun.threads, log)
+    n_events = options.events or _DEFAULT_EVENTS
+    results = _evaluate(chain, summary, simulate_events(detector, shot, gun.seed, n_events), n_events, log)
+    facts = {"gun": repr(shot), "n_events": n_events, "seed": gun.seed, "config": settings.to_dict()}
+    return results, facts
+
+
+class TrackInput(NamedTuple):
+    """A folder of tracks."""
+
+    label: str
+    directory: Path
+    kind: str
+
+
+def simulation_selections(detector: str, cuts: Mapping[str, Any]) -> dict[str, TruthSelection]:
+    """Return which simulated particles count: those that left enough hits to be found, and all; with the cuts given."""
     return {
-        "reconstructable": TruthSelection(min_pt=min_pt, **_RECONSTRUCTABLE.get(detector, {})),
-        "all": TruthSelection(min_pt=min_pt, max_eta=math.inf, min_measurements=0),
+        "reconstructable": TruthSelection(**{**_RECONSTRUCTABLE.get(detector, {}), **cuts}),
+        "all": TruthSelection(**{"max_eta": math.inf, "min_measurements": 0, **cuts}),
     }
 
 
-def evaluate(
+def _evaluate(
     chain: Any, summary: PerformanceSummary, events: Iterator[Any], n_events: int, log: Console
 ) -> dict[str, Any]:
-    """Reconstruct simulated events and compare with the truth.
+    """Reconstruct simulated events and compare with the truth; return the numbers by label (one)."""
+    clusters = ClusterPulls(chain.detector)
+    for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
+        result = chain.run(event.cells)
+        summary.add_result(event, result)
+        clusters.add(event, result)
+    return {_OWN_LABEL: summary.as_dict() | {"measurement_pulls": clusters.as_dict()}}
+
+
+def find_inputs(tracks: Path | None, compare: Sequence[str], kind: str | None) -> list[TrackInput]:
+    """Return the folders of tracks that options name.
 
     Parameters
     ----------
-    chain : TrackingChain
-        Reconstruction.
-    summary : PerformanceSummary
-        Gathers the comparison.
-    events : iterator of SimulatedEvent
-        Events.
-    n_events : int
-        Their number.
+    tracks : Path, optional
+        --tracks.
+    compare : sequence of str
+        --compare: ``label=folder``, or ``label=folder:kind``.
+    kind : str, optional
+        --tracks-kind: for folders that name none.
+
+    Raises
+    ------
+    InputDataError
+        If an argument is no pair, a label appears twice, or a folder has no tracks.
+    """
+    found = []
+    if tracks is not None:
+        chosen = tracks_kind(tracks, kind)
+        found.append(TrackInput(_OWN_LABEL if chosen == "own" else f"traccc {chosen}", tracks, chosen))
+    for text in compare:
+        label, separator, folder = text.partition("=")
+        if not (label and separator and folder):
+            msg = f"--compare {text}: expected label=folder or label=folder:kind, with kind {', '.join(KINDS)}"
+            raise InputDataError(msg)
+        head, _, tail = folder.rpartition(":")
+        path, own_kind = (head, tail) if head and tail in KINDS else (folder, kind)
+        found.append(TrackInput(label, Path(path), tracks_kind(path, own_kind)))
+    labels = [item.label for item in found]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        msg = f"label {', '.join(repeated)} appears more than once; choose others with --compare label=folder"
+        raise InputDataError(msg)
+    return found
+
+
+def evaluate_files(
+    truth: Path,
+    inputs: Sequence[TrackInput],
+    make_summary: Callable[[], PerformanceSummary],
+    events: int | None,
+    log: Console,
+) -> dict[str, Any]:
+    """Compare tracks in files with the truth in files.
+
+    Parameters
+    ----------
+    truth : Path
+        Folder of the truth.
+    inputs : sequence of TrackInput
+        Folders of tracks.
+    make_summary : callable
+        Returns an empty summary.
+    events : int, optional
+        Number of events at most.
     log : Console
         Where progress goes.
 
     Returns
     -------
-    dict
-        Numbers for tables and JSON; what does not exist is NaN.
+    dict of str to dict
+        Numbers by label.
+
+    Raises
+    ------
+    InputDataError
+        If a file is missing or can't be used.
     """
-    for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
-        summary.add(event, chain.run(event.cells))
-    return summary.as_dict()
-
-
-def _percent(fraction: float) -> str:
-    return f"{_PERCENT * fraction:.2f} %" if math.isfinite(fraction) else "-"
-
-
-def _rates(numbers: Mapping[str, Any]) -> Table:
-    tracks, seeds = numbers["tracks"], numbers["seeds"]
-    names = list(tracks)
-    outcomes = numbers["fit_outcomes"]
-    n_fits = sum(outcomes.values())
-    table = Table("particles", *names, box=SIMPLE_HEAD, pad_edge=False)
-    table.add_row("number", *(str(tracks[name]["n_particles"]) for name in names))
-    table.add_row("found", *(str(tracks[name]["n_found"]) for name in names))
-    table.add_row("efficiency", *(_percent(tracks[name]["efficiency"]) for name in names))
-    table.add_row("seed efficiency", *(_percent(seeds[name]["efficiency"]) for name in names))
-    table.add_row("duplicates / found", *(_percent(tracks[name]["duplicate_rate"]) for name in names))
-    table.add_row("fakes / tracks", _percent(tracks[names[0]]["fakes_per_group"]))
-    table.add_row("successful fits", _percent(outcomes.get("SUCCESS", 0) / n_fits if n_fits else math.nan))
-    return table
-
-
-def _pulls(title: str, fits: Mapping[str, Mapping[str, float]]) -> Table:
-    table = Table("parameter", "mean", "sigma", "rms", box=SIMPLE_HEAD, pad_edge=False, title=title)
-    table.title_justify = "left"
-    for name, fit in fits.items():
-        mean = f"{fit['mean']:+.3f} +- {fit['mean_error']:.3f}"
-        table.add_row(name, mean, f"{fit['sigma']:.3f} +- {fit['sigma_error']:.3f}", f"{fit['rms']:.3f}")
-    return table
+    numbers = sorted({n for path in truth.glob("event*-hits.csv*") if (n := event_number(path)) is not None})
+    if not numbers:
+        msg = f"{truth}: has no file event*-hits.csv; --truth names the folder with hits, particles and links"
+        raise InputDataError(msg)
+    summaries = {item.label: make_summary() for item in inputs}
+    chosen = numbers[:events]
+    for number in track(chosen, "events", console=log, transient=True, disable=not log.is_terminal):
+        event = read_truth(truth, number)
+        for item in inputs:
+            summaries[item.label].add(event, read_event_tracks(item.directory, item.kind, truth, event))
+    return {label: summary.as_dict() for label, summary in summaries.items()}
 
 
 def _without_nan(value: Any) -> Any:
     """Return `value` as JSON can hold it."""
     if isinstance(value, Mapping):
         return {name: _without_nan(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def show_performance(
-    numbers: Mapping[str, Any], console: Console, json: Path | None = None, settings: Mapping[str, Any] | None = None
+def report_performance(
+    results: Mapping[str, Any], console: Console, options: Evaluation, sample: Mapping[str, Any]
 ) -> None:
-    """Print rates and pulls, and write them to a JSON file.
+    """Print tables, draw plots, write numbers.
 
     Parameters
     ----------
-    numbers : mapping
-        What `evaluate` returned.
+    results : mapping of str to mapping
+        Numbers by label.
     console : Console
         Where the tables go.
-    json : Path, optional
-        File.
-    settings : mapping, optional
+    options : Evaluation
+        What is wanted.
+    sample : mapping
         What the sample was; goes into the file.
     """
-    console.print(_rates(numbers))
-    console.print(
-        "found: at least half of a track's measurements are the particle's, and half of the particle's are on it\n"
-    )
-    console.print(_pulls("Pulls at the first state, Gaussian fit to |pull| < 3", numbers["first_state_pulls"]))
-    console.print(_pulls("Pulls at the perigee", numbers["perigee_pulls"]))
-    p_values = numbers["p_values"]
-    console.print(f"mean p-value {p_values['mean']:.3f} +- {p_values['mean_error']:.3f}")
-    if json is not None:
-        write_json(json, _without_nan({"versions": versions(), "sample": settings or {}, **numbers}))
+    print_performance(results, console, per_bin=options.per_bin)
+    if options.json is not None:
+        write_json(options.json, _without_nan({"versions": versions(), "sample": sample, "results": results}))
+    if options.plots is not None:
+        paths = draw_performance(results, options.plots, options.plot_format)
+        console.print(f"{len(paths)} plots are in {options.plots}")

@@ -37,10 +37,11 @@ class EventRecord:
 
     event: int
     file: str
+    kind: str  # of the file: cells, measurements or spacepoints
     counts: Mapping[str, int]
     stage_milliseconds: Mapping[str, float]
     read_milliseconds: float
-    total_milliseconds: float  # of the chain alone, from cells to tracks in host memory
+    total_milliseconds: float  # of the chain alone, from its input to tracks in host memory
     write_milliseconds: float
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,6 +49,7 @@ class EventRecord:
         return {
             "event": self.event,
             "file": self.file,
+            "kind": self.kind,
             **{name: int(n) for name, n in self.counts.items()},
             "stage_milliseconds": {name: float(t) for name, t in self.stage_milliseconds.items()},
             "read_milliseconds": self.read_milliseconds,
@@ -73,13 +75,13 @@ def summarise(records: Sequence[EventRecord]) -> dict[str, Any]:
     """Return totals over events; the rate leaves out the first event, which may warm up caches."""
     totals = [r.total_milliseconds for r in records]
     after_first = totals[1:]
+    stages = max((list(r.stage_milliseconds) for r in records), key=len)  # events that start later have fewer
     return {
         "n_events": len(records),
         "total_counts": {name: sum(int(r.counts[name]) for r in records) for name in records[0].counts},
         "median_milliseconds": median(totals),
         "median_stage_milliseconds": {
-            stage: median(r.stage_milliseconds.get(stage, 0.0) for r in records)
-            for stage in records[0].stage_milliseconds
+            stage: median(r.stage_milliseconds.get(stage, 0.0) for r in records) for stage in stages
         },
         "events_per_second_after_first": 1000.0 * len(after_first) / sum(after_first) if sum(after_first) else None,
     }
@@ -115,7 +117,7 @@ def count_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> T
 
 def time_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
     """Return the table of milliseconds per stage, one row an event."""
-    stages = list(records[0].stage_milliseconds)
+    stages = list(summary["median_stage_milliseconds"])
     rows = [
         [
             str(r.event),

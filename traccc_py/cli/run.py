@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from traccc_py.cli.inputs import EventFile, check_output_directory, find_event_files
+from traccc_py.cli.detector_options import DetectorOptions
+from traccc_py.cli.inputs import EventFile, check_output_directory, find_event_files, read_event
+from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.cli.report import EventRecord, print_summary, run_report, summarise, write_json
-from traccc_py.config import ChainConfig, read_config
-from traccc_py.errors import InputDataError
+from traccc_py.cli.settings import Settings, load_config
+from traccc_py.config import ChainConfig
 
-__all__ = ["RunOptions", "load_config", "make_chain", "run"]
+__all__ = ["RunOptions", "load_config", "load_detector", "make_chain", "run"]
 
 _MILLISECONDS = 1000.0
 _COMPILATION_SECONDS = 90  # told to the user; measured on two cores
@@ -27,11 +29,11 @@ class RunOptions:
     """What `traccc-py run` was asked for."""
 
     inputs: Sequence[str]
-    detector: str = "odd"
-    digitization: str | None = None
+    kind: str | None = None
+    athena_map: Path | None = None
+    detector: DetectorOptions = field(default_factory=DetectorOptions)
+    settings: Settings = field(default_factory=Settings)
     output: Path | None = None
-    config: Path | None = None
-    particle: str | None = None
     device: str = "auto"
     threads: int | None = None
     skip: int = 0
@@ -40,18 +42,9 @@ class RunOptions:
     compress: bool = False
 
 
-def load_config(path: Path | None, particle: str | None) -> ChainConfig:
-    """Return the configuration of a file or the default, with the particle hypothesis replaced if one is given."""
-    config = read_config(path)
-    return config if particle is None else config.with_particle(particle)
-
-
 def load_detector(name: str, digitization: str | None) -> Any:
     """Return a detector by name, with the digitisation of that name or file."""
-    from traccc_py.geometry import build_detector
-
-    options = {} if digitization is None else {"digitization": digitization}
-    return build_detector(name, **options)
+    return DetectorOptions(name=name, digitization=digitization).load()
 
 
 def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | None, console: Console) -> Any:
@@ -103,22 +96,32 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
     ------
     InputDataError
         If an input can't be used. Results of the events before it are written, none of its own.
-    ConfigError, GeometryError, DeviceUnavailableError
-        If a setting can't be used; nothing is written.
+    ConfigError, GeometryError, DeviceUnavailableError, OSError
+        If a setting can't be used, or an output can't be written; nothing is written.
     """
-    files = find_event_files(options.inputs, options.skip, options.events)
-    if options.output is not None:
-        check_output_directory(options.output, files)
-    config = load_config(options.config, options.particle)
-    detector = load_detector(options.detector, options.digitization)
+    from traccc_py.data.athena_ids import read_athena_ids
+
+    files = find_event_files(options.inputs, options.skip, options.events, options.kind, log.print)
+    _check_outputs(options, files)
+    config = options.settings.load()
+    athena_ids = None if options.athena_map is None else read_athena_ids(options.athena_map)
+    detector = options.detector.load()
     chain = make_chain(detector, config, options.device, options.threads, log)
-    records = [_run_event(chain, detector, file, options) for file in _with_progress(files, log)]
+    records = [_run_event(chain, file, options, athena_ids) for file in _with_progress(files, log)]
     summary = summarise(records)
     print_summary(console, records, summary)
     if options.output is not None:
         log.print(f"results of {len(records)} events are in {options.output}", style="dim")
     if options.json is not None:
-        write_json(options.json, run_report(records, summary, device_facts(chain), options.detector, config))
+        write_json(options.json, run_report(records, summary, device_facts(chain), options.detector.label, config))
+
+
+def _check_outputs(options: RunOptions, files: Sequence[EventFile]) -> None:
+    """Raise, before anything is done, for what can't be written."""
+    if options.output is not None:
+        check_output_directory(options.output, files)
+        check_directory(options.output, "--output")
+    check_file(options.json, "--json")
 
 
 def _with_progress(files: Sequence[EventFile], log: Console) -> Iterator[EventFile]:
@@ -137,37 +140,23 @@ def _with_progress(files: Sequence[EventFile], log: Console) -> Iterator[EventFi
             progress.advance(task)
 
 
-def _run_event(chain: Any, detector: Any, file: EventFile, options: RunOptions) -> EventRecord:
-    from traccc_py.data.csv_events import read_cells
+def _run_event(chain: Any, file: EventFile, options: RunOptions, athena_ids: Any) -> EventRecord:
     from traccc_py.data.track_files import write_event_result
 
     begin = time.perf_counter()
-    cells = read_cells(file.path)
+    event, source = read_event(file, athena_ids)
     read = time.perf_counter()
-    try:
-        result = chain.run(cells)
-    except InputDataError as error:
-        raise _with_file_name(error, cells, detector, file.path) from error
+    result = chain.run(event, source)
     done = time.perf_counter()
     if options.output is not None:
         write_event_result(options.output, file.event, result, compress=options.compress)
     return EventRecord(
         event=file.event,
         file=str(file.path),
+        kind=file.kind,
         counts=result.counts(),
         stage_milliseconds=dict(result.stage_milliseconds),
         read_milliseconds=_MILLISECONDS * (read - begin),
         total_milliseconds=_MILLISECONDS * (done - read),
         write_milliseconds=_MILLISECONDS * (time.perf_counter() - done),
     )
-
-
-def _with_file_name(error: InputDataError, cells: Any, detector: Any, path: Path) -> InputDataError:
-    """Return the error again, with file and line: the chain knows only rows."""
-    from traccc_py.data.prepare import prepare_cells
-
-    try:
-        prepare_cells(cells, detector, source=str(path))
-    except InputDataError as named:
-        return named
-    return InputDataError(f"{path}: {error}")

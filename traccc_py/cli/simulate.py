@@ -11,21 +11,39 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from traccc_py.cli.detector_options import DetectorOptions
+from traccc_py.cli.outputs import check_directory
 from traccc_py.errors import InputDataError
 
-__all__ = ["calibrate", "simulate"]
+__all__ = ["OPTIONS_OF_GUN", "calibrate", "simulate"]
 
+#: Options by the beginning of the error that tells of their value.
+OPTIONS_OF_GUN = {
+    f"ParticleGunConfig: {name}": option
+    for name, option in (
+        ("n_particles", "--particles"),
+        ("particle", "--particle"),
+        ("charge", "--charge"),
+        ("momentum", "--pt"),
+        ("eta", "--eta"),
+        ("phi", "--phi, in radians,"),
+        ("vertex_sigma", "--vertex-sigma"),
+    )
+}
+
+_COMPILATION_SECONDS = 20  # told to the user; on one core
 _UM_PER_MM = 1000.0
 _SIZES_SHOWN = 6  #: cluster sizes in the table of sigmas; the file has all
 
 
 def simulate(
     output: Path,
-    detector: Any,
+    chosen: DetectorOptions,
     gun: Any,
     seed: int,
     n_events: int,
     console: Console,
+    log: Console,
     *,
     first_event: int = 0,
     material: bool = True,
@@ -39,7 +57,7 @@ def simulate(
     ----------
     output : Path
         Folder for the files; made if needed.
-    detector : Detector
+    chosen : DetectorOptions
         Where the particles fly.
     gun : ParticleGunConfig
         What is shot.
@@ -49,6 +67,8 @@ def simulate(
         Number of events.
     console : Console
         Where the summary goes.
+    log : Console
+        Where progress goes.
     first_event : int, optional
         Number of the first event.
     material : bool, optional
@@ -64,14 +84,21 @@ def simulate(
     ------
     InputDataError
         If `output` is a file.
+    OSError
+        If it can't be written.
     """
     from traccc_py.device.cpu import CpuDevice
+    from traccc_py.simulation.compiled import is_compiled
     from traccc_py.simulation.events import simulate_events, write_event
     from traccc_py.simulation.transport import TransportConfig
 
     if output.exists() and not output.is_dir():
         msg = f"--output {output}: is a file; expected a folder"
         raise InputDataError(msg)
+    check_directory(output, "--output")
+    detector = chosen.load()
+    if not is_compiled():
+        log.print(f"compiling the simulation, once for this version; about {_COMPILATION_SECONDS} s")
     events = simulate_events(
         detector,
         gun,
@@ -84,8 +111,7 @@ def simulate(
     )
     start = time.perf_counter()
     n_hits = n_cells = 0
-    is_shown = console.is_terminal
-    for event in track(events, "events", n_events, console=console, transient=True, disable=not is_shown):
+    for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
         write_event(output, detector, event, compress=compress)
         n_hits += len(event.simulated)
         n_cells += len(event.cells)

@@ -338,6 +338,8 @@ def _dimensions(path: Path | str, local_keys: np.ndarray) -> np.ndarray:
         if not mask & _LOC0_MEASURED:
             row = int(np.argmax(inverse == k))
             expected = "2 (loc0 measured) or 6 (loc0 and loc1 measured), as a number or as one raw byte"
+            if mask:
+                expected += "; measurements of loc1 alone can't be reconstructed"
             raise input_error(path, row + FIRST_DATA_LINE, "local_key", text, expected)
         dimensions[k] = mask.bit_count()
     return dimensions[inverse].astype(np.int32)

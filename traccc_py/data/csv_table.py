@@ -15,7 +15,7 @@ import secrets
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from errno import EISDIR
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from traccc_py.errors import InputDataError
 __all__ = ["Column", "format_table", "input_error", "read_table", "write_files"]
 
 _GZIP_LEVEL = 4  # higher levels take twice the time for 3 % less
+_GZIP_MAGIC = b"\x1f\x8b"
 _COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
@@ -55,6 +56,8 @@ class Column:
         Accept NaN, for quantities that may not exist.
     is_text : bool, optional
         Return strings, for the caller to decode.
+    aliases : tuple of str, optional
+        Other names it may have in the header line.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Column:
     maximum: float | None = None
     allow_nan: bool = False
     is_text: bool = False
+    aliases: tuple[str, ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -124,20 +128,29 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
     path = Path(path)
     raw = _strip_blank_end(_read_bytes(path))
     header = _read_header(path, raw)
-    names = [c.name for c in columns if c.name in header]
-    missing = [c.name for c in columns if c.default is None and c.name not in header]
+    found = {c.name: _found_in(header, c) for c in columns}
+    missing = [" or ".join((c.name, *c.aliases)) for c in columns if c.default is None and found[c.name] is None]
     if missing:
         msg = f"{path}, line 1: no column {', '.join(missing)}; the header has {', '.join(header)}"
         raise InputDataError(msg)
     n_rows = _check_lines(path, raw, len(header))
-    frame = _parse(path, raw, header, [c for c in columns if c.name in header], n_rows)
+    frame = _parse(path, raw, header, [c for c in found.values() if c is not None], n_rows)
     table = {}
     for column in columns:
-        if column.name in names:
-            table[column.name] = _convert(path, raw, header, column, frame[column.name])
-        else:
+        there = found[column.name]
+        if there is None:
             table[column.name] = np.full(n_rows, column.default, column.dtype)
+        else:
+            table[column.name] = _convert(path, raw, header, there, frame[there.name])
     return table
+
+
+def _found_in(header: Sequence[str], column: Column) -> Column | None:
+    """Return the column under the name that it has in the header; None if it is not there."""
+    for name in (column.name, *column.aliases):
+        if name in header:
+            return replace(column, name=name)
+    return None
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -162,7 +175,12 @@ def _strip_blank_end(raw: bytes) -> bytes:
 
 
 def _read_header(path: Path, raw: bytes) -> list[str]:
-    text = raw[: raw.find(b"\n")].decode("utf-8-sig", errors="replace") if raw else ""
+    first_line = raw[: raw.find(b"\n")] if raw else b""
+    text = first_line.decode("utf-8-sig", errors="replace")
+    if not _is_text(first_line):
+        hint = "it is gzipped: name it .csv.gz" if raw.startswith(_GZIP_MAGIC) else "expected a CSV file"
+        msg = f"{path}: is not text; {hint}"
+        raise InputDataError(msg)
     header = [name.strip() for name in text.split(",")]
     if not text.strip():
         msg = f"{path}: is empty; expected a header line with column names (an event without entries has only that)"
@@ -172,6 +190,13 @@ def _read_header(path: Path, raw: bytes) -> list[str]:
         msg = f"{path}, line 1: column {', '.join(repeated)} appears more than once; expected each name once"
         raise InputDataError(msg)
     return header
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        return raw.decode("utf-8-sig").replace("\r", "").replace("\t", "").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _check_lines(path: Path, raw: bytes, n_fields: int) -> int:
@@ -299,9 +324,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     temporary = {path: path.with_name(f".{path.name}{suffix}") for path in contents}
     try:
         for path, content in contents.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
-            temporary[path].write_bytes(data)
+            _write(temporary[path], content, path)
             if path.is_dir():  # the one way for a rename in the same folder to fail
                 raise IsADirectoryError(EISDIR, "a folder has the name of this file", str(path))
         for path in contents:
@@ -310,3 +333,13 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
         for path in temporary.values():
             with suppress(OSError):
                 path.unlink(missing_ok=True)
+
+
+def _write(temporary: Path, content: bytes, path: Path) -> None:
+    """Write what shall be at `path` to `temporary`; errors name `path`."""
+    data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.data import FIRST_DATA_LINE
+from traccc_py.data.source import Source, bad_row, check_shapes, find_modules, prefix
 from traccc_py.edm import Cells
 from traccc_py.errors import InputDataError
 
@@ -34,7 +34,7 @@ class PreparedCells(NamedTuple):
         return len(self.module_index)
 
 
-def prepare_cells(cells: Cells, detector: Any, source: str | None = None) -> PreparedCells:
+def prepare_cells(cells: Cells, detector: Any, source: Source | str | None = None) -> PreparedCells:
     """Check cells, bring them into canonical order and merge duplicates.
 
     The result does not depend on the order of the rows. Cells of one channel are merged: their activations are
@@ -46,8 +46,8 @@ def prepare_cells(cells: Cells, detector: Any, source: str | None = None) -> Pre
         Cells of one event.
     detector : Detector
         Knows the modules and their channels.
-    source : str, optional
-        File the cells are from: errors then name its lines, else the rows (counted from 0).
+    source : Source or str, optional
+        File the cells are from: errors and the warning then name it and its lines, else the rows (counted from 0).
 
     Returns
     -------
@@ -68,15 +68,16 @@ def prepare_cells(cells: Cells, detector: Any, source: str | None = None) -> Pre
     # Cells of one module mostly stand together: each such run is looked up once.
     starts = np.flatnonzero(np.concatenate(([True], geometry_id[1:] != geometry_id[:-1])))
     lengths = np.diff(starts, append=n)
-    run_module = _find_modules(geometry_id[starts], starts, detector, source)
+    run_module = find_modules(geometry_id[starts], starts, detector, "cells", source)
     module = np.repeat(run_module.astype(np.int64), lengths)
     arrays = detector.arrays()
+    check_shapes(arrays.surfaces["shape"][run_module], geometry_id[starts], starts, "cells", source)
     design = np.repeat(arrays.surfaces["design"][run_module], lengths)
     n_channels0, n_channels1 = arrays.designs["n_channels0"], arrays.designs["n_channels1"]
     _check_channels(cells, "channel0", n_channels0[design], source)
     _check_channels(cells, "channel1", n_channels1[design], source)
     _check_values(cells, source)
-    return _order_and_merge(cells, module, int(n_channels0.max()), int(n_channels1.max()))
+    return _order_and_merge(cells, module, int(n_channels0.max()), int(n_channels1.max()), source)
 
 
 def _check_columns(cells: Cells) -> np.ndarray:
@@ -101,29 +102,7 @@ def _check_columns(cells: Cells) -> np.ndarray:
     return np.asarray(cells.geometry_id).astype(np.uint64, copy=False)
 
 
-def _bad_row(source: str | None, row: int, problem: str) -> InputDataError:
-    where = f"cells row {row} (counted from 0)" if source is None else f"{source}, line {row + FIRST_DATA_LINE}"
-    return InputDataError(f"{where}: {problem}")
-
-
-def _find_modules(ids: np.ndarray, rows: np.ndarray, detector: Any, source: str | None) -> np.ndarray:
-    """Return the module index of each id; `rows` says where the ids stand, for the error."""
-    try:
-        return np.asarray(detector.module_index(ids))
-    except InputDataError as error:
-        unknown = ~np.isin(ids, detector.geometry_ids)
-        if not unknown.any():
-            raise
-        first = int(np.argmax(unknown))
-        problem = (
-            f"geometry_id is {ids[first]}, which is no sensitive module of this detector; expected one of its "
-            f"{len(detector.geometry_ids)} ids ({detector.geometry_ids[0]} ... {detector.geometry_ids[-1]}): "
-            "is it the right detector?"
-        )
-        raise _bad_row(source, int(rows[first]), problem) from error
-
-
-def _check_channels(cells: Cells, name: str, n_channels: np.ndarray, source: str | None) -> None:
+def _check_channels(cells: Cells, name: str, n_channels: np.ndarray, source: Source | str | None) -> None:
     channels = getattr(cells, name)
     good = channels < n_channels
     if channels.dtype.kind == "i":
@@ -133,23 +112,23 @@ def _check_channels(cells: Cells, name: str, n_channels: np.ndarray, source: str
         problem = (
             f"{name} is {channels[row]}, outside module {cells.geometry_id[row]}; expected 0 to {n_channels[row] - 1}"
         )
-        raise _bad_row(source, row, problem)
+        raise bad_row(source, "cells", row, problem)
 
 
-def _check_values(cells: Cells, source: str | None) -> None:
+def _check_values(cells: Cells, source: Source | str | None) -> None:
     largest = np.finfo(np.float32).max
     good = (cells.activation >= 0) & (cells.activation <= largest)
     if not good.all():
         row = int(np.argmin(good))
         problem = f"value (activation) is {cells.activation[row]}; expected a finite number >= 0"
-        raise _bad_row(source, row, problem)
+        raise bad_row(source, "cells", row, problem)
     good = np.abs(cells.time) <= largest
     if not good.all():
         row = int(np.argmin(good))
-        raise _bad_row(source, row, f"timestamp is {cells.time[row]}; expected a finite number")
+        raise bad_row(source, "cells", row, f"timestamp is {cells.time[row]}; expected a finite number")
 
 
-def _order_and_merge(cells: Cells, module: np.ndarray, n0: int, n1: int) -> PreparedCells:
+def _order_and_merge(cells: Cells, module: np.ndarray, n0: int, n1: int, source: Source | str | None) -> PreparedCells:
     """Sort by (module, channel1, channel0) and merge cells of one channel."""
     channel0 = np.asarray(cells.channel0).astype(np.int64, copy=False)
     channel1 = np.asarray(cells.channel1).astype(np.int64, copy=False)
@@ -164,12 +143,14 @@ def _order_and_merge(cells: Cells, module: np.ndarray, n0: int, n1: int) -> Prep
         key = key[order]
         is_repeated = key[1:] == key[:-1]
         if is_repeated.any():
-            return _merge(cells, module, order, is_repeated)
+            return _merge(cells, module, order, is_repeated, source)
     activation = cells.activation[order].astype(np.float32)
     return _gather(cells, module, order, activation, cells.time[order].astype(np.float32))
 
 
-def _merge(cells: Cells, module: np.ndarray, order: np.ndarray, is_repeated: np.ndarray) -> PreparedCells:
+def _merge(
+    cells: Cells, module: np.ndarray, order: np.ndarray, is_repeated: np.ndarray, source: Source | str | None
+) -> PreparedCells:
     """Merge neighbours in `order` that are of one channel.
 
     Activations are summed in double precision, smallest first: the sum does not depend on the order of the rows.
@@ -183,12 +164,14 @@ def _merge(cells: Cells, module: np.ndarray, order: np.ndarray, is_repeated: np.
     starts = np.flatnonzero(is_first)
     activation = np.add.reduceat(cells.activation[canonical].astype(np.float64), starts)
     if activation.max() > np.finfo(np.float32).max:
-        msg = f"the activations of cells of one channel sum up to {activation.max():.3g}; expected a float32 number"
+        sum_up = f"the activations of cells of one channel sum up to {activation.max():.3g}"
+        msg = f"{prefix(source)}{sum_up}; expected a float32 number"
         raise InputDataError(msg)
     time = np.minimum.reduceat(cells.time[canonical], starts)
     first_row = np.minimum.reduceat(canonical, starts)
     _log.warning(
-        "%d of %d cells repeat a channel of their module; merged: activations summed, earliest time kept",
+        "%s%d of %d cells repeat a channel of their module; merged: activations summed, earliest time kept",
+        prefix(source),
         np.count_nonzero(is_repeated),
         len(order),
     )

@@ -1,7 +1,7 @@
 """Where compiled kernels are kept, and the key that makes a stale one impossible.
 
 Numba's own cache looks only at the file of the function it compiles: after an edit of a helper in another file it
-returns the old machine code. Here every entry lies in a folder named by a hash over all sources of the package and
+returns the old machine code. Here every entry lies in a folder named by a hash over all sources that kernels use and
 the versions of the compilers. A process whose sources are edited while it runs no longer knows which text its code
 came from; from then on it keeps what it compiles to itself.
 """
@@ -9,6 +9,7 @@ came from; from then on it keeps what it compiles to itself.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import os
 import platform
@@ -22,9 +23,10 @@ from pathlib import Path
 __all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
-# Folders and files whose code no kernel contains: editing them must not cost a compilation.
-_NOT_COMPILED = ("backend", "cli", "client", "data", "performance", "simulation", "chain.py", "config.py", "wire.py")
-_COMPILERS = ("numba", "llvmlite", "numba-cuda", "numpy")
+# Folders and files whose code kernels contain; editing others must not cost a compilation.
+_COMPILED = ("device", "kernels", "edm.py", "errors.py", "geometry/records.py", "units.py")
+_COMPILERS = ("numba", "llvmlite", "numpy")  # those for CUDA are named in the entries of `cuda_compile`
+_UNUSED_AFTER = 30 * 24 * 3600  # [s]; folders of other versions are removed when not used for that long
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LOADED_AT = time.time()  # before any kernel's module is imported: that of `kernel` imports this one
 
@@ -42,7 +44,7 @@ def _sources() -> list[Path]:
 
 
 def _may_be_compiled(path: Path) -> bool:
-    return path.is_relative_to(_PACKAGE) and path.relative_to(_PACKAGE).parts[0] not in _NOT_COMPILED
+    return any(path.is_relative_to(_PACKAGE / name) for name in _COMPILED)
 
 
 @cache
@@ -115,5 +117,18 @@ def cache_directory(kind: str) -> Path:
     """
     root = _private_root() if _edited_since_loaded() else cache_root()
     folder = root / f"{kind}-{source_hash()}"
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # another user's, mounted for reading
+        os.utime(folder)
+    if is_new:
+        _remove_unused(root, kind)
     return folder
+
+
+def _remove_unused(root: Path, kind: str) -> None:
+    """Remove the folders of other sources or compilers that no process has asked for in a long time."""
+    for folder in root.glob(f"{kind}-*"):
+        with contextlib.suppress(OSError):  # another process was first
+            if folder.stat().st_mtime < time.time() - _UNUSED_AFTER:
+                shutil.rmtree(folder)

@@ -140,11 +140,11 @@ class Launcher:
             counts, slot, capacity = self._no_counts, _NO_SLOT, extent
         else:
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
-        if capacity <= 0:
-            return  # the driver refuses empty grids
         block = self._blocks.get(kernel.name)
         if block is None or block.range != (counts, slot, capacity) or not _is_same(payload, block.payload):
             block = self._blocks[kernel.name] = self._packed(kernel, payload, LaunchRange(counts, slot, capacity))
+        if capacity <= 0:
+            return  # compiled and loaded, as `traccc-py compile` needs it; the driver refuses empty grids
         blocks, threads = grid_of(capacity, self._n_multiprocessors)
         self._driver.launch(block.function, blocks, threads, stream, block.pointer)
 

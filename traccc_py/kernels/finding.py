@@ -104,6 +104,7 @@ class _Payload(NamedTuple):
     min_pt: Any
     mask_sigma: Any
     mask_tolerance: Any
+    mask_max: Any
     max_holes: Any
     max_consecutive_holes: Any
     max_measurements: Any
@@ -140,7 +141,7 @@ def _reachable(p, layer, crossing, path, track, trig, turn, least):
         i = p.bin_surfaces[first + k]
         s, loc0, loc1 = intersect_surface(p.surfaces, i, track[0], trig, turn, _ZERO * turn)
         margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
-        band = p.mask_tolerance + reach / surface_incidence(p.surfaces, i, trig)
+        band = min(p.mask_tolerance + reach / surface_incidence(p.surfaces, i, trig), p.mask_max)
         if s > least and margin0 > -band and margin1 > -band:
             mask = mask | (np.int64(1) << np.int64(k))
     return first, mask
@@ -228,7 +229,7 @@ def _start(i, p, slot):
     module = p.seed_module[i]
     layer = p.surfaces[module].layer
     m = p.spacepoint_measurement[p.seed_bottom[i]]
-    track = seed_track(p.surfaces, module, p.seed_params, p.seed_variance, i)
+    track = seed_track(p.surfaces, module, p.seed_params, p.seed_variance, i, _ONE)
     track, chi2 = updated(track, p.surfaces, module, p, m)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     track, alive = with_surface_material(track, trig, p.surfaces, module, p.mass, _ONE)
@@ -342,8 +343,8 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
     before = track
     track, trig = transport_to_surface(track, trig, turn, path, p.field, p.surfaces, surface)
     bands = (
-        p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][0]),
-        p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][2]),
+        min(p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][0]), p.mask_max),
+        min(p.mask_tolerance + p.mask_sigma * math.sqrt(track[2][2]), p.mask_max),
     )
     margin0, margin1 = inside_margin(p.surfaces, surface, track[1][0], track[1][1])
     if not (margin0 > -bands[0] and margin1 > -bands[1]):
@@ -472,6 +473,7 @@ def _finding_payload(
         min_pt=real(config.min_pt),
         mask_sigma=real(config.mask_sigma),
         mask_tolerance=real(config.mask_tolerance),
+        mask_max=real(config.mask_max),
         max_holes=np.int32(config.max_holes),
         max_consecutive_holes=np.int32(config.max_consecutive_holes),
         max_measurements=np.int32(config.max_measurements),

@@ -75,6 +75,7 @@ class _Payload(NamedTuple):
     candidate: Any  # (n_tracks,)
     state_offsets: Any  # (n_tracks + 1,)
     mass: Any
+    seed_inflation: Any
     inflation: Any
     field: Any  # see `geometry.records`
     out_measurement: Any  # (n_states,) int32
@@ -279,7 +280,7 @@ def fit_track(i, p, work):
         return
     first, end = p.entry_offsets[candidate], p.entry_offsets[candidate + 1]
     seed = p.candidate_seed[candidate]
-    start = seed_track(p.surfaces, p.seed_module[seed], p.seed_params, p.seed_variance, seed)
+    start = seed_track(p.surfaces, p.seed_module[seed], p.seed_params, p.seed_variance, seed, p.seed_inflation)
     track, outcome = _forward(p, start, first, end, p.state_offsets[i])
     chi2 = _ZERO * p.mass
     ndf = np.int32(0)
@@ -347,7 +348,7 @@ def fit_tracks(
     stacks : StackRanges
         Ranges of its layers.
     config : FittingConfig
-        Mass hypothesis and inflation.
+        Mass hypothesis and inflations.
 
     Returns
     -------
@@ -363,7 +364,7 @@ def fit_tracks(
         seeds.module, seeds.params, seeds.variance,
         candidates.seed, candidates.entry_offsets, candidates.code, candidates.path,
         selection.candidate, selection.state_offsets,
-        dtype.type(MASSES[config.particle]), dtype.type(config.backward_inflation),
+        dtype.type(MASSES[config.particle]), dtype.type(config.seed_inflation), dtype.type(config.backward_inflation),
         field_in_precision(detector.field, dtype.type), *out,
     )  # fmt: skip
     ws.launch(fit_track, ws.extent("tracks"), payload)

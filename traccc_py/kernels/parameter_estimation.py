@@ -29,6 +29,7 @@ __all__ = ["estimate_parameters", "helix_through_points"]
 _ZERO = scalar(0)
 _ONE = scalar(1)
 _TWO = scalar(2)
+_FOUR = scalar(4)
 _HALF = scalar(0.5)
 _SMALL_ANGLE = scalar(0.1)  # below, the series of asin(x)/x is exact to float32
 _A2, _A4, _A6 = scalar(1 / 6), scalar(3 / 40), scalar(15 / 336)
@@ -47,13 +48,12 @@ class _Payload(NamedTuple):
     local_position: Any  # (n_measurements, 2) scalar [mm]
     n_modules: Any  # int32
     field: Any  # see `geometry.records`
+    local_variance: Any  # (n_measurements, 2) scalar [mm^2]
     var_loc0: Any  # scalar [mm^2]
     var_loc1: Any  # scalar [mm^2]
-    var_phi: Any  # scalar [rad^2]
-    var_theta: Any  # scalar [rad^2]
-    var_qop: Any  # scalar [(e/GeV)^2]
-    var_qopt: Any  # scalar [(e/GeV)^2]
-    var_pt_relative: Any  # scalar [1]
+    inflation2: Any  # scalar [1]
+    var_scattering: Any  # scalar [rad^2 GeV^2]
+    var_pt_scattering: Any  # scalar [1]
     out_module: Any  # (n_seeds,) int32
     out_event: Any  # (n_seeds,) int32
     out_params: Any  # (n_seeds, 5) scalar
@@ -101,23 +101,38 @@ def _bending_field(field, position, phi, theta):
     return bending_field(field, position, trigonometry(phi, theta))
 
 
+@device_function
+def _point_variance(p, spacepoint):
+    """Return the larger variance [mm^2] of a spacepoint's measurement."""
+    measurement = p.measurement_index[spacepoint]
+    return max(p.local_variance[measurement, 0], p.local_variance[measurement, 1])
+
+
+@device_function
+def variance_factors(a, b):
+    """Return what the variance of the points' positions is multiplied by in those of slope and curvature at the first.
+
+    For a parabola through three points at distances 0, a and b [mm]: [1/mm^2] and [1/mm^4].
+    """
+    c = b - a
+    first, second, third = (a + b) / (a * b), b / (a * c), a / (b * c)
+    slope = first * first + second * second + third * third
+    first, second, third = _ONE / (a * b), _ONE / (a * c), _ONE / (b * c)
+    return slope, _FOUR * (first * first + second * second + third * third)
+
+
 @kernel(grain=512)
 def _estimate_parameters(i, p):
     """One seed: parameters and diagonal covariance."""
     bottom, middle, top = p.bottom_index[i], p.middle_index[i], p.top_index[i]
     x0, y0, z0 = p.global_position[bottom, _X], p.global_position[bottom, _Y], p.global_position[bottom, _Z]
-    phi, cot_theta, curvature = helix_through_points(
-        p.global_position[middle, _X] - x0,
-        p.global_position[middle, _Y] - y0,
-        p.global_position[top, _X] - x0,
-        p.global_position[top, _Y] - y0,
-        p.global_position[top, _Z] - z0,
-    )
+    x1, y1 = p.global_position[middle, _X] - x0, p.global_position[middle, _Y] - y0
+    x2, y2 = p.global_position[top, _X] - x0, p.global_position[top, _Y] - y0
+    phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, p.global_position[top, _Z] - z0)
     theta = math.atan2(_ONE, cot_theta)
-    place = (
-        p.global_position[middle, _X], p.global_position[middle, _Y], p.global_position[middle, _Z],
-    )  # fmt: skip
-    qopt = curvature / _bending_field(p.field, place, phi, theta)
+    place = (x1 + x0, y1 + y0, p.global_position[middle, _Z])
+    b_z = _bending_field(p.field, place, phi, theta)
+    qopt = curvature / b_z
     if not abs(qopt) >= _SMALLEST_QOPT:
         qopt = _SMALLEST_QOPT
     sin2 = _ONE / (_ONE + cot_theta * cot_theta)
@@ -130,14 +145,17 @@ def _estimate_parameters(i, p):
     p.out_params[i, PHI] = phi
     p.out_params[i, THETA] = theta
     p.out_params[i, QOP] = qop
+    position = max(_point_variance(p, bottom), max(_point_variance(p, middle), _point_variance(p, top)))
+    chord2 = x2 * x2 + y2 * y2
+    by_slope, by_curvature = variance_factors(math.sqrt(x1 * x1 + y1 * y1), math.sqrt(chord2))
+    scattering = p.var_scattering * qopt * qopt
+    var_theta = p.inflation2 * (scattering + _TWO * position * sin2 / chord2)
+    var_qopt = p.inflation2 * (p.var_pt_scattering * qopt * qopt + position * by_curvature / (b_z * b_z))
     p.out_variance[i, LOC0] = p.var_loc0
     p.out_variance[i, LOC1] = p.var_loc1
-    p.out_variance[i, PHI] = p.var_phi
-    p.out_variance[i, THETA] = p.var_theta
-    qop2 = qop * qop
-    p.out_variance[i, QOP] = (
-        p.var_qop + p.var_qopt * sin2 + p.var_pt_relative * qop2 + p.var_theta * qop2 * cot_theta * cot_theta
-    )
+    p.out_variance[i, PHI] = p.inflation2 * (scattering + position * by_slope)
+    p.out_variance[i, THETA] = var_theta
+    p.out_variance[i, QOP] = var_qopt * sin2 + var_theta * qop * qop * cot_theta * cot_theta
 
 
 def estimate_parameters(
@@ -160,11 +178,11 @@ def estimate_parameters(
     spacepoints : SpacepointBatch
         Global positions [mm].
     measurements : MeasurementBatch
-        Local positions [mm] of the bottom spacepoints.
+        Local positions [mm] of the bottom spacepoints, variances [mm^2] of all.
     detector : DetectorArrays
         Its field.
     config : ParameterEstimationConfig
-        Standard deviations.
+        Standard deviations, and what they are multiplied by.
     n_modules : int
         Number of surfaces [1].
 
@@ -184,11 +202,9 @@ def estimate_parameters(
     sigmas = (
         config.sigma_loc0,
         config.sigma_loc1,
-        config.sigma_phi,
-        config.sigma_theta,
-        config.sigma_qop,
-        config.sigma_qopt,
-        config.sigma_pt_relative,
+        config.inflation,
+        config.sigma_scattering,
+        config.sigma_pt_scattering,
     )
     payload = _Payload(
         seeds.bottom_index,
@@ -201,6 +217,7 @@ def estimate_parameters(
         measurements.local_position,
         np.int32(n_modules),
         field_in_precision(detector.field, dtype.type),
+        measurements.local_variance,
         *(scalar(sigma**2) for sigma in sigmas),
         *out,
     )

@@ -174,13 +174,13 @@ def on_surface(surfaces, i, x, c):
 
 
 @device_function
-def seed_track(surfaces, module, seed_params, seed_variance, i):
-    """Return the track of a seed on the surface of its bottom measurement."""
+def seed_track(surfaces, module, seed_params, seed_variance, i, inflation):
+    """Return the track of a seed on the surface of its bottom measurement; variances of direction times `inflation`."""
     zero = _ZERO * seed_params[i, 0]
     x = (seed_params[i, 0], seed_params[i, 1], seed_params[i, 2], seed_params[i, 3], seed_params[i, 4])
     c = (
-        seed_variance[i, 0], zero, seed_variance[i, 1], zero, zero, seed_variance[i, 2], zero, zero, zero,
-        seed_variance[i, 3], zero, zero, zero, zero, seed_variance[i, 4],
+        seed_variance[i, 0], zero, seed_variance[i, 1], zero, zero, inflation * seed_variance[i, 2], zero, zero, zero,
+        inflation * seed_variance[i, 3], zero, zero, zero, zero, inflation * seed_variance[i, 4],
     )  # fmt: skip
     return on_surface(surfaces, module, x, c)
 

@@ -1,119 +1,286 @@
-"""Physics performance of a sample: efficiencies, fit outcomes, pulls and p-values, gathered event by event."""
+"""Physics performance of a sample: efficiencies, fit outcomes, residuals, pulls and p-values, gathered by event."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from traccc_py.edm import EventResult, FitOutcome
-from traccc_py.geometry.records import MAX_CLUSTER_SIZE
+from traccc_py.performance.binned import EDGES, fractions, means, pull_profile, rates, resolution_profile
+from traccc_py.performance.definitions import TRACCC, Definition, TruthSelection, select_particles
+from traccc_py.performance.frames import SurfaceFrames
 from traccc_py.performance.matching import (
     Counts,
-    MeasurementTruth,
-    TruthSelection,
+    Matches,
     count_matches,
+    find_duplicates,
+    find_fakes,
     match_seeds,
     match_tracks,
-    measurement_truth,
-    select_particles,
 )
-from traccc_py.performance.pulls import (
+from traccc_py.performance.residuals import (
     FIRST_STATE_NAMES,
     PERIGEE_NAMES,
-    Pulls,
-    concatenate_pulls,
-    first_state_pulls,
-    fit_gaussian,
-    measurement_pulls,
-    perigee_pulls,
-    summarise_p_values,
-    summarise_pulls,
+    Residuals,
+    concatenate_residuals,
+    first_state_residuals,
+    kinematics,
+    perigee_residuals,
 )
+from traccc_py.performance.statistics import fit_gaussian, histogram, robust_width, summarise_p_values
+from traccc_py.performance.tracks import EventTracks, TrackSet, seeds_of_result, tracks_of_result
+from traccc_py.performance.truth import EventTruth, link_digitization, simulated_truth
 from traccc_py.simulation.events import SimulatedEvent
 
-__all__ = ["PerformanceSummary"]
+__all__ = ["PerformanceSummary", "Sample"]
 
-_MIN_CLUSTERS = 100  # cluster sizes with fewer are not quoted
+_PULL_EDGES = np.linspace(-5.0, 5.0, 51)
+_N_RESIDUAL_BINS = 60
+_SMALLEST_RANGE = 1e-12  # of a histogram
+_RESIDUAL_QUANTILE = 0.99  # the part of the residuals that a histogram shows
+_TRACK_EDGES = {
+    "n_measurements": np.arange(-0.5, 30.5),
+    "n_holes": np.arange(-0.5, 10.5),
+    "purity": np.linspace(0.0, 1.0, 21),
+    "completeness": np.linspace(0.0, 1.0, 21),
+    "ndf": np.arange(-5.5, 50.5),
+    "chi2": np.linspace(0.0, 50.0, 51),
+    "chi2_per_ndf": np.linspace(0.0, 10.0, 51),
+}
+
+
+class Columns:
+    """Columns that grow event by event."""
+
+    def __init__(self) -> None:
+        self._pieces: dict[str, list[np.ndarray]] = {}
+
+    def append(self, **columns: np.ndarray) -> None:
+        """Add rows."""
+        for name, values in columns.items():
+            self._pieces.setdefault(name, []).append(np.asarray(values, np.float64))
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a whole column as float64; empty if nothing was added."""
+        return np.concatenate([*self._pieces.get(name, ()), np.zeros(0)])
+
+
+@dataclass(slots=True)
+class Sample:
+    """What was gathered for one selection of particles."""
+
+    tracks: Counts = field(default_factory=Counts)
+    seeds: Counts = field(default_factory=Counts)
+    particles: Columns = field(default_factory=Columns)
+    track_rows: Columns = field(default_factory=Columns)
 
 
 @dataclass(slots=True)
 class PerformanceSummary:
-    """Gathers events (`add`) and sums them up (`as_dict`).
+    """Gathers events (`add`, `add_result`) and sums them up (`as_dict`).
 
     Parameters
     ----------
-    detector : Detector
-        The sample's detector.
     selections : dict of str to TruthSelection
-        Definitions of the efficiency's denominator, by name.
+        Particles that count, by name.
+    b_z : float
+        Field along z [GeV / (e mm)], for the true perigee.
+    frames : SurfaceFrames, optional
+        Frames of the surfaces, for the residuals of loc0 and loc1.
+    definition : Definition, optional
+        Of efficiency, duplicates and fakes.
+    outgoing : bool, optional
+        Truth at the first state is taken after the surface's material, else before it.
     """
 
-    detector: Any
-    selections: dict[str, TruthSelection]
-    tracks: dict[str, Counts] = field(default_factory=dict)
-    seeds: dict[str, Counts] = field(default_factory=dict)
+    selections: Mapping[str, TruthSelection]
+    b_z: float
+    frames: SurfaceFrames | None = None
+    definition: Definition = TRACCC
+    outgoing: bool = True
+    n_events: int = 0
+    samples: dict[str, Sample] = field(init=False)
+    has_tracks: bool = False
+    has_seeds: bool = False
     outcomes: Counter[str] = field(default_factory=Counter)
-    first_state: list[Pulls] = field(default_factory=list)
-    perigee: list[Pulls] = field(default_factory=list)
-    pval: list[np.ndarray] = field(default_factory=list)
-    clusters: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = field(default_factory=list)  # design, size, pull
+    first_state: list[Residuals] = field(default_factory=list)
+    perigee: list[Residuals] = field(default_factory=list)
+    track_rows: Columns = field(default_factory=Columns)
 
-    def add(self, event: SimulatedEvent, result: EventResult) -> None:
-        """Add one event and what the chain made of it."""
-        particles, simulated = event.particles, event.simulated
-        truth = measurement_truth(result.measurements, event.digitization, simulated)
-        matches = match_tracks(result, truth, len(particles))
-        seed_matches = match_seeds(result, truth, len(particles))
+    def __post_init__(self) -> None:
+        self.samples = {name: Sample() for name in self.selections}
+
+    def add_result(self, event: SimulatedEvent, result: EventResult) -> None:
+        """Add one simulated event and what the chain made of it."""
+        truth = simulated_truth(event)
+        links = link_digitization(result.measurements, event.digitization, truth.particle_of_hit)
+        self.add(truth, EventTracks(links, tracks_of_result(result), seeds_of_result(result)))
+
+    def add(self, event: EventTruth, found: EventTracks) -> None:
+        """Add one event.
+
+        Parameters
+        ----------
+        event : EventTruth
+            Particles and hits.
+        found : EventTracks
+            What was reconstructed, and the truth of its measurements.
+        """
+        n, links, definition = len(event.particles), found.links, self.definition
+        tracks, matches = found.tracks, None
+        if tracks is not None:
+            if definition.require_fit:
+                tracks = tracks.select(tracks.is_fitted)
+            matches = match_tracks(tracks, links, n, definition)
+            self._add_fits(tracks, matches, event, found)
+        seeds = None if found.seeds is None else match_seeds(found.seeds, links, n, definition)
+        self.n_events += 1
+        self.has_tracks |= tracks is not None
+        self.has_seeds |= seeds is not None
         for name, selection in self.selections.items():
-            is_selected = select_particles(particles, simulated, truth, selection)
-            self.tracks[name] = self.tracks.get(name, Counts()) + count_matches(matches, is_selected)
-            self.seeds[name] = self.seeds.get(name, Counts()) + count_matches(seed_matches, is_selected)
-        self.outcomes.update(FitOutcome(outcome).name for outcome in result.tracks.fit_outcome.tolist())
-        self.first_state.append(first_state_pulls(result, matches, truth, simulated, particles))
-        self.perigee.append(perigee_pulls(result, matches, particles, float(self.detector.arrays().b_z)))
-        is_good = matches.is_matched & (result.tracks.fit_outcome == FitOutcome.SUCCESS)
-        self.pval.append(result.tracks.pval[is_good])
-        self._add_clusters(result, truth, event)
+            is_selected = select_particles(event, links, selection)
+            # traccc does not look at the type of particles for seeds
+            for_seeds = select_particles(event, links, replace(selection, particle_types=()))
+            sample = self.samples[name]
+            if seeds is not None:
+                sample.seeds += count_matches(seeds, for_seeds, definition)
+            if tracks is not None and matches is not None:
+                sample.tracks += count_matches(matches, is_selected, definition)
+                self._add_track_rows(sample, tracks, matches, is_selected)
+            self._add_particles(sample, event, matches, seeds, is_selected)
 
-    def _add_clusters(self, result: EventResult, truth: MeasurementTruth, event: SimulatedEvent) -> None:
-        pulls = measurement_pulls(result, truth, event.simulated)
-        measurements, rows = result.measurements, pulls.measurement_index
-        design = self.detector.arrays().surfaces["design"][measurements.module_index[rows]]
-        self.clusters.append((design, measurements.cluster_size[rows], pulls.pull))
+    def _add_particles(
+        self,
+        sample: Sample,
+        event: EventTruth,
+        matches: Matches | None,
+        seeds: Matches | None,
+        is_selected: np.ndarray,
+    ) -> None:
+        n = len(is_selected)
+        eta, phi, pt = kinematics(event.particles.momentum)
+        columns = {"eta": eta, "phi": phi, "pt": pt}
+        for name, found in (("n_matches", matches), ("n_seeds", seeds)):
+            if found is not None:
+                columns[name] = np.bincount(found.particle_index[found.is_matched], minlength=n)
+        if matches is not None:
+            is_fake = find_fakes(matches, is_selected, self.definition)
+            of_fakes = matches.contributions[is_fake[matches.contributions[:, 0]], 1]
+            columns["n_fakes"] = np.bincount(of_fakes, minlength=n)
+        sample.particles.append(**{name: column[is_selected] for name, column in columns.items()})
 
-    def measurement_pulls(self) -> dict[str, dict[str, Any]]:
-        """Return the pulls of measurements by "design axis size"; the last size includes all larger ones."""
-        if not self.clusters:
-            return {}
-        design, size, pull = (np.concatenate(column) for column in zip(*self.clusters, strict=True))
-        size = np.minimum(size, MAX_CLUSTER_SIZE)
-        dimensions = self.detector.arrays().designs["dimensions"]
-        found = {}
-        for i, name in enumerate(self.detector.design_names):
-            for axis in range(int(dimensions[i])):
-                for n_channels in range(1, MAX_CLUSTER_SIZE + 1):
-                    rows = (design == i) & (size[:, axis] == n_channels)
-                    if np.count_nonzero(rows) >= _MIN_CLUSTERS:
-                        found[f"{name} loc{axis} {n_channels}"] = fit_gaussian(pull[rows, axis]).as_dict()
-        return found
+    def _add_track_rows(self, sample: Sample, tracks: TrackSet, matches: Matches, is_selected: np.ndarray) -> None:
+        sample.track_rows.append(
+            is_fake=find_fakes(matches, is_selected, self.definition),
+            is_duplicate=find_duplicates(matches, is_selected, tracks),
+        )
+
+    def _add_fits(self, tracks: TrackSet, matches: Matches, event: EventTruth, found: EventTracks) -> None:
+        self.outcomes.update(FitOutcome(outcome).name for outcome in tracks.outcome.tolist())
+        self.first_state.append(
+            first_state_residuals(tracks, matches, found.links, event, self.frames, outgoing=self.outgoing)
+        )
+        self.perigee.append(perigee_residuals(tracks, matches, event, self.b_z))
+        eta, phi, pt = tracks.kinematics()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            chi2_per_ndf = tracks.chi2 / tracks.ndf
+        self.track_rows.append(
+            eta=eta,
+            phi=phi,
+            pt=pt,
+            n_measurements=tracks.n_measurements,
+            n_holes=tracks.n_holes,
+            purity=matches.purity,
+            completeness=matches.completeness,
+            chi2=tracks.chi2,
+            ndf=tracks.ndf,
+            chi2_per_ndf=chi2_per_ndf,
+            pval=tracks.pval,
+            is_good=matches.is_matched & tracks.is_fitted,
+        )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as numbers, for JSON."""
-        return {
-            "tracks": {name: counts.as_dict() for name, counts in self.tracks.items()},
-            "seeds": {name: counts.as_dict() for name, counts in self.seeds.items()},
-            "fit_outcomes": dict(self.outcomes),
-            "first_state_pulls": self._fits(self.first_state, FIRST_STATE_NAMES),
-            "perigee_pulls": self._fits(self.perigee, PERIGEE_NAMES),
-            "p_values": summarise_p_values(np.concatenate([*self.pval, np.zeros(0)])),
-            "measurement_pulls": self.measurement_pulls(),
+        """Return everything as numbers, for JSON; what does not exist is NaN."""
+        is_good = self.track_rows["is_good"].astype(bool)
+        numbers: dict[str, Any] = {
+            "n_events": self.n_events,
+            "definition": self.definition.as_dict(),
+            "selections": {name: asdict(selection) for name, selection in self.selections.items()},
+            "truth_side": "outgoing" if self.outgoing else "incoming",
         }
+        if self.has_tracks:
+            numbers["tracks"] = {name: sample.tracks.as_dict() for name, sample in self.samples.items()}
+        if self.has_seeds:
+            numbers["seeds"] = {name: sample.seeds.as_dict() for name, sample in self.samples.items()}
+        numbers["versus"] = {name: self._versus(sample) for name, sample in self.samples.items()}
+        if self.has_tracks:
+            numbers["fit_outcomes"] = dict(self.outcomes)
+            numbers["distributions"] = {
+                name: histogram(self.track_rows[name], edges) for name, edges in _TRACK_EDGES.items()
+            }
+            numbers["p_values"] = summarise_p_values(self.track_rows["pval"][is_good])
+            for where, pieces, names in (
+                ("first_state", self.first_state, FIRST_STATE_NAMES),
+                ("perigee", self.perigee, PERIGEE_NAMES),
+            ):
+                together = concatenate_residuals(pieces)
+                numbers[f"{where}_pulls"] = _pulls(together, names)
+                numbers[f"{where}_residuals"] = _resolutions(together, names)
+        return numbers
 
-    @staticmethod
-    def _fits(pieces: list[Pulls], names: tuple[str, ...]) -> dict[str, Any]:
-        if not pieces:
-            return {}
-        return {name: fit.as_dict() for name, fit in summarise_pulls(concatenate_pulls(pieces), names).items()}
+    def _versus(self, sample: Sample) -> dict[str, Any]:
+        """Return efficiency, duplicates, fakes, measurements and holes in bins of each variable."""
+        particles, tracks, own = sample.particles, self.track_rows, sample.track_rows
+        table: dict[str, Any] = {}
+        for variable, edges in EDGES.items():
+            x = particles[variable]
+            columns: dict[str, Any] = {"edges": edges.tolist()}
+            if self.has_seeds:
+                columns["seed_efficiency"] = fractions(x, particles["n_seeds"] > 0, edges)
+            if self.has_tracks:
+                n_matches, x_track = particles["n_matches"], tracks[variable]
+                further = np.maximum(n_matches - 1, 0)
+                columns["efficiency"] = fractions(x, n_matches > 0, edges)
+                columns["duplicates_per_found"] = rates(x, further, edges, n_matches > 0)
+                columns["fakes_per_particle"] = rates(x, particles["n_fakes"], edges)
+                columns["duplicates_per_track"] = fractions(x_track, own["is_duplicate"] > 0, edges)
+                columns["fakes_per_track"] = fractions(x_track, own["is_fake"] > 0, edges)
+                for name in ("n_measurements", "n_holes"):
+                    columns[name] = means(x_track, tracks[name], edges)
+            table[variable] = columns
+        return table
+
+
+def _pulls(found: Residuals, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return fit, histogram and profiles of the pulls of each parameter."""
+    table = {}
+    for k, name in enumerate(names):
+        pull = found.pull[np.isfinite(found.pull[:, k]), k]
+        if len(pull) == 0:
+            continue
+        profiles = {v: pull_profile(getattr(found, v), found.pull[:, k], edges) for v, edges in EDGES.items()}
+        table[name] = fit_gaussian(pull).as_dict() | {"histogram": histogram(pull, _PULL_EDGES), "versus": profiles}
+    return table
+
+
+def _resolutions(found: Residuals, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return robust width, rms, histogram and profiles of the residuals of each parameter, and of pT."""
+    columns = {name: found.residual[:, k] for k, name in enumerate(names)}
+    # relative: delta(q/pT) / |q/pT| is that of pT to first order, and is Gaussian where that of pT is not
+    columns["pt_relative"] = columns["qop_t"] * found.pt
+    table = {}
+    for name, column in columns.items():
+        values = column[np.isfinite(column)]
+        if len(values) == 0:
+            continue
+        limit = max(float(np.quantile(np.abs(values), _RESIDUAL_QUANTILE)), _SMALLEST_RANGE)
+        edges = np.linspace(-limit, limit, _N_RESIDUAL_BINS + 1)
+        profiles = {v: resolution_profile(getattr(found, v), column, e) for v, e in EDGES.items()}
+        spread = {"mean": float(values.mean()), "rms": float(values.std())}
+        table[name] = robust_width(values).as_dict() | spread
+        table[name] |= {"histogram": histogram(values, edges), "versus": profiles}
+    return table

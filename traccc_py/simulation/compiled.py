@@ -17,7 +17,7 @@ import numpy as np
 
 from traccc_py.device.cache import cache_root
 
-__all__ = ["compiled", "compiled_entry"]
+__all__ = ["compiled", "compiled_entry", "is_compiled"]
 
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
@@ -47,3 +47,8 @@ def compiled_entry(function: Callable[..., Any]) -> Any:
         return numba.njit(cache=True, **_OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = before
+
+
+def is_compiled() -> bool:
+    """Return whether machine code of these sources is kept on disk."""
+    return any(_cache_directory().rglob("*.nbi"))  # Numba makes the folders at once

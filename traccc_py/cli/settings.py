@@ -1,0 +1,213 @@
+"""The options that change settings: a file, single values, and traccc's names of the cuts."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from traccc_py.cli.option_groups import option, takes
+from traccc_py.config import ChainConfig, read_config
+from traccc_py.errors import ConfigError
+
+__all__ = ["TRACCC_CUTS", "Settings", "load_config", "naming_options", "takes_settings"]
+
+_PARTICLES = {11: "electron", 13: "muon", 211: "pion"}  #: by PDG number without sign
+
+
+class _Cut(NamedTuple):
+    """An option of traccc: its name, the settings it stands for, and how its value reads."""
+
+    name: str
+    keys: tuple[str, ...]
+    parse: Callable[[str], tuple[Any, ...]]
+
+
+def _number(text: str) -> float | int:
+    value = float(text)
+    return int(value) if re.fullmatch(r"[+-]?\d+", text) else value
+
+
+def _one(text: str) -> tuple[Any, ...]:
+    return (_number(text),)
+
+
+def _range(text: str) -> tuple[Any, ...]:
+    low, high = (_number(part) for part in text.split(":"))
+    return low, high
+
+
+def _upper(text: str) -> tuple[Any, ...]:
+    return _range(text)[1:]
+
+
+def _particle(text: str) -> tuple[Any, ...]:
+    return (_PARTICLES[abs(int(text))],)
+
+
+_EXPECTED: dict[Callable[[str], tuple[Any, ...]], str] = {
+    _one: "a number",
+    _range: "MIN:MAX",
+    _upper: "MIN:MAX",
+    _particle: f"a PDG number out of {', '.join(map(str, _PARTICLES))} (or minus that)",
+}
+
+TRACCC_CUTS = (
+    _Cut("seedfinder-z-range", ("seeding.z_min", "seeding.z_max"), _range),
+    _Cut("seedfinder-r-range", ("seeding.r_max",), _upper),  # the minimum is used by neither
+    _Cut("seedfinder-vertex-range", ("seeding.collision_region_min", "seeding.collision_region_max"), _range),
+    _Cut("seedfinder-minPt", ("seeding.min_pt",), _one),
+    _Cut("seedfinder-cotThetaMax", ("seeding.cot_theta_max",), _one),
+    _Cut("seedfinder-deltaR-range", ("seeding.delta_r_min", "seeding.delta_r_max"), _range),
+    _Cut("seedfinder-deltaZMax", ("seeding.delta_z_max",), _one),
+    _Cut("seedfinder-impactMax", ("seeding.impact_max",), _one),
+    _Cut("seedfinder-sigmaScattering", ("seeding.sigma_scattering",), _one),
+    _Cut("seedfinder-maxPtScattering", ("seeding.max_pt_scattering",), _one),
+    _Cut("seedfinder-maxSeedsPerSpM", ("seeding.max_seeds_per_middle",), _one),
+    _Cut("seedfinder-bFieldInZ", ("seeding.b_field_z",), _one),
+    _Cut("seedfinder-deltaInvHelixDiameter", ("seeding.delta_inverse_helix_diameter",), _one),
+    _Cut("seedfinder-impactWeightFactor", ("seeding.impact_weight_factor",), _one),
+    _Cut("seedfinder-compatSeedWeight", ("seeding.compatible_seed_weight",), _one),
+    _Cut("seedfinder-compatSeedLimit", ("seeding.compatible_seed_limit",), _one),
+    _Cut("max-num-branches-per-seed", ("finding.max_branches_per_seed",), _one),
+    _Cut("max-num-branches-per-surface", ("finding.max_branches_per_surface",), _one),
+    _Cut("track-candidates-range", ("finding.min_measurements", "finding.max_measurements"), _range),
+    _Cut("chi2-max", ("finding.chi2_max",), _one),
+    _Cut("max-num-skipping-per-cand", ("finding.max_holes",), _one),
+    _Cut("max-num-consecutive-skipped", ("finding.max_consecutive_holes",), _one),
+    _Cut("particle-hypothesis", ("finding.particle",), _particle),
+    _Cut("finding-min-total-momentum", ("finding.min_p",), _one),
+    _Cut("finding-min-transverse-momentum", ("finding.min_pt",), _one),
+    _Cut("min-total-momentum", ("finding.min_p",), _one),  # the cuts of the finding hold for the fit too
+    _Cut("min-transverse-momentum", ("finding.min_pt",), _one),
+    _Cut("min-meas-per-track", ("ambiguity_resolution.min_measurements_per_track",), _one),
+    _Cut("max-shared-meas", ("ambiguity_resolution.max_shared_measurements",), _one),
+    _Cut("fit-particle-hypothesis", ("fitting.particle",), _particle),
+    _Cut("fit-covariance-inflation-factor", ("fitting.backward_inflation",), _one),
+)  #: hidden in the help; docs/from_traccc.md lists them
+
+
+@contextlib.contextmanager
+def naming_options(options: Mapping[str, str]) -> Iterator[None]:
+    """Raise errors of settings again under the names of the options that gave the values.
+
+    Parameters
+    ----------
+    options : mapping of str to str
+        Name of the option by the beginning of the error's message, which it replaces.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        text = str(error)
+        for setting, name in options.items():
+            if text.startswith(f"{setting} "):
+                msg = name + text.removeprefix(setting)
+                raise ConfigError(msg) from error
+        raise
+
+
+def load_config(source: Any, particle: str | None) -> ChainConfig:
+    """Return the settings of a file, of a name, or the default, with the particle hypothesis replaced if one is given.
+
+    Raises
+    ------
+    ConfigError
+        If they can't be used.
+    """
+    config = read_config(source)
+    with naming_options({"finding.particle": "--particle"}):
+        return config if particle is None else config.with_particle(particle)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the options for settings say."""
+
+    source: str | None = None
+    particle: str | None = None
+    values: Mapping[str, tuple[str, Any]] = field(default_factory=dict)  # option and value by setting
+
+    def load(self) -> ChainConfig:
+        """Return the configuration: the file, then --particle, then single values.
+
+        Raises
+        ------
+        ConfigError
+            If it can't be used; the message names the option.
+        """
+        config = load_config(self.source, self.particle)
+        names = {key: f"{name}: {key}" for key, (name, _) in self.values.items()}
+        names |= {key.partition(".")[0]: f"{name}: {key.partition('.')[0]}" for key, (name, _) in self.values.items()}
+        with naming_options(names):
+            return config.with_settings({key: value for key, (_, value) in self.values.items()})
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    """Return setting and value of ``section.key=value``; the value reads as in TOML, texts need no quotes."""
+    key, is_there, value = (part.strip() for part in text.partition("="))
+    if not is_there or key.count(".") != 1:
+        msg = f"--set {text}: expected section.key=value, as in --set finding.chi2_max=20"
+        raise ConfigError(msg)
+    try:
+        return key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, value
+
+
+def _cut_values(cut: _Cut, text: str) -> Iterator[tuple[str, Any]]:
+    try:
+        yield from zip(cut.keys, cut.parse(text), strict=True)
+    except (ValueError, KeyError) as error:
+        msg = f"--{cut.name} is {text!r}; expected {_EXPECTED[cut.parse]}"
+        raise ConfigError(msg) from error
+
+
+def _gather(*, config: str | None, particle: str | None, assignments: list[str] | None, **cuts: str | None) -> Settings:
+    values: dict[str, tuple[str, Any]] = {}
+
+    def put(name: str, key: str, value: Any) -> None:
+        earlier = values.setdefault(key, (name, value))
+        if earlier[1] != value:
+            msg = f"{earlier[0]} and {name} give {key} two values: {earlier[1]} and {value}"
+            raise ConfigError(msg)
+
+    for cut in TRACCC_CUTS:
+        text = cuts[_key(cut)]
+        for key, value in () if text is None else _cut_values(cut, text):
+            put(f"--{cut.name}", key, value)
+    for text in assignments or ():
+        put("--set", *_assignment(text))
+    return Settings(config, particle, values)
+
+
+def _key(cut: _Cut) -> str:
+    return "cut_" + cut.name.replace("-", "_")
+
+
+_SET = option(
+    "assignments",
+    list[str] | None,
+    None,
+    "--set",
+    metavar="KEY=VALUE",
+    help="One setting, as finding.chi2_max=20; may be repeated.",
+)
+_PARTICLE = option("particle", str | None, None, "--particle", help="Mass hypothesis: muon, pion or electron.")
+_FILE = option(
+    "config",
+    str | None,
+    None,
+    "--config",
+    metavar="TOML",
+    help="Settings; see 'traccc-py config'. traccc: the default cuts of traccc.",
+)
+_CUTS = [option(_key(cut), str | None, None, f"--{cut.name}", hidden=True) for cut in TRACCC_CUTS]
+
+
+def takes_settings(parameter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command the options for settings, as a `Settings`."""
+    return takes(parameter, [_FILE, _PARTICLE, _SET, *_CUTS], _gather)

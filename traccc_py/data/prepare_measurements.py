@@ -1,0 +1,264 @@
+"""Measurements and spacepoints of one event as the reconstruction wants them: checked, in canonical order."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.data.source import Source, bad_row, check_shapes, find_modules
+from traccc_py.edm import Measurements, Spacepoints
+from traccc_py.errors import InputDataError
+
+__all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements", "prepare_spacepoints"]
+
+_MAX_OUTSIDE = 10.0  #: a position farther outside its sensor is no position on it [mm]
+_MAX_DISTANCE = 10.0  #: of a spacepoint from the measurement it was made of [mm]
+_PIXEL = 2  #: dimensions
+
+
+class PreparedSpacepoints(NamedTuple):
+    """Spacepoints, ordered by measurement, then by position."""
+
+    global_position: np.ndarray  # (n, 3) float32 [mm]
+    measurement_index: np.ndarray  # (n,) int32, row of the prepared measurements
+
+
+class PreparedMeasurements(NamedTuple):
+    """Measurements, ordered by (module_index, measurement_id, values)."""
+
+    module_index: np.ndarray  # (n,) int32, index of the surface
+    local_position: np.ndarray  # (n, 2) float32 [mm]
+    local_variance: np.ndarray  # (n, 2) float32 [mm^2]
+    dimensions: np.ndarray  # (n,) int32
+    time: np.ndarray  # (n,) float32 [ns]
+    measurement_id: np.ndarray  # (n,) int64
+    spacepoints: PreparedSpacepoints | None = None
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells [1]: there are none."""
+        return 0
+
+
+def prepare_measurements(
+    measurements: Measurements, detector: Any, source: Source | str | None = None
+) -> PreparedMeasurements:
+    """Check measurements and bring them into canonical order.
+
+    The result does not depend on the order of the rows. Equal rows are all kept. Cells, cluster sizes and module
+    indices of the input are not used.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        Measurements of one event.
+    detector : Detector
+        Knows the modules and their sizes.
+    source : Source or str, optional
+        File they are from: errors then name its lines, else the rows (counted from 0).
+
+    Returns
+    -------
+    PreparedMeasurements
+        Arrays of equal length, none of them shared with `measurements`.
+
+    Raises
+    ------
+    InputDataError
+        If a module is unknown or no rectangle or trapezoid, a position is not finite or more than 10 mm outside of its
+        sensor, a variance is not finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a
+        time is not finite, or the columns differ in length or have the wrong type.
+    """
+    prepared, _ = _prepare(measurements, detector, source)
+    return prepared
+
+
+def prepare_spacepoints(
+    measurements: Measurements,
+    spacepoints: Spacepoints,
+    detector: Any,
+    source: Source | str | None = None,
+    measurement_source: Source | str | None = None,
+) -> PreparedMeasurements:
+    """Check spacepoints and the measurements they were made of, and bring both into canonical order.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        All measurements of one event.
+    spacepoints : Spacepoints
+        Its spacepoints; `measurement_index` counts the rows of `measurements`.
+    detector : Detector
+        Knows the modules and their sizes.
+    source, measurement_source : Source or str, optional
+        Files of the spacepoints and of the measurements.
+
+    Returns
+    -------
+    PreparedMeasurements
+        With spacepoints.
+
+    Raises
+    ------
+    InputDataError
+        As for `prepare_measurements`; if a spacepoint's position is not finite or more than 10 mm from that of its
+        measurement, or its measurement does not exist or measures one coordinate only.
+    """
+    prepared, order = _prepare(measurements, detector, measurement_source)
+    position = np.asarray(spacepoints.global_position)
+    link = np.asarray(spacepoints.measurement_index)
+    _check_shape("spacepoints.measurement_index", link, (len(link),), "iu")
+    _check_shape("spacepoints.global_position", position, (len(link), 3), "iuf")
+    if len(link) == 0:
+        none = PreparedSpacepoints(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
+        return prepared._replace(spacepoints=none)
+    n = len(order)
+    good = (link >= 0) & (link < n)
+    expected = f"expected 0 to {n - 1}: a row of the measurements" if n else "the event has no measurements"
+    _require(good, source, "spacepoints", lambda row: f"its measurement is {link[row]}; {expected}")
+    finite = np.isfinite(position).all(axis=1)
+    _require(finite, source, "spacepoints", lambda row: f"position is {_shown(position[row])}; expected finite numbers")
+    new_row = np.empty(n, np.int32)
+    new_row[order] = np.arange(n, dtype=np.int32)
+    index = new_row[link.astype(np.int64)]
+    is_pixel = prepared.dimensions[index] == _PIXEL
+    _require(is_pixel, source, "spacepoints", lambda _: "its measurement has one coordinate; expected one with two")
+    distance = np.linalg.norm(position - _global_position(prepared, detector)[index], axis=1)
+    _require(
+        distance <= _MAX_DISTANCE,
+        source,
+        "spacepoints",
+        lambda row: (
+            f"position {_shown(position[row])} mm is {distance[row]:.4g} mm from that of its measurement; "
+            f"expected at most {_MAX_DISTANCE:g} mm: is the link right?"
+        ),
+    )
+    by_content = np.lexsort((*position.T[::-1], index))
+    made = PreparedSpacepoints(position[by_content].astype(np.float32), index[by_content])
+    return prepared._replace(spacepoints=made)
+
+
+def _prepare(
+    measurements: Measurements, detector: Any, source: Source | str | None
+) -> tuple[PreparedMeasurements, np.ndarray]:
+    """Return the prepared measurements, and the input row of each."""
+    m = measurements
+    geometry_id = _check_columns(m)
+    rows = np.arange(len(geometry_id))
+    module = find_modules(geometry_id, rows, detector, "measurements", source)
+    check_shapes(detector.arrays().surfaces["shape"][module], geometry_id, rows, "measurements", source)
+    position, variance = (np.asarray(a, np.float64) for a in (m.local_position, m.local_variance))
+    _check_values(m, position, variance, source)
+    _check_inside(m, position, module, detector, source)
+    order = _canonical_order(m, position, variance, module)
+    prepared = PreparedMeasurements(
+        module_index=module[order].astype(np.int32),
+        local_position=position[order].astype(np.float32),
+        local_variance=variance[order].astype(np.float32),
+        dimensions=np.asarray(m.dimensions)[order].astype(np.int32),
+        time=np.asarray(m.time)[order].astype(np.float32),
+        measurement_id=np.asarray(m.measurement_id)[order].astype(np.int64),
+    )
+    return prepared, order
+
+
+def _canonical_order(m: Measurements, position: np.ndarray, variance: np.ndarray, module: np.ndarray) -> np.ndarray:
+    """Return the rows by (module, id, values): ids of files that the chain wrote keep the order of its measurements."""
+    ids = np.asarray(m.measurement_id)
+    order = np.lexsort((ids, module))
+    repeats = (module[order[1:]] == module[order[:-1]]) & (ids[order[1:]] == ids[order[:-1]])
+    if repeats.any():
+        values = (*position.T, *variance.T, np.asarray(m.dimensions), np.asarray(m.time))
+        order = np.lexsort((*values[::-1], ids, module))
+    return order
+
+
+def _check_columns(m: Measurements) -> np.ndarray:
+    """Check lengths and types; return the geometry ids as uint64."""
+    n = len(m.geometry_id)
+    for name, kinds, *columns in (
+        ("geometry_id", "iu"),
+        ("local_position", "iuf", 2),
+        ("local_variance", "iuf", 2),
+        ("dimensions", "iu"),
+        ("time", "iuf"),
+        ("measurement_id", "iu"),
+    ):
+        _check_shape(f"measurements.{name}", np.asarray(getattr(m, name)), (n, *columns), kinds)
+    # A negative int64 becomes an id beyond 2^63, as when it came in through a signed column.
+    return np.asarray(m.geometry_id).astype(np.uint64, copy=False)
+
+
+def _check_shape(name: str, values: np.ndarray, shape: tuple[int, ...], kinds: str) -> None:
+    if values.shape != shape:
+        msg = f"{name} has shape {values.shape}; expected {shape}"
+        raise InputDataError(msg)
+    if values.dtype.kind not in kinds and len(values):
+        msg = f"{name} has type {values.dtype}; expected {'integers' if kinds == 'iu' else 'numbers'}"
+        raise InputDataError(msg)
+
+
+def _require(good: np.ndarray, source: Source | str | None, kind: str, problem: Any) -> None:
+    """Raise for the first row that is not good."""
+    if not good.all():
+        row = int(np.argmin(good))
+        raise bad_row(source, kind, row, problem(row))
+
+
+def _shown(position: np.ndarray) -> str:
+    return "(" + ", ".join(f"{x:.6g}" for x in position) + ")"
+
+
+def _check_values(m: Measurements, position: np.ndarray, variance: np.ndarray, source: Source | str | None) -> None:
+    largest = np.finfo(np.float32).max
+    dimensions, time = np.asarray(m.dimensions), np.asarray(m.time)
+    good = (dimensions == 1) | (dimensions == _PIXEL)
+    expected = "expected 1 (loc0 measured) or 2 (loc0 and loc1)"
+    _require(good, source, "measurements", lambda row: f"dimensions is {dimensions[row]}; {expected}")
+    for axis in range(2):
+        x, v = position[:, axis], variance[:, axis]
+        good = np.abs(x) <= largest
+        _require(
+            good, source, "measurements", lambda row, x=x, a=axis: f"local{a} is {x[row]}; expected a finite number"
+        )
+        good = (v >= 0) & (v <= largest)
+        is_measured = dimensions > axis
+        good &= ~is_measured | (v.astype(np.float32) > 0)
+        _require(
+            good,
+            source,
+            "measurements",
+            lambda row, v=v, a=axis, m=is_measured: (
+                f"var_local{a} is {v[row]}; expected a finite number {'> 0' if m[row] else '>= 0'}"
+            ),
+        )
+    good = np.abs(time) <= largest
+    _require(good, source, "measurements", lambda row: f"time is {time[row]}; expected a finite number")
+
+
+def _check_inside(
+    m: Measurements, position: np.ndarray, module: np.ndarray, detector: Any, source: Source | str | None
+) -> None:
+    """Raise for a position that can't be on its sensor; clusters at an edge and smeared hits may lie a bit outside."""
+    surfaces, shifts = detector.arrays().surfaces, detector.arrays().translations
+    half_lengths = np.stack([np.maximum(surfaces["hx_min"], surfaces["hx_max"]), surfaces["hy"]], axis=1)
+    limit = (half_lengths + np.abs(shifts))[module] + _MAX_OUTSIDE
+    good = (np.asarray(m.dimensions)[:, None] <= np.arange(2)) | (np.abs(position) <= limit)
+
+    def problem(row: int) -> str:
+        axis = int(np.argmin(good[row]))
+        half = half_lengths[module[row], axis]
+        return (
+            f"local{axis} is {position[row, axis]:.6g} mm on module {m.geometry_id[row]}, which is {2 * half:.6g} mm "
+            f"long there; expected at most {_MAX_OUTSIDE:g} mm beyond its edges (lengths are in mm)"
+        )
+
+    _require(good.all(axis=1), source, "measurements", problem)
+
+
+def _global_position(prepared: PreparedMeasurements, detector: Any) -> np.ndarray:
+    """Return the positions of measurements, (n, 3) float64 [mm]."""
+    surfaces = detector.arrays().surfaces[prepared.module_index]
+    centre, u, v = (np.stack([surfaces[a + b] for b in "xyz"], axis=1).astype(np.float64) for a in "cuv")
+    return centre + prepared.local_position[:, :1] * u + prepared.local_position[:, 1:] * v

@@ -1,0 +1,137 @@
+"""Where rows of event data come from, so that errors can say which value of which line can't be used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from traccc_py.data import FIRST_DATA_LINE
+from traccc_py.errors import InputDataError
+from traccc_py.geometry.records import Shape
+
+__all__ = ["Source", "bad_row", "check_shapes", "find_modules", "prefix"]
+
+_CARTESIAN = (Shape.RECTANGLE, Shape.TRAPEZOID)  #: outlines in whose local frame loc0 and loc1 are lengths
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file of an event.
+
+    Parameters
+    ----------
+    name : str
+        Path of the cells, measurements or spacepoints.
+    lines : ndarray of shape (n,), int64, optional
+        Line of each row, where rows were left out; None: row i is line i + 2.
+    measurements : str, optional
+        Path of the measurements that spacepoints were made of.
+    """
+
+    name: str
+    lines: np.ndarray | None = None
+    measurements: str | None = None
+
+
+def prefix(source: Source | str | None) -> str:
+    """Return the beginning of a message about a whole file: its name, if there is one."""
+    if source is None:
+        return ""
+    return f"{source if isinstance(source, str) else source.name}: "
+
+
+def bad_row(source: Source | str | None, kind: str, row: int, problem: str) -> InputDataError:
+    """Return the error for a row.
+
+    Parameters
+    ----------
+    source : Source or str or None
+        File, if the rows are from one.
+    kind : str
+        What the rows are: "cells", "measurements" ...
+    row : int
+        Row, counted from 0.
+    problem : str
+        What is wrong and what was expected.
+    """
+    if source is None:
+        return InputDataError(f"{kind} row {row} (counted from 0): {problem}")
+    where = Source(source) if isinstance(source, str) else source
+    line = row + FIRST_DATA_LINE if where.lines is None else int(where.lines[row])
+    return InputDataError(f"{where.name}, line {line}: {problem}")
+
+
+def find_modules(
+    ids: np.ndarray, rows: np.ndarray, detector: Any, kind: str, source: Source | str | None
+) -> np.ndarray:
+    """Return the module index of each geometry id.
+
+    Parameters
+    ----------
+    ids : ndarray of shape (n,), uint64
+        Geometry ids.
+    rows : ndarray of shape (n,), int
+        Where they stand, for the error.
+    detector : Detector
+        Knows the modules.
+    kind : str
+        What the rows are.
+    source : Source or str or None
+        File, if the rows are from one.
+
+    Raises
+    ------
+    InputDataError
+        If an id is unknown.
+    """
+    try:
+        return np.asarray(detector.module_index(ids))
+    except InputDataError as error:
+        first = _first_unknown(ids, detector)
+        problem = (
+            f"geometry_id is {ids[first]}, which is no sensitive module of this detector; expected one of its "
+            f"{len(detector.geometry_ids)} ids ({detector.geometry_ids[0]} ... {detector.geometry_ids[-1]}): "
+            "is it the right detector?"
+        )
+        raise bad_row(source, kind, int(rows[first]), problem) from error
+
+
+def check_shapes(shapes: np.ndarray, ids: np.ndarray, rows: np.ndarray, kind: str, source: Source | str | None) -> None:
+    """Raise for modules whose local coordinates are not lengths along two axes.
+
+    Parameters
+    ----------
+    shapes : ndarray of shape (n,), int32
+        Shape of each module.
+    ids : ndarray of shape (n,), uint64
+        Their geometry ids.
+    rows, kind, source
+        As for `find_modules`.
+
+    Raises
+    ------
+    InputDataError
+        If a module is an annulus or a ring.
+    """
+    is_usable = np.isin(shapes, _CARTESIAN)
+    if not is_usable.all():
+        first = int(np.argmin(is_usable))
+        problem = (
+            f"module {ids[first]} has polar local coordinates; only {kind} of rectangles and trapezoids can be used"
+        )
+        raise bad_row(source, kind, int(rows[first]), problem)
+
+
+def _first_unknown(ids: np.ndarray, detector: Any) -> int:
+    """Return the place of the first id that the detector refuses, by bisection: it knows ids of several kinds."""
+    known, refused = 0, len(ids)
+    while refused - known > 1:
+        middle = (known + refused) // 2
+        try:
+            detector.module_index(ids[:middle])
+            known = middle
+        except InputDataError:
+            refused = middle
+    return known

@@ -1,0 +1,236 @@
+"""Tracks and seeds from files: our own output, and tables of traccc's tracks (`docs/performance.md`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from traccc_py.data import FIRST_DATA_LINE
+from traccc_py.data.csv_events import (
+    find_event_file,
+    read_cells,
+    read_measurement_hit_map,
+    read_measurements,
+)
+from traccc_py.data.csv_table import Column, input_error, read_table
+from traccc_py.data.track_files import read_track_states, read_tracks
+from traccc_py.data.truth import MeasurementHitMap
+from traccc_py.edm import N_PARAMETERS, Measurements, packed_index
+from traccc_py.errors import InputDataError
+from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
+from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map
+
+__all__ = ["KINDS", "read_event_tracks", "tracks_kind"]
+
+_TRACCC_KINDS = ("fitted", "resolved", "found", "seeds")
+KINDS = ("own", *_TRACCC_KINDS)
+_NAMES = ("loc0", "loc1", "phi", "theta", "qop")
+_SAME_POSITION = 1e-3  #: [mm]
+
+_FIRST_STATE = [
+    Column("geometry_id", "u8"),
+    *(Column(name, "f8", allow_nan=True) for name in _NAMES),
+    *(Column(f"var_{name}", "f8", allow_nan=True) for name in _NAMES),
+]
+_TRACCC_TRACKS = [
+    Column("outcome", "i8", minimum=0, maximum=8),
+    Column("ndf", "f8", allow_nan=True),
+    Column("chi2", "f8", allow_nan=True),
+    Column("pval", "f8", allow_nan=True),
+    Column("nholes", "i8", minimum=0),
+    *_FIRST_STATE,
+    Column("n_states", "i8", minimum=0),
+    Column("hit_ids", "U", is_text=True),
+]
+_SEED_HITS = ("bottom_hit", "middle_hit", "top_hit")
+_TRACCC_SEEDS = [*(Column(name, "i8", minimum=0) for name in _SEED_HITS), *_FIRST_STATE]
+
+
+def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
+    """Return what a folder's track files are.
+
+    Parameters
+    ----------
+    directory : path
+        Folder.
+    kind : str, optional
+        Asked for; by default the last stage there is.
+
+    Returns
+    -------
+    str
+        "own": files of `traccc-py run`; "fitted", "resolved", "found", "seeds": tables of traccc's tracks.
+
+    Raises
+    ------
+    InputDataError
+        If there are none.
+    """
+    folder = Path(directory)
+    patterns = {"own": "event*-tracks.csv*", "seeds": "event*-seeds.csv*"}
+    patterns |= {k: f"event*-{k}_tracks.csv*" for k in _TRACCC_KINDS if k != "seeds"}
+    there = [k for k in KINDS if any(folder.glob(patterns[k]))]
+    if kind is None and there:
+        return there[0]
+    if kind in there:
+        return str(kind)
+    wanted = " or ".join(patterns.values()) if kind is None else patterns[kind]
+    msg = f"{folder}: has no file {wanted}"
+    raise InputDataError(msg)
+
+
+def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | str, event: EventTruth) -> EventTracks:
+    """Read what was reconstructed in an event, and link its measurements to the truth.
+
+    Parameters
+    ----------
+    directory : path
+        Folder of the tracks.
+    kind : str
+        One of KINDS.
+    truth_directory : path
+        Folder of the truth: the measurement-hit map, and cells or measurements.
+    event : EventTruth
+        The event's truth.
+
+    Raises
+    ------
+    InputDataError
+        If a file is missing or can't be used.
+    """
+    links = read_measurement_hit_map(find_event_file(truth_directory, event.number, "measurement-simhit-map"))
+    if kind == "own":
+        return _read_own(directory, truth_directory, event, links)
+    n = 1 + int(links.measurement_id.max(initial=-1))
+    measurement_of_hit = np.full(len(event.hits), -1)
+    measurement_of_hit[links.hit_id[::-1]] = links.measurement_id[::-1]
+    tracks = None if kind == "seeds" else _read_traccc(directory, kind, event.number, measurement_of_hit)
+    seeds = None
+    if kind == "seeds" or any(Path(directory).glob(f"event{event.number:09d}-seeds.csv*")):
+        seeds = _read_traccc_seeds(directory, event.number, measurement_of_hit)
+    return EventTracks(link_map(links, n, event.particle_of_hit), tracks, seeds)
+
+
+def _fill_first_state(tracks: TrackSet, table: dict[str, np.ndarray]) -> None:
+    tracks.geometry_id = table["geometry_id"]
+    tracks.params = np.stack([table[name] for name in _NAMES], axis=1).astype(np.float64)
+    for k, name in enumerate(_NAMES):
+        tracks.covariance[:, packed_index(k, k)] = table[f"var_{name}"]
+
+
+def _hits_to_measurements(
+    path: Path, column: str, rows: np.ndarray, hit: np.ndarray, measurement_of_hit: np.ndarray
+) -> np.ndarray:
+    bad = (hit < 0) | (hit >= len(measurement_of_hit))
+    if bad.any():
+        first = int(np.argmax(bad))
+        expected = f"a row of the hits file, 0 to {len(measurement_of_hit) - 1}"
+        raise input_error(path, int(rows[first]) + FIRST_DATA_LINE, column, hit[first], expected)
+    return measurement_of_hit[hit]
+
+
+def _read_traccc(directory: Path | str, kind: str, event: int, measurement_of_hit: np.ndarray) -> TrackSet:
+    path = find_event_file(directory, event, f"{kind}_tracks")
+    table = read_table(path, _TRACCC_TRACKS)
+    lists = [str(text).split() for text in table["hit_ids"]]
+    n_hits = np.array([len(hits) for hits in lists], np.int64)
+    bad = n_hits != table["n_states"]
+    if bad.any():
+        row = int(np.argmax(bad))
+        expected = f"{table['n_states'][row]} ids, as n_states says"
+        raise input_error(path, row + FIRST_DATA_LINE, "hit_ids", table["hit_ids"][row], expected)
+    rows = np.repeat(np.arange(len(lists)), n_hits)
+    try:
+        hit = np.array([h for hits in lists for h in hits], dtype=np.int64)
+    except (ValueError, OverflowError) as error:
+        msg = f"{path}: hit_ids are not all integers ({error}); expected rows of the hits file with spaces between"
+        raise InputDataError(msg) from error
+    measurement = _hits_to_measurements(path, "hit_ids", rows, hit, measurement_of_hit)
+    tracks = TrackSet.without_fit(np.concatenate(([0], np.cumsum(n_hits))), measurement)
+    _fill_first_state(tracks, table)
+    tracks.outcome, tracks.n_holes = table["outcome"], table["nholes"].astype(np.float64)
+    for name in ("chi2", "ndf", "pval"):
+        setattr(tracks, name, table[name])
+    return tracks
+
+
+def _read_traccc_seeds(directory: Path | str, event: int, measurement_of_hit: np.ndarray) -> TrackSet:
+    path = find_event_file(directory, event, "seeds")
+    table = read_table(path, _TRACCC_SEEDS)
+    hit = np.stack([table[name] for name in _SEED_HITS], axis=1).ravel()
+    rows = np.repeat(np.arange(len(hit) // SEED_SIZE), SEED_SIZE)
+    measurement = _hits_to_measurements(path, ", ".join(_SEED_HITS), rows, hit, measurement_of_hit)
+    seeds = TrackSet.without_fit(np.arange(0, len(hit) + 1, SEED_SIZE), measurement)
+    _fill_first_state(seeds, table)
+    return seeds
+
+
+def _read_own(
+    directory: Path | str, truth_directory: Path | str, event: EventTruth, links: MeasurementHitMap
+) -> EventTracks:
+    table, states = read_tracks(directory, event.number), read_track_states(directory, event.number)
+    path = find_event_file(directory, event.number, "measurements")
+    measurements = read_measurements(path)
+    measurement = _rows_of_ids(path, measurements.measurement_id, states["measurement_id"])
+    n = len(table["track_id"])
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(states["track_id"], minlength=n))))
+    tracks = TrackSet.without_fit(offsets, measurement)
+    _fill_first_state(tracks, table)
+    tracks.outcome, tracks.n_holes = table["fit_outcome"].astype(np.int64), table["n_holes"].astype(np.float64)
+    for name in ("chi2", "ndf", "pval"):
+        setattr(tracks, name, table[name].astype(np.float64))
+    _fill_perigee(tracks, table)
+    return EventTracks(_link_own(path, measurements, truth_directory, event, links), tracks, None)
+
+
+def _fill_perigee(tracks: TrackSet, table: dict[str, np.ndarray]) -> None:
+    names = ("d0", "z0", *(f"perigee_{name}" for name in _NAMES[2:]))
+    tracks.perigee = np.stack([table[name] for name in names], axis=1).astype(np.float64)
+    for k in range(N_PARAMETERS):
+        tracks.perigee_covariance[:, packed_index(k, k)] = table[f"var_{names[k]}"]
+        for j in range(k):
+            tracks.perigee_covariance[:, packed_index(k, j)] = table[f"cov_{names[j]}_{names[k]}"]
+
+
+def _rows_of_ids(path: Path, ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return the rows of the measurements that track states name; -1 for holes."""
+    order = np.argsort(ids, kind="stable")
+    place = np.minimum(np.searchsorted(ids[order], wanted), max(len(ids) - 1, 0))
+    found = ids[order][place] == wanted if len(ids) else np.zeros(len(wanted), bool)
+    unknown = ~found & (wanted >= 0)
+    if unknown.any():
+        msg = f"{path}: has no measurement {wanted[np.argmax(unknown)]}, which the track states name"
+        raise InputDataError(msg)
+    return np.where(found, order[place] if len(ids) else -1, -1)
+
+
+def _link_own(
+    path: Path,
+    measurements: Measurements,
+    truth_directory: Path | str,
+    event: EventTruth,
+    links: MeasurementHitMap,
+) -> MeasurementTruth:
+    """Link our measurements: they are the truth's own measurements, or were formed from its cells."""
+    true = read_measurements(find_event_file(truth_directory, event.number, "measurements"))
+    ids = measurements.measurement_id
+    if len(ids) == 0 or (
+        ids.max() < len(true)
+        and np.array_equal(true.geometry_id[ids], measurements.geometry_id)
+        and np.abs(true.local_position[ids] - measurements.local_position).max() < _SAME_POSITION
+    ):
+        row_of_id = np.full(len(true), -1)
+        row_of_id[ids] = np.arange(len(ids))
+        row = row_of_id[links.measurement_id]
+        used = row >= 0
+        return link_map(MeasurementHitMap(row[used], links.hit_id[used]), len(ids), event.particle_of_hit)
+    cells = read_cells(find_event_file(truth_directory, event.number, "cells"))
+    found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
+    if found is None:
+        msg = (
+            f"{path}: is neither the measurements of {truth_directory} nor made of its cells; "
+            "give the truth of the events that were reconstructed"
+        )
+        raise InputDataError(msg)
+    return found

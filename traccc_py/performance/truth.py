@@ -1,0 +1,252 @@
+"""What is true of an event: particles, hits, and which of them made which measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from traccc_py.data.csv_events import find_event_file, read_hits, read_particles
+from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
+from traccc_py.edm import Cells, Measurements
+from traccc_py.errors import InputDataError
+from traccc_py.simulation.digitization import Digitization
+from traccc_py.simulation.events import SimulatedEvent
+
+__all__ = [
+    "NO_PARTICLE",
+    "EventTruth",
+    "MeasurementTruth",
+    "csr_expand",
+    "link_cells",
+    "link_digitization",
+    "link_hits",
+    "link_map",
+    "read_truth",
+    "simulated_truth",
+]
+
+NO_PARTICLE = -1
+_PARTICLE_FILES = ("particles_initial", "particles")
+_NEXT_CELLS = ((1, 0), (-1, 1), (0, 1), (1, 1))  # steps in (channel0, channel1) to the neighbours that follow a cell
+
+
+class MeasurementTruth(NamedTuple):
+    """Particles behind each measurement, those with most cells first."""
+
+    offsets: np.ndarray  # (n_measurements + 1,) int64
+    particle_index: np.ndarray  # (offsets[-1],) int64, rows of the particles, each once in a measurement
+    n_cells: np.ndarray  # (offsets[-1],) int64, cells the particle contributed to
+    hit_index: np.ndarray  # (offsets[-1],) int64, the particle's hit with most cells
+
+
+@dataclass(slots=True)
+class EventTruth:
+    """Particles and hits of one event."""
+
+    number: int
+    particles: Particles
+    hits: Hits
+    particle_of_hit: np.ndarray  # (n_hits,) int64, row of the particle; -1: not among the particles
+
+    def momentum_at_hits(self, *, outgoing: bool) -> np.ndarray:
+        """Return the momenta before or after the surface's material, (n_hits, 3) float64 [GeV]."""
+        momentum = np.asarray(self.hits.momentum, np.float64)
+        return momentum + self.hits.delta_momentum if outgoing else momentum
+
+
+def simulated_truth(event: SimulatedEvent) -> EventTruth:
+    """Return the truth of an event in memory."""
+    return EventTruth(event.number, event.particles, event.simulated.hits, event.simulated.particle_index)
+
+
+def read_truth(directory: Path | str, event: int) -> EventTruth:
+    """Read particles and hits of an event.
+
+    Parameters
+    ----------
+    directory : path
+        Folder with the event's ``hits`` and ``particles_initial`` (or ``particles``) files.
+    event : int
+        Event number.
+
+    Returns
+    -------
+    EventTruth
+        Hits of particles that are not in the particles file (secondaries) keep no particle.
+
+    Raises
+    ------
+    InputDataError
+        If a file is missing or can't be used, or two particles have one id.
+    """
+    kinds = [k for k in _PARTICLE_FILES if any(Path(directory).glob(f"event{event:09d}-{k}.csv*"))]
+    path = find_event_file(directory, event, kinds[0] if kinds else _PARTICLE_FILES[0])
+    particles = read_particles(path)
+    hits = read_hits(find_event_file(directory, event, "hits"))
+    order = np.argsort(particles.particle_id, kind="stable")
+    ids = particles.particle_id[order]
+    repeated = ids[1:][ids[1:] == ids[:-1]]
+    if len(repeated):
+        msg = f"{path}: particle_id {repeated[0]} appears more than once; expected each particle once"
+        raise InputDataError(msg)
+    return EventTruth(event, particles, hits, _look_up(ids, order, hits.particle_id))
+
+
+def _look_up(sorted_ids: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return `rows` of the sorted ids that equal `wanted`, or -1."""
+    if len(sorted_ids) == 0:
+        return np.full(len(wanted), NO_PARTICLE)
+    place = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
+    return np.where(sorted_ids[place] == wanted, rows[place], NO_PARTICLE)
+
+
+def csr_expand(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return, for each value in the lists `rows`, its place among all values and the place of its list in `rows`."""
+    sizes = np.diff(offsets)[rows]
+    owner = np.repeat(np.arange(len(rows)), sizes)
+    start = np.repeat(offsets[rows] - np.concatenate(([0], np.cumsum(sizes)[:-1])), sizes) if len(rows) else owner
+    return start + np.arange(len(owner)), owner
+
+
+def link_digitization(measurements: Measurements, made: Digitization, particle_of_hit: np.ndarray) -> MeasurementTruth:
+    """Return the particles behind measurements that were formed from simulated cells.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        With `cell_offsets` and `cell_indices`, rows of the cells.
+    made : Digitization
+        The cells and all hits behind each.
+    particle_of_hit : ndarray of shape (n_hits,)
+        Rows of the particles.
+
+    Returns
+    -------
+    MeasurementTruth
+        One list per measurement.
+    """
+    n = len(measurements)
+    cells, measurement_of_cell = csr_expand(measurements.cell_offsets, np.arange(n))
+    links, position = csr_expand(made.hit_offsets, measurements.cell_indices[cells])
+    return _count_links(n, measurement_of_cell[position], made.hit_indices[links], particle_of_hit)
+
+
+def link_hits(hit_of_measurement: np.ndarray, particle_of_hit: np.ndarray) -> MeasurementTruth:
+    """Return the particles behind measurements that were made straight from hits, one each."""
+    n = len(hit_of_measurement)
+    return _count_links(n, np.arange(n), np.asarray(hit_of_measurement), particle_of_hit)
+
+
+def link_map(links: MeasurementHitMap, n_measurements: int, particle_of_hit: np.ndarray) -> MeasurementTruth:
+    """Return the particles behind the measurements of a measurement-hit map (many to many); each hit counts once.
+
+    Raises
+    ------
+    InputDataError
+        If the map names a measurement or hit that does not exist.
+    """
+    for name, values, n in (
+        ("measurement_id", links.measurement_id, n_measurements),
+        ("hit_id", links.hit_id, len(particle_of_hit)),
+    ):
+        if len(values) and values.max() >= n:
+            row = int(np.argmax(values >= n))
+            msg = f"measurement-simhit-map, row {row}: {name} is {values[row]}; there are {n}"
+            raise InputDataError(msg)
+    return _count_links(n_measurements, links.measurement_id, links.hit_id, particle_of_hit)
+
+
+def link_cells(
+    geometry_id: np.ndarray, cells: Cells, links: MeasurementHitMap, particle_of_hit: np.ndarray
+) -> MeasurementTruth | None:
+    """Return the particles behind measurements that were formed from cells with truth, without knowing which cells.
+
+    Parameters
+    ----------
+    geometry_id : ndarray of shape (n,), uint64
+        Surfaces of the measurements, in the order in which the reconstruction makes them: by module, then by the first
+        cell in (channel1, channel0).
+    cells : Cells
+        Input of the reconstruction, with `measurement_id`, rows of the truth measurements.
+    links : MeasurementHitMap
+        Hits of the truth measurements.
+    particle_of_hit : ndarray of shape (n_hits,)
+        Rows of the particles.
+
+    Returns
+    -------
+    MeasurementTruth or None
+        None if the clusters of the cells don't correspond to the measurements.
+    """
+    order, cluster = _clusters(cells)
+    first = np.unique(cluster, return_index=True)[1]
+    if not np.array_equal(cells.geometry_id[order][first], geometry_id):
+        return None
+    truth_measurement = cells.measurement_id[order]
+    by_measurement = np.argsort(links.measurement_id, kind="stable")
+    n_truth = 1 + max(links.measurement_id.max(initial=-1), truth_measurement.max(initial=-1))
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(links.measurement_id, minlength=n_truth))))
+    known = np.flatnonzero(truth_measurement >= 0)
+    place, owner = csr_expand(offsets, truth_measurement[known])
+    hit = links.hit_id[by_measurement][place]
+    return _count_links(len(geometry_id), cluster[known][owner], hit, particle_of_hit)
+
+
+def _clusters(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
+    """Return the order of the cells by (module, channel1, channel0), and the cluster of each in that order.
+
+    Clusters are numbered by their first cell. Labels spread over edges between neighbours until nothing changes.
+    """
+    module = np.unique(cells.geometry_id, return_inverse=True)[1]
+    width = 2 + int(cells.channel0.max(initial=0))
+    height = 2 + int(cells.channel1.max(initial=0))
+    key = (module.astype(np.int64) * height + cells.channel1) * width + cells.channel0 + 1
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    n = len(key)
+    label = np.searchsorted(key, key)  # cells of one channel are one
+    low, high = [], []
+    for step0, step1 in _NEXT_CELLS:
+        wanted = key + step1 * width + step0
+        place = np.minimum(np.searchsorted(key, wanted), max(n - 1, 0))
+        found = np.flatnonzero(key[place] == wanted) if n else place
+        low.append(found)
+        high.append(place[found])
+    a, b = np.concatenate(low), np.concatenate(high)
+    while n:
+        least = np.minimum(label[a], label[b])
+        before = label.copy()
+        np.minimum.at(label, before[a], least)
+        np.minimum.at(label, before[b], least)
+        np.minimum.at(label, a, least)
+        np.minimum.at(label, b, least)
+        label = label[label]
+        if np.array_equal(label, before):
+            break
+    return order, np.unique(label, return_inverse=True)[1]
+
+
+def _count_links(n: int, measurement: np.ndarray, hit: np.ndarray, particle_of_hit: np.ndarray) -> MeasurementTruth:
+    """Count equal (measurement, hit) pairs and group them by particle; hits of unknown particles are left out."""
+    known = particle_of_hit[hit] != NO_PARTICLE
+    pairs, n_cells = np.unique(np.stack([measurement[known], hit[known]], axis=1), axis=0, return_counts=True)
+    return _group_by_particle(n, pairs[:, 0], pairs[:, 1], n_cells, particle_of_hit)
+
+
+def _group_by_particle(
+    n: int, measurement: np.ndarray, hit: np.ndarray, n_cells: np.ndarray, particle_of_hit: np.ndarray
+) -> MeasurementTruth:
+    """Join the hits of one particle in a measurement; order each measurement's particles by cells, then row."""
+    particle = particle_of_hit[hit]
+    order = np.lexsort((hit, -n_cells, particle, measurement))
+    measurement, hit, n_cells, particle = measurement[order], hit[order], n_cells[order], particle[order]
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = (np.diff(measurement) != 0) | (np.diff(particle) != 0)
+    first = np.flatnonzero(is_first)
+    total = np.add.reduceat(n_cells, first) if len(first) else n_cells
+    order = np.lexsort((particle[first], -total, measurement[first]))
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(measurement[first], minlength=n))))
+    return MeasurementTruth(offsets, particle[first][order], total[order], hit[first][order])
