@@ -357,7 +357,7 @@ def test_cells_of_annuli_are_refused(tmp_path):
     ids_of = detector.geometry_ids[np.argsort(detector.surfaces.shape)[[0, -1]]]
     none = np.zeros(2, np.int64)
     cells = Cells(ids_of, none, none, np.ones(2, np.float32), np.zeros(2, np.float32), none)
-    with pytest.raises(InputDataError, match=r"cells row 1 .*annulus or ring, whose channels are polar"):
+    with pytest.raises(InputDataError, match=r"cells row 1 .*polar local coordinates; only cells of rectangles"):
         prepare_cells(cells, detector)
     with pytest.raises(GeometryError, match="annuli or rings, whose channels are polar"):
         digitization_geometry(detector)

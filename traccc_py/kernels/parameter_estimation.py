@@ -47,8 +47,8 @@ class _Payload(NamedTuple):
     event_module: Any  # (n_measurements,) int32
     local_position: Any  # (n_measurements, 2) scalar [mm]
     n_modules: Any  # int32
-    local_variance: Any  # (n_measurements, 2) scalar [mm^2]
     field: Any  # see `geometry.records`
+    local_variance: Any  # (n_measurements, 2) scalar [mm^2]
     var_loc0: Any  # scalar [mm^2]
     var_loc1: Any  # scalar [mm^2]
     inflation2: Any  # scalar [1]
@@ -94,6 +94,14 @@ def helix_through_points(x1, y1, x2, y2, z2):
 
 
 @device_function
+def _bending_field(field, position, phi, theta):
+    """Return the field along z that bends a track of this direction as that at its position does."""
+    if len(field) == HOMOGENEOUS:
+        return field.b_z
+    return bending_field(field, position, trigonometry(phi, theta))
+
+
+@device_function
 def _point_variance(p, spacepoint):
     """Return the larger variance [mm^2] of a spacepoint's measurement."""
     measurement = p.measurement_index[spacepoint]
@@ -113,14 +121,6 @@ def variance_factors(a, b):
     return slope, _FOUR * (first * first + second * second + third * third)
 
 
-@device_function
-def _bending_field(field, position, phi, theta):
-    """Return the field along z that bends a track of this direction as that at its position does."""
-    if len(field) == HOMOGENEOUS:
-        return field.b_z
-    return bending_field(field, position, trigonometry(phi, theta))
-
-
 @kernel(grain=512)
 def _estimate_parameters(i, p):
     """One seed: parameters and diagonal covariance."""
@@ -130,9 +130,7 @@ def _estimate_parameters(i, p):
     x2, y2 = p.global_position[top, _X] - x0, p.global_position[top, _Y] - y0
     phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, p.global_position[top, _Z] - z0)
     theta = math.atan2(_ONE, cot_theta)
-    place = (
-        p.global_position[middle, _X], p.global_position[middle, _Y], p.global_position[middle, _Z],
-    )  # fmt: skip
+    place = (x1 + x0, y1 + y0, p.global_position[middle, _Z])
     b_z = _bending_field(p.field, place, phi, theta)
     qopt = curvature / b_z
     if not abs(qopt) >= _SMALLEST_QOPT:
@@ -218,8 +216,8 @@ def estimate_parameters(
         measurements.event_module,
         measurements.local_position,
         np.int32(n_modules),
-        measurements.local_variance,
         field_in_precision(detector.field, dtype.type),
+        measurements.local_variance,
         *(scalar(sigma**2) for sigma in sigmas),
         *out,
     )

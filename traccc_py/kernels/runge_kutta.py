@@ -21,7 +21,7 @@ from traccc_py.kernels.magnetic_field import field_and_gradient, field_at
 
 __all__ = ["STEP_ERROR", "bound_columns", "follow_field"]
 
-STEP_ERROR = scalar(2e-3)  #: [mm], largest estimate of a step's error; the true one is some 30 times smaller
+STEP_ERROR = scalar(2e-3)  #: [mm], largest estimate of a step's error; the true one is some 50 times smaller
 _MAX_STEPS = 200
 _SHORT = scalar(3)  # [mm], so far a parabola is exact
 _ZERO = scalar(0)
