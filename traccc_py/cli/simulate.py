@@ -11,29 +11,28 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from traccc_py.data.manifest import check_folder, read_manifest
 from traccc_py.errors import InputDataError
 
-__all__ = ["calibrate", "simulate"]
+__all__ = ["calibrate", "check_sample", "simulate"]
 
 _UM_PER_MM = 1000.0
+_PROBLEMS_SHOWN = 5
 _SIZES_SHOWN = 6  #: cluster sizes in the table of sigmas; the file has all
 
 
 def simulate(
     output: Path,
     detector: Any,
-    gun: Any,
-    seed: int,
+    config: Any,
     n_events: int,
     console: Console,
     *,
     first_event: int = 0,
-    material: bool = True,
-    smearing: bool = True,
+    workers: int = 1,
     threads: int | None = None,
-    compress: bool = False,
 ) -> None:
-    """Simulate events and write cells and truth.
+    """Simulate events and write cells, truth and a manifest.
 
     Parameters
     ----------
@@ -41,59 +40,60 @@ def simulate(
         Folder for the files; made if needed.
     detector : Detector
         Where the particles fly.
-    gun : ParticleGunConfig
-        What is shot.
-    seed : int
-        Seed of the sample.
+    config : SampleConfig
+        What is simulated.
     n_events : int
         Number of events.
     console : Console
         Where the summary goes.
     first_event : int, optional
         Number of the first event.
-    material : bool, optional
-        Scattering and energy loss.
-    smearing : bool, optional
-        Charge noise.
+    workers : int, optional
+        Processes.
     threads : int, optional
-        CPU threads; by default one per core.
-    compress : bool, optional
-        Write ``.csv.gz``.
+        Threads of a single process; by default one per core.
 
     Raises
     ------
     InputDataError
-        If `output` is a file.
+        If `output` is a file or holds other events.
     """
     from traccc_py.device.cpu import CpuDevice
-    from traccc_py.simulation.events import simulate_events, write_event
-    from traccc_py.simulation.transport import TransportConfig
+    from traccc_py.simulation.samples import make_sample
 
-    if output.exists() and not output.is_dir():
-        msg = f"--output {output}: is a file; expected a folder"
-        raise InputDataError(msg)
-    events = simulate_events(
+    events = make_sample(
+        output,
         detector,
-        gun,
-        seed,
+        config,
         n_events,
         first_event=first_event,
-        config=TransportConfig() if material else TransportConfig.without_material(),
-        smearing=smearing,
-        threads=CpuDevice(threads).threads,
+        workers=workers,
+        threads=CpuDevice(threads).threads if workers == 1 else 1,
     )
     start = time.perf_counter()
-    n_hits = n_cells = 0
-    is_shown = console.is_terminal
-    for event in track(events, "events", n_events, console=console, transient=True, disable=not is_shown):
-        write_event(output, detector, event, compress=compress)
-        n_hits += len(event.simulated)
-        n_cells += len(event.cells)
+    totals = dict.fromkeys(("particles", "hits", "cells"), 0)
+    for sizes in track(events, "events", n_events, console=console, transient=True, disable=not console.is_terminal):
+        totals = {name: n + sizes[name] for name, n in totals.items()}
     seconds = time.perf_counter() - start
-    console.print(
-        f"{n_events} events: {n_events * gun.n_particles} particles, {n_hits} hits, {n_cells} cells "
-        f"in {seconds:.1f} s, written to {output}"
-    )
+    counts = ", ".join(f"{n} {name}" for name, n in totals.items())
+    console.print(f"{n_events} events: {counts} in {seconds:.1f} s, written to {output}")
+
+
+def check_sample(folder: Path, console: Console) -> None:
+    """Compare the files of a folder with its manifest.
+
+    Raises
+    ------
+    InputDataError
+        If they differ or there is no manifest.
+    """
+    problems = check_folder(folder)
+    if problems:
+        msg = f"{folder} differs from its manifest: " + "; ".join(problems[:_PROBLEMS_SHOWN])
+        more = len(problems) - _PROBLEMS_SHOWN
+        raise InputDataError(msg + (f"; and {more} more" if more > 0 else ""))
+    manifest = read_manifest(folder)
+    console.print(f"{len(manifest.files)} files of {len(manifest.events)} events in {folder} are as they were made")
 
 
 def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, console: Console) -> None:
