@@ -65,7 +65,8 @@ def test_each_reference_track_is_found_once_with_nearly_all_of_its_hits(event):
         n_missing += len(missing)
         chosen.append(best)
     assert len(set(chosen)) == len(roads)
-    assert n_missing <= 5
+    # ... and, of some 500, a few whose clusters lie outside the first gate of 10 (with a gate of 15: five in all).
+    assert n_missing <= 10
 
 
 def test_the_only_other_track_is_the_fortieth_muon(event):

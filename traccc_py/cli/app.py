@@ -178,13 +178,16 @@ def simulate(
         Path | None, typer.Option("--check", metavar="DIR", help="Only compare a folder with its manifest.")
     ] = None,
     process: Annotated[
-        str, typer.Option("--process", help="gun, or collisions by Pythia: minbias, ttbar, jets or zmumu.")
+        str, typer.Option("--process", help="gun, or collisions by Pythia: minbias, softqcd, ttbar, jets or zmumu.")
     ] = "gun",
     detector: Detector = "odd",
     digitization: Digitization = None,
     events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 1,
     first_event: Annotated[int, typer.Option("--first-event", min=0, help="Number of the first event.")] = 0,
     pileup: Annotated[float, typer.Option("--pileup", metavar="MU", help="Collisions: mean number of others.")] = 0,
+    pileup_process: Annotated[
+        str, typer.Option("--pileup-process", help="Collisions: process of the others.")
+    ] = "minbias",
     pt_hat: Annotated[float, typer.Option("--pt-hat", help="Collisions: smallest pT of the hard one [GeV].")] = 0,
     max_eta: Annotated[float, typer.Option("--max-eta", help="Collisions: |eta| of particles kept.")] = 4,
     min_pt: Annotated[float, typer.Option("--min-pt", help="Collisions: pT of particles kept [GeV].")] = 0.1,
@@ -251,7 +254,15 @@ def simulate(
         )
     else:
         source, transport = (
-            CollisionConfig(process, pileup, pt_hat_min=pt_hat, max_eta=max_eta, min_pt=min_pt, vertex_sigma=beam_spot),
+            CollisionConfig(
+                process,
+                pileup,
+                pileup_process,
+                pt_hat_min=pt_hat,
+                max_eta=max_eta,
+                min_pt=min_pt,
+                vertex_sigma=beam_spot,
+            ),
             TransportConfig.of_collisions(),
         )
     simulate_events(

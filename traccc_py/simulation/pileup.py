@@ -32,8 +32,9 @@ class GeneratedEvent(NamedTuple):
 class CollisionConfig:
     """Hard process and pile-up of proton-proton collisions."""
 
-    process: str = "ttbar"  #: of the hard collision: minbias, ttbar, jets or zmumu
-    pileup: float = 0.0  #: mean number of inelastic collisions besides the hard one
+    process: str = "ttbar"  #: of the hard collision: minbias, softqcd, ttbar, jets or zmumu
+    pileup: float = 0.0  #: mean number of collisions besides the hard one
+    pileup_process: str = "minbias"  #: process of these; Acts' examples take softqcd, which has elastic ones
     energy: float = 14_000.0  #: centre-of-mass energy [GeV]
     pt_hat_min: float = 0.0  #: smallest pT of the hard scattering [GeV]
     max_eta: float = 4.0  #: particles within this |eta| are kept ...
@@ -41,9 +42,10 @@ class CollisionConfig:
     vertex_sigma: tuple[float, float, float] = (0.01, 0.01, 55.0)  #: Gaussian beam spot [mm]
 
     def __post_init__(self) -> None:
-        if self.process not in PROCESSES:
-            msg = f"CollisionConfig: process is {self.process!r}; expected one of {', '.join(PROCESSES)}"
-            raise ConfigError(msg)
+        for name in ("process", "pileup_process"):
+            if getattr(self, name) not in PROCESSES:
+                msg = f"CollisionConfig: {name} is {getattr(self, name)!r}; expected one of {', '.join(PROCESSES)}"
+                raise ConfigError(msg)
         for name in ("pileup", "pt_hat_min", "min_pt"):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 msg = f"CollisionConfig: {name} is {getattr(self, name)}; expected a finite number >= 0"
@@ -92,8 +94,9 @@ class CollisionGenerator:
     def __init__(self, config: CollisionConfig, b_z: float) -> None:
         self.config = config
         self._hard = PythiaGenerator(config.process, config.energy, config.pt_hat_min, b_z)
-        is_same = config.process == "minbias" and config.pt_hat_min == 0
-        self._soft = self._hard if is_same or config.pileup == 0 else PythiaGenerator("minbias", config.energy, b_z=b_z)
+        is_same = config.process == config.pileup_process and config.pt_hat_min == 0
+        is_same |= config.pileup == 0
+        self._soft = self._hard if is_same else PythiaGenerator(config.pileup_process, config.energy, b_z=b_z)
 
     def generate(self, seed: int, event: int) -> GeneratedEvent:
         """Return the particles of one event: those of the hard collision first.

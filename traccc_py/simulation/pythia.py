@@ -14,6 +14,7 @@ __all__ = ["PROCESSES", "Collision", "PythiaGenerator", "pythia_version"]
 #: Settings of the hard processes.
 PROCESSES: dict[str, tuple[str, ...]] = {
     "minbias": ("SoftQCD:inelastic = on",),
+    "softqcd": ("SoftQCD:all = on",),  # with elastic collisions: one in four or five leaves next to nothing
     "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
     "jets": ("HardQCD:all = on",),
     "zmumu": (
