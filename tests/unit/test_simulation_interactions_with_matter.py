@@ -120,7 +120,10 @@ def test_pairs_have_their_photons_energy_direction_and_a_later_generation(telesc
     assert (np.diff(particles.particle_id.astype(np.int64)) > 0).all()
     assert set(np.abs(particles.particle_type)) == {11}
     assert (particles.process == 2).all()
-    photon, generation = particles.particle_id >> np.uint64(24), (particles.particle_id >> np.uint64(16)) & np.uint64(255)
+    photon, generation = (
+        particles.particle_id >> np.uint64(24),
+        (particles.particle_id >> np.uint64(16)) & np.uint64(255),
+    )
     assert (generation == 1).all()
     _, first, n = np.unique(photon, return_index=True, return_counts=True)
     both = first[n == 2]

@@ -161,29 +161,20 @@ class PythiaGenerator:
                 if particle.isCharged() or particle.id() == _PHOTON:
                     rows.append(self._row(i, particle, turn, math.inf))
                 continue
-            flight = self._flight(particle)
+            # where its daughters start: partons have decay vertices that nothing comes from
+            daughter = event[particle.daughter1()] if particle.daughter1() else particle
+            end = (daughter.xProd(), daughter.yProd(), daughter.zProd())
+            flight = math.dist(end, (particle.xProd(), particle.yProd(), particle.zProd()))
             if turn is None and flight < _MIN_FLIGHT:
                 continue
             turns[i] = turn or _NO_TURN
             if particle.isCharged() and flight >= _MIN_FLIGHT:
-                if math.hypot(particle.xDec(), particle.yDec()) > _MIN_DECAY_RADIUS:
+                if math.hypot(end[0], end[1]) > _MIN_DECAY_RADIUS:
                     rows.append(self._row(i, particle, turn, flight))
-                turns[i] = self._bend(particle, turns[i], flight)
+                turns[i] = self._bend(particle, turns[i], end, flight)
         return _to_collision(rows)
 
-    @staticmethod
-    def _flight(particle: Any) -> float:
-        """Return the distance from production to decay [mm]."""
-        if particle.tau() <= 0.0:
-            return 0.0
-        dx, dy, dz = (
-            particle.xDec() - particle.xProd(),
-            particle.yDec() - particle.yProd(),
-            particle.zDec() - particle.zProd(),
-        )
-        return math.sqrt(dx * dx + dy * dy + dz * dz)
-
-    def _bend(self, particle: Any, turn: _Turn, flight: float) -> _Turn:
+    def _bend(self, particle: Any, turn: _Turn, straight_end: tuple[float, float, float], flight: float) -> _Turn:
         """Return the turn of the daughters: from the end of the straight path to that of the helix."""
         p = particle.pAbs()
         kappa = -particle.charge() * self._b_z / p
@@ -193,7 +184,7 @@ class PythiaGenerator:
         dx, dy, dz = (c / p for c in turn.direction(particle.px(), particle.py(), particle.pz()))
         c, s = math.cos(half), math.sin(half)
         end = (x + chord * (dx * c - dy * s), y + chord * (dx * s + dy * c), z + flight * dz)
-        return _Turn(turn.angle + 2.0 * half, (particle.xDec(), particle.yDec(), particle.zDec()), end)
+        return _Turn(turn.angle + 2.0 * half, straight_end, end)
 
     @staticmethod
     def _row(i: int, particle: Any, turn: _Turn | None, path_limit: float) -> tuple[float, ...]:
