@@ -143,7 +143,7 @@ class ClusterizationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. `delta_r_min`, `delta_r_max`, `delta_z_max`, `min_pt` differ from traccc: made for the ODD."""
+    """Triplet seeding. Cuts are made for the ODD; docs/decisions.md says which differ from traccc."""
 
     z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
     z_max: Number = 2000.0  #: ... to this z [mm]
@@ -160,7 +160,7 @@ class SeedingConfig(_Section):
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
     b_field_z: NonNegative = 0.0  #: field assumed by the cuts [T]; 0: that of the detector at the origin
-    rad_length_per_seed: NonNegative = 0.05  #: material assumed, in radiation lengths
+    rad_length_per_seed: NonNegative = 0.03  #: material assumed, in radiation lengths
     delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
     impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter
     compatible_seed_weight: NonNegative = 200.0  #: weight won by a compatible seed
@@ -171,7 +171,7 @@ class SeedingConfig(_Section):
     good_bottom_min_weight: NonNegative = 380.0  #: smallest weight with a good bottom
     good_top_max_radius: NonNegative = 150.0  #: a top farther in than this is good [mm]
     good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
-    seed_min_weight: NonNegative = 200.0  #: smallest weight of all seeds of a middle but the best
+    seed_min_weight: NonNegative = 190.0  #: smallest weight of all seeds of a middle but the best
     bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
     thinning: Switch = True  #: drop seeds that would follow the same particle
 
@@ -187,14 +187,14 @@ class ParameterEstimationConfig(_Section):
 
     sigma_loc0: Positive = 1.0  #: [mm]
     sigma_loc1: Positive = 1.0  #: [mm]
-    inflation: Positive = 3.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
+    inflation: Positive = 2.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
     sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
     sigma_pt_scattering: NonNegative = 0.08  #: of pT, relative, by the same material
 
 
 @dataclass(frozen=True, slots=True)
 class FindingConfig(_Section):
-    """Combinatorial Kalman filter. `min_pt` differs from traccc."""
+    """Combinatorial Kalman filter. Cuts are made for the ODD; docs/decisions.md says which differ from traccc."""
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface

@@ -273,7 +273,7 @@ def test_holes_between_measurements_are_counted():
     the first measurement count. Our seed stands on its first measurement. The three at the end count in neither.
     """
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=2))
+    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=2, max_holes=3))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [3]
     assert found.ndf.tolist() == [2 * 12 - 5]
@@ -349,7 +349,7 @@ def test_found_tracks_fit_like_those_made_of_truth():
     """Trails of the finding and hand-made ones lead to the same fit."""
     sample = Sample(build(9), 50, 10.0, "random", 7, vertex_sigma=(0, 25, 25))
     by_truth = sample.fit()
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=3))
+    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=3, chi2_max=30))
     assert np.array_equal(found.measurements, sample.row_of_hit)
     fitted = sample.fit(candidates=found)
     assert np.allclose(fitted.params, by_truth.params, rtol=1e-5, atol=1e-5)

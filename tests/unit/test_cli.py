@@ -364,9 +364,8 @@ def test_simulate_writes_cells_and_truth(tmp_path):
     result = call(*arguments, "--output", tmp_path / "a")
     assert result.exit_code == 0, result.output
     kinds = ("cells", "hits", "measurements", "particles_initial", "measurement-simhit-map")
-    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted(
-        f"event{event:09d}-{kind}.csv" for event in range(2) for kind in kinds
-    )
+    names = [f"event{event:09d}-{kind}.csv" for event in range(2) for kind in kinds]
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == sorted([*names, "manifest.json"])
     assert len(read_cells(tmp_path / "a" / "event000000000-cells.csv").geometry_id) > 0
     call(*arguments, "--output", tmp_path / "b", "--compress", "--threads", 1)
     first = read_cells(tmp_path / "a" / "event000000001-cells.csv")

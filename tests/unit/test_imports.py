@@ -48,6 +48,7 @@ ONLY_IN = {
     "typer": ["cli"],
     "rich": ["cli"],
     "tritonclient": ["client"],
+    "pythia8mc": ["simulation"],
     "triton_python_backend_utils": ["backend"],
     "pytriton": ["backend"],
 }

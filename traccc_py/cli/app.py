@@ -222,60 +222,110 @@ def print_config(
 @takes_detector("detector")
 def simulate(
     detector: DetectorOptions,
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for cells and truth.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder for cells, truth and manifest.")
+    ] = None,
+    check: Annotated[
+        Path | None, typer.Option("--check", metavar="DIR", help="Only compare a folder with its manifest.")
+    ] = None,
+    process: Annotated[
+        str, typer.Option("--process", help="gun, or collisions by Pythia: minbias, softqcd, ttbar, jets or zmumu.")
+    ] = "gun",
     events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 1,
     first_event: Annotated[int, typer.Option("--first-event", min=0, help="Number of the first event.")] = 0,
-    particles: Annotated[int, typer.Option("--particles", min=0, help="Particles per event.")] = 10,
-    particle: Annotated[str, typer.Option("--particle", help="Kind: electron, muon, pion, kaon or proton.")] = "muon",
-    charge: Annotated[str, typer.Option("--charge", help="negative, positive or random.")] = "random",
-    pt: Annotated[tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Range of pT [GeV].")] = (1, 10),
-    log: Annotated[bool, typer.Option("--log", help="pT uniform in its logarithm.")] = False,
-    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Range of eta.")] = (-2.5, 2.5),
-    phi: Annotated[tuple[float, float], typer.Option("--phi", metavar="MIN MAX", help="Range of phi [degrees].")] = (
-        -180,
-        180,
+    pileup: Annotated[float, typer.Option("--pileup", metavar="MU", help="Collisions: mean number of others.")] = 0,
+    pileup_process: Annotated[
+        str, typer.Option("--pileup-process", help="Collisions: process of the others.")
+    ] = "minbias",
+    pt_hat: Annotated[float, typer.Option("--pt-hat", help="Collisions: smallest pT of the hard one [GeV].")] = 0,
+    max_eta: Annotated[float, typer.Option("--max-eta", help="Collisions: |eta| of particles kept.")] = 4,
+    min_pt: Annotated[float, typer.Option("--min-pt", help="Collisions: pT of particles kept [GeV].")] = 0.1,
+    beam_spot: Annotated[
+        tuple[float, float, float], typer.Option("--beam-spot", metavar="X Y Z", help="Collisions: its sigma [mm].")
+    ] = (0.01, 0.01, 55),
+    particles: Annotated[int, typer.Option("--particles", min=0, help="Gun: particles per event.")] = 10,
+    particle: Annotated[str, typer.Option("--particle", help="Gun: electron, muon, pion, kaon or proton.")] = "muon",
+    charge: Annotated[str, typer.Option("--charge", help="Gun: negative, positive or random.")] = "random",
+    pt: Annotated[tuple[float, float], typer.Option("--pt", metavar="MIN MAX", help="Gun: range of pT [GeV].")] = (
+        1,
+        10,
     ),
+    log: Annotated[bool, typer.Option("--log", help="Gun: pT uniform in its logarithm.")] = False,
+    eta: Annotated[tuple[float, float], typer.Option("--eta", metavar="MIN MAX", help="Gun: range of eta.")] = (
+        -2.5,
+        2.5,
+    ),
+    phi: Annotated[
+        tuple[float, float], typer.Option("--phi", metavar="MIN MAX", help="Gun: range of phi [degrees].")
+    ] = (-180, 180),
     vertex_sigma: Annotated[
-        tuple[float, float, float], typer.Option("--vertex-sigma", metavar="X Y Z", help="Spread of vertices [mm].")
+        tuple[float, float, float], typer.Option("--vertex-sigma", metavar="X Y Z", help="Gun: its vertices [mm].")
     ] = (0.0125, 0.0125, 55),
-    no_material: Annotated[bool, typer.Option("--no-material", help="No scattering, no energy loss.")] = False,
+    no_material: Annotated[bool, typer.Option("--no-material", help="No interactions with material.")] = False,
     no_noise: Annotated[bool, typer.Option("--no-noise", help="No charge noise.")] = False,
     seed: Seed = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; files don't depend on it.")] = 1,
     threads: Threads = None,
     compress: Compress = False,
     debug: Debug = False,
 ) -> None:
-    """Simulate events: a particle gun, the detector's material, cells and truth."""
-    from traccc_py.cli.simulate import OPTIONS_OF_GUN
+    """Simulate events, of a particle gun or collisions with pile-up: cells, truth and a manifest."""
+    from traccc_py.cli.simulate import OPTIONS_OF_SOURCES, check_sample
     from traccc_py.cli.simulate import simulate as simulate_events
     from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.pileup import CollisionConfig
+    from traccc_py.simulation.samples import SampleConfig
+    from traccc_py.simulation.transport import TransportConfig
     from traccc_py.units import degree
 
-    with naming_options(OPTIONS_OF_GUN):
-        gun = ParticleGunConfig(
-            n_particles=particles,
-            particle=particle,
-            charge=charge,
-            momentum=pt,
-            momentum_distribution="log" if log else "uniform",
-            eta=eta,
-            phi=(phi[0] * degree, phi[1] * degree),
-            vertex_sigma=vertex_sigma,
-        )
     console, messages = _consoles()
+    if check is not None:
+        check_sample(check, console)
+        return
+    if output is None:
+        msg = "no folder: name one with --output DIR, or one to check with --check DIR"
+        raise typer.BadParameter(msg)
+    source: ParticleGunConfig | CollisionConfig
+    transport = TransportConfig()
+    with naming_options(OPTIONS_OF_SOURCES):
+        if process == "gun":
+            source = ParticleGunConfig(
+                n_particles=particles,
+                particle=particle,
+                charge=charge,
+                momentum=pt,
+                momentum_distribution="log" if log else "uniform",
+                eta=eta,
+                phi=(phi[0] * degree, phi[1] * degree),
+                vertex_sigma=vertex_sigma,
+            )
+        else:
+            source = CollisionConfig(
+                process,
+                pileup,
+                pileup_process,
+                pt_hat_min=pt_hat,
+                max_eta=max_eta,
+                min_pt=min_pt,
+                vertex_sigma=beam_spot,
+            )
+            transport = TransportConfig.of_collisions()
     simulate_events(
         output,
         detector,
-        gun,
-        seed,
+        SampleConfig(
+            source=source,
+            seed=seed,
+            transport=TransportConfig.without_material() if no_material else transport,
+            smearing=not no_noise,
+            compress=compress,
+        ),
         events,
         console,
         messages,
         first_event=first_event,
-        material=not no_material,
-        smearing=not no_noise,
+        workers=workers,
         threads=threads,
-        compress=compress,
     )
 
 

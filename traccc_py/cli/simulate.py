@@ -13,45 +13,60 @@ from rich.table import Table
 
 from traccc_py.cli.detector_options import DetectorOptions
 from traccc_py.cli.outputs import check_directory
+from traccc_py.data.manifest import check_folder, read_manifest
 from traccc_py.errors import InputDataError
 
-__all__ = ["OPTIONS_OF_GUN", "calibrate", "simulate"]
+__all__ = ["OPTIONS_OF_SOURCES", "calibrate", "check_sample", "simulate"]
 
 #: Options by the beginning of the error that tells of their value.
-OPTIONS_OF_GUN = {
-    f"ParticleGunConfig: {name}": option
-    for name, option in (
-        ("n_particles", "--particles"),
-        ("particle", "--particle"),
-        ("charge", "--charge"),
-        ("momentum", "--pt"),
-        ("eta", "--eta"),
-        ("phi", "--phi, in radians,"),
-        ("vertex_sigma", "--vertex-sigma"),
+OPTIONS_OF_SOURCES = {
+    f"{source}: {name}": option
+    for source, options in (
+        (
+            "ParticleGunConfig",
+            {
+                "n_particles": "--particles",
+                "particle": "--particle",
+                "charge": "--charge",
+                "momentum": "--pt",
+                "eta": "--eta",
+                "phi": "--phi, in radians,",
+                "vertex_sigma": "--vertex-sigma",
+            },
+        ),
+        (
+            "CollisionConfig",
+            {
+                "process": "--process, which is not gun,",
+                "pileup": "--pileup",
+                "pileup_process": "--pileup-process",
+                "pt_hat_min": "--pt-hat",
+                "min_pt": "--min-pt",
+            },
+        ),
     )
+    for name, option in options.items()
 }
 
 _COMPILATION_SECONDS = 20  # told to the user; on one core
 _UM_PER_MM = 1000.0
+_PROBLEMS_SHOWN = 5
 _SIZES_SHOWN = 6  #: cluster sizes in the table of sigmas; the file has all
 
 
 def simulate(
     output: Path,
     chosen: DetectorOptions,
-    gun: Any,
-    seed: int,
+    config: Any,
     n_events: int,
     console: Console,
     log: Console,
     *,
     first_event: int = 0,
-    material: bool = True,
-    smearing: bool = True,
+    workers: int = 1,
     threads: int | None = None,
-    compress: bool = False,
 ) -> None:
-    """Simulate events and write cells and truth.
+    """Simulate events and write cells, truth and a manifest.
 
     Parameters
     ----------
@@ -59,10 +74,8 @@ def simulate(
         Folder for the files; made if needed.
     chosen : DetectorOptions
         Where the particles fly.
-    gun : ParticleGunConfig
-        What is shot.
-    seed : int
-        Seed of the sample.
+    config : SampleConfig
+        What is simulated.
     n_events : int
         Number of events.
     console : Console
@@ -71,26 +84,21 @@ def simulate(
         Where progress goes.
     first_event : int, optional
         Number of the first event.
-    material : bool, optional
-        Scattering and energy loss.
-    smearing : bool, optional
-        Charge noise.
+    workers : int, optional
+        Processes.
     threads : int, optional
-        CPU threads; by default one per core.
-    compress : bool, optional
-        Write ``.csv.gz``.
+        Threads of a single process; by default one per core.
 
     Raises
     ------
     InputDataError
-        If `output` is a file.
+        If `output` is a file or holds other events.
     OSError
         If it can't be written.
     """
     from traccc_py.device.cpu import CpuDevice
     from traccc_py.simulation.compiled import is_compiled
-    from traccc_py.simulation.events import simulate_events, write_event
-    from traccc_py.simulation.transport import TransportConfig
+    from traccc_py.simulation.samples import make_sample
 
     if output.exists() and not output.is_dir():
         msg = f"--output {output}: is a file; expected a folder"
@@ -99,27 +107,39 @@ def simulate(
     detector = chosen.load()
     if not is_compiled():
         log.print(f"compiling the simulation, once for this version; about {_COMPILATION_SECONDS} s")
-    events = simulate_events(
+    events = make_sample(
+        output,
         detector,
-        gun,
-        seed,
+        config,
         n_events,
         first_event=first_event,
-        config=TransportConfig() if material else TransportConfig.without_material(),
-        smearing=smearing,
-        threads=CpuDevice(threads).threads,
+        workers=workers,
+        threads=CpuDevice(threads).threads if workers == 1 else 1,
     )
     start = time.perf_counter()
-    n_hits = n_cells = 0
-    for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
-        write_event(output, detector, event, compress=compress)
-        n_hits += len(event.simulated)
-        n_cells += len(event.cells)
+    totals = dict.fromkeys(("particles", "hits", "cells"), 0)
+    for sizes in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
+        totals = {name: n + sizes[name] for name, n in totals.items()}
     seconds = time.perf_counter() - start
-    console.print(
-        f"{n_events} events: {n_events * gun.n_particles} particles, {n_hits} hits, {n_cells} cells "
-        f"in {seconds:.1f} s, written to {output}"
-    )
+    counts = ", ".join(f"{n} {name}" for name, n in totals.items())
+    console.print(f"{n_events} events: {counts} in {seconds:.1f} s, written to {output}")
+
+
+def check_sample(folder: Path, console: Console) -> None:
+    """Compare the files of a folder with its manifest.
+
+    Raises
+    ------
+    InputDataError
+        If they differ or there is no manifest.
+    """
+    problems = check_folder(folder)
+    if problems:
+        msg = f"{folder} differs from its manifest: " + "; ".join(problems[:_PROBLEMS_SHOWN])
+        more = len(problems) - _PROBLEMS_SHOWN
+        raise InputDataError(msg + (f"; and {more} more" if more > 0 else ""))
+    manifest = read_manifest(folder)
+    console.print(f"{len(manifest.files)} files of {len(manifest.events)} events in {folder} are as they were made")
 
 
 def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, console: Console) -> None:

@@ -11,6 +11,11 @@ import numpy as np
 
 from traccc_py.data.csv_events import (
     event_file_name,
+    find_event_file,
+    read_cells,
+    read_hits,
+    read_measurement_hit_map,
+    read_particles,
     write_cells,
     write_hits,
     write_measurement_hit_map,
@@ -21,11 +26,23 @@ from traccc_py.data.truth import MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.pileup import CollisionGenerator, GeneratedEvent
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import SimulatedHits, TransportConfig, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.secondaries import transport_all
+from traccc_py.simulation.transport import SimulatedHits, TransportConfig
+from traccc_py.simulation.truth_geometry import local_vectors, truth_geometry
 
-__all__ = ["SimulatedEvent", "simulate_event", "simulate_events", "write_event"]
+__all__ = [
+    "SimulatedEvent",
+    "event_file_names",
+    "read_event",
+    "simulate_event",
+    "simulate_events",
+    "truth_measurements",
+    "write_event",
+]
+
+_KINDS = ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
 
 
 @dataclass(slots=True)
@@ -43,9 +60,16 @@ class SimulatedEvent:
         return self.digitization.cells
 
 
+def _generate(source: ParticleGunConfig | CollisionGenerator, seed: int, number: int) -> GeneratedEvent:
+    if isinstance(source, CollisionGenerator):
+        return source.generate(seed, number)
+    particles = generate_particles(source, seed, number)
+    return GeneratedEvent(particles, np.full(len(particles), np.inf))
+
+
 def simulate_events(
     detector: Any,
-    gun: ParticleGunConfig,
+    source: ParticleGunConfig | CollisionGenerator,
     seed: int,
     n_events: int,
     *,
@@ -60,8 +84,8 @@ def simulate_events(
     ----------
     detector : Detector
         Where the particles fly.
-    gun : ParticleGunConfig
-        What is shot.
+    source : ParticleGunConfig or CollisionGenerator
+        What flies.
     seed : int
         Seed of the sample, >= 0. Event k is the same whatever other events are made.
     n_events : int
@@ -69,7 +93,7 @@ def simulate_events(
     first_event : int, optional
         Number of the first event.
     config : TransportConfig, optional
-        Physics of the transport.
+        Physics of the transport; by default scattering and energy loss for a gun, all interactions for collisions.
     smearing : bool, optional
         Charge noise of analogue channels.
     threads : int, optional
@@ -81,14 +105,26 @@ def simulate_events(
         Events first_event ... first_event + n_events - 1.
     """
     geometry = (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
+    if config is None:
+        config = TransportConfig.of_collisions() if isinstance(source, CollisionGenerator) else TransportConfig()
     for number in range(first_event, first_event + n_events):
-        particles = generate_particles(gun, seed, number)
+        generated = _generate(source, seed, number)
         key = event_key(seed, number)
-        simulated = transport(detector, particles, key, config, threads=threads, geometry=geometry[0])
+        particles, simulated = transport_all(
+            detector,
+            generated.particles,
+            key,
+            config,
+            geometry=geometry[0],
+            path_limit=generated.path_limit,
+            threads=threads,
+        )
         yield SimulatedEvent(number, particles, simulated, digitize(detector, simulated, key, geometry=geometry))
 
 
-def simulate_event(detector: Any, gun: ParticleGunConfig, seed: int, event: int = 0, **options: Any) -> SimulatedEvent:
+def simulate_event(
+    detector: Any, source: ParticleGunConfig | CollisionGenerator, seed: int, event: int = 0, **options: Any
+) -> SimulatedEvent:
     """Simulate event number `event`; options as in `simulate_events`.
 
     Examples
@@ -99,7 +135,7 @@ def simulate_event(detector: Any, gun: ParticleGunConfig, seed: int, event: int 
     >>> len(event.particles)
     1
     """
-    return next(simulate_events(detector, gun, seed, 1, first_event=event, **options))
+    return next(simulate_events(detector, source, seed, 1, first_event=event, **options))
 
 
 def truth_measurements(detector: Any, event: SimulatedEvent) -> Measurements:
@@ -146,6 +182,11 @@ def truth_measurements(detector: Any, event: SimulatedEvent) -> Measurements:
     )
 
 
+def event_file_names(number: int, *, compress: bool = False) -> list[str]:
+    """Return the names of the files of an event."""
+    return [event_file_name(number, kind, compress=compress) for kind in _KINDS]
+
+
 def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, compress: bool = False) -> list[Path]:
     """Write an event's cells, hits, particles, measurements and measurement-hit map.
 
@@ -170,8 +211,8 @@ def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, 
     measurement_hit = event.digitization.measurement_hit
     links = MeasurementHitMap(np.arange(len(measurement_hit), dtype=np.int64), measurement_hit)
     paths = {
-        kind: folder / event_file_name(event.number, kind, compress=compress)
-        for kind in ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
+        kind: folder / name
+        for kind, name in zip(_KINDS, event_file_names(event.number, compress=compress), strict=True)
     }
     write_hits(paths["hits"], event.simulated.hits)
     write_particles(paths["particles_initial"], event.particles)
@@ -179,3 +220,42 @@ def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, 
     write_measurement_hit_map(paths["measurement-simhit-map"], links)
     write_cells(paths["cells"], event.cells)
     return list(paths.values())
+
+
+def read_event(directory: Path | str, detector: Any, number: int) -> SimulatedEvent:
+    """Read an event that `write_event` wrote.
+
+    Parameters
+    ----------
+    directory : str or Path
+        Folder of the files, plain or gzipped.
+    detector : Detector
+        The event's detector.
+    number : int
+        Event number.
+
+    Returns
+    -------
+    SimulatedEvent
+        The event. A cell to which several hits contributed is linked to the first of them only: files have no more.
+
+    Raises
+    ------
+    InputDataError
+        If a file can't be used.
+    """
+    paths = {kind: find_event_file(directory, number, kind) for kind in _KINDS}
+    cells, hits, particles = (
+        read_cells(paths["cells"]),
+        read_hits(paths["hits"]),
+        read_particles(paths["particles_initial"]),
+    )
+    links = read_measurement_hit_map(paths["measurement-simhit-map"])
+    order = np.argsort(particles.particle_id)
+    particle_index = order[np.searchsorted(particles.particle_id, hits.particle_id, sorter=order)]
+    module_index = detector.module_index(hits.geometry_id)
+    geometry = truth_geometry(detector)
+    centre = np.stack([geometry.modules[f"c{axis}"][module_index] for axis in "xyz"], axis=1)
+    local = local_vectors(geometry, module_index, hits.position - centre)[:, :2]
+    made = Digitization(cells, np.arange(len(cells) + 1), links.hit_id[cells.measurement_id], links.hit_id)
+    return SimulatedEvent(number, particles, SimulatedHits(hits, particle_index, module_index, local), made)

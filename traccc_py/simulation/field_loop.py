@@ -20,6 +20,7 @@ from traccc_py.simulation.particle_loop import (
     N_COLUMNS,
     SPEED_OF_LIGHT,
     interact,
+    particle_of,
     record_hit,
     slab_and_cosine,
 )
@@ -248,14 +249,14 @@ def _is_outside(state, options, turned):
 @compiled
 def _transport_particle(geometry, reachable, particle, start, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
-    _, mass, charge, _ = particle
+    _, mass, charge, _, _, path_left = particle
     field, n_modules = geometry.field, len(geometry.modules)
     p = math.sqrt(start[4] ** 2 + start[5] ** 2 + start[6] ** 2)
     state = (start[0], start[1], start[2], start[4] / p, start[5] / p, start[6] / p)
     time, turned, draw, here = start[3], 0.0, 0, _NOTHING
     n_reachable, travelled = -1, 0.0
     guide = _guide(field, charge / p, state)
-    while p > 0.0 and not _is_outside(state, options, turned):
+    while p > 0.0 and time <= options.max_time and not _is_outside(state, options, turned):
         end = runge_kutta_step(field, charge / p, state, _STEP)
         is_far = travelled + _STEP > _HORIZON or _deviation(guide, travelled + _STEP, end) > MAX_DEVIATION
         if n_reachable < 0 or is_far:
@@ -266,11 +267,16 @@ def _transport_particle(geometry, reachable, particle, start, index, options, ke
         )
         if surface == _NOTHING:
             s = _STEP
+        elif s > path_left:
+            break
         else:
             end = runge_kutta_step(field, charge / p, state, s)
         turned += math.acos(min(1.0, state[3] * end[3] + state[4] * end[4] + state[5] * end[5]))
         time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
         travelled += s
+        path_left -= s
+        if path_left < 0.0:
+            break
         state = end
         here = surface if surface != _NOTHING or s > LEAVE else here
         if surface == _NOTHING:
@@ -298,7 +304,7 @@ def transport_particles_in_map(geometry, particles, options, key, start, stop):
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue
-        particle = (particles.identity[i], particles.mass[i], particles.charge[i], particles.is_electron[i])
+        particle = particle_of(particles, i)
         reachable, rows, n_rows = _transport_particle(
             geometry, reachable, particle, particles.state[i], i, options, key, rows, n_rows
         )

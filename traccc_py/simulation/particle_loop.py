@@ -9,6 +9,8 @@ import numpy as np
 from traccc_py.geometry.records import LayerKind
 from traccc_py.simulation.compiled import compiled, compiled_entry
 from traccc_py.simulation.interactions import highland_angle, mean_energy_loss, straggling_sigma
+from traccc_py.simulation.nuclear import interaction_depth, is_absorbed
+from traccc_py.simulation.radiation import conversion_depth, remaining_energy
 from traccc_py.simulation.random_numbers import normal_pair
 from traccc_py.simulation.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
 from traccc_py.simulation.surface_places import is_inside, module_slab, passive_slab
@@ -27,7 +29,9 @@ __all__ = [
     "LEAVE",
     "N_COLUMNS",
     "SPEED_OF_LIGHT",
+    "convert_photons",
     "interact",
+    "particle_of",
     "record_hit",
     "slab_and_cosine",
     "transport_particles",
@@ -200,7 +204,7 @@ def _deflect(direction, first, second):
 @compiled
 def interact(slab, cosine, particle, p, direction, options, key, draw):
     """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
-    identity, mass, charge, is_electron = particle
+    identity, mass, charge, is_electron, nuclear, _ = particle
     if options.scattering and slab[0] > 0.0:
         theta0 = highland_angle(p, mass, charge, slab[0] / cosine, is_electron)
         first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
@@ -213,8 +217,14 @@ def interact(slab, cosine, particle, p, direction, options, key, draw):
             loss = max(0.0, loss + fluctuation * straggling_sigma(p, mass, charge, xi))
         energy = math.sqrt(p * p + mass * mass) - loss
         p = math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
-        if p < options.min_momentum:
+    if options.bremsstrahlung and is_electron:
+        p *= remaining_energy(slab[0] / cosine, key, identity, draw)
+    if options.nuclear_interactions and nuclear > 0.0:
+        depth = nuclear * interaction_depth(slab[0], slab[1]) / cosine
+        if is_absorbed(depth, key, identity, draw):
             p = 0.0
+    if p < options.min_momentum:
+        p = 0.0
     return p, direction
 
 
@@ -238,13 +248,27 @@ def _distance(first, second):
 
 
 @compiled
+def particle_of(particles, i):
+    """Return (identity, mass, charge, whether an electron, nuclear strength, path limit) of a particle."""
+    return (
+        particles.identity[i],
+        particles.mass[i],
+        particles.charge[i],
+        particles.is_electron[i],
+        particles.nuclear[i],
+        particles.path_limit[i],
+    )
+
+
+@compiled
 def _transport_particle(geometry, reachable, particle, state, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
-    _, mass, charge, _ = particle
+    _, mass, charge, _, _, path_limit = particle
     n_modules = len(geometry.modules)
     p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
     position, direction = (state[0], state[1], state[2]), (state[4] / p, state[5] / p, state[6] / p)
     time, turned, draw, here = state[3], 0.0, 0, _NOTHING
+    path_left = path_limit
     n_reachable, travelled, deviation, reachable_end = -1, 0.0, 0.0, 0.0
     helix = _make_helix(position, direction, charge, geometry.b_z, p)
     reference = helix
@@ -261,8 +285,9 @@ def _transport_particle(geometry, reachable, particle, state, index, options, ke
             reachable_end = s_end + _SLACK
             n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
             s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end)
-        if surface == _NOTHING or _ends_before(helix, options, turned, s):
+        if surface == _NOTHING or s > path_left or time > options.max_time or _ends_before(helix, options, turned, s):
             break
+        path_left -= s
         position, direction = helix_position(helix, s), helix_direction(helix, s)
         time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
         turned += abs(helix[6]) * s
@@ -289,8 +314,51 @@ def transport_particles(geometry, particles, options, key, start, stop):
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue
-        particle = (particles.identity[i], particles.mass[i], particles.charge[i], particles.is_electron[i])
+        particle = particle_of(particles, i)
         reachable, rows, n_rows = _transport_particle(
             geometry, reachable, particle, particles.state[i], i, options, key, rows, n_rows
         )
+    return rows[:n_rows].copy()
+
+
+@compiled
+def _convert_photon(geometry, reachable, identity, state, options, key):
+    """Follow one photon; returns whether it converts, and where (x, y, z, time)."""
+    p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
+    direction = (state[4] / p, state[5] / p, state[6] / p)
+    helix = _make_helix((state[0], state[1], state[2]), direction, 0.0, geometry.b_z, p)
+    s_end = _path_to_world_end(helix, options, 0.0)
+    n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
+    left, travelled, here = conversion_depth(key, identity), 0.0, _NOTHING
+    while True:
+        s_left = s_end - travelled
+        s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_left)
+        if surface == _NOTHING:
+            return False, (0.0, 0.0, 0.0, 0.0), reachable
+        x, y, z = helix_position(helix, s)
+        travelled += s
+        slab, cosine = slab_and_cosine(geometry, surface, (x, y, z), direction, local0, local1)
+        left -= slab[0] / cosine
+        if left <= 0.0:
+            return True, (x, y, z, state[3] + travelled / SPEED_OF_LIGHT), reachable
+        helix = _make_helix((x, y, z), direction, 0.0, geometry.b_z, p)
+        here = surface
+
+
+@compiled_entry
+def convert_photons(geometry, particles, options, key, start, stop):
+    """Return rows (particle, x, y, z, time) of the photons among particles start ... stop - 1 that convert."""
+    rows = np.empty((stop - start, 5))
+    n_rows = 0
+    reachable = empty_list(FIRST_CAPACITY)
+    for i in range(start, stop):
+        if particles.charge[i] != 0.0:
+            continue
+        is_converted, where, reachable = _convert_photon(
+            geometry, reachable, particles.identity[i], particles.state[i], options, key
+        )
+        if is_converted:
+            rows[n_rows, 0] = i
+            rows[n_rows, 1], rows[n_rows, 2], rows[n_rows, 3], rows[n_rows, 4] = where
+            n_rows += 1
     return rows[:n_rows].copy()

@@ -1,0 +1,279 @@
+"""Samples: folders of simulated events with a manifest, made by several processes, and a cache of them."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from traccc_py.data.manifest import Manifest, file_digest, other_event_files, read_manifest, write_manifest
+from traccc_py.device.cache import cache_root
+from traccc_py.errors import InputDataError
+from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
+from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator
+from traccc_py.simulation.pythia import pythia_version
+from traccc_py.simulation.transport import TransportConfig
+
+__all__ = ["Sample", "SampleConfig", "load_sample", "make_sample", "samples_root"]
+
+DATA_VARIABLE = "TRACCC_PY_DATA_DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleConfig:
+    """What is simulated; equal configurations give equal files."""
+
+    source: ParticleGunConfig | CollisionConfig
+    seed: int = 1  #: seed of the sample, >= 0
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    smearing: bool = True  #: charge noise of analogue channels
+    compress: bool = False  #: write ``.csv.gz``
+
+    @classmethod
+    def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:
+        """Return the configuration of collisions with all interactions."""
+        return cls(source, seed, TransportConfig.of_collisions(), compress=compress)
+
+
+@cache
+def _source_digest() -> str:
+    """Return a hash [16 hexadecimal digits] of the sources that events depend on."""
+    here = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in [*sorted(here.glob("*.py")), here.parent / "units.py", here.parent / "data" / "csv_events.py"]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
+    import traccc_py
+
+    uses_pythia = isinstance(config.source, CollisionConfig)
+    return {
+        "versions": {
+            "traccc_py": traccc_py.__version__,
+            "simulation": _source_digest(),
+            "pythia8mc": pythia_version() if uses_pythia else None,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "detector": {
+            "name": detector.name,
+            "digitization": detector.digitization.name,
+            "b_field_z": detector.b_field_z,
+            "fingerprint": detector.fingerprint,
+        },
+        "source": {"kind": "collisions" if uses_pythia else "gun", **asdict(config.source)},
+        "transport": asdict(config.transport),
+        "smearing": config.smearing,
+        "compress": config.compress,
+        "seed": config.seed,
+    }
+
+
+class _Maker:
+    """Makes and writes single events; one in each process."""
+
+    def __init__(self, folder: Path, detector: Any, config: SampleConfig) -> None:
+        self._folder, self._detector, self._config = folder, detector, config
+        source = config.source
+        self._source = (
+            CollisionGenerator(source, float(detector.arrays().b_z)) if isinstance(source, CollisionConfig) else source
+        )
+
+    def make(self, number: int, threads: int = 1) -> tuple[dict[str, int], dict[str, str]]:
+        """Write an event; return its sizes and the digests of its files."""
+        config = self._config
+        options = {"config": config.transport, "smearing": config.smearing, "threads": threads}
+        event = simulate_event(self._detector, self._source, config.seed, number, **options)
+        paths = write_event(self._folder, self._detector, event, compress=config.compress)
+        sizes = {
+            "event": number,
+            "particles": len(event.particles),
+            "hits": len(event.simulated),
+            "cells": len(event.cells),
+            "measurements": len(event.digitization.measurement_hit),
+        }
+        return sizes, {path.name: file_digest(path) for path in paths}
+
+
+_maker: _Maker | None = None  # of a worker process
+
+
+def _start_worker(folder: Path, detector: Any, config: SampleConfig) -> None:
+    global _maker  # noqa: PLW0603 (the initializer of a pool has no other place to put things)
+    _maker = _Maker(folder, detector, config)
+
+
+def _make_in_worker(number: int) -> tuple[dict[str, int], dict[str, str]]:
+    assert _maker is not None
+    return _maker.make(number)
+
+
+def _run(
+    folder: Path, detector: Any, config: SampleConfig, numbers: range, workers: int, threads: int
+) -> Iterator[Any]:
+    if workers <= 1:
+        maker = _Maker(folder, detector, config)
+        yield from (maker.make(number, threads) for number in numbers)
+        return
+    context = multiprocessing.get_context("spawn")  # a fork would not have the threads of compiled kernels
+    arguments = (folder, detector, config)
+    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+        yield from pool.map(_make_in_worker, numbers)
+
+
+def make_sample(
+    folder: Path | str,
+    detector: Any,
+    config: SampleConfig,
+    n_events: int,
+    *,
+    first_event: int = 0,
+    workers: int = 1,
+    threads: int = 1,
+) -> Iterator[dict[str, int]]:
+    """Simulate and write events, then the manifest.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder, made if it is not there; it must hold no other events.
+    detector : Detector
+        Where the particles fly.
+    config : SampleConfig
+        What is simulated.
+    n_events : int
+        Number of events.
+    first_event : int, optional
+        Number of the first event.
+    workers : int, optional
+        Processes that make events; the files don't depend on it.
+    threads : int, optional
+        Threads of a single process; the files don't depend on it.
+
+    Yields
+    ------
+    dict of str to int
+        Number and sizes of each event, in order, once it is written. The manifest is written after the last.
+
+    Raises
+    ------
+    InputDataError
+        If the folder is a file or holds events that this sample would not replace.
+    """
+    folder = Path(folder)
+    numbers = range(first_event, first_event + n_events)
+    _check_target(folder, [name for k in numbers for name in event_file_names(k, compress=config.compress)])
+    (folder / "manifest.json").unlink(missing_ok=True)
+    events, files = [], {}
+    for sizes, digests in _run(folder, detector, config, numbers, min(workers, n_events), threads):
+        events.append(sizes)
+        files.update(digests)
+        yield sizes
+    write_manifest(folder, Manifest(_recipe(detector, config), events, files))
+
+
+def _check_target(folder: Path, names: list[str]) -> None:
+    if folder.exists() and not folder.is_dir():
+        msg = f"--output {folder}: is a file; expected a folder"
+        raise InputDataError(msg)
+    others = other_event_files(folder, names)
+    if others:
+        msg = (
+            f"--output {folder}: holds {len(others)} file(s) of other events, such as {others[0]}; use an empty folder"
+        )
+        raise InputDataError(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample on disk."""
+
+    folder: Path
+    detector: Any
+    manifest: Manifest
+
+    def __len__(self) -> int:
+        return len(self.manifest.events)
+
+    def __iter__(self) -> Iterator[SimulatedEvent]:
+        """Read one event after the other."""
+        for event in self.manifest.events:
+            yield read_event(self.folder, self.detector, event["event"])
+
+
+def samples_root() -> Path:
+    """Return the folder of all samples: `TRACCC_PY_DATA_DIR`, else ``samples`` in the user's cache."""
+    chosen = os.environ.get(DATA_VARIABLE)
+    return Path(chosen) if chosen else cache_root() / "samples"
+
+
+def load_sample(
+    process: str,
+    pileup: float,
+    n_events: int,
+    seed: int = 1,
+    *,
+    detector: Any = "odd",
+    pt_hat_min: float = 0.0,
+    workers: int = 1,
+) -> Sample:
+    """Return a sample of collisions; it is made if it is not on disk, or was made in another way.
+
+    Parameters
+    ----------
+    process : str
+        Hard process: minbias, ttbar, jets or zmumu.
+    pileup : float
+        Mean number of pile-up collisions.
+    n_events : int
+        Number of events.
+    seed : int, optional
+        Seed.
+    detector : Detector or str, optional
+        Detector, or the name of one.
+    pt_hat_min : float, optional
+        Smallest pT of the hard scattering [GeV].
+    workers : int, optional
+        Processes that make it.
+
+    Returns
+    -------
+    Sample
+        The sample below `samples_root()`.
+    """
+    if isinstance(detector, str):
+        from traccc_py.geometry import build_detector
+
+        detector = build_detector(detector)
+    source = CollisionConfig(process=process, pileup=pileup, pt_hat_min=pt_hat_min)
+    config = SampleConfig.of_collisions(source, seed, compress=True)
+    recipe = _recipe(detector, config)
+    key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
+    folder = samples_root() / f"{detector.name}-{process}-mu{pileup:g}-seed{seed}-n{n_events}-{key}"
+    if folder.exists():
+        manifest = read_manifest(folder)
+        if manifest.recipe == recipe:
+            return Sample(folder, detector, manifest)
+    temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    try:
+        for _ in make_sample(temporary, detector, config, n_events, workers=workers):
+            pass
+        if not folder.exists():  # else another process was first
+            temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Sample(folder, detector, read_manifest(folder))
