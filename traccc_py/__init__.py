@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         DeviceUnavailableError,
         GeometryError,
         InputDataError,
+        ServiceError,
         TracccError,
         WireError,
     )
@@ -52,6 +53,7 @@ _MODULES = {
     "DeviceUnavailableError": "errors",
     "GeometryError": "errors",
     "InputDataError": "errors",
+    "ServiceError": "errors",
     "TracccError": "errors",
     "WireError": "errors",
     "build_detector": "geometry",
@@ -69,6 +71,7 @@ __all__ = [
     "InputDataError",
     "Measurements",
     "Seeds",
+    "ServiceError",
     "Spacepoints",
     "TracccError",
     "TrackStates",

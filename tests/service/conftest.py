@@ -11,7 +11,7 @@ from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import ServerOptions, TritonServer
 from traccc_py.backend.settings import ModelSettings
 from traccc_py.data.sample import sample_event_path
-from traccc_py.errors import DeviceUnavailableError
+from traccc_py.errors import ServiceError
 
 REQUIRE_SERVICE = "TRACCC_PY_REQUIRE_SERVICE"
 START_SECONDS = 240  # without compiled kernels; a warm start takes a few
@@ -24,7 +24,7 @@ def why_no_server():
             return 'tritonclient is not installed: pip install "tritonclient[grpc,http]"'
     try:
         find_installation()
-    except DeviceUnavailableError as error:
+    except ServiceError as error:
         return str(error)
     return None
 

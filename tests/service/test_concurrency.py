@@ -1,4 +1,4 @@
-"""Many clients at once, good and bad events mixed: good ones are right to the bit, bad ones get an error of their own."""
+"""Many clients at once, good and bad events mixed: good ones are right to the bit, bad ones get their own error."""
 
 import re
 import urllib.request

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from traccc_py.errors import DeviceUnavailableError
+from traccc_py.errors import ServiceError
 
 __all__ = ["Installation", "find_installation", "package_folder"]
 
@@ -68,7 +68,7 @@ def find_installation() -> Installation:
 
     Raises
     ------
-    DeviceUnavailableError
+    ServiceError
         If there is none, or something it needs is missing; the message says what to install.
     """
     found = shutil.which("tritonserver")
@@ -77,7 +77,7 @@ def find_installation() -> Installation:
     spec = importlib.util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         msg = f"no tritonserver was found in PATH: {_HOW_TO_INSTALL}"
-        raise DeviceUnavailableError(msg)
+        raise ServiceError(msg)
     return _carried_by_pytriton(Path(next(iter(spec.submodule_search_locations))) / "tritonserver")
 
 
@@ -88,9 +88,9 @@ def _carried_by_pytriton(folder: Path) -> Installation:
     files = (backend / "libtriton_python.so", backend / "triton_python_backend_utils.py", stub)
     for file in (binary, *files):
         if not file.is_file():
-            has = sorted(p.name for p in (folder / "python_backend_stubs").glob("*"))
-            msg = f"nvidia-pytriton has no {file}; it supports Python {', '.join(has) or 'of no version'}: {_HOW_TO_INSTALL}"
-            raise DeviceUnavailableError(msg)
+            known = ", ".join(sorted(p.name for p in (folder / "python_backend_stubs").glob("*")))
+            msg = f"nvidia-pytriton has no {file}; it supports Python {known or '(none)'}: {_HOW_TO_INSTALL}"
+            raise ServiceError(msg)
     return Installation(binary, files, _library_folder())
 
 
@@ -112,7 +112,7 @@ def _library_folder() -> Path | None:
         f"the system's python3 after apt-get install libpython{_VERSION}, or one built with --enable-shared"
     )
     msg = f"the server needs {name}, which is not in {folder}: {cure}"
-    raise DeviceUnavailableError(msg)
+    raise ServiceError(msg)
 
 
 def package_folder() -> Path | None:
@@ -123,3 +123,17 @@ def package_folder() -> Path | None:
     folder = Path(__file__).resolve().parents[2]
     installed = {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
     return None if folder in installed else folder
+
+
+def _main() -> int:
+    """Say which server is found, or what is missing."""
+    try:
+        message, code = f"Triton server: {find_installation().binary}", 0
+    except ServiceError as error:
+        message, code = f"no Triton server can be run: {error}", 1
+    sys.stdout.write(f"{message}\n")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

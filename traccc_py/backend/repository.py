@@ -90,7 +90,9 @@ class ModelRepository:
             version.mkdir(parents=True)
             (folder / name / "config.pbtxt").write_text(config, encoding="utf-8")
             if name == wire.CORE_MODEL:
-                folder_line = f"import sys\n\nsys.path.insert(0, {str(self.package_folder)!r})\n" if self.package_folder else ""
+                folder_line = (
+                    f"import sys\n\nsys.path.insert(0, {str(self.package_folder)!r})\n" if self.package_folder else ""
+                )
                 (version / "model.py").write_text(_MODEL_FILE.format(path=folder_line), encoding="utf-8")
 
     def _facts(self) -> dict[str, str]:

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from traccc_py import wire
 from traccc_py.backend.installation import Installation, find_installation
 from traccc_py.backend.repository import ModelRepository
-from traccc_py.errors import TracccError
+from traccc_py.errors import ServiceError
 
-__all__ = ["Ports", "ServerError", "ServerOptions", "TritonServer"]
+__all__ = ["Ports", "ServerOptions", "TritonServer"]
 
 _log = logging.getLogger(__name__)
 
@@ -34,10 +34,6 @@ _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _KILL_AFTER = 5.0  # [s] beyond the exit timeout
 _HTTP_OK = 200
-
-
-class ServerError(TracccError, RuntimeError):
-    """The Triton server could not be started, or does not answer."""
 
 
 class Ports(NamedTuple):
@@ -96,7 +92,7 @@ class TritonServer:
 
     Raises
     ------
-    DeviceUnavailableError
+    ServiceError
         If there is no server on this machine.
     """
 
@@ -118,7 +114,7 @@ class TritonServer:
 
         Raises
         ------
-        ServerError
+        ServiceError
             If a port is taken, or the program can't be run.
         """
         for name, port in self.ports._asdict().items():
@@ -134,7 +130,7 @@ class TritonServer:
             )
         except OSError as error:
             msg = f"{self._installation.binary} can't be run: {error}"
-            raise ServerError(msg) from error
+            raise ServiceError(msg) from error
         finally:
             if output is not None:
                 output.close()
@@ -173,17 +169,17 @@ class TritonServer:
 
         Raises
         ------
-        ServerError
+        ServiceError
             If the server ends, or is not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
         while not self.is_ready():
             if not self.is_running():
                 msg = f"the server ended with code {self.exit_code()}{self._end_of_log()}"
-                raise ServerError(msg)
+                raise ServiceError(msg)
             if time.monotonic() > deadline:
                 msg = f"the server is not ready after {timeout:.0f} s{self._end_of_log()}"
-                raise ServerError(msg)
+                raise ServiceError(msg)
             time.sleep(_POLL)
 
     def is_running(self) -> bool:
@@ -224,14 +220,14 @@ class TritonServer:
         """Return the process ids of the living model instances."""
         if self._process is None:
             return set()
-        return {pid for pid in _living_children(self._process.pid)}
+        return set(_living_children(self._process.pid))
 
     def reload(self, timeout: float) -> None:
         """Replace the instances by new ones, which are loaded first: living ones serve until then.
 
         Raises
         ------
-        ServerError
+        ServiceError
             If that fails.
         """
         # The server only reloads what has changed.
@@ -240,10 +236,10 @@ class TritonServer:
             status, body = self._ask(f"/v2/repository/models/{wire.CORE_MODEL}/load", timeout, {})
         except OSError as error:
             msg = f"the model was not loaded within {timeout:.0f} s: {error}"
-            raise ServerError(msg) from error
+            raise ServiceError(msg) from error
         if status != _HTTP_OK:
             msg = f"the model was not loaded, status {status}: {body.decode(errors='replace')}"
-            raise ServerError(msg)
+            raise ServiceError(msg)
 
     def stop(self) -> None:
         """End the server; requests in flight finish, as far as the exit timeout allows."""
@@ -275,7 +271,9 @@ class TritonServer:
         self.close()
 
     def _ask(self, path: str, timeout: float, content: Any = None) -> tuple[int, bytes]:
-        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.options.address, self.options.address)  # noqa: S104
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        host = everywhere.get(self.options.address, self.options.address)
+        host = f"[{host}]" if ":" in host else host
         body = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(f"http://{host}:{self.ports.http}{path}", body)
         request.add_header(_ADMIN_HEADER, self._secret)
@@ -321,8 +319,10 @@ def _check_port(address: str, name: str, port: int) -> None:
         try:
             probe.bind((address, port))
         except OSError as error:
-            msg = f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or end what uses it"
-            raise ServerError(msg) from error
+            msg = (
+                f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or end what uses it"
+            )
+            raise ServiceError(msg) from error
 
 
 def _living_children(parent: int) -> list[int]:

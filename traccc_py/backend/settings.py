@@ -73,7 +73,10 @@ class ModelSettings:
 
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as parameters of config.pbtxt; what is not set is left out."""
-        values = {**asdict(self), "detector_options": json.dumps(self.detector_options) if self.detector_options else None}
+        values = {
+            **asdict(self),
+            "detector_options": json.dumps(self.detector_options) if self.detector_options else None,
+        }
         return {name: str(value) for name, value in values.items() if value is not None}
 
     @classmethod
