@@ -186,7 +186,7 @@ def test_bad_athena_maps_are_refused(tmp_path, text, message):
 
 
 def test_settings_survive_the_parameters():
-    settings = ModelSettings("toy", {"b_field_z": 1.5}, "a.toml", 3, "/cache", 17, 2000, "map.txt")
+    settings = ModelSettings("toy", {"b_field_z": 1.5}, "a.toml", 3, "/cache", 17, 2000, "map.txt", log_calls=True)
     assert ModelSettings.from_parameters({**settings.to_parameters(), "other": "x"}) == settings
     assert ModelSettings.from_parameters(ModelSettings().to_parameters()) == ModelSettings()
 

@@ -13,7 +13,7 @@ import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
 from traccc_py.backend.metrics import ServiceMetrics
-from traccc_py.backend.service import Answer, Request, TrackingService
+from traccc_py.backend.service import Answer, BatchReport, Request, TrackingService
 from traccc_py.backend.settings import ModelSettings
 from traccc_py.errors import TracccError
 
@@ -62,6 +62,7 @@ class TritonPythonModel:
         device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else "cpu"
         try:
             settings = ModelSettings.from_parameters({k: v["string_value"] for k, v in parameters.items()})
+            self._log_calls = settings.log_calls
             self._service = TrackingService(settings, device)
             self._service.initialize()
         except (TracccError, OSError, ValueError) as error:
@@ -83,20 +84,22 @@ class TritonPythonModel:
         responses = [_response(answer) for answer in answers]
         milliseconds = (time.perf_counter() - begin) * 1e3
         self._metrics.count(report, milliseconds)
-        if self._log.isEnabledFor(logging.INFO):
-            stages = ", ".join(f"{stage} {t:.1f}" for stage, t in report.stage_milliseconds.items())
-            self._log.info(
-                "%s: %d requests (%d refused, %d failed), %d cells, %d tracks, %.1f ms: %s",
-                self._name,
-                report.n_requests,
-                report.n_refused,
-                report.n_failed,
-                report.n_cells,
-                report.n_tracks,
-                milliseconds,
-                stages,
-            )
+        if self._log_calls or report.n_refused or report.n_failed:
+            self._log_report(report, milliseconds)
         return responses
+
+    def _log_report(self, report: BatchReport, milliseconds: float) -> None:
+        self._log.info(
+            "%s: %d requests (%d refused, %d failed), %d cells, %d tracks, %.1f ms: %s",
+            self._name,
+            report.n_requests,
+            report.n_refused,
+            report.n_failed,
+            report.n_cells,
+            report.n_tracks,
+            milliseconds,
+            ", ".join(f"{stage} {t:.1f}" for stage, t in report.stage_milliseconds.items()),
+        )
 
     def finalize(self) -> None:
         """Say good-bye; the process ends next and frees the device."""

@@ -14,7 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,8 +60,6 @@ class ServerOptions:
         How long requests in flight may take at the end [s].
     shm_mb : int, optional
         Shared memory each instance begins with [MB]; it grows by itself.
-    verbose : bool, optional
-        Log each call.
     extra_arguments : sequence of str, optional
         Further options of `tritonserver`.
     log_file : Path, optional
@@ -75,7 +73,6 @@ class ServerOptions:
     metrics_port: int = 8002
     exit_timeout: int = 30
     shm_mb: int = 64
-    verbose: bool = False
     extra_arguments: Sequence[str] = ()
     log_file: Path | None = None
 
@@ -152,20 +149,21 @@ class TritonServer:
             "backend-config": f"python,shm-default-byte-size={options.shm_mb * 1_048_576}",
             "http-restricted-api": f"model-repository:{_ADMIN_HEADER}={self._secret}",
             "grpc-restricted-protocol": f"model-repository:{_ADMIN_HEADER}={self._secret}",
-            "log-verbose": int(options.verbose),
         }
         if self._backends is not None:
             arguments["backend-directory"] = str(self._backends)
         command = [str(self._installation.binary), *(f"--{name}={value}" for name, value in arguments.items())]
         return [*command, *options.extra_arguments]
 
-    def wait_until_ready(self, timeout: float) -> None:
+    def wait_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Return when every model answers.
 
         Parameters
         ----------
         timeout : float
             How long to wait [s].
+        is_stopping : callable, optional
+            Asked now and then; the wait ends when it returns True.
 
         Raises
         ------
@@ -173,7 +171,7 @@ class TritonServer:
             If the server ends, or is not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
-        while not self.is_ready():
+        while not is_stopping() and not self.is_ready():
             if not self.is_running():
                 msg = f"the server ended with code {self.exit_code()}{self._end_of_log()}"
                 raise ServiceError(msg)

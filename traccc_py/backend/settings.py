@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import Detector, build_detector
 
-__all__ = ["ModelSettings"]
+__all__ = ["MAX_CELLS", "ModelSettings"]
+
+MAX_CELLS = 4_000_000
 
 _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb")
 
@@ -38,6 +40,8 @@ class ModelSettings:
         Device memory an instance may use [MB]; by default all of it.
     athena_map : str, optional
         File with lines ``hexadecimal Athena identifier,decimal Acts geometry id``: ids on the wire are Athena's then.
+    log_calls : bool, optional
+        Log each call with counts and times; else only those with refused or failed requests.
 
     Raises
     ------
@@ -50,9 +54,10 @@ class ModelSettings:
     config: str | None = None
     threads: int | None = None
     cache_dir: str | None = None
-    max_cells: int = 4_000_000
+    max_cells: int = MAX_CELLS
     gpu_memory_mb: int | None = None
     athena_map: str | None = None
+    log_calls: bool = False
 
     def __post_init__(self) -> None:
         for name in _WHOLE_NUMBERS:
@@ -95,14 +100,20 @@ class ModelSettings:
                 values[name] = _whole_number(name, values[name])
         if "detector_options" in values:
             values["detector_options"] = _options(values["detector_options"])
+        if "log_calls" in values:
+            values["log_calls"] = values["log_calls"].lower() == "true"
         return cls(**values)
 
     def resolved(self) -> ModelSettings:
         """Return the settings with absolute paths: the server runs in another folder."""
         paths = {name: getattr(self, name) for name in ("config", "cache_dir", "athena_map")}
-        absolute = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
+        absolute: dict[str, Any] = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
         options = {k: str(Path(v).resolve()) if _is_file(v) else v for k, v in self.detector_options.items()}
-        return ModelSettings(**{**asdict(self), **absolute, "detector_options": options})
+        return replace(self, **absolute, detector_options=options)
+
+    def with_threads(self, threads: int) -> ModelSettings:
+        """Return the settings with another number of CPU threads."""
+        return replace(self, threads=threads)
 
 
 def _is_file(value: Any) -> bool:

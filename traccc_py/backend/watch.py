@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
-from traccc_py.errors import TracccError
+from traccc_py.errors import ServiceError, TracccError
 
 __all__ = ["WatchOptions", "Watchdog", "WatchedServer"]
 
@@ -78,10 +78,13 @@ class Watchdog:
         A server that is ready.
     options : WatchOptions, optional
         How it is watched.
+    is_active : bool, optional
+        False: only wait, until the server ends or `stop` is called.
     """
 
-    def __init__(self, server: WatchedServer, options: WatchOptions | None = None) -> None:
+    def __init__(self, server: WatchedServer, options: WatchOptions | None = None, *, is_active: bool = True) -> None:
         self._server = server
+        self._is_active = is_active
         self._options = options or WatchOptions()
         self._instances = server.instance_processes()
         self._stop = threading.Event()
@@ -90,8 +93,17 @@ class Watchdog:
         self.n_restarts = 0  # server processes started again
 
     def run(self) -> None:
-        """Watch and recover until `stop` is called."""
+        """Watch and recover until `stop` is called.
+
+        Raises
+        ------
+        ServiceError
+            If the server ends and nothing is to be recovered.
+        """
         while not self._stop.wait(self._options.period):
+            if not self._is_active:
+                self._raise_if_ended()
+                continue
             problem = self.look()
             if problem is not None:
                 self._recover(problem)
@@ -99,6 +111,11 @@ class Watchdog:
     def stop(self) -> None:
         """Make `run` return; may be called from signal handlers and other threads."""
         self._stop.set()
+
+    def _raise_if_ended(self) -> None:
+        if not self._server.is_running():
+            msg = f"the server ended with code {self._server.exit_code()}"
+            raise ServiceError(msg)
 
     def look(self) -> str | None:
         """Return what is wrong, None if all is well."""

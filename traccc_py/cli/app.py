@@ -305,6 +305,80 @@ def compile_kernels(
 
 @app.command()
 @_reports_errors
+def serve(
+    detector: Detector = "odd",
+    digitization: Digitization = None,
+    device: Device = "auto",
+    instances: Annotated[int, typer.Option("--instances", min=1, help="Model instances, on each GPU.")] = 1,
+    gpus: Annotated[
+        str | None, typer.Option("--gpus", metavar="N,N,...", help="Numbers of the GPUs to use. (default: all)")
+    ] = None,
+    address: Annotated[
+        str, typer.Option("--address", help="Address to listen on; the default is reached from this machine alone.")
+    ] = "127.0.0.1",
+    http_port: Annotated[int, typer.Option("--http-port", min=0, help="Port for HTTP; 0: any free one.")] = 8000,
+    grpc_port: Annotated[int, typer.Option("--grpc-port", min=0, help="Port for gRPC; 0: any free one.")] = 8001,
+    metrics_port: Annotated[int, typer.Option("--metrics-port", min=0, help="Port for metrics; 0: any.")] = 8002,
+    config: ConfigFile = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", min=1, help="CPU threads of an instance. (default: cores / instances)")
+    ] = None,
+    max_batch: Annotated[int, typer.Option("--max-batch", min=1, help="Events reconstructed together at most.")] = 64,
+    max_cells: Annotated[
+        int, typer.Option("--max-cells", min=1, help="Cells reconstructed together at most; larger events are refused.")
+    ] = 4_000_000,
+    queue_delay: Annotated[
+        int, typer.Option("--queue-delay", min=0, help="How long a request may wait for others to join [us].")
+    ] = 0,
+    gpu_memory: Annotated[
+        int | None, typer.Option("--gpu-memory", min=1, help="GPU memory an instance may use [MB].")
+    ] = None,
+    athena_map: Annotated[
+        Path | None, typer.Option("--athena-map", metavar="FILE", help="Ids on the wire are Athena's: the map to Acts.")
+    ] = None,
+    server_log: Annotated[
+        Path | None, typer.Option("--server-log", metavar="FILE", help="Where Triton's log goes. (default: stderr)")
+    ] = None,
+    server_option: Annotated[
+        list[str] | None, typer.Option("--server-option", metavar="--X=Y", help="Further options of tritonserver.")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log each call with its times.")] = False,
+    no_watch: Annotated[bool, typer.Option("--no-watch", help="Do not revive dead instances.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="How long instances may take to start [s].")] = 300,
+    debug: Debug = False,
+) -> None:
+    """Run the tracking service: a Triton server, watched, until Ctrl-C or SIGTERM."""
+    from traccc_py.cli.serve import ServeOptions, parse_gpus
+    from traccc_py.cli.serve import serve as run_service
+
+    options = ServeOptions(
+        detector=detector,
+        detector_options={} if digitization is None else {"digitization": digitization},
+        device=device,
+        instances=instances,
+        gpus=parse_gpus(gpus),
+        address=address,
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        config=config,
+        threads=threads,
+        max_batch=max_batch,
+        max_cells=max_cells,
+        queue_delay_us=queue_delay,
+        gpu_memory_mb=gpu_memory,
+        athena_map=athena_map,
+        server_log=server_log,
+        verbose=verbose,
+        watch=not no_watch,
+        timeout=timeout,
+        server_arguments=server_option or (),
+    )
+    run_service(options, _consoles()[1])
+
+
+@app.command()
+@_reports_errors
 def info(debug: Debug = False) -> None:
     """Show versions, devices, detectors and caches."""
     from traccc_py.cli.system import show_info
