@@ -61,7 +61,7 @@ class WatchOptions:
         Pause before a second attempt to recover, doubled with each, and its largest value [s].
     """
 
-    period: float = 0.25
+    period: float = 0.5
     probe_period: float = 1.0
     probe_timeout: float = 30.0
     load_timeout: float = 300.0
