@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import secrets
 import signal
@@ -26,13 +25,11 @@ from traccc_py.errors import ServiceError
 
 __all__ = ["Ports", "ServerOptions", "TritonServer"]
 
-_log = logging.getLogger(__name__)
-
 _ADMIN_HEADER = "traccc-admin"
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
-_KILL_AFTER = 5.0  # [s] beyond the exit timeout
+_KILL_AFTER = 2.0  # [s] beyond the exit timeout, or after the last instance has ended
 _HTTP_OK = 200
 
 
@@ -153,7 +150,8 @@ class TritonServer:
         if self._backends is not None:
             arguments["backend-directory"] = str(self._backends)
         command = [str(self._installation.binary), *(f"--{name}={value}" for name, value in arguments.items())]
-        return [*command, *options.extra_arguments]
+        # There is nothing to complete, and looking for it costs the start of a Python process.
+        return [*command, "--disable-auto-complete-config", *options.extra_arguments]
 
     def wait_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Return when every model answers.
@@ -241,13 +239,20 @@ class TritonServer:
 
     def stop(self) -> None:
         """End the server; requests in flight finish, as far as the exit timeout allows."""
-        if self._process is not None and self.is_running():
-            self._process.send_signal(signal.SIGTERM)
-            try:
-                self._process.wait(self.options.exit_timeout + _KILL_AFTER)
-            except subprocess.TimeoutExpired:
-                _log.warning("the server does not end by itself; it is killed")
-                self.kill()
+        if self._process is None or not self.is_running():
+            return
+        self._process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self.options.exit_timeout + _KILL_AFTER
+        seen_instances = time.monotonic()
+        while self.is_running() and time.monotonic() < deadline:
+            # After an instance has died, Triton waits for it until the exit timeout; nothing is left to be done then.
+            if self.instance_processes():
+                seen_instances = time.monotonic()
+            elif time.monotonic() - seen_instances > _KILL_AFTER:
+                break
+            time.sleep(_POLL)
+        if self.is_running():
+            self.kill()
 
     def kill(self) -> None:
         """End the server and its instances at once."""

@@ -377,6 +377,78 @@ def serve(
     run_service(options, _consoles()[1])
 
 
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="CELLS...", help="Cells files (.csv, .csv.gz), directories of them, or globs.")
+]
+CompactTensors = Annotated[bool, typer.Option("--compact", help="Compact tensors: fewer bytes, tracks without states.")]
+
+
+@app.command()
+@_reports_errors
+def client(
+    inputs: Inputs,
+    url: Annotated[str, typer.Option("--url", "-u", metavar="HOST:PORT", help="The server.")] = "127.0.0.1:8001",
+    http: Annotated[bool, typer.Option("--http", help="Use HTTP instead of gRPC.")] = False,
+    compact: CompactTensors = False,
+    shared_memory: Annotated[
+        str | None, typer.Option("--shared-memory", metavar="KIND", help="system or cuda; server on this machine.")
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt.")] = False,
+    ca: Annotated[Path | None, typer.Option("--ca", metavar="FILE", help="Certificates of authorities (PEM).")] = None,
+    header: Annotated[list[str] | None, typer.Option("--header", metavar="NAME=VALUE", help="Further headers.")] = None,
+    in_flight: Annotated[int, typer.Option("--in-flight", min=1, help="Events on the way at a time.")] = 4,
+    repeat: Annotated[int, typer.Option("--repeat", min=1, help="Send all events so many times.")] = 1,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="How long an event may take [s].")] = 60,
+    events: Annotated[int | None, typer.Option("--events", "-n", min=1, help="Number of events at most.")] = None,
+    skip: Annotated[int, typer.Option("--skip", min=0, help="Events to leave out at the start.")] = 0,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write tracks and track states.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option("--plots", metavar="FILE", help="Draw histograms (.png, .pdf, .svg).")
+    ] = None,
+    compress: Compress = False,
+    debug: Debug = False,
+) -> None:
+    """Have a server reconstruct events."""
+    from traccc_py.cli.client import RemoteOptions, reconstruct_remotely
+    from traccc_py.client import Tls
+
+    options = RemoteOptions(
+        inputs=inputs,
+        url=url,
+        protocol="http" if http else "grpc",
+        compact=compact,
+        shared_memory=shared_memory,
+        tls=Tls(ca=ca) if tls or ca is not None else None,
+        headers=header or (),
+        timeout=timeout,
+        in_flight=in_flight,
+        repeat=repeat,
+        skip=skip,
+        events=events,
+        output=output,
+        plots=plots,
+        compress=compress,
+    )
+    reconstruct_remotely(options, *_consoles())
+
+
+@app.command(name="perf-data")
+@_reports_errors
+def perf_data(
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="JSON file to write.")],
+    compact: CompactTensors = False,
+    events: Annotated[int | None, typer.Option("--events", "-n", min=1, help="Number of events at most.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write events as input data of perf_analyzer."""
+    from traccc_py.cli.perf_data import write_perf_data
+
+    write_perf_data(inputs, output, _consoles()[1], compact=compact, limit=events)
+
+
 @app.command()
 @_reports_errors
 def info(debug: Debug = False) -> None:

@@ -19,6 +19,7 @@ __all__ = ["CudaRegion", "SystemRegion"]
 
 _SPECS = {spec.name: spec for spec in wire.OUTPUTS}
 _GROWTH = 1.25
+_OUTPUT_GROWTH = 4  # each attempt is a reconstruction
 _ALIGNMENT = 64
 # Room for outputs, in rows per cell. Each state has a measurement, which is at least one cell, and few are shared; a
 # track has at least three states. What does not fit makes the region grow.
@@ -89,7 +90,7 @@ class SystemRegion:
 
     def enlarge_outputs(self) -> None:
         """Make more room for outputs in later events."""
-        self._rows_factor *= 2
+        self._rows_factor *= _OUTPUT_GROWTH
 
     def register_again(self) -> None:
         """Tell a server that was started again of the region."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from traccc_py.performance.detector_views import detector_views
 from traccc_py.performance.pulls import Pulls, fit_gaussian, summarise_p_values
 
-__all__ = ["draw_detector", "draw_efficiency", "draw_p_values", "draw_pulls", "draw_residuals"]
+__all__ = ["draw_detector", "draw_efficiency", "draw_histograms", "draw_p_values", "draw_pulls", "draw_residuals"]
 
 _SENSOR_COLOUR, _PASSIVE_COLOUR = "#1f77b4", "#999999"
 _LINE_WIDTH = 0.6  #: [points]
@@ -128,6 +129,25 @@ def draw_p_values(pval: np.ndarray, path: str | Path) -> None:
     summary = summarise_p_values(pval)
     axes.stairs(summary["counts"], summary["edges"])
     axes.set(xlabel="p-value", ylabel="tracks", title=f"mean {summary['mean']:.3f}", ylim=(0, None))
+    figure.savefig(Path(path), dpi=120)
+
+
+def draw_histograms(panels: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Draw one histogram per entry.
+
+    Parameters
+    ----------
+    panels : mapping of str to ndarray
+        Values by label; those that are not finite are left out, and the rare largest ones are gathered at the edge.
+    path : str or Path
+        Image file; its suffix chooses the format.
+    """
+    figure, axes_of_panels = _new_figure(len(panels))
+    for axes, (label, values) in zip(axes_of_panels, panels.items(), strict=True):
+        finite = values[np.isfinite(values)]
+        low, high = np.quantile(finite, [0, _RESIDUAL_QUANTILE]) if len(finite) else (0.0, 1.0)
+        axes.hist(np.minimum(finite, high), bins=_N_BINS, range=(low, high if high > low else low + 1), histtype="step")
+        axes.set(xlabel=label, ylabel="entries", title=f"{len(finite)} entries")
     figure.savefig(Path(path), dpi=120)
 
 
