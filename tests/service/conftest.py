@@ -77,8 +77,7 @@ def server(chain, detector, tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "server.log"
     options = ServerOptions(repository, http_port=0, grpc_port=0, metrics_port=0, exit_timeout=5, log_file=log)
     with TritonServer(options) as running:
-        running.start()
-        running.wait_until_ready(START_SECONDS)
+        running.start_until_ready(START_SECONDS)
         yield running
 
 

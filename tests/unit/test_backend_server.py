@@ -119,7 +119,7 @@ def test_server_listens_on_this_machine_alone_by_default(installation):
         "--metrics-address=127.0.0.1",
     }
     (restriction,) = (a for a in command if a.startswith("--http-restricted-api="))
-    assert re.fullmatch(r"--http-restricted-api=model-repository:traccc-admin=[0-9a-f]{32}", restriction)
+    assert re.fullmatch(r"--http-restricted-api=model-repository,logging,trace:traccc-admin=[0-9a-f]{32}", restriction)
 
 
 def test_server_that_ends_is_reported_with_its_log(installation, tmp_path):
@@ -127,6 +127,18 @@ def test_server_that_ends_is_reported_with_its_log(installation, tmp_path):
         server.start()
         with pytest.raises(ServiceError, match=r"ended with code 3.*\nno luck"):
             server.wait_until_ready(20)
+
+
+def test_server_that_hangs_is_started_again_once(tmp_path, monkeypatch):
+    binary = tmp_path / "tritonserver"
+    binary.write_text(f"#!/bin/sh\necho started >> {tmp_path}/starts\nexec sleep 60\n")
+    binary.chmod(0o755)
+    monkeypatch.setattr("traccc_py.backend.server._STALL_SECONDS", 0.3)
+    with TritonServer(any_ports(log_file=tmp_path / "log", exit_timeout=1), Installation(binary)) as server:
+        with pytest.raises(ServiceError, match="hangs while it loads"):
+            server.start_until_ready(20)
+        server.kill()
+    assert (tmp_path / "starts").read_text().split() == ["started", "started"]
 
 
 def test_taken_port_is_named(installation):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import signal
@@ -25,12 +26,18 @@ from traccc_py.errors import ServiceError
 
 __all__ = ["Ports", "ServerOptions", "TritonServer"]
 
+_log = logging.getLogger(__name__)
+
 _ADMIN_HEADER = "traccc-admin"
+_ADMIN_APIS = "model-repository,logging,trace"  # those of logs and traces name files for the server to write
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _KILL_AFTER = 2.0  # [s] beyond the exit timeout, or after the last instance has ended
 _HTTP_OK = 200
+_STALL_SECONDS = 20.0  # a server that loads and uses less than the next for so long hangs
+_STALL_CPU_SECONDS = 0.3
+_USER_TIME = 11  # of the fields of /proc/PID/stat behind the name; the system time follows
 
 
 class Ports(NamedTuple):
@@ -96,12 +103,28 @@ class TritonServer:
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
         self._models = Path(self._folder.name) / "models"
         self._process: subprocess.Popen | None = None
-        # Models are loaded and unloaded by whoever knows this word, not by every client.
+        # Who knows this word may load and unload models; clients may not.
         self._secret = secrets.token_hex(16)
         chosen = (options.http_port, options.grpc_port, options.metrics_port)
         self.ports = Ports(*(port or _free_port(options.address) for port in chosen))
         options.repository.write(self._models)
         self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
+
+    def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        """Start the process and wait for it; a second time if it hangs, as was seen once with two instances.
+
+        Parameters and errors as `wait_until_ready`.
+        """
+        self.start()
+        try:
+            self.wait_until_ready(timeout, is_stopping)
+        except ServiceError as error:
+            if not self.is_running():
+                raise
+            _log.warning("%s; it is started again", str(error).partition(";")[0])
+            self.kill()
+            self.start()
+            self.wait_until_ready(timeout, is_stopping)
 
     def start(self) -> None:
         """Start the process; `wait_until_ready` waits for it.
@@ -144,8 +167,8 @@ class TritonServer:
             "model-control-mode": "explicit",
             "load-model": "*",
             "backend-config": f"python,shm-default-byte-size={options.shm_mb * 1_048_576}",
-            "http-restricted-api": f"model-repository:{_ADMIN_HEADER}={self._secret}",
-            "grpc-restricted-protocol": f"model-repository:{_ADMIN_HEADER}={self._secret}",
+            "http-restricted-api": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
+            "grpc-restricted-protocol": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
         }
         if self._backends is not None:
             arguments["backend-directory"] = str(self._backends)
@@ -166,10 +189,14 @@ class TritonServer:
         Raises
         ------
         ServiceError
-            If the server ends, or is not ready in time; the message has the end of its log.
+            If the server ends, hangs or is not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
+        progress = _Progress(self._cpu_seconds)
         while not is_stopping() and not self.is_ready():
+            if progress.has_stalled():
+                msg = f"the server hangs while it loads the models{self._end_of_log()}"
+                raise ServiceError(msg)
             if not self.is_running():
                 msg = f"the server ended with code {self.exit_code()}{self._end_of_log()}"
                 raise ServiceError(msg)
@@ -273,6 +300,12 @@ class TritonServer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _cpu_seconds(self) -> float:
+        """Return the processor time that the server and its instances have used."""
+        if self._process is None:
+            return 0.0
+        return sum(_cpu_seconds(pid) for pid in (self._process.pid, *self.instance_processes()))
+
     def _ask(self, path: str, timeout: float, content: Any = None) -> tuple[int, bytes]:
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
         host = everywhere.get(self.options.address, self.options.address)
@@ -291,6 +324,23 @@ class TritonServer:
             return "; its log is above"
         lines = self.options.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         return f"; the last lines of {self.options.log_file}:\n" + "\n".join(lines)
+
+
+class _Progress:
+    """Whether processes still work on something."""
+
+    def __init__(self, cpu_seconds: Callable[[], float]) -> None:
+        self._cpu_seconds = cpu_seconds
+        self._since, self._used = time.monotonic(), cpu_seconds()
+
+    def has_stalled(self) -> bool:
+        """Return whether next to no processor time was used in a long while."""
+        if time.monotonic() - self._since < _STALL_SECONDS:
+            return False
+        used = self._cpu_seconds()
+        has_stalled = abs(used - self._used) < _STALL_CPU_SECONDS
+        self._since, self._used = time.monotonic(), used
+        return has_stalled
 
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
@@ -326,6 +376,13 @@ def _check_port(address: str, name: str, port: int) -> None:
                 f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or end what uses it"
             )
             raise ServiceError(msg) from error
+
+
+def _cpu_seconds(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields_after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields_after_name[_USER_TIME : _USER_TIME + 2])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def _living_children(parent: int) -> list[int]:

@@ -55,8 +55,10 @@ class WatchOptions:
         Time between inferences that test the server [s].
     probe_timeout : float, optional
         An instance that does not answer for so long hangs [s]; requests queue before the probe.
+    reload_timeout : float, optional
+        How long new instances may take to start in a running server, before it is started again [s].
     load_timeout : float, optional
-        How long instances may take to start [s].
+        How long a server may take to start [s].
     first_backoff, last_backoff : float, optional
         Pause before a second attempt to recover, doubled with each, and its largest value [s].
     """
@@ -64,6 +66,7 @@ class WatchOptions:
     period: float = 0.5
     probe_period: float = 1.0
     probe_timeout: float = 30.0
+    reload_timeout: float = 60.0
     load_timeout: float = 300.0
     first_backoff: float = 1.0
     last_backoff: float = 60.0
@@ -156,7 +159,7 @@ class Watchdog:
     def _repair(self, *, must_restart: bool) -> None:
         if self._server.is_running() and not must_restart:
             self.n_reloads += 1
-            self._server.reload(self._options.load_timeout)
+            self._server.reload(self._options.reload_timeout)
             return
         self.n_restarts += 1
         self._server.stop()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -61,6 +62,11 @@ class _Totals:
         return [answer for _, _, answer in self.rows if isinstance(answer, ServedTracks)]
 
     @property
+    def last_of_each_event(self) -> dict[int, ServedTracks]:
+        """Answers by event, the last of those sent several times."""
+        return {file.event: answer for file, _, answer in self.rows if isinstance(answer, ServedTracks)}
+
+    @property
     def errors(self) -> list[tuple[EventFile, TracccError]]:
         return [(file, answer) for file, _, answer in self.rows if isinstance(answer, TracccError)]
 
@@ -96,7 +102,7 @@ def reconstruct_remotely(options: RemoteOptions, console: Console, log: Console)
     if options.output is not None:
         _write(totals, options, log)
     if options.plots is not None:
-        _plot(totals.tracks, options.plots, log)
+        _plot(list(totals.last_of_each_event.values()), options.plots, log)
     for _, error in totals.errors[1:]:
         log.print(f"error: {error}", style="red")
     if totals.errors:
@@ -142,7 +148,7 @@ def _stream(client: TrackingClient, files: Sequence[EventFile], options: RemoteO
 
 
 def _print_summary(totals: _Totals, console: Console) -> None:
-    table = Table(title="Tracks", title_justify="left", header_style="bold", pad_edge=False)
+    table = Table(title="Tracks", title_justify="left", header_style="bold", pad_edge=False, box=SIMPLE_HEAD)
     for heading in ("event", "cells", "tracks", "states", "median pT [GeV]", "chi2/ndf", "server [ms]"):
         table.add_column(heading, justify="right")
     for file, n_cells, answer in totals.rows[:_MAX_ROWS]:
@@ -187,9 +193,9 @@ def _pt(tracks: ServedTracks) -> np.ndarray:
 
 
 def _write(totals: _Totals, options: RemoteOptions, log: Console) -> None:
-    """Write tracks and track states of each event; of events sent several times the last answer."""
+    """Write tracks and track states of each event."""
     assert options.output is not None
-    last = {file.event: answer for file, _, answer in totals.rows if isinstance(answer, ServedTracks)}
+    last = totals.last_of_each_event
     for event, tracks in last.items():
         tables = {"served_tracks": _track_columns(tracks)}
         if tracks.state_offsets is not None:

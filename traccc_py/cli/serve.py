@@ -83,8 +83,7 @@ def serve(options: ServeOptions, log: Console) -> None:
     )
     with TritonServer(server_options, installation) as server:
         stopping = _Stopping()
-        server.start()
-        server.wait_until_ready(options.timeout, stopping.is_set)
+        server.start_until_ready(options.timeout, stopping.is_set)
         if stopping.is_set():
             return
         watchdog = Watchdog(server, WatchOptions(load_timeout=options.timeout), is_active=options.watch)
