@@ -16,7 +16,7 @@ import pytest
 from tests.integration.small_events import telescope, telescope_cells
 from tests.service.conftest import START_SECONDS, require_server
 from traccc_py import TrackingChain, wire
-from traccc_py.backend.server import _free_port, _living_children
+from traccc_py.backend.server import _children, _free_port
 from traccc_py.errors import ServiceError
 
 client_module = pytest.importorskip("traccc_py.client")
@@ -32,6 +32,7 @@ class Service:
 
     def __init__(self, folder, *options):
         self.http, self.grpc, self.metrics = (_free_port("127.0.0.1") for _ in range(3))
+        self.shared_before = set(Path("/dev/shm").glob("triton_python_backend_*"))
         self.log, self.server_log = folder / "launcher.log", folder / "server.log"
         ports = ["--http-port", self.http, "--grpc-port", self.grpc, "--metrics-port", self.metrics]
         command = [sys.executable, "-m", "traccc_py", "serve", "--detector", "telescope", "--device", "cpu", *ports]
@@ -57,7 +58,7 @@ class Service:
 
     def instances(self):
         (server,) = [pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid)]
-        return set(_living_children(server))
+        return {pid for pid, state in _children(server).items() if state != "Z"}
 
     def close(self):
         if self.process.poll() is None:
@@ -215,4 +216,5 @@ def test_end_is_clean(service, expected):
         assert service.process.wait(CLEAN_END_SECONDS) == 0
         assert time.monotonic() - begin < CLEAN_END_SECONDS
     assert "requests in flight finish" in service.text()
-    assert not _living_children(service.process.pid)
+    assert children(service.process.pid) == []
+    assert set(Path("/dev/shm").glob("triton_python_backend_*")) <= service.shared_before

@@ -30,10 +30,13 @@ _log = logging.getLogger(__name__)
 
 _ADMIN_HEADER = "traccc-admin"
 _ADMIN_APIS = "model-repository,logging,trace"  # those of logs and traces name files for the server to write
+_ENDED = "ZX"  # states of processes
+_REGION_PREFIX = "triton_python_backend_shm_region_"
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
-_KILL_AFTER = 2.0  # [s] beyond the exit timeout, or after the last instance has ended
+_IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
+_IDLE_CPU_SECONDS = 0.05
 _HTTP_OK = 200
 _STALL_SECONDS = 20.0  # a server that loads and uses less than the next for so long hangs
 _STALL_CPU_SECONDS = 0.3
@@ -103,6 +106,7 @@ class TritonServer:
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
         self._models = Path(self._folder.name) / "models"
         self._process: subprocess.Popen | None = None
+        self._regions: dict[int, Path | None] = {}  # shared memory of each instance there was
         # Who knows this word may load and unload models; clients may not.
         self._secret = secrets.token_hex(16)
         chosen = (options.http_port, options.grpc_port, options.metrics_port)
@@ -192,7 +196,7 @@ class TritonServer:
             If the server ends, hangs or is not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
-        progress = _Progress(self._cpu_seconds)
+        progress = _Progress(self._cpu_seconds, _STALL_SECONDS, _STALL_CPU_SECONDS)
         while not is_stopping() and not self.is_ready():
             if progress.has_stalled():
                 msg = f"the server hangs while it loads the models{self._end_of_log()}"
@@ -243,7 +247,10 @@ class TritonServer:
         """Return the process ids of the living model instances."""
         if self._process is None:
             return set()
-        return set(_living_children(self._process.pid))
+        living = {pid for pid, state in _children(self._process.pid).items() if state not in _ENDED}
+        for pid in living - set(self._regions):
+            self._regions[pid] = _shared_region(pid)
+        return living
 
     def reload(self, timeout: float) -> None:
         """Replace the instances by new ones, which are loaded first: living ones serve until then.
@@ -269,13 +276,11 @@ class TritonServer:
         if self._process is None or not self.is_running():
             return
         self._process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self.options.exit_timeout + _KILL_AFTER
-        seen_instances = time.monotonic()
+        deadline = time.monotonic() + self.options.exit_timeout
+        progress = _Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)
         while self.is_running() and time.monotonic() < deadline:
-            # After an instance has died, Triton waits for it until the exit timeout; nothing is left to be done then.
-            if self.instance_processes():
-                seen_instances = time.monotonic()
-            elif time.monotonic() - seen_instances > _KILL_AFTER:
+            # Triton waits the whole time if an idle client keeps its connection, or for an instance that has died.
+            if progress.has_stalled():
                 break
             time.sleep(_POLL)
         if self.is_running():
@@ -285,13 +290,16 @@ class TritonServer:
         """End the server and its instances at once."""
         if self._process is None:
             return
+        self.instance_processes()  # learns their shared memory
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own
         self._process.wait()
 
     def close(self) -> None:
-        """End the server and remove its folder."""
+        """End the server and remove its folder, and the shared memory of instances that were killed."""
         self.stop()
+        for region in filter(None, self._regions.values()):
+            region.unlink(missing_ok=True)
         self._folder.cleanup()
 
     def __enter__(self) -> TritonServer:
@@ -304,7 +312,10 @@ class TritonServer:
         """Return the processor time that the server and its instances have used."""
         if self._process is None:
             return 0.0
-        return sum(_cpu_seconds(pid) for pid in (self._process.pid, *self.instance_processes()))
+        return _cpu_seconds(self._process.pid) + self._cpu_seconds_of_instances()
+
+    def _cpu_seconds_of_instances(self) -> float:
+        return sum(map(_cpu_seconds, self.instance_processes()))
 
     def _ask(self, path: str, timeout: float, content: Any = None) -> tuple[int, bytes]:
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -327,18 +338,18 @@ class TritonServer:
 
 
 class _Progress:
-    """Whether processes still work on something."""
+    """Whether processes still work on something: whether they use `least` processor time in a `period` [s]."""
 
-    def __init__(self, cpu_seconds: Callable[[], float]) -> None:
-        self._cpu_seconds = cpu_seconds
+    def __init__(self, cpu_seconds: Callable[[], float], period: float, least: float) -> None:
+        self._cpu_seconds, self._period, self._least = cpu_seconds, period, least
         self._since, self._used = time.monotonic(), cpu_seconds()
 
     def has_stalled(self) -> bool:
-        """Return whether next to no processor time was used in a long while."""
-        if time.monotonic() - self._since < _STALL_SECONDS:
+        """Return whether they used less in the last whole period."""
+        if time.monotonic() - self._since < self._period:
             return False
         used = self._cpu_seconds()
-        has_stalled = abs(used - self._used) < _STALL_CPU_SECONDS
+        has_stalled = abs(used - self._used) < self._least  # an instance that ended takes its time with it
         self._since, self._used = time.monotonic(), used
         return has_stalled
 
@@ -385,14 +396,24 @@ def _cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def _living_children(parent: int) -> list[int]:
-    found = []
+def _children(parent: int) -> dict[int, str]:
+    """Return the model instances among the children of a process, with their states."""
+    found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):  # it ended meanwhile
             head, _, rest = (entry / "stat").read_text().rpartition(")")
             state, owner = rest.split()[:2]
-            if int(owner) == parent and state not in "ZX" and _STUB_COMMAND in head:
-                found.append(int(entry.name))
+            if int(owner) == parent and _STUB_COMMAND in head:
+                found[int(entry.name)] = state
     return found
+
+
+def _shared_region(pid: int) -> Path | None:
+    """Return the shared memory of a model instance, which its command line names."""
+    with contextlib.suppress(OSError):
+        for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            if word.startswith(_REGION_PREFIX):
+                return Path("/dev/shm") / word
+    return None

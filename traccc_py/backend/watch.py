@@ -136,7 +136,7 @@ class Watchdog:
     def _recover(self, problem: str) -> None:
         backoff, must_restart = self._options.first_backoff, False
         while not self._stop.is_set():
-            begin = time.monotonic()
+            begin, old = time.monotonic(), self._server.instance_processes()
             _log.error("%s", problem)
             try:
                 self._repair(must_restart=must_restart)
@@ -144,7 +144,7 @@ class Watchdog:
             except TracccError as error:
                 answer = str(error)
             if answer is None:
-                self._instances = self._server.instance_processes()
+                self._instances = self._server.instance_processes() - old  # old ones end when they have finished
                 _log.warning(
                     "the service answers again after %.1f s (%d reloads, %d restarts since the start)",
                     time.monotonic() - begin,
