@@ -28,14 +28,15 @@ $(VENV)/test.stamp: $(VENV)/core.stamp
 
 # What a Triton server needs, where it can be had: the wheel, and the shared library of a Debian's or Ubuntu's own Python.
 server: $(VENV)/core.stamp ## install a Triton server into .venv, for the service and its tests
-	@$(PIP) install --no-deps $(SERVER) && $(PIP) install -e ".[client]" || true
+	@$(PIP) install -e ".[client]"
+	@$(PIP) install --no-deps $(SERVER) || true
 	@$(BIN)/python -m traccc_py.backend.installation >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
 	    { apt-get -qq update; apt-get -qq install -y "libpython$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; } || true
 	@$(BIN)/python -m traccc_py.backend.installation || echo "== tests of the service will be skipped =="
 
 $(VENV)/dev.stamp: $(VENV)/test.stamp
 	@echo "== installing the tools of developers =="
-	@$(PIP) install -e ".[dev]"
+	@$(PIP) install --no-warn-conflicts -e ".[dev]"
 	@touch $@
 
 run: $(VENV)/core.stamp ## reconstruct the event that comes with the package
