@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from traccc_py.cli.detector_options import DetectorOptions
 from traccc_py.cli.outputs import check_directory
+from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import InputDataError
 
 __all__ = ["OPTIONS_OF_GUN", "calibrate", "simulate"]
