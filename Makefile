@@ -4,8 +4,10 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Carries a Triton server. Without its dependencies: it asks for NumPy 1, which the server does not need.
+SERVER := nvidia-pytriton==0.7.0
 
-.PHONY: help run test lint bench setup clean
+.PHONY: help run test server lint bench setup clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,11 +23,20 @@ $(VENV)/core.stamp: pyproject.toml
 $(VENV)/test.stamp: $(VENV)/core.stamp
 	@echo "== installing what the tests need, compilers for CUDA among it (a minute; no GPU is needed) =="
 	@$(PIP) install -e ".[test]"
+	@$(MAKE) --no-print-directory server
 	@touch $@
+
+# What a Triton server needs, where it can be had: the wheel, and the shared library of a Debian's or Ubuntu's own Python.
+server: $(VENV)/core.stamp ## install a Triton server into .venv, for the service and its tests
+	@$(PIP) install -e ".[client]"
+	@$(PIP) install --no-deps $(SERVER) || true
+	@$(BIN)/python -m traccc_py.backend.installation >/dev/null || test "$$(id -u)" != 0 || ! command -v apt-get >/dev/null || \
+	    { apt-get -qq update; apt-get -qq install -y "libpython$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; } || true
+	@$(BIN)/python -m traccc_py.backend.installation || echo "== tests of the service will be skipped =="
 
 $(VENV)/dev.stamp: $(VENV)/test.stamp
 	@echo "== installing the tools of developers =="
-	@$(PIP) install -e ".[dev]"
+	@$(PIP) install --no-warn-conflicts -e ".[dev]"
 	@touch $@
 
 run: $(VENV)/core.stamp ## reconstruct the event that comes with the package

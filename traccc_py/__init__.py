@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         DeviceUnavailableError,
         GeometryError,
         InputDataError,
+        ServiceError,
         TracccError,
         WireError,
     )
@@ -55,6 +56,7 @@ _MODULES = {
     "DeviceUnavailableError": "errors",
     "GeometryError": "errors",
     "InputDataError": "errors",
+    "ServiceError": "errors",
     "TracccError": "errors",
     "WireError": "errors",
     "build_detector": "geometry",
@@ -72,6 +74,7 @@ __all__ = [
     "InputDataError",
     "Measurements",
     "Seeds",
+    "ServiceError",
     "Spacepoints",
     "TracccError",
     "TrackStates",

@@ -6,6 +6,7 @@ __all__ = [
     "DeviceUnavailableError",
     "GeometryError",
     "InputDataError",
+    "ServiceError",
     "TracccError",
     "WireError",
 ]
@@ -33,6 +34,10 @@ class DeviceUnavailableError(TracccError, RuntimeError):
 
 class CapacityError(TracccError, MemoryError):
     """An event needs more memory than the limits that were set allow."""
+
+
+class ServiceError(TracccError, RuntimeError):
+    """The service can't be started, does not answer or failed; the request was not at fault."""
 
 
 class WireError(TracccError, ValueError):

@@ -1,10 +1,13 @@
 """The map between Athena's and detray's identifiers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from traccc_py.data.athena_ids import read_athena_ids
-from traccc_py.errors import InputDataError
+from traccc_py.errors import GeometryError, InputDataError
+from traccc_py.geometry import build_detector
 
 
 @pytest.fixture
@@ -32,6 +35,21 @@ def test_unknown_ids_are_named(path):
     path.write_text("")
     with pytest.raises(InputDataError, match="row 0"):
         read_athena_ids(path).to_athena(np.array([31]))
+
+
+def test_pairs_of_a_detector_have_its_own_ids(path):
+    detector = build_detector("telescope", n_planes=3)
+    own = detector.geometry_ids
+    detector = replace(detector, detray_ids=np.array([30, 10, 20], np.uint64))
+    path.write_text(f"a3,20\na1,30\na9,99\na2,{own[1]}\n")  # of both kinds, and one that is no sensor
+    ids = read_athena_ids(path).for_detector(detector)
+    np.testing.assert_array_equal(ids.to_detray(np.array([0xA1, 0xA2, 0xA3, 0xA1])), own[[0, 1, 2, 0]])
+    assert ids.to_athena(own[::-1]).tolist() == [0xA3, 0xA2, 0xA1]
+    with pytest.raises(InputDataError, match=r"row 1 .*Athena identifier 0xa9 is not in"):
+        ids.to_detray(np.array([0xA1, 0xA9]))
+    path.write_text(f"a3,20\na2,{own[1]}\n")
+    with pytest.raises(GeometryError, match=rf"map\.txt: 1 of 3 sensors have no Athena identifier.* {own[0]}"):
+        read_athena_ids(path).for_detector(detector)
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The Triton model (not there yet)."""
+"""The service: the Triton model, its repository, and what starts and watches a server."""

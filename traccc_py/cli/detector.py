@@ -11,8 +11,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from traccc_py.cli.detector_options import DetectorOptions
-from traccc_py.cli.outputs import check_directory, check_file
+from traccc_py.cli.outputs import check_directory, check_figure
+from traccc_py.detector_options import DetectorOptions
 from traccc_py.geometry.records import LayerKind
 
 __all__ = ["show_detector"]
@@ -117,7 +117,7 @@ def show_detector(
         List each layer, instead of the discs of an endcap's ring and the supports of one name together.
     """
     if draw is not None:
-        _check_drawing(draw)
+        check_figure(draw, "--draw")
     if write is not None:
         check_directory(write, "--write")
     detector = chosen.load()
@@ -138,18 +138,3 @@ def show_detector(
 
         write_detray(detector, write, compress=False)
         console.print(f"written to {write}")
-
-
-def _check_drawing(path: Path) -> None:
-    """Say early, and clearly, why a figure can't be made."""
-    from importlib.util import find_spec
-
-    from traccc_py.errors import ConfigError
-
-    if path.suffix.lower() not in (".png", ".pdf", ".svg"):
-        msg = f"--draw {path}: unknown format {path.suffix!r}; expected a name that ends in .png, .pdf or .svg"
-        raise ConfigError(msg)
-    check_file(path, "--draw")
-    if find_spec("matplotlib") is None:
-        msg = '--draw needs matplotlib; install it with: pip install "traccc-py[plots]"'
-        raise ConfigError(msg)

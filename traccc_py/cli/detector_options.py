@@ -1,96 +1,38 @@
-"""The options that choose a detector, with traccc's names, and the detector they make."""
+"""The options that choose a detector, with traccc's names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from traccc_py.cli.option_groups import argument, option, takes
+from traccc_py.detector_options import DEFAULT_DETECTOR, DetectorOptions
 from traccc_py.errors import ConfigError
 
-__all__ = ["DetectorOptions", "takes_detector"]
+__all__ = ["takes_detector"]
 
-_DEFAULT = "odd"
 _NAMES = "odd, toy or telescope."
 _FORMATS = {"binary": "cvf", "cvf": "cvf", "csv": "csv"}  #: traccc's names of field formats and ours
 _SWITCH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
-_DEFAULT_FIELD = 2.0  #: of detectors from files [T]
 
 
-@dataclass(frozen=True, slots=True)
-class DetectorOptions:
-    """What the detector options say. Files that belong to others which are not named are errors."""
-
-    name: str | None = None
-    detector_file: Path | None = None
-    material_files: Sequence[Path] = ()
-    grid_file: Path | None = None
-    digitization: str | None = None
-    conditions_file: Path | None = None
-    bfield_value: float | None = None
-    bfield_file: Path | None = None
-    bfield_format: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.detector_file is None:
-            for name, value in (("--material-file", self.material_files), ("--grid-file", self.grid_file)):
-                if value:
-                    msg = f"{name} belongs to a --detector-file, which is not given"
-                    raise ConfigError(msg)
-        elif self.name is not None:
-            msg = f"--detector-file {self.detector_file} and the name {self.name}: expected one of them"
-            raise ConfigError(msg)
-        if self.bfield_file is not None and self.bfield_value is not None:
-            msg = "--bfield-file and --bfield-value: expected one of them"
-            raise ConfigError(msg)
-        if self.bfield_file is None and self.bfield_format is not None:
-            msg = "--bfield-file-format belongs to a --bfield-file, which is not given"
-            raise ConfigError(msg)
-        if self.bfield_format not in (None, *_FORMATS):
-            msg = f"--bfield-file-format is {self.bfield_format!r}; expected one of {', '.join(_FORMATS)}"
-            raise ConfigError(msg)
-
-    @property
-    def label(self) -> str:
-        """Name of the detector, or its file, for reports."""
-        return str(self.detector_file) if self.detector_file else self.name or _DEFAULT
-
-    def load(self) -> Any:
-        """Return the detector.
-
-        Raises
-        ------
-        GeometryError
-            If a name is unknown or a file can't be used.
-        """
-        detector = self._by_name() if self.detector_file is None else self._from_files(self.detector_file)
-        if self.bfield_file is not None:
-            from traccc_py.geometry.field import read_field_map
-
-            field_format = _FORMATS[self.bfield_format] if self.bfield_format else None
-            return detector.with_field_map(read_field_map(self.bfield_file, field_format))
-        return detector if self.bfield_value is None else detector.with_field(self.bfield_value)
-
-    def _by_name(self) -> Any:
-        from traccc_py.geometry import build_detector
-
-        options = {} if self.digitization is None else {"digitization": self.digitization}
-        detector = build_detector(self.name or _DEFAULT, **options)
-        return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
-
-    def _from_files(self, geometry: Path) -> Any:
-        from traccc_py.geometry import read_detray
-
-        return read_detray(
-            geometry,
-            list(self.material_files) or None,
-            self.grid_file,
-            digitization=self.digitization,
-            conditions=self.conditions_file,
-            b_field_z=_DEFAULT_FIELD,
-        )
+def _check(options: DetectorOptions) -> None:
+    """Refuse files that belong to others which are not named, and two values for one thing."""
+    if options.detector_file is None:
+        for name, value in (("--material-file", options.material_files), ("--grid-file", options.grid_file)):
+            if value:
+                msg = f"{name} belongs to a --detector-file, which is not given"
+                raise ConfigError(msg)
+    elif options.name is not None:
+        msg = f"--detector-file {options.detector_file} and the name {options.name}: expected one of them"
+        raise ConfigError(msg)
+    if options.bfield_file is not None and options.bfield_value is not None:
+        msg = "--bfield-file and --bfield-value: expected one of them"
+        raise ConfigError(msg)
+    if options.bfield_file is None and options.bfield_format is not None:
+        msg = "--bfield-file-format belongs to a --bfield-file, which is not given"
+        raise ConfigError(msg)
 
 
 def _gather(
@@ -102,7 +44,17 @@ def _gather(
     if read_bfield_from_file and values["bfield_file"] is None:
         msg = "--read-bfield-from-file needs a --bfield-file, which is not given"
         raise ConfigError(msg)
-    return DetectorOptions(material_files=material_files or (), **values)
+    field_format = values.pop("bfield_format")
+    if field_format not in (None, *_FORMATS):
+        msg = f"--bfield-file-format is {field_format!r}; expected one of {', '.join(_FORMATS)}"
+        raise ConfigError(msg)
+    options = DetectorOptions(
+        material_files=tuple(material_files or ()),
+        bfield_format=None if field_format is None else _FORMATS[field_format],
+        **values,
+    )
+    _check(options)
+    return options
 
 
 _FILES = [
@@ -148,7 +100,7 @@ def takes_detector(
     is_positional : bool, optional
         The name of the detector is an argument instead of ``--detector``.
     """
-    help_text = f"{_NAMES} (default: {_DEFAULT})"
+    help_text = f"{_NAMES} (default: {DEFAULT_DETECTOR})"
     named = option("name", str | None, None, "--detector", help=help_text)
     name = argument("name", str | None, None, metavar="[NAME]", help=help_text) if is_positional else named
     return takes(parameter, [name, *_FILES], _gather)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
 
-__all__ = ["check_directory", "check_file"]
+from traccc_py.errors import ConfigError
+
+__all__ = ["check_directory", "check_figure", "check_file"]
+
+_FIGURES = (".png", ".pdf", ".svg")
 
 
 def check_file(path: Path | None, name: str) -> None:
@@ -29,6 +34,32 @@ def check_file(path: Path | None, name: str) -> None:
         msg = f"{name} {path}: is a folder; expected a file"
         raise OSError(msg)
     check_directory(path.parent, name, path)
+
+
+def check_figure(path: Path, name: str) -> None:
+    """Check that a figure can be drawn to a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        The option that names it, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format, or matplotlib is not installed.
+    OSError
+        If the file can't be written.
+    """
+    if path.suffix.lower() not in _FIGURES:
+        msg = f"{name} {path}: unknown format {path.suffix!r}; expected a name that ends in .png, .pdf or .svg"
+        raise ConfigError(msg)
+    check_file(path, name)
+    if find_spec("matplotlib") is None:
+        msg = f'{name} needs matplotlib; install it with: pip install "traccc-py[plots]"'
+        raise ConfigError(msg)
 
 
 def check_directory(folder: Path, name: str, shown: Path | None = None) -> None:

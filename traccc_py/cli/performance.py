@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
-from traccc_py.cli.detector_options import DetectorOptions
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import load_config, make_chain
 from traccc_py.data.csv_events import event_number
+from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
 from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from traccc_py.cli.detector_options import DetectorOptions
 from traccc_py.cli.outputs import check_directory
 from traccc_py.data.manifest import check_folder, read_manifest
+from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import InputDataError
 
 __all__ = ["OPTIONS_OF_SOURCES", "calibrate", "check_sample", "simulate"]

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.data.source import Source, bad_row
 from traccc_py.edm import Cells
-from traccc_py.errors import InputDataError
+from traccc_py.errors import GeometryError, InputDataError
+
+if TYPE_CHECKING:
+    from traccc_py.geometry import Detector
 
 __all__ = ["AthenaIds", "read_athena_ids", "translate_cells"]
 
@@ -24,9 +29,9 @@ _HEXADECIMAL, _DECIMAL = 16, 10
 _LARGEST = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AthenaIds:
-    """Pairs of identifiers, in the order of the file; each occurs once."""
+    """Pairs of identifiers; each occurs once, none is 0."""
 
     athena: np.ndarray  # (n,) uint64
     detray: np.ndarray  # (n,) uint64
@@ -40,7 +45,9 @@ class AthenaIds:
         InputDataError
             If an id is not in the map; the message names the first row.
         """
-        return self._look_up(ids, self.athena, self.detray, "Athena")
+        row, is_known = self.find(ids)
+        self._check_known(ids, is_known, "Athena")
+        return self.detray[row]
 
     def to_athena(self, ids: np.ndarray) -> np.ndarray:
         """Return the Athena identifiers of detray's, (n,) uint64.
@@ -50,25 +57,64 @@ class AthenaIds:
         InputDataError
             If an id is not in the map; the message names the first row.
         """
-        return self._look_up(ids, self.detray, self.athena, "detray")
+        row, is_known = _find(self.detray, self._by_detray, ids)
+        self._check_known(ids, is_known, "detray")
+        return self.athena[row]
 
-    def _look_up(self, ids: np.ndarray, keys: np.ndarray, values: np.ndarray, kind: str) -> np.ndarray:
-        wanted = np.asarray(ids).astype(np.uint64, copy=False)
-        found, is_known = _find(keys, wanted)
+    def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of Athena's identifiers in the map, (n,) int64, and whether they are there."""
+        return _find(self.athena, self._by_athena, ids)
+
+    def for_detector(self, detector: Detector) -> AthenaIds:
+        """Return the pairs of a detector's sensors, with its primary ids in the place of detray's.
+
+        Parameters
+        ----------
+        detector : Detector
+            The map has the identifiers that detray gives its sensors, or their primary ids.
+
+        Raises
+        ------
+        GeometryError
+            If a sensor has no Athena identifier.
+        """
+        is_sensor = detector.surfaces.is_sensitive
+        primary, second = detector.geometry_ids[is_sensor], detector.detray_ids[is_sensor]
+        row, is_known = _find(self.detray, self._by_detray, second)
+        other, has_primary = _find(self.detray, self._by_detray, primary)
+        row = np.where(is_known, row, other)
+        is_known |= has_primary
+        if not is_known.all():
+            n_missing = np.count_nonzero(~is_known)
+            first = primary[np.argmin(is_known)]
+            msg = f"{self.name}: {n_missing} of {len(primary)} sensors have no Athena identifier, the first is {first}"
+            raise GeometryError(msg)
+        return AthenaIds(self.athena[row], primary, self.name)
+
+    @cached_property
+    def _by_athena(self) -> np.ndarray:
+        return np.argsort(self.athena, kind="stable")
+
+    @cached_property
+    def _by_detray(self) -> np.ndarray:
+        return np.argsort(self.detray, kind="stable")
+
+    def _check_known(self, ids: np.ndarray, is_known: np.ndarray, kind: str) -> None:
         if not is_known.all():
             row = int(np.argmin(is_known))
-            msg = f"row {row} (counted from 0): {kind} identifier {_shown(wanted[row], kind)} is not in {self.name}"
+            value = _shown(np.asarray(ids).astype(np.uint64, copy=False)[row], kind)
+            msg = f"row {row} (counted from 0): {kind} identifier {value} is not in {self.name}"
             raise InputDataError(msg)
-        return values[found]
 
 
-def _find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where `wanted` stand in `keys`, and whether they do."""
+def _find(keys: np.ndarray, order: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where ids stand in `keys`, whose order is known, and whether they do."""
+    wanted = np.asarray(ids).astype(np.uint64, copy=False)
     if len(keys) == 0:
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
-    order = np.argsort(keys, kind="stable")
-    found = order[np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)]
-    return found, keys[found] == wanted
+    place = np.searchsorted(keys, wanted, sorter=order)
+    row = order[np.minimum(place, len(keys) - 1)]
+    return row, keys[row] == wanted
 
 
 def _shown(value: int, kind: str) -> str:
@@ -167,7 +213,7 @@ def translate_cells(cells: Cells, ids: AthenaIds, source: str) -> tuple[Cells, S
     kept = Cells(*(np.asarray(getattr(cells, f.name))[is_there] for f in fields(cells)))
     lines = np.flatnonzero(is_there) + FIRST_DATA_LINE
     wanted = kept.geometry_id.astype(np.uint64, copy=False)
-    found, is_known = _find(ids.athena, wanted)
+    found, is_known = ids.find(wanted)
     if not is_known.all():
         row = int(np.argmin(is_known))
         problem = f"geometry_id is {wanted[row]}, which is not in {ids.name}: is it the right map?"

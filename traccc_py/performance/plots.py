@@ -16,7 +16,7 @@ from traccc_py.data.csv_table import write_files
 from traccc_py.errors import ConfigError
 from traccc_py.performance.detector_views import detector_views
 
-__all__ = ["draw_detector", "draw_performance", "require_plots"]
+__all__ = ["draw_detector", "draw_histograms", "draw_performance", "require_plots"]
 
 _SENSOR_COLOUR, _PASSIVE_COLOUR = "#1f77b4", "#999999"
 _LINE_WIDTH = 0.6  #: [points]
@@ -76,6 +76,8 @@ _HEADROOM = 0.3  #: part of the axis above the points, for the legend
 _BELOW_ZERO = 0.04  #: part of the axis below zero, so that points at zero are seen whole
 _ROOM_FOR_ONE, _ROOM_FOR_MORE = 1.45, 1.75  #: the same for panels, whose legends have three lines an entry
 _DPI = 120
+_N_BINS = 60
+_HIGHEST_QUANTILE = 0.99  #: larger values are gathered at the edge
 
 
 def require_plots() -> None:
@@ -451,3 +453,33 @@ def draw_performance(results: Mapping[str, Any], directory: str | Path, suffix: 
                 contents[Path(directory) / f"{name}.{suffix}"] = buffer.getvalue()
     write_files(contents)
     return list(contents)
+
+
+def draw_histograms(panels: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Draw one histogram per entry to a file.
+
+    Parameters
+    ----------
+    panels : mapping of str to ndarray
+        Values by label; those that are not finite are left out, and the rare largest ones are gathered at the edge.
+    path : str or Path
+        Image file; its suffix chooses the format.
+
+    Raises
+    ------
+    ConfigError
+        If matplotlib or mplhep is not installed.
+    """
+    require_plots()
+    with _style():
+        figure, axes_of_panels = _new_figure(len(panels))
+        for axes, (label, values) in zip(axes_of_panels, panels.items(), strict=True):
+            finite = values[np.isfinite(values)]
+            low, high = np.quantile(finite, [0, _HIGHEST_QUANTILE]) if len(finite) else (0.0, 1.0)
+            edges = np.linspace(low, high if high > low else low + 1.0, _N_BINS + 1)
+            counts, _ = np.histogram(np.minimum(finite, high), edges)
+            axes.stairs(counts, edges, color=_COLOURS[0])
+            axes.set(xlabel=label, ylabel="Entries", title=f"{len(finite)} entries")
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=Path(path).suffix.lstrip("."), dpi=_DPI)
+    write_files({Path(path): buffer.getvalue()})

@@ -1,0 +1,419 @@
+"""Starts, asks and stops a Triton server with the models of this package."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from traccc_py import wire
+from traccc_py.backend.installation import Installation, find_installation
+from traccc_py.backend.repository import ModelRepository
+from traccc_py.errors import ServiceError
+
+__all__ = ["Ports", "ServerOptions", "TritonServer"]
+
+_log = logging.getLogger(__name__)
+
+_ADMIN_HEADER = "traccc-admin"
+_ADMIN_APIS = "model-repository,logging,trace"  # those of logs and traces name files for the server to write
+_ENDED = "ZX"  # states of processes
+_REGION_PREFIX = "triton_python_backend_shm_region_"
+_STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
+_POLL = 0.1  # [s]
+_LAST_LINES = 15  # of the log, in errors
+_IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
+_IDLE_CPU_SECONDS = 0.05
+_HTTP_OK = 200
+_STALL_SECONDS = 20.0  # a server that loads and uses less than the next for so long hangs
+_STALL_CPU_SECONDS = 0.3
+_USER_TIME = 11  # of the fields of /proc/PID/stat behind the name; the system time follows
+
+
+class Ports(NamedTuple):
+    """TCP ports."""
+
+    http: int
+    grpc: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerOptions:
+    """How a server is run.
+
+    Parameters
+    ----------
+    repository : ModelRepository
+        The models.
+    address : str, optional
+        Address to listen on; the default is reached from this machine alone.
+    http_port, grpc_port, metrics_port : int, optional
+        TCP ports; 0: any free one.
+    exit_timeout : int, optional
+        How long requests in flight may take at the end [s].
+    shm_mb : int, optional
+        Shared memory each instance begins with [MB]; it grows by itself.
+    extra_arguments : sequence of str, optional
+        Further options of `tritonserver`.
+    log_file : Path, optional
+        Where the server's output goes; by default to this process's.
+    """
+
+    repository: ModelRepository = field(default_factory=ModelRepository)
+    address: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_port: int = 8001
+    metrics_port: int = 8002
+    exit_timeout: int = 30
+    shm_mb: int = 64
+    extra_arguments: Sequence[str] = ()
+    log_file: Path | None = None
+
+
+class TritonServer:
+    """One server process and its working folder.
+
+    Parameters
+    ----------
+    options : ServerOptions
+        How it is run.
+    installation : Installation, optional
+        Which server; by default the one that is found.
+
+    Raises
+    ------
+    ServiceError
+        If there is no server on this machine.
+    """
+
+    def __init__(self, options: ServerOptions, installation: Installation | None = None) -> None:
+        self.options = options
+        self._installation = find_installation() if installation is None else installation
+        self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
+        self._models = Path(self._folder.name) / "models"
+        self._process: subprocess.Popen | None = None
+        self._regions: dict[int, Path | None] = {}  # shared memory of each instance there was
+        # Who knows this word may load and unload models; clients may not.
+        self._secret = secrets.token_hex(16)
+        chosen = (options.http_port, options.grpc_port, options.metrics_port)
+        self.ports = Ports(*(port or _free_port(options.address) for port in chosen))
+        options.repository.write(self._models)
+        self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
+
+    def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        """Start the process and wait for it; a second time if it hangs, as was seen once with two instances.
+
+        Parameters and errors as `wait_until_ready`.
+        """
+        self.start()
+        try:
+            self.wait_until_ready(timeout, is_stopping)
+        except ServiceError as error:
+            if not self.is_running():
+                raise
+            _log.warning("%s; it is started again", str(error).partition(";")[0])
+            self.kill()
+            self.start()
+            self.wait_until_ready(timeout, is_stopping)
+
+    def start(self) -> None:
+        """Start the process; `wait_until_ready` waits for it.
+
+        Raises
+        ------
+        ServiceError
+            If a port is taken, or the program can't be run.
+        """
+        for name, port in self.ports._asdict().items():
+            _check_port(self.options.address, name, port)
+        output = None if self.options.log_file is None else self.options.log_file.open("ab")
+        try:
+            self._process = subprocess.Popen(
+                self.command(),
+                env=self._installation.environment(os.environ),
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                start_new_session=True,  # a Ctrl-C is for the launcher, which lets requests finish
+            )
+        except OSError as error:
+            msg = f"{self._installation.binary} can't be run: {error}"
+            raise ServiceError(msg) from error
+        finally:
+            if output is not None:
+                output.close()
+
+    def command(self) -> list[str]:
+        """Return the command line of the server."""
+        options, address, ports = self.options, self.options.address, self.ports
+        arguments = {
+            "model-repository": str(self._models),
+            "http-address": address,
+            "grpc-address": address,
+            "metrics-address": address,
+            "http-port": ports.http,
+            "grpc-port": ports.grpc,
+            "metrics-port": ports.metrics,
+            "exit-timeout-secs": options.exit_timeout,
+            "model-control-mode": "explicit",
+            "load-model": "*",
+            "backend-config": f"python,shm-default-byte-size={options.shm_mb * 1_048_576}",
+            "http-restricted-api": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
+            "grpc-restricted-protocol": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
+        }
+        if self._backends is not None:
+            arguments["backend-directory"] = str(self._backends)
+        command = [str(self._installation.binary), *(f"--{name}={value}" for name, value in arguments.items())]
+        # There is nothing to complete, and looking for it costs the start of a Python process.
+        return [*command, "--disable-auto-complete-config", *options.extra_arguments]
+
+    def wait_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        """Return when every model answers.
+
+        Parameters
+        ----------
+        timeout : float
+            How long to wait [s].
+        is_stopping : callable, optional
+            Asked now and then; the wait ends when it returns True.
+
+        Raises
+        ------
+        ServiceError
+            If the server ends, hangs or is not ready in time; the message has the end of its log.
+        """
+        deadline = time.monotonic() + timeout
+        progress = _Progress(self._cpu_seconds, _STALL_SECONDS, _STALL_CPU_SECONDS)
+        while not is_stopping() and not self.is_ready():
+            if progress.has_stalled():
+                msg = f"the server hangs while it loads the models{self._end_of_log()}"
+                raise ServiceError(msg)
+            if not self.is_running():
+                msg = f"the server ended with code {self.exit_code()}{self._end_of_log()}"
+                raise ServiceError(msg)
+            if time.monotonic() > deadline:
+                msg = f"the server is not ready after {timeout:.0f} s{self._end_of_log()}"
+                raise ServiceError(msg)
+            time.sleep(_POLL)
+
+    def is_running(self) -> bool:
+        """Return whether the process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def exit_code(self) -> int | None:
+        """Return the exit code of the process, None while it lives."""
+        return None if self._process is None else self._process.poll()
+
+    def is_ready(self) -> bool:
+        """Return whether the server says that it is ready; with a dead instance it says so too."""
+        try:
+            return self._ask("/v2/health/ready", timeout=1.0)[0] == _HTTP_OK
+        except OSError:
+            return False
+
+    def probe(self, timeout: float) -> str | None:
+        """Send an event without cells through the chain.
+
+        Parameters
+        ----------
+        timeout : float
+            How long to wait [s].
+
+        Returns
+        -------
+        str or None
+            What is wrong, None if all is well.
+        """
+        try:
+            status, body = self._ask(f"/v2/models/{wire.MODEL}/infer", timeout, _probe_request())
+        except OSError as error:  # TimeoutError and URLError among them
+            return f"no answer within {timeout:.0f} s: {error}"
+        return None if status == _HTTP_OK else f"status {status}: {body.decode(errors='replace')}"
+
+    def instance_processes(self) -> set[int]:
+        """Return the process ids of the living model instances."""
+        if self._process is None:
+            return set()
+        living = {pid for pid, state in _children(self._process.pid).items() if state not in _ENDED}
+        for pid in living - set(self._regions):
+            self._regions[pid] = _shared_region(pid)
+        return living
+
+    def reload(self, timeout: float) -> None:
+        """Replace the instances by new ones, which are loaded first: living ones serve until then.
+
+        Raises
+        ------
+        ServiceError
+            If that fails.
+        """
+        # The server only reloads what has changed.
+        (self._models / wire.CORE_MODEL / "1" / "model.py").touch()
+        try:
+            status, body = self._ask(f"/v2/repository/models/{wire.CORE_MODEL}/load", timeout, {})
+        except OSError as error:
+            msg = f"the model was not loaded within {timeout:.0f} s: {error}"
+            raise ServiceError(msg) from error
+        if status != _HTTP_OK:
+            msg = f"the model was not loaded, status {status}: {body.decode(errors='replace')}"
+            raise ServiceError(msg)
+
+    def stop(self) -> None:
+        """End the server; requests in flight finish, as far as the exit timeout allows."""
+        if self._process is None or not self.is_running():
+            return
+        self._process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self.options.exit_timeout
+        progress = _Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)
+        while self.is_running() and time.monotonic() < deadline:
+            # Triton waits the whole time if an idle client keeps its connection, or for an instance that has died.
+            if progress.has_stalled():
+                break
+            time.sleep(_POLL)
+        if self.is_running():
+            self.kill()
+
+    def kill(self) -> None:
+        """End the server and its instances at once."""
+        if self._process is None:
+            return
+        self.instance_processes()  # learns their shared memory
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own
+        self._process.wait()
+
+    def close(self) -> None:
+        """End the server and remove its folder, and the shared memory of instances that were killed."""
+        self.stop()
+        for region in filter(None, self._regions.values()):
+            region.unlink(missing_ok=True)
+        self._folder.cleanup()
+
+    def __enter__(self) -> TritonServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _cpu_seconds(self) -> float:
+        """Return the processor time that the server and its instances have used."""
+        if self._process is None:
+            return 0.0
+        return _cpu_seconds(self._process.pid) + self._cpu_seconds_of_instances()
+
+    def _cpu_seconds_of_instances(self) -> float:
+        return sum(map(_cpu_seconds, self.instance_processes()))
+
+    def _ask(self, path: str, timeout: float, content: Any = None) -> tuple[int, bytes]:
+        everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+        host = everywhere.get(self.options.address, self.options.address)
+        host = f"[{host}]" if ":" in host else host
+        body = None if content is None else json.dumps(content).encode()
+        request = urllib.request.Request(f"http://{host}:{self.ports.http}{path}", body)
+        request.add_header(_ADMIN_HEADER, self._secret)
+        try:
+            with _OPENER.open(request, timeout=timeout) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def _end_of_log(self) -> str:
+        if self.options.log_file is None or not self.options.log_file.is_file():
+            return "; its log is above"
+        lines = self.options.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        return f"; the last lines of {self.options.log_file}:\n" + "\n".join(lines)
+
+
+class _Progress:
+    """Whether processes still work on something: whether they use `least` processor time in a `period` [s]."""
+
+    def __init__(self, cpu_seconds: Callable[[], float], period: float, least: float) -> None:
+        self._cpu_seconds, self._period, self._least = cpu_seconds, period, least
+        self._since, self._used = time.monotonic(), cpu_seconds()
+
+    def has_stalled(self) -> bool:
+        """Return whether they used less in the last whole period."""
+        if time.monotonic() - self._since < self._period:
+            return False
+        used = self._cpu_seconds()
+        has_stalled = abs(used - self._used) < self._least  # an instance that ended takes its time with it
+        self._since, self._used = time.monotonic(), used
+        return has_stalled
+
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+
+
+def _probe_request() -> dict[str, Any]:
+    def tensor(spec: wire.TensorSpec) -> dict[str, Any]:
+        return {"name": spec.name, "shape": [0, *spec.dims[1:]], "datatype": spec.triton_dtype, "data": []}
+
+    return {
+        "inputs": [tensor(spec) for spec in wire.STANDARD_INPUTS],
+        "outputs": [{"name": wire.TRK_PARAMS.name}],
+    }
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _free_port(address: str) -> int:
+    with socket.socket(_family(address)) as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(address: str, name: str, port: int) -> None:
+    with socket.socket(_family(address)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            msg = (
+                f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or end what uses it"
+            )
+            raise ServiceError(msg) from error
+
+
+def _cpu_seconds(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        fields_after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields_after_name[_USER_TIME : _USER_TIME + 2])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def _children(parent: int) -> dict[int, str]:
+    """Return the model instances among the children of a process, with their states."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            head, _, rest = (entry / "stat").read_text().rpartition(")")
+            state, owner = rest.split()[:2]
+            if int(owner) == parent and _STUB_COMMAND in head:
+                found[int(entry.name)] = state
+    return found
+
+
+def _shared_region(pid: int) -> Path | None:
+    """Return the shared memory of a model instance, which its command line names."""
+    with contextlib.suppress(OSError):
+        for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            if word.startswith(_REGION_PREFIX):
+                return Path("/dev/shm") / word
+    return None

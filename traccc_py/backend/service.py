@@ -1,0 +1,217 @@
+"""Requests to answers: cells of several clients through the chain as one batch. Knows nothing of Triton."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from traccc_py import wire
+from traccc_py.backend.settings import ModelSettings
+from traccc_py.chain import TrackingChain
+from traccc_py.config import read_config
+from traccc_py.data.athena_ids import AthenaIds, read_athena_ids
+from traccc_py.data.prepare import prepare_cells
+from traccc_py.device.cache import CACHE_VARIABLE
+from traccc_py.edm import Cells, EventResult
+from traccc_py.errors import CapacityError, InputDataError, TracccError, WireError
+
+__all__ = ["Answer", "BatchReport", "Request", "TrackingService"]
+
+_log = logging.getLogger(__name__)
+
+_WARM_UP_MODULES = 64
+_WARM_UP_ACTIVATION = 0.1
+
+
+class Request(NamedTuple):
+    """What one client sent."""
+
+    tensors: Mapping[str, np.ndarray]
+    outputs: Collection[str] | None = None  # names of the tensors wanted; None: all
+    fingerprint: str | None = None  # of the detector the client has in mind
+
+
+#: Output tensors by name, or why there are none. Errors that are no TracccError are faults of the server.
+Answer = dict[str, np.ndarray] | Exception
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What was done in one call."""
+
+    n_requests: int = 0
+    n_refused: int = 0  # faults of clients
+    n_failed: int = 0  # faults of the server
+    n_cells: int = 0
+    n_tracks: int = 0
+    stage_milliseconds: dict[str, float] = field(default_factory=dict)  # summed over the call
+
+    def add(self, result: EventResult, n_tracks: int) -> None:
+        """Count one reconstructed event."""
+        self.n_cells += result.n_cells
+        self.n_tracks += n_tracks
+        for stage, milliseconds in result.stage_milliseconds.items():
+            self.stage_milliseconds[stage] = self.stage_milliseconds.get(stage, 0.0) + milliseconds
+
+
+class TrackingService:
+    """The chain behind a model instance.
+
+    Parameters
+    ----------
+    settings : ModelSettings
+        Detector, configuration, limits.
+    device : str
+        "cpu" or "cuda:N".
+
+    Raises
+    ------
+    TracccError
+        If a setting can't be used.
+    """
+
+    def __init__(self, settings: ModelSettings, device: str) -> None:
+        _set_environment(settings)
+        self.settings = settings
+        detector = settings.detector.load()
+        self._athena_ids: AthenaIds | None = None
+        if settings.athena_map is not None:
+            ids = read_athena_ids(settings.athena_map).for_detector(detector)
+            self._athena_ids = replace(ids, name="the server's map")  # clients need not know where it lies
+        self.chain = TrackingChain(detector, read_config(settings.config), device=device, threads=settings.threads)
+
+    def initialize(self) -> None:
+        """Compile the kernels and run a first small event."""
+        self.chain.initialize()
+        self.chain.run(_warm_up_cells(self.chain))
+
+    def process(self, requests: Sequence[Request]) -> tuple[list[Answer], BatchReport]:
+        """Answer requests, those of good events in as few batches as the cell budget allows.
+
+        Parameters
+        ----------
+        requests : sequence of Request
+            Requests of any clients.
+
+        Returns
+        -------
+        list of Answer
+            One per request, in order; an error of one does not touch the others.
+        BatchReport
+            Counts and times.
+        """
+        answers: list[Answer] = [InputDataError("not answered")] * len(requests)
+        events: dict[int, Cells] = {}
+        for k, request in enumerate(requests):
+            try:
+                events[k] = self._decode(request)
+            except Exception as error:
+                answers[k] = error
+        report = BatchReport(n_requests=len(requests))
+        for group in _groups(events, self.settings.max_cells):
+            for k, outcome in self._run(group).items():
+                answers[k] = outcome if isinstance(outcome, Exception) else self._encode(outcome, requests[k], report)
+        for answer in answers:
+            report.n_refused += isinstance(answer, TracccError)
+            report.n_failed += isinstance(answer, Exception) and not isinstance(answer, TracccError)
+        return answers, report
+
+    def _decode(self, request: Request) -> Cells:
+        own = self.chain.detector.fingerprint
+        if request.fingerprint is not None and request.fingerprint != own:
+            msg = (
+                f"the request is for a detector with fingerprint {request.fingerprint!r}; expected {own!r}, that of "
+                f"this server's detector {self.chain.detector.name!r}"
+            )
+            raise WireError(msg)
+        is_compact = wire.MODULES.name in request.tensors
+        unpack = wire.unpack_compact_cells if is_compact else wire.unpack_cells
+        cells = unpack(request.tensors)
+        if len(cells) > self.settings.max_cells:
+            msg = f"the event has {len(cells)} cells; expected at most {self.settings.max_cells} (max_cells)"
+            raise CapacityError(msg)
+        if self._athena_ids is not None:
+            try:
+                cells.geometry_id = self._athena_ids.to_detray(cells.geometry_id)
+            except InputDataError as error:
+                msg = f"cells {error}"
+                raise InputDataError(msg) from error
+        return cells
+
+    def _run(self, group: Mapping[int, Cells]) -> dict[int, EventResult | Exception]:
+        """Reconstruct a group of events; find out which are to blame if that fails."""
+        keys = list(group)
+        try:
+            return dict(zip(keys, self.chain.run_batch([group[k] for k in keys]), strict=True))
+        except InputDataError as error:
+            if len(keys) == 1:
+                return {keys[0]: error}
+            refused = {k: problem for k in keys if (problem := self._problem(group[k])) is not None}
+            if refused:  # only then are cells checked twice
+                return {**refused, **self._run({k: group[k] for k in keys if k not in refused})}
+            return self._run_halves(group)
+        except Exception as error:
+            if len(keys) == 1:
+                if not isinstance(error, TracccError):
+                    _log.exception("an event of %d cells failed", len(group[keys[0]]))
+                return {keys[0]: error}
+            return self._run_halves(group)
+
+    def _run_halves(self, group: Mapping[int, Cells]) -> dict[int, EventResult | Exception]:
+        keys = list(group)
+        half = len(keys) // 2
+        return {k: v for part in (keys[:half], keys[half:]) for k, v in self._run({k: group[k] for k in part}).items()}
+
+    def _problem(self, cells: Cells) -> InputDataError | None:
+        try:
+            prepare_cells(cells, self.chain.detector)
+        except InputDataError as error:
+            return error
+        return None
+
+    def _encode(self, result: EventResult, request: Request, report: BatchReport) -> Answer:
+        try:
+            tensors = wire.pack_result(result, request.outputs)
+            if self._athena_ids is not None and wire.GEOMETRY_IDS.name in tensors:
+                ids = tensors[wire.GEOMETRY_IDS.name].view(np.uint64)
+                is_state = ids != wire.SEPARATOR
+                ids[is_state] = self._athena_ids.to_athena(ids[is_state])
+            report.add(result, int(np.count_nonzero(wire.kept_tracks(result))))
+        except Exception as error:
+            _log.exception("the result of an event could not be packed")
+            return error
+        return tensors
+
+
+def _groups(events: Mapping[int, Cells], max_cells: int) -> list[dict[int, Cells]]:
+    """Return the events in groups of at most `max_cells` cells, in order."""
+    groups: list[dict[int, Cells]] = []
+    room = 0
+    for k, cells in events.items():
+        if not groups or len(cells) > room:
+            groups.append({})
+            room = max_cells
+        groups[-1][k] = cells
+        room -= len(cells)
+    return groups
+
+
+def _set_environment(settings: ModelSettings) -> None:
+    """Tell libraries, before they are imported, what they only learn from the environment."""
+    if settings.cache_dir is not None:
+        os.environ[CACHE_VARIABLE] = settings.cache_dir
+    if settings.gpu_memory_mb is not None:
+        os.environ["CUPY_GPU_MEMORY_LIMIT"] = str(settings.gpu_memory_mb * 1_000_000)
+
+
+def _warm_up_cells(chain: TrackingChain) -> Cells:
+    """Return one cell in each of the first modules."""
+    ids = chain.detector.geometry_ids[:_WARM_UP_MODULES]
+    n = len(ids)
+    channel, time = np.zeros(n, np.int64), np.zeros(n, np.float32)
+    return Cells(ids, channel, channel, np.full(n, _WARM_UP_ACTIVATION, np.float32), time, channel)

@@ -1,0 +1,85 @@
+"""What failures of requests mean: errors of this package, and which requests may be sent again."""
+
+from __future__ import annotations
+
+import re
+
+from traccc_py.client.options import ClientOptions
+from traccc_py.errors import InputDataError, ServiceError, TracccError
+
+__all__ = ["explained", "is_worth_repeating", "lost_shared_memory", "needs_larger_outputs"]
+
+_REFUSED = ("StatusCode.INVALID_ARGUMENT", "400")
+_TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "499", "504")
+_UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
+_DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
+_NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
+_PREFIX = re.compile(r"^in ensemble '[^']*', ")
+
+
+def _status(error: Exception) -> str:
+    status = getattr(error, "status", None)
+    return str(status()) if callable(status) else ""
+
+
+def _message(error: Exception) -> str:
+    message = getattr(error, "message", None)
+    text = str(message()) if callable(message) else str(error)
+    return _PREFIX.sub("", text or type(error).__name__)
+
+
+def _is_timeout(error: Exception) -> bool:
+    return _status(error) in _TOO_LATE or isinstance(error, TimeoutError) or "timed out" in _message(error)
+
+
+def is_worth_repeating(error: Exception) -> bool:
+    """Return whether the event may succeed if it is sent again: the server was away, or its model instance died."""
+    if _is_timeout(error):
+        return False
+    message = _message(error)
+    if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message):
+        return True
+    return _status(error) in _UNREACHABLE or isinstance(error, OSError)
+
+
+def needs_larger_outputs(error: Exception) -> bool:
+    """Return whether an output did not fit into shared memory."""
+    return "shared memory" in _message(error) and "size" in _message(error)
+
+
+def lost_shared_memory(error: Exception) -> bool:
+    """Return whether the server does not know the region: it was started again."""
+    return "Unable to find" in _message(error) and "shared memory region" in _message(error)
+
+
+def explained(error: Exception, options: ClientOptions) -> TracccError:
+    """Return an error that says what happened to an event.
+
+    Parameters
+    ----------
+    error : Exception
+        Of tritonclient or the network.
+    options : ClientOptions
+        Names the server and the model.
+
+    Returns
+    -------
+    TracccError
+        `InputDataError` if the server refused the event, else `ServiceError`.
+    """
+    where = f"{options.model} at {options.url}"
+    message = _message(error)
+    if _is_timeout(error):
+        return ServiceError(f"{where} did not answer within {options.timeout:g} s: {message}")
+    if _DEAD_INSTANCE.search(message):
+        return ServiceError(
+            f"the model instance that worked on the event ended, of {where}: the event was not reconstructed and may "
+            f"be sent again ({message})"
+        )
+    if _NO_MODEL.search(message):
+        return ServiceError(f"{where} is not loaded at the moment: {message}")
+    if _status(error) in _REFUSED:
+        return InputDataError(f"{where} refused the event: {message}")
+    if _status(error) in _UNREACHABLE or isinstance(error, OSError):
+        return ServiceError(f"{where} can't be reached: {message}; is the server running?")
+    return ServiceError(f"{where} failed: {message}")

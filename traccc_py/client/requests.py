@@ -1,0 +1,108 @@
+"""Requests and connections in terms of tritonclient."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from traccc_py import wire
+from traccc_py.client.options import ClientOptions
+from traccc_py.errors import ServiceError
+
+__all__ = [
+    "check_protocol_version",
+    "make_input",
+    "make_inputs",
+    "model_facts",
+    "present",
+    "requested_outputs",
+    "tls_arguments",
+    "triton_module",
+]
+
+_SPECS = {spec.name: spec for spec in (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)}
+
+
+def triton_module(protocol: str, *, asynchronous: bool = False) -> Any:
+    """Return tritonclient's module for a protocol.
+
+    Raises
+    ------
+    ServiceError
+        If it is not installed.
+    """
+    name = f"tritonclient.{protocol}" + (".aio" if asynchronous else "")
+    try:
+        return importlib.import_module(name)
+    except (ImportError, RuntimeError) as error:  # tritonclient raises RuntimeError for what is missing
+        msg = f'{name} can\'t be imported ({error}); install it with pip install "traccc-py[client]"'
+        raise ServiceError(msg) from error
+
+
+def requested_outputs(module: Any, options: ClientOptions) -> list[Any]:
+    """Return the outputs wanted, as tritonclient's objects."""
+    return [module.InferRequestedOutput(name) for name in options.output_names]
+
+
+def model_facts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return protocol version, detector and its fingerprint from a model's configuration; empty for other servers."""
+    content = config.get("config", config)  # gRPC wraps it
+    parameters = content.get("parameters", {})
+    return {name: str(value.get("string_value", "")) for name, value in parameters.items()}
+
+
+def check_protocol_version(facts: Mapping[str, str], url: str) -> None:
+    """Raise if the server speaks a later protocol.
+
+    Raises
+    ------
+    ServiceError
+        If so.
+    """
+    theirs = facts.get("protocol_version", "")
+    if theirs.isdigit() and int(theirs) > wire.PROTOCOL_VERSION:
+        msg = (
+            f"the server at {url} speaks version {theirs} of the protocol, this client version "
+            f"{wire.PROTOCOL_VERSION}: use a newer traccc-py here"
+        )
+        raise ServiceError(msg)
+
+
+def make_input(module: Any, name: str, values: np.ndarray) -> Any:
+    """Return tritonclient's object for an input, still without its values."""
+    return module.InferInput(name, list(values.shape), _SPECS[name].triton_dtype)
+
+
+def make_inputs(module: Any, tensors: Mapping[str, np.ndarray]) -> list[Any]:
+    """Return tritonclient's objects for inputs that travel in the request."""
+    inputs = []
+    for name, values in tensors.items():
+        inputs.append(make_input(module, name, values))
+        inputs[-1].set_data_from_numpy(values)
+    return inputs
+
+
+def present(array: np.ndarray | None, name: str) -> np.ndarray:
+    """Return an output tensor.
+
+    Raises
+    ------
+    ServiceError
+        If the server left it out.
+    """
+    if array is None:
+        msg = f"the server left out {name}, which was asked for"
+        raise ServiceError(msg)
+    return array
+
+
+def tls_arguments(options: ClientOptions) -> dict[str, Any]:
+    """Return what the clients for gRPC take for encryption."""
+    tls = options.tls
+    if tls is None:
+        return {}
+    files = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.certificate}
+    return {"ssl": True, **{name: None if path is None else str(path) for name, path in files.items()}}

@@ -1,0 +1,102 @@
+"""Which detector is meant: a name or files, its readout, conditions and field; and the detector that they make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traccc_py.geometry import Detector
+
+__all__ = ["DEFAULT_DETECTOR", "DetectorOptions"]
+
+DEFAULT_DETECTOR = "odd"
+_DEFAULT_FIELD = 2.0  #: of detectors from files [T]
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOptions:
+    """Names, files and values that make a detector.
+
+    Parameters
+    ----------
+    name : str, optional
+        Built-in detector; by default, and without files, the Open Data Detector.
+    detector_file : Path, optional
+        detray's geometry, instead of a name.
+    material_files : sequence of Path, optional
+        Its material.
+    grid_file : Path, optional
+        Its surface grids.
+    digitization : str, optional
+        Readout designs: built-in name or Acts file; by default the detector's.
+    conditions_file : Path, optional
+        Shifts of local positions.
+    bfield_value : float, optional
+        Homogeneous field along z [T].
+    bfield_file : Path, optional
+        Field map.
+    bfield_format : str, optional
+        Its format, "cvf" or "csv"; by default its name tells.
+    """
+
+    name: str | None = None
+    detector_file: Path | None = None
+    material_files: tuple[Path, ...] = ()
+    grid_file: Path | None = None
+    digitization: str | None = None
+    conditions_file: Path | None = None
+    bfield_value: float | None = None
+    bfield_file: Path | None = None
+    bfield_format: str | None = None
+
+    def resolved(self) -> DetectorOptions:
+        """Return the options with absolute paths."""
+        names = ("detector_file", "grid_file", "conditions_file", "bfield_file")
+        paths = {name: path.resolve() for name in names if (path := getattr(self, name)) is not None}
+        readout = self.digitization
+        if readout is not None and Path(readout).is_file():
+            readout = str(Path(readout).resolve())
+        return replace(
+            self, **paths, digitization=readout, material_files=tuple(path.resolve() for path in self.material_files)
+        )
+
+    @property
+    def label(self) -> str:
+        """Name of the detector, or its file, for reports."""
+        return str(self.detector_file) if self.detector_file else self.name or DEFAULT_DETECTOR
+
+    def load(self) -> Detector:
+        """Return the detector.
+
+        Raises
+        ------
+        GeometryError
+            If a name is unknown or a file can't be used.
+        """
+        detector: Any = self._by_name() if self.detector_file is None else self._from_files(self.detector_file)
+        if self.bfield_file is not None:
+            from traccc_py.geometry.field import read_field_map
+
+            return detector.with_field_map(read_field_map(self.bfield_file, self.bfield_format))
+        return detector if self.bfield_value is None else detector.with_field(self.bfield_value)
+
+    def _by_name(self) -> Detector:
+        from traccc_py.geometry import build_detector
+
+        options = {} if self.digitization is None else {"digitization": self.digitization}
+        detector = build_detector(self.name or DEFAULT_DETECTOR, **options)
+        return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
+
+    def _from_files(self, geometry: Path) -> Detector:
+        from traccc_py.geometry import read_detray
+
+        return read_detray(
+            geometry,
+            list(self.material_files) or None,
+            self.grid_file,
+            digitization=self.digitization,
+            conditions=self.conditions_file,
+            b_field_z=_DEFAULT_FIELD,
+        )
