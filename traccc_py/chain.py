@@ -30,12 +30,12 @@ from traccc_py.edm import Cells, EventResult
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.geometry.records import LayerKind
+from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.kernels.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.kernels.clusterization import form_measurements
 from traccc_py.kernels.finding import MAX_SURFACES_IN_BIN, find_tracks
 from traccc_py.kernels.fitting import fit_tracks
-from traccc_py.kernels.measurement_variance import path_sigmas
 from traccc_py.kernels.navigation import StackRanges
 from traccc_py.kernels.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seed_thinning import thin_seeds

@@ -30,6 +30,7 @@ __all__ = [
     "save_variances",
     "sigma_of_path",
     "variance_file",
+    "path_sigmas",
     "with_pixel_floor",
 ]
 
@@ -103,6 +104,26 @@ def with_pixel_floor(path_sigmas: np.ndarray, designs: np.ndarray, floor: float)
     is_pixel = (designs["dimensions"] == _TWO_DIMENSIONS) & (designs["is_digital"] == 0)
     floors = np.where(is_pixel, floor, 0.0).astype(path_sigmas.dtype)[:, None, None, None]
     return np.where(path_sigmas > 0, np.maximum(path_sigmas, floors), path_sigmas)
+
+
+def path_sigmas(detector: Any, config: Any) -> np.ndarray:
+    """Return the table for a configuration: with the floor of pixels, or empty if variances do not come from it.
+
+    Parameters
+    ----------
+    detector : DetectorArrays
+        Host arrays.
+    config : ClusterizationConfig
+        Where variances come from.
+
+    Returns
+    -------
+    ndarray of shape (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS), float32
+        Sigmas [mm]; 0 where a measurement keeps its variance.
+    """
+    if config.variance != "calibrated":
+        return np.zeros_like(detector.path_sigmas)
+    return with_pixel_floor(detector.path_sigmas, detector.designs, config.pixel_sigma_floor)
 
 
 def _is_positive(value: Any) -> bool:

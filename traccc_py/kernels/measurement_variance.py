@@ -11,13 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from traccc_py.config import ClusterizationConfig
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS, DetectorArrays
-from traccc_py.geometry.variance_table import with_pixel_floor
+from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.kernels.helix import direction
 
-__all__ = ["channel_paths", "measurement_variance", "path_sigmas"]
+__all__ = ["channel_paths", "measurement_variance"]
 
 _ZERO = scalar(0)
 _MIN_INCIDENCE = scalar(0.02)
@@ -27,26 +25,6 @@ _PER_STEP = scalar(1 / END_PATH_STEP)
 _LAST = scalar(N_END_PATHS - 1)
 _BEFORE_LAST = N_END_PATHS - 2
 _MAX_SIZE = MAX_CLUSTER_SIZE
-
-
-def path_sigmas(detector: DetectorArrays, config: ClusterizationConfig) -> np.ndarray:
-    """Return the table for a configuration: with the floor of pixels, or empty if variances do not come from it.
-
-    Parameters
-    ----------
-    detector : DetectorArrays
-        Host arrays.
-    config : ClusterizationConfig
-        Where variances come from.
-
-    Returns
-    -------
-    ndarray of shape (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS), float32
-        Sigmas [mm]; 0 where a measurement keeps its variance.
-    """
-    if config.variance != "calibrated":
-        return np.zeros_like(detector.path_sigmas)
-    return with_pixel_floor(detector.path_sigmas, detector.designs, config.pixel_sigma_floor)
 
 
 @device_function
