@@ -67,6 +67,28 @@ def test_client_without_a_server():
     assert "can't be reached" in done.output
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--plots", "tracks.xyz"], "--plots tracks.xyz: unknown format '.xyz'"),
+        (["--output", sample_event_path()], "can't be written"),
+        (["--header", "x=y", "--skip", 1], "no event is left"),
+    ],
+)
+def test_client_checks_before_it_sends(options, message):
+    done = run("client", sample_event_path(), "-u", "127.0.0.1:9", *options)
+    assert done.exit_code != 0
+    assert message in done.output
+
+
+@pytest.mark.parametrize("command", [("client", "-u", "127.0.0.1:9"), ("perf-data", "-o", "events.json")])
+def test_other_kinds_of_input_are_refused(tmp_path, command):
+    (tmp_path / "event000000000-measurements.csv").write_text("")
+    done = run(*command, tmp_path)
+    assert done.exit_code == 2
+    assert "has no file that ends in -cells.csv" in done.output
+
+
 @pytest.mark.parametrize("options", [(), ("--compact",)], ids=["standard", "compact"])
 def test_perf_data_holds_the_tensors(sample_cells, tmp_path, options):
     path = tmp_path / "events.json"
@@ -87,6 +109,7 @@ def test_perf_data_holds_the_tensors(sample_cells, tmp_path, options):
         (["--gpus", "0", "--device", "cpu"], "--gpus 0 was given, but no GPU can be used"),
         (["--athena-map", "missing.txt"], "missing.txt: can't be read"),
         (["--detector", "wibble"], "detector 'wibble' is unknown"),
+        (["--grid-file", "grids.json"], "--grid-file belongs to a --detector-file"),
     ],
 )
 def test_serve_refuses_impossible_settings(server, options, message):
