@@ -255,7 +255,7 @@ def particle_of(particles, i):
         particles.mass[i],
         particles.charge[i],
         particles.is_electron[i],
-        particles.nuclear[i],
+        particles.nuclear_strength[i],
         particles.path_limit[i],
     )
 
