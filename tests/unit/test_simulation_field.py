@@ -4,9 +4,25 @@ import numpy as np
 import pytest
 
 from tests.reference.field_tracks import TESLA, direction_of, integrate
+from tests.unit.detray_documents import (
+    ANNULUS,
+    PASSIVE,
+    SENSITIVE,
+    axis,
+    barrel,
+    disc_sensor,
+    geometry,
+    grid,
+    homogeneous,
+    load,
+    maps,
+    slab,
+    surface,
+)
 from tests.unit.test_runge_kutta import cartesian, homogeneous_map
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import solenoid_field_map
+from traccc_py.geometry.records import Shape
 from traccc_py.simulation.field_loop import field_vector, runge_kutta_step, truth_field
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.transport import TransportConfig, transport
@@ -54,6 +70,27 @@ def test_a_map_that_is_the_same_everywhere_gives_the_hits_of_helices(kind):
     for name in ("position", "time", "momentum", "delta_momentum", "delta_energy"):
         np.testing.assert_allclose(getattr(stepped.hits, name), getattr(helices.hits, name), atol=2e-5, rtol=1e-6)
     np.testing.assert_allclose(stepped.local_position, helices.local_position, atol=2e-5)
+
+
+def test_outlines_readout_and_material_maps_count_in_a_field_map_too(tmp_path):
+    """Sensors with maps, annuli, and plates without readout: the hits of helices again."""
+    axes = [[[np.cos(a), np.sin(a), 0], [-np.sin(a), np.cos(a), 0], [0, 0, 1]] for a in 2 * np.pi * np.arange(12) / 12]
+    annuli = [surface(SENSITIVE, ANNULUS, [50, 300, -0.2, 0.2, 0, 2, 1], (0, 0, 800), rotation) for rotation in axes]
+    plates = [disc_sensor(170.0, k, 803.0, (60, 90), kind=PASSIVE) for k in range(6)]
+    table = np.array([[0.1, 5.0], [1.0, 20.0]])
+    uneven = maps({0: [grid(k, 1, [axis(0, 2, -11, 11), axis(1, 2, -60, 60)], table) for k in range(16)]})
+    surfaces = [*barrel(50.0, half_z=60.0), *annuli, *plates]
+    slabs = homogeneous({0: [slab(k, 3.0) for k in range(28, 34)]})
+    detector = load(tmp_path, geometry(surfaces), slabs, uneven)
+    particles = generate_particles(ParticleGunConfig(n_particles=600, momentum=(0.5, 5.0), eta=(-3, 3)), 5)
+    helices = transport(detector, particles, np.uint64(9))
+    stepped = transport(detector.with_field_map(homogeneous_map("rz")), particles, np.uint64(9))
+    on_annuli = detector.surfaces.shape[helices.module_index] == Shape.ANNULUS
+    assert 20 < np.count_nonzero(on_annuli) < len(helices) - 20
+    assert detector.surfaces.is_sensitive[stepped.module_index].all()
+    np.testing.assert_array_equal(stepped.module_index, helices.module_index)
+    np.testing.assert_allclose(stepped.hits.delta_energy, helices.hits.delta_energy, rtol=1e-6)
+    np.testing.assert_allclose(stepped.hits.momentum, helices.hits.momentum, atol=2e-5)
 
 
 def test_results_do_not_depend_on_threads_and_loopers_end():
