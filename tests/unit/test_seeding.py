@@ -100,7 +100,10 @@ def test_peer_cases_give_one_seed(points, weight):
 
 @pytest.mark.parametrize(
     ("config", "scattering_angle2", "diameter2"),
-    [(TRACCC, 2.90492e-5, 2_789_318), (AAS, 8.96580e-6, 9_037_391)],
+    [
+        (replace(TRACCC, rad_length_per_seed=0.05), 2.90492e-5, 2_789_318),
+        (replace(AAS, rad_length_per_seed=0.05), 8.96580e-6, 9_037_391),
+    ],
 )
 def test_derived_thresholds(config, scattering_angle2, diameter2):
     cuts = seeding_cuts(config, 0.0)
