@@ -187,7 +187,7 @@ class ParameterEstimationConfig(_Section):
 
     sigma_loc0: Positive = 1.0  #: [mm]
     sigma_loc1: Positive = 1.0  #: [mm]
-    inflation: Positive = 3.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
+    inflation: Positive = 2.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
     sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
     sigma_pt_scattering: NonNegative = 0.08  #: of pT, relative, by the same material
 
@@ -200,10 +200,11 @@ class FindingConfig(_Section):
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
     min_measurements: PositiveCount = 5  #: of a candidate, from ...
     max_measurements: PositiveCount = 40  #: ... to
+    measurements_per_hole: Count = 2  #: further measurements needed for each hole, and for holes that ended the track
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
     max_holes: Count = 3  #: of a candidate
     max_consecutive_holes: Count = 1  #: of a candidate
-    chi2_max: Positive = 15.0  #: largest chi2 of a measurement against the prediction
+    chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
