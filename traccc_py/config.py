@@ -200,10 +200,11 @@ class FindingConfig(_Section):
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
     min_measurements: PositiveCount = 5  #: of a candidate, from ...
     max_measurements: PositiveCount = 40  #: ... to
+    measurements_per_hole: Count = 2  #: further measurements needed for each hole, and for holes that ended the track
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
     max_holes: Count = 3  #: of a candidate
     max_consecutive_holes: Count = 1  #: of a candidate
-    chi2_max: Positive = 15.0  #: largest chi2 of a measurement against the prediction
+    chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]

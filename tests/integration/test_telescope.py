@@ -273,7 +273,8 @@ def test_holes_between_measurements_are_counted():
     the first measurement count. Our seed stands on its first measurement. The three at the end count in neither.
     """
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=2, max_holes=3))
+    cuts = {"max_consecutive_holes": 2, "max_holes": 3, "measurements_per_hole": 0}
+    found = sample.find(FindingConfig(particle="muon", **cuts))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [3]
     assert found.ndf.tolist() == [2 * 12 - 5]
@@ -287,13 +288,28 @@ def test_too_many_holes_end_the_track():
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
     # Planes 4 and 5 are empty: two in a row.
     assert len(sample.find(FindingConfig(particle="muon", max_consecutive_holes=1)).seed) == 0
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=1, min_measurements=2))
+    options = {"particle": "muon", "measurements_per_hole": 0}
+    found = sample.find(FindingConfig(max_consecutive_holes=1, min_measurements=2, **options))
     assert found.measurements.tolist() == [0, 1]
     assert found.n_holes.tolist() == [0]
     # The third hole is plane 11.
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=2, max_holes=2))
+    found = sample.find(FindingConfig(max_consecutive_holes=2, max_holes=2, **options))
     assert found.measurements.tolist() == list(range(7))
     assert found.n_holes.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("max_consecutive_holes", "n_planes", "n_charged"),
+    [(2, 20, 4), (2, 17, 3), (3, 20, 3)],  # twelve measurements, three holes; behind them three planes, or none
+)
+def test_each_hole_and_those_that_end_a_track_cost_measurements(max_consecutive_holes, n_planes, n_charged):
+    sample = Sample(build(n_planes), 1, 1.0, "negative", 3, KEPT_PLANES)
+    for per_hole in (0, 1, 2):
+        most = 12 - per_hole * n_charged
+        for minimum, n_found in ((most, 1), (most + 1, 0)):
+            cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole, "max_holes": 6}
+            found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=max_consecutive_holes, **cuts))
+            assert len(found.seed) == n_found
 
 
 @pytest.mark.parametrize(

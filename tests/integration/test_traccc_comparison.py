@@ -1,4 +1,4 @@
-"""traccc's own events in its toy detector: at least what traccc made of them, by one ruler (docs/traccc_comparison.md)."""
+"""traccc's own events in its toy detector: at least what traccc made of them (docs/traccc_comparison.md)."""
 
 from functools import cache
 

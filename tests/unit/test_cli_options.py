@@ -106,10 +106,10 @@ def test_set_changes_one_setting_and_reads_values_as_toml():
 def test_single_settings_come_after_the_file_and_the_particle(tmp_path):
     path = tmp_path / "my.toml"
     path.write_text("[finding]\nchi2_max = 20\nmax_holes = 2\n")
-    arguments = ["--config", path, "--particle", "muon", "--fit-particle-hypothesis", 11, "--chi2-max", 25]
+    arguments = ["--config", path, "--particle", "muon", "--fit-particle-hypothesis", 11, "--chi2-max", 35]
     found = changed(*arguments)
     assert found == {
-        "finding.chi2_max": 25,
+        "finding.chi2_max": 35,
         "finding.max_holes": 2,
         "finding.particle": "muon",
         "fitting.particle": "electron",

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.kernel import kernel
+from traccc_py.device.kernel import device_function, kernel
 from traccc_py.device.workspace import ScanColumn
 from traccc_py.kernels.kalman import chi2_survival
 
-__all__ = ["CandidateBatch", "Branches", "collect_candidates"]
+__all__ = ["Acceptance", "Branches", "CandidateBatch", "acceptance", "collect_candidates", "is_accepted"]
 
 _NDF_OF_PARAMETERS = 5
 
@@ -47,10 +47,38 @@ class CandidateBatch(NamedTuple):
 _EXTENTS = ("candidates", "candidate_entries", "candidate_measurements")
 
 
-class _AcceptPayload(NamedTuple):
-    n_entries: Any  # (n_slots,)
+class Acceptance(NamedTuple):
+    """Fields of payloads for `is_accepted`."""
+
     n_measurements: Any  # (n_slots,)
+    n_holes: Any  # (n_slots,)
+    is_stopped: Any  # (n_slots,)
     min_measurements: Any
+    measurements_per_hole: Any
+
+
+def acceptance(found: Branches, config: Any) -> Acceptance:
+    """Return what `is_accepted` looks at, for branches and a `FindingConfig`."""
+    cuts = (np.int32(config.min_measurements), np.int32(config.measurements_per_hole))
+    return Acceptance(found.n_measurements, found.n_holes, found.is_stopped, *cuts)
+
+
+@device_function(inlined=True)
+def is_accepted(p, slot):
+    """Return whether a branch has enough measurements, for its holes, to be a track."""
+    n = p.n_measurements[slot]
+    if n < p.min_measurements:  # there may be no branch, and then no number of holes
+        return False
+    return n - p.min_measurements >= p.measurements_per_hole * (p.n_holes[slot] + p.is_stopped[slot])
+
+
+class _AcceptPayload(NamedTuple):
+    n_measurements: Any  # (n_slots,), see `Acceptance`
+    n_holes: Any
+    is_stopped: Any
+    min_measurements: Any
+    measurements_per_hole: Any
+    n_entries: Any  # (n_slots,)
     branches_per_seed: Any
     out_n_candidates: Any  # (n_seeds,) int32
     out_n_entries: Any  # (n_seeds,) int32
@@ -64,7 +92,7 @@ def count_candidates(i, p):
     entries = np.int32(0)
     measurements = np.int32(0)
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] >= p.min_measurements:
+        if is_accepted(p, slot):
             n += np.int32(1)
             entries += p.n_entries[slot]
             measurements += p.n_measurements[slot]
@@ -74,19 +102,20 @@ def count_candidates(i, p):
 
 
 class _FillPayload(NamedTuple):
+    n_measurements: Any  # (n_slots,), see `Acceptance`
+    n_holes: Any
+    is_stopped: Any
+    min_measurements: Any
+    measurements_per_hole: Any
     code: Any  # (n_slots, max_entries)
     path: Any
     n_entries: Any  # (n_slots,)
-    n_measurements: Any
-    n_holes: Any
     chi2: Any
     ndf: Any
-    is_stopped: Any
     seed_event: Any  # (n_seeds,)
     candidate_offsets: Any  # (n_seeds + 1,)
     entry_offsets: Any  # (n_seeds + 1,)
     measurement_offsets: Any  # (n_seeds + 1,)
-    min_measurements: Any
     branches_per_seed: Any
     out_seed: Any  # (n_candidates,)
     out_event: Any
@@ -114,7 +143,7 @@ def fill_candidates(i, p):
     ):
         return
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] < p.min_measurements:
+        if not is_accepted(p, slot):
             continue
         for k in range(p.n_entries[slot]):
             p.out_code[entry] = p.code[slot, k]
@@ -172,7 +201,7 @@ def collect_candidates(
     branches_per_seed : int
         Slots of a seed [1].
     config : FindingConfig
-        Its `min_measurements` decides which branches are accepted.
+        Its `min_measurements` and `measurements_per_hole` decide which branches are accepted.
 
     Returns
     -------
@@ -182,10 +211,11 @@ def collect_candidates(
     seeds = ws.extent("seeds")
     per_seed = [ws.array(f"finding.n_{name}", seeds, np.int32) for name in _EXTENTS]
     offsets = [ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS]
-    minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
-    ws.launch(count_candidates, seeds, _AcceptPayload(found.n_entries, found.n_measurements, minimum, slots, *per_seed))
-    columns = [ScanColumn(n, o, ws.extent(name)) for name, n, o in zip(_EXTENTS, per_seed, offsets, strict=True)]
-    ws.scan_together(seeds, *columns)
+    accepted, slots = acceptance(found, config), np.int32(branches_per_seed)
+    ws.launch(count_candidates, seeds, _AcceptPayload(*accepted, found.n_entries, slots, *per_seed))
+    scans = [ScanColumn(n, o, ws.extent(name)) for name, n, o in zip(_EXTENTS, per_seed, offsets, strict=True)]
+    ws.scan_together(seeds, *scans)
     batch = _make_candidates(ws, found.chi2.dtype)
-    ws.launch(fill_candidates, seeds, _FillPayload(*found, seed_event, *offsets, minimum, slots, *batch))
+    columns = (found.code, found.path, found.n_entries, found.chi2, found.ndf)
+    ws.launch(fill_candidates, seeds, _FillPayload(*accepted, *columns, seed_event, *offsets, slots, *batch))
     return batch

@@ -8,18 +8,20 @@ import numpy as np
 
 from traccc_py.device.kernel import kernel
 from traccc_py.kernels.batch import SeedBatch
-from traccc_py.kernels.candidates import Branches
+from traccc_py.kernels.candidates import Branches, acceptance, is_accepted
 from traccc_py.kernels.selection import list_flagged
 
 __all__ = ["list_retried"]
 
 
 class _UsePayload(NamedTuple):
+    n_measurements: Any  # (n_slots,), see `Acceptance`
+    n_holes: Any
+    is_stopped: Any
+    min_measurements: Any
+    measurements_per_hole: Any
     code: Any  # (n_slots, max_entries)
     n_entries: Any  # (n_slots,)
-    n_measurements: Any  # (n_slots,)
-    is_stopped: Any  # (n_slots,)
-    min_measurements: Any
     branches_per_seed: Any
     out_is_used: Any  # (n_measurements,) int32
 
@@ -28,21 +30,23 @@ class _UsePayload(NamedTuple):
 def mark_used(i, p):
     """Mark the measurements on branches of seed i that went through; all who write the same place write the same."""
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] >= p.min_measurements and p.is_stopped[slot] == 0:
+        if is_accepted(p, slot) and p.is_stopped[slot] == 0:
             for k in range(p.n_entries[slot]):
                 if p.code[slot, k] >= 0:
                     p.out_is_used[p.code[slot, k]] = np.int32(1)
 
 
 class _RetryPayload(NamedTuple):
+    n_measurements: Any  # (n_slots,), see `Acceptance`
+    n_holes: Any
+    is_stopped: Any
+    min_measurements: Any
+    measurements_per_hole: Any
     bottom_index: Any  # (n_seeds,)
     middle_index: Any
     top_index: Any
     spacepoint_measurement: Any  # (n_spacepoints,)
     is_used: Any  # (n_measurements,)
-    n_measurements: Any  # (n_slots,)
-    is_stopped: Any  # (n_slots,)
-    min_measurements: Any
     branches_per_seed: Any
     out_is_retried: Any  # (n_seeds,) int32
 
@@ -57,7 +61,7 @@ def choose_retried(i, p):
     )
     is_retried = n_used <= 1
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if p.n_measurements[slot] >= p.min_measurements and p.is_stopped[slot] == 0:
+        if is_accepted(p, slot) and p.is_stopped[slot] == 0:
             is_retried = False
     p.out_is_retried[i] = np.int32(1) if is_retried else np.int32(0)
 
@@ -85,7 +89,7 @@ def list_retried(
     branches_per_seed : int
         Slots of a seed [1].
     config : FindingConfig
-        Its `min_measurements` decides which branches are tracks.
+        Its `min_measurements` and `measurements_per_hole` decide which branches are tracks.
 
     Returns
     -------
@@ -94,14 +98,12 @@ def list_retried(
     """
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
-    minimum, slots = np.int32(config.min_measurements), np.int32(branches_per_seed)
-    used = _UsePayload(found.code, found.n_entries, found.n_measurements, found.is_stopped, minimum, slots, is_used)
+    accepted, slots = acceptance(found, config), np.int32(branches_per_seed)
+    used = _UsePayload(*accepted, found.code, found.n_entries, slots, is_used)
     ws.clear(is_used)
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     triplets = (seeds.bottom_index, seeds.middle_index, seeds.top_index)
-    payload = _RetryPayload(
-        *triplets, spacepoint_measurement, is_used, found.n_measurements, found.is_stopped, minimum, slots, is_retried
-    )
+    payload = _RetryPayload(*accepted, *triplets, spacepoint_measurement, is_used, slots, is_retried)
     ws.launch(choose_retried, all_seeds, payload)
     return list_flagged(ws, is_retried, all_seeds, "retried_seeds")
