@@ -52,7 +52,7 @@ def test_auto_is_the_cpu_where_cupy_is_missing(monkeypatch):
 
 
 def test_auto_says_why_a_gpu_is_not_used(monkeypatch, caplog):
-    def unusable(index):
+    def unusable(index, options):
         raise DeviceUnavailableError("no driver")
 
     monkeypatch.setattr(devices, "_is_installed", lambda module: True)
@@ -63,7 +63,7 @@ def test_auto_says_why_a_gpu_is_not_used(monkeypatch, caplog):
 
 def test_auto_takes_a_gpu_that_works(monkeypatch):
     monkeypatch.setattr(devices, "_is_installed", lambda module: True)
-    monkeypatch.setattr(devices, "_gpu", lambda index: f"gpu {index}")
+    monkeypatch.setattr(devices, "_gpu", lambda index, options: f"gpu {index}")
     assert get_device("auto") == "gpu 0"
 
 
