@@ -232,7 +232,7 @@ class FittingConfig(_Section):
     """Kalman fit and smoother."""
 
     particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
-    seed_inflation: AboveOne = 100.0  #: the forward filter starts with the seed's variances of direction times this
+    seed_inflation: AboveOne = 10.0  #: the forward filter starts with the seed's variances of direction times this
     backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
 
 
