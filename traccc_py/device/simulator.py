@@ -6,6 +6,7 @@ plain Python would compute in double precision.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numba
@@ -33,6 +34,12 @@ def {name}(i, payload{arguments}):
 class SimulatorDevice(DeferredDevice):
     """Runs the CUDA loops of kernels in Numba's simulator; sizes stay "on the device" as on a GPU.
 
+    Parameters
+    ----------
+    block_bodies : bool, optional
+        Run the bodies for blocks of threads where kernels have them. Threads that wait for each other take
+        milliseconds here, so a whole chain takes the plain bodies.
+
     Raises
     ------
     DeviceUnavailableError
@@ -41,11 +48,12 @@ class SimulatorDevice(DeferredDevice):
 
     name = "simulator"
 
-    def __init__(self) -> None:
+    def __init__(self, *, block_bodies: bool = True) -> None:
         if not numba.config.ENABLE_CUDASIM:
             msg = "the CUDA simulator is off; set NUMBA_ENABLE_CUDASIM=1 before Python starts"
             raise DeviceUnavailableError(msg)
         super().__init__(threads=1)
+        self._block_bodies = block_bodies
         self._grids: dict[Any, Any] = {}
 
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
@@ -56,6 +64,8 @@ class SimulatorDevice(DeferredDevice):
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
         if capacity <= 0:
             return  # a driver refuses empty grids
+        if not self._block_bodies:
+            kernel = replace(kernel, cuda=None)
         of_block = kernel.cuda.threads if kernel.cuda else 0
         n_threads = min(of_block, _THREADS_OF_INDEX) if of_block else _THREADS_PER_BLOCK
         n_blocks = min(_MAX_BLOCKS, capacity if of_block else -(-capacity // _THREADS_PER_BLOCK))
