@@ -24,7 +24,8 @@ from traccc_py.device.simulator import SimulatorDevice
 
 detector = telescope()
 events = [telescope_cells(n, n, detector) for n in (2, 0, 1)]
-expected, got = (TrackingChain(detector, device=d).run_batch(events) for d in (CpuDevice(1), SimulatorDevice(block_bodies=False)))
+devices = CpuDevice(1), SimulatorDevice(block_bodies=False)
+expected, got = (TrackingChain(detector, device=device).run_batch(events) for device in devices)
 for a, b in zip(expected, got, strict=True):
     b = columns(b)
     for name, column in columns(a).items():
