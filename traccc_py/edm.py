@@ -80,8 +80,13 @@ class _Collection:
     def __len__(self) -> int:
         return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
 
+    def __repr__(self) -> str:
+        """Return name, number of rows and columns; the columns themselves would fill screens."""
+        columns = ", ".join(f.name for f in fields(self))  # type: ignore[arg-type]
+        return f"{type(self).__name__}({len(self)} rows of {columns})"
 
-@dataclass(slots=True)
+
+@dataclass(slots=True, repr=False)
 class Cells(_Collection):
     """Fired channels of one event, rows in any order."""
 
@@ -93,7 +98,7 @@ class Cells(_Collection):
     measurement_id: np.ndarray  # (n,) int64, truth link, not used by the reconstruction
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Measurements(_Collection):
     """Positions on surfaces, ordered by module."""
 
@@ -110,7 +115,7 @@ class Measurements(_Collection):
     cell_indices: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))  # rows of the input cells
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Spacepoints(_Collection):
     """Global positions of two-dimensional measurements."""
 
@@ -118,7 +123,7 @@ class Spacepoints(_Collection):
     measurement_index: np.ndarray  # (n,) int32
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Seeds(_Collection):
     """Accepted triplets."""
 
@@ -128,7 +133,7 @@ class Seeds(_Collection):
     quality: np.ndarray  # (n,) float32, final triplet weight
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Tracks(_Collection):
     """Fitted tracks. Parameters are those of the first state: after that surface's material, seen outgoing."""
 
@@ -147,7 +152,7 @@ class Tracks(_Collection):
     state_offsets: np.ndarray  # (n + 1,) int64, first state of each track
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class TrackStates(_Collection):
     """Smoothed parameters on the surfaces of tracks, in order along each track."""
 
@@ -158,7 +163,7 @@ class TrackStates(_Collection):
     chi2: np.ndarray  # (n,) float32, of the smoothed state against its measurement
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class EventResult:
     """What the chain makes of one event."""
 
@@ -170,6 +175,11 @@ class EventResult:
     n_cells: int
     n_candidates: int  # track candidates before ambiguity resolution
     stage_milliseconds: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the counts and the time; the arrays would fill screens."""
+        counts = ", ".join(f"{name}={n}" for name, n in self.counts().items())
+        return f"EventResult({counts}, {sum(self.stage_milliseconds.values()):.1f} ms)"
 
     def counts(self) -> dict[str, Any]:
         """Return the number of objects after each stage."""

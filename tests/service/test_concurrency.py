@@ -17,8 +17,14 @@ BAD_SHARE = 0.1
 SIZES = (0, 20, 60, 120, 200, 300, 450, 663)  # cells
 
 
-def first_cells(cells, n):
-    return Cells(*(getattr(cells, name)[:n] for name in Cells.__slots__))
+def around_the_beam(cells, detector):
+    """Return the cells ordered by their module's phi: the first n are whole tracks of a sector."""
+    centre = detector.surfaces.centre[np.searchsorted(detector.geometry_ids, cells.geometry_id)]
+    return first_cells(cells, np.argsort(np.arctan2(centre[:, 1], centre[:, 0]), kind="stable"))
+
+
+def first_cells(cells, rows):
+    return Cells(*(getattr(cells, name)[rows] for name in Cells.__slots__))
 
 
 def with_value(tensors, name, row, column, value):
@@ -87,9 +93,10 @@ def counters(server):
 
 
 @pytest.fixture(scope="module")
-def events(chain, sample_cells):
+def events(chain, detector, sample_cells):
     """Return input tensors and the standalone chain's output for events of several sizes."""
-    cells = [first_cells(sample_cells, n) for n in SIZES]
+    ordered = around_the_beam(sample_cells, detector)
+    cells = [first_cells(ordered, slice(n)) for n in SIZES]
     return [(wire.pack_cells(c), wire.pack_result(chain.run(c))) for c in cells]
 
 
