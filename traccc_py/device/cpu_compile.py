@@ -18,7 +18,7 @@ from traccc_py.device.atomic import fetch_add
 from traccc_py.device.cache import cache_directory, is_packaged
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 
-__all__ = ["Loop", "cached_function", "compile_loops", "floating_dtype"]
+__all__ = ["Loop", "compile_loops", "floating_dtype"]
 
 WORTH_A_THREAD = 100e-6  #: [s]; waking a thread costs 20 to 50 us
 _ROOM = 128  # elements, at least as many bytes
@@ -84,7 +84,7 @@ class Loop:
         self.cost += _SMOOTHING * (cost - self.cost)
 
 
-def cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any]) -> Any:
+def _cached_function(kernel: Kernel, name: str, source: str, names: dict[str, Any]) -> Any:
     """Compile generated code around a kernel's body, kept on disk if the kernel belongs to this package.
 
     Parameters
@@ -120,7 +120,7 @@ def _loop_function(kernel: Kernel) -> Any:
     """Return the loop around a kernel's body, compiled at its first call."""
     scratch = "".join(f", s{k}" for k in range(len(kernel.scratch)))
     names: dict[str, Any] = {"body": kernel.body, "np": np, "take": fetch_add}
-    return cached_function(kernel, kernel.name, _LOOP.format(name=kernel.name, scratch=scratch), names)
+    return _cached_function(kernel, kernel.name, _LOOP.format(name=kernel.name, scratch=scratch), names)
 
 
 def floating_dtype(payload: BaseTuple) -> np.dtype | None:

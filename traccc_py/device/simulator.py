@@ -12,7 +12,6 @@ from typing import Any
 import numba
 import numpy as np
 
-from traccc_py.device.cpu_compile import cached_function
 from traccc_py.device.cuda_compile import loop_source
 from traccc_py.device.cuda_layout import payload_type
 from traccc_py.device.deferred import DeferredDevice
@@ -25,10 +24,6 @@ __all__ = ["SimulatorDevice"]
 _THREADS_PER_BLOCK = 8  # small, so that small data crosses the edges of blocks ...
 _THREADS_OF_INDEX = 4  # where a block works on one index: threads that wait for each other are slow
 _MAX_BLOCKS = 2  # ... and loops stride over the grid
-_CALL = """
-def {name}(i, payload{arguments}):
-    body(i, payload{arguments})
-"""
 
 
 class SimulatorDevice(DeferredDevice):
@@ -87,10 +82,11 @@ class SimulatorDevice(DeferredDevice):
         return self._grids[key]
 
     def _one_index(self, kernel: Kernel, payload: Any) -> Any:
-        """Return a compiled ``body(i, payload, *scratch)``: from the CPU's cached loop where that will do."""
-        if not kernel.scratch:
-            loop = self.compiled(kernel, payload).function
-            return lambda i, p: loop(np.array([i], np.int64), 1, int(i) + 1, p)
-        arguments = "".join(f", s{k}" for k in range(len(kernel.scratch)))
-        name = f"{kernel.name}_call"
-        return cached_function(kernel, name, _CALL.format(name=name, arguments=arguments), {"body": kernel.body})
+        """Return a compiled ``body(i, payload, *scratch)``: the CPU's cached loop, for one index.
+
+        It is compiled here: in the simulator's threads that takes minutes, as the thread that waits for them does so
+        without rest.
+        """
+        loop = self.compiled(kernel, payload)
+        loop.function(np.zeros(1, np.int64), 1, 0, payload, *loop.scratch(payload))
+        return lambda i, p, *scratch: loop.function(np.array([i], np.int64), 1, int(i) + 1, p, *scratch)
