@@ -382,14 +382,13 @@ def test_older_keys_are_understood(tmp_path):
     assert np.count_nonzero(found.surfaces.slab[:, 0]) == 1
 
 
-def test_cells_of_annuli_are_refused(tmp_path):
-    """Their channels are polar."""
+def test_cells_of_annuli_need_a_polar_readout(tmp_path):
     strips = [surface(SENSITIVE, ANNULUS, [200, 300, -0.1, 0.1, 0, 0, 0], (0, 0, 800))]
     detector = load(tmp_path, geometry([*strips, *barrel(50.0)]))
     ids_of = detector.geometry_ids[np.argsort(detector.surfaces.shape)[[0, -1]]]
     none = np.zeros(2, np.int64)
     cells = Cells(ids_of, none, none, np.ones(2, np.float32), np.zeros(2, np.float32), none)
-    with pytest.raises(InputDataError, match=r"cells row 1 .*polar local coordinates; only cells of rectangles"):
+    with pytest.raises(InputDataError, match=r"cells row 1 .*an annulus or ring, whose .* is not; expected"):
         prepare_cells(cells, detector)
-    with pytest.raises(GeometryError, match="annuli or rings, whose channels are polar"):
+    with pytest.raises(GeometryError, match=r"annuli or rings, whose channels are polar.*binR, binPhi"):
         digitization_geometry(detector)

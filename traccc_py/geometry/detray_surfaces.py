@@ -40,7 +40,7 @@ class PlanarSurfaces:
     v: np.ndarray  # (n, 3)
     shape: np.ndarray  # (n,) int32
     half_lengths: np.ndarray  # (n, 3) hx at -hy, hx at +hy, hy
-    outline: np.ndarray  # (n, 6)
+    outline: np.ndarray  # (n, 7)
     slab: np.ndarray  # (n, 4)
     material_map: np.ndarray  # (n,) int32
 
@@ -84,10 +84,10 @@ def planar_surfaces(geometry: DetrayGeometry, material: SurfaceMaterial, maps: l
             halves[row] = b[:3]
         elif mask.shape == DetrayShape.RING:
             halves[row] = b[1]
-            outline[row] = Annulus(0.0, 0.0, 0.0, b[0], b[1], 2 * np.pi)
+            outline[row] = Annulus(0.0, 0.0, 0.0, b[0], b[1], 2 * np.pi, phi_0)
         else:
             found, phi_0, halves[row] = _annulus(geometry, i, mask)
-            outline[row] = found
+            outline[row] = found._replace(phi_middle=phi_0)
             x, y = np.cos(phi_0), np.sin(phi_0)
             v[row] = x * geometry.axes[i, 0] + y * geometry.axes[i, 1]
             u[row] = y * geometry.axes[i, 0] - x * geometry.axes[i, 1]

@@ -36,6 +36,7 @@ from traccc_py.kernels.navigation import (
     is_on_new_leg,
     next_layer,
 )
+from traccc_py.kernels.polar import is_polar, strip_direction, turned_covariance, turned_place, widening
 from traccc_py.kernels.propagation import (
     MASSES,
     on_surface,
@@ -188,10 +189,14 @@ def _best_measurement(p, event, surface, track, trig, after_chi2, after):
     paths = channel_paths(p.surfaces, p.designs, surface, trig)
     for m in range(first, end):
         variance0, variance1 = measurement_variance(p, surface, paths, m)
-        chi2 = predicted_chi2(
-            p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1],
-            variance0, variance1, p.dimensions[m], c,
-        )  # fmt: skip
+        residual0, residual1 = p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1]
+        if is_polar(p.surfaces, surface):
+            local0, local1 = p.local_position[m, 0], p.local_position[m, 1]
+            sine, cosine = strip_direction(p.surfaces, surface, local0, local1)
+            residual0, residual1 = turned_place(residual0, residual1, sine, cosine)
+            variance0 = variance0 * widening(p.surfaces, surface, local0, local1, x)
+            c = turned_covariance(track[2], sine, cosine)
+        chi2 = predicted_chi2(residual0, residual1, variance0, variance1, p.dimensions[m], c)
         follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
         if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
             best = np.int32(m)
