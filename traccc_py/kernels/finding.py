@@ -59,7 +59,8 @@ _ONE = scalar(1)
 _TWO = scalar(2)
 _HALF = scalar(0.5)
 _INFINITY = scalar(1e30)
-_AHEAD = scalar(0.01)  # [mm], surfaces must be this far ahead: else a track could go to and fro between two for ever
+_AHEAD = scalar(0.01)  # [mm], surfaces must be this far ahead: else a track could go to and fro between two for ever.
+# At its start a track may be this far behind others of the layer, which may lie in one plane with the seed's.
 _PHI, _THETA, _QOP = 2, 3, 4
 MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
@@ -152,6 +153,17 @@ def _reachable(p, layer, crossing, path, track, trig, turn, least):
         if s > least and margin0 > -band and margin1 > -band:
             mask = mask | (np.int64(1) << np.int64(k))
     return first, mask
+
+
+@device_function(inlined=True)
+def _without(p, first, mask, surface):
+    """Return the bits of `mask` but that of one surface."""
+    for k in range(np.int32(MAX_SURFACES_IN_BIN)):
+        if (mask >> np.int64(k)) == np.int64(0):
+            break
+        if p.bin_surfaces[first + k] == surface:
+            mask = mask & ~(np.int64(1) << np.int64(k))
+    return mask
 
 
 @device_function(inlined=True)
@@ -260,7 +272,8 @@ def _start(i, p, slot):
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     gaps = first_gaps(p.layers, stack_ranges(p), layer, track[0], trig)
     turn = local_turn(p.field, track[0], trig, track[1][_QOP])
-    first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, turn, _AHEAD)
+    first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, turn, -_AHEAD)
+    mask = _without(p, first, mask, module)
     if not alive:
         mask = np.int64(0)
     n_entries = _append(p, slot, np.int32(0), m, _ZERO * chi2)
