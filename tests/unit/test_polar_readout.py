@@ -20,6 +20,9 @@ from traccc_py.kernels.propagation import on_surface, updated
 from traccc_py.simulation.calibration import calibrate_variances
 from traccc_py.simulation.channel_loop import HitArrays, divide_paths
 from traccc_py.simulation.digitization import digitization_geometry
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.measurements import smear_hits
+from traccc_py.simulation.transport import transport
 
 BOUNDARIES = [384.5, 498.2, 0.6, 0.75, 0.1, 4.0, -3.0]  # skewed: 4 and -3 mm off the beam
 MIDDLE = 0.1 + (0.6 + 0.75) / 2
@@ -230,5 +233,11 @@ def test_rectangles_have_no_polar_readout_and_calibration_no_polar_tables(tmp_pa
         load(tmp_path, geometry(barrel(50.0)), digitization=strips(tmp_path))
     with pytest.raises(GeometryError, match="no annulus or ring"):
         load(tmp_path, geometry(barrel(50.0))).with_digitization(strips(tmp_path))
+    detector = annulus(tmp_path)
     with pytest.raises(ConfigError, match="polar axes"):
-        calibrate_variances(annulus(tmp_path))
+        calibrate_variances(detector)
+    muons = generate_particles(ParticleGunConfig(n_particles=500, eta=(1.15, 1.35), momentum=(5.0, 5.0)), 1)
+    hits = transport(detector, muons, np.uint64(1))
+    assert len(hits) > 0
+    with pytest.raises(GeometryError, match="annuli or rings can't be smeared"):
+        smear_hits(detector, hits, np.uint64(1), 0.1, 0.1)

@@ -11,7 +11,6 @@ variances are our own (docs/decisions.md).
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, 
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch
+from traccc_py.kernels.linalg import sincos
 from traccc_py.kernels.polar import is_polar
 
 __all__ = ["form_measurements"]
@@ -214,8 +214,7 @@ def _place(surfaces, module, dimensions, first, second):
     """
     if not is_polar(surfaces, module):
         return first, second, _ONE
-    angle = surfaces[module].phi_middle - second
-    sine, cosine = math.sin(angle), math.cos(angle)
+    sine, cosine = sincos(surfaces[module].phi_middle - second)
     focal = surfaces[module].focal
     if dimensions != _TWO_DIMENSIONS and focal > _ZERO:
         first = focal / cosine
