@@ -226,11 +226,15 @@ def test_detector_from_files_and_back(tmp_path):
 
 def test_field_map_of_a_file(tmp_path):
     path = tmp_path / "map.csv"
-    write_field_map(path, solenoid_field_map(b_z=1.5))
+    chosen = solenoid_field_map(b_z=1.5)
+    write_field_map(path, chosen)
     for options in ([], ["--bfield-file-format", "csv"], ["--read-bfield-from-file"]):
         result = call("detector", "telescope", "--bfield-file", path, *options)
         assert result.exit_code == 0, result.output
-        assert "field 1.5 T along z" in result.stdout
+        shown = " ".join(result.stdout.split())
+        assert "field 1.5 T along z at the origin; map of 24 x 127 nodes, r 0 to 1150, z -3150 to 3150 mm, " in shown
+        low, high = map(float, re.search(r"mm, ([\d.e-]+) to ([\d.]+) T", shown).groups())
+        assert 0.5 < low < 1 < 1.5 <= high < 2
     assert_refused(
         call("detector", "telescope", "--bfield-file", path, "--bfield-file-format", "binary"), "map.csv: byte 0"
     )

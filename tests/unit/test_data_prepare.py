@@ -210,12 +210,12 @@ def test_prepare_cells_names_columns_of_wrong_shape_or_type(detector):
         prepare_cells(dataclasses.replace(cells, geometry_id=cells.geometry_id.astype(float)), detector)
 
 
-def test_prepare_cells_refuses_modules_with_polar_coordinates(detector):
+def test_prepare_cells_refuses_annuli_without_polar_readout(detector):
     detector.arrays().surfaces["shape"][7] = 2
     cells = make_cells(detector, 4)
     cells.geometry_id[:] = detector.geometry_ids[[1, 2, 7, 7]]
     cells.channel0[:] = cells.channel1[:] = 0
-    with pytest.raises(InputDataError, match=r"^f\.csv, line 4: module \d+ has polar local coordinates; only cells of"):
+    with pytest.raises(InputDataError, match=r"^f\.csv, line 4: module \d+ is an annulus or ring, whose"):
         prepare_cells(cells, detector, source="f.csv")
 
 

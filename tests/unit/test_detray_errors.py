@@ -160,6 +160,8 @@ BROKEN = [
     (MATERIAL, (*SLAB, "thickness"), -1.0, r"thickness: is -1\.0; expected 0 mm or more"),
     (MATERIAL, (*SLAB, "material", "params"), [1.0], r"params: is an array of 1; expected an array of 7"),
     (MATERIAL, (*SLAB, "material", "params", 2), 0.0, r"params: is \[95\.7, .*expected X0"),
+    (MATERIAL, (*SLAB, "material", "params", 2), 1e-250, r"params: is .*atomic mass >= 0\.1 x atomic number"),
+    (MATERIAL, (*SLAB, "material", "params", 3), 1e-250, r"params: is .*atomic number 0\.1 to 200"),
     (MAPS, (*G, "owner_link"), 9, r"maps\.json: data\.grids\[0\]\.grid_data\[0\]\.owner_link: is 9; expected"),
     (MAPS, (*G, "owner_link"), 3, r"owner_link: surface 3 of volume 1 has material already"),
     (MAPS, (*G, "grid_link", "type"), 3, r"grid_link\.type: is 3, which does not fit the ring"),

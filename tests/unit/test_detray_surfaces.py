@@ -37,7 +37,9 @@ from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import encode_geometry_id
 from traccc_py.kernels.navigation import inside_margin
 from traccc_py.simulation.digitization import digitization_geometry
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.surface_places import is_inside
+from traccc_py.simulation.transport import TransportConfig, transport
 from traccc_py.simulation.truth_geometry import truth_geometry
 
 STEREO = 0.02
@@ -258,6 +260,36 @@ def test_portals_that_coincide_count_once(tmp_path):
     assert [p.slab.thickness_in_x0 for p in detector.passive] == pytest.approx([1 / 95.7])
 
 
+def test_portals_that_differ_by_rounding_count_once_with_the_material_that_comes_first(tmp_path):
+    inner = surface(PORTAL, CONCENTRIC, (80.002, -100, 100), link=1)
+    outer = surface(PORTAL, CONCENTRIC, (80.0, -100, 100), link=0)
+    material = homogeneous({0: [slab(16)], 1: [slab(0, 2.0)]})
+    detector = load(tmp_path, geometry([*barrel(50.0), inner], [outer, *barrel(120.0)]), material)
+    assert [p.slab.thickness_in_x0 for p in detector.passive] == pytest.approx([1 / 95.7])
+
+
+def test_passive_surfaces_that_coincide_all_count(tmp_path):
+    """Two plates on a portal, and one beside them in their plane: muons lose what they lose in one thick plate."""
+    plates = [surface(PASSIVE, RING, (20, 80), (0, 0, 100)) for _ in range(2)]
+    beside = surface(PASSIVE, RING, (80, 90), (0, 0, 100))
+    portal = surface(PORTAL, RING, (20, 80), (0, 0, 100), link=WORLD_END)
+    behind = surface(SENSITIVE, RING, (10, 200), (0, 0, 110))
+    slabs = [slab(17, 1.0), slab(18, 2.0), slab(19, 3.0), slab(20, 4.0)]
+    several = geometry([*barrel(50.0), behind, *plates, beside, portal])
+    detector = load(tmp_path, several, homogeneous({0: slabs}))
+    found = {(round(p.position, 6), round(p.slab.thickness_in_x0 * 95.7, 6)) for p in detector.passive}
+    assert found == {(100.0, 4.0), (100.01, 1.0), (100.02, 2.0), (100.0, 3.0)}
+    single = load(tmp_path, geometry([*barrel(50.0), behind, plates[0]]), homogeneous({0: [slab(17, 7.0)]}))
+    muons = generate_particles(ParticleGunConfig(n_particles=20, momentum=(5.0, 5.0), eta=(1.5, 1.6)), 1)
+    momenta = [
+        transport(d, muons, np.uint64(1), TransportConfig(scattering=False)).hits.momentum
+        for d in (detector, single, load(tmp_path, several))
+    ]
+    lost, expected = (np.linalg.norm(momenta[2], axis=1) - np.linalg.norm(m, axis=1) for m in momenta[:2])
+    assert lost.min() > 2e-3
+    np.testing.assert_allclose(lost, expected, rtol=1e-2)
+
+
 def test_tilted_cylinder_with_material_is_an_error(tmp_path):
     tilted = surface(PASSIVE, CYLINDER, (30, -10, 10), rotation=[[0, 1, 0], [0, 0, 1], [1, 0, 0]])
     load(tmp_path, geometry([*barrel(50.0), tilted]))
@@ -350,14 +382,13 @@ def test_older_keys_are_understood(tmp_path):
     assert np.count_nonzero(found.surfaces.slab[:, 0]) == 1
 
 
-def test_cells_of_annuli_are_refused(tmp_path):
-    """Their channels are polar."""
+def test_cells_of_annuli_need_a_polar_readout(tmp_path):
     strips = [surface(SENSITIVE, ANNULUS, [200, 300, -0.1, 0.1, 0, 0, 0], (0, 0, 800))]
     detector = load(tmp_path, geometry([*strips, *barrel(50.0)]))
     ids_of = detector.geometry_ids[np.argsort(detector.surfaces.shape)[[0, -1]]]
     none = np.zeros(2, np.int64)
     cells = Cells(ids_of, none, none, np.ones(2, np.float32), np.zeros(2, np.float32), none)
-    with pytest.raises(InputDataError, match=r"cells row 1 .*polar local coordinates; only cells of rectangles"):
+    with pytest.raises(InputDataError, match=r"cells row 1 .*an annulus or ring, whose .* is not; expected"):
         prepare_cells(cells, detector)
-    with pytest.raises(GeometryError, match="annuli or rings, whose channels are polar"):
+    with pytest.raises(GeometryError, match=r"annuli or rings, whose channels are polar.*binR, binPhi"):
         digitization_geometry(detector)

@@ -68,8 +68,8 @@ def test_builtin_digitization_equals_the_file(name, file, odd):
 def test_default_digitization_of_the_odd(odd):
     assert odd.digitization.name == "odd-2024"
     by_name = dict(zip(odd.design_names, odd.designs, strict=True))
-    assert by_name["17"].tolist() == pytest.approx((336, 1440, -8.4, -36, 0.05, 0.05, 2, 0.125, 0.01, 0.015, 0))
-    assert by_name["29"].tolist() == pytest.approx((384, 1, -48, -54, 0.25, 108, 1, 0.25, 0.01, 0.015, 1))
+    assert by_name["17"].tolist() == pytest.approx((336, 1440, -8.4, -36, 0.05, 0.05, 2, 0.125, 0.01, 0.015, 0, 0))
+    assert by_name["29"].tolist() == pytest.approx((384, 1, -48, -54, 0.25, 108, 1, 0.25, 0.01, 0.015, 1, 0))
     volumes = (odd.geometry_ids >> np.uint64(56)).astype(int)
     assert [odd.design_names[d] for d in odd.design_of_surface[::500]] == [str(v) for v in volumes[::500]]
     assert odd.with_digitization("odd-current").designs["n_channels0"][3] == 1410

@@ -93,6 +93,21 @@ def _table(detector: Any, *, each: bool) -> Table:
     return table
 
 
+def _field(detector: Any) -> str:
+    """Say what the field is: its value along z or, of a map, its range, extent and nodes."""
+    found = f"field {detector.b_field_z:g} T along z"
+    field_map = detector.field_map
+    if field_map is None:
+        return found
+    strength = np.linalg.norm(field_map.values, axis=-1)
+    sides = (f"{axis} {n[0]:g} to {n[-1]:g}" for axis, n in zip(field_map.axes, field_map.nodes, strict=True))
+    size = " x ".join(str(n) for n in strength.shape)
+    return (
+        f"{found} at the origin; map of {size} nodes, {', '.join(sides)} mm, "
+        f"{strength.min():.3g} to {strength.max():.3g} T"
+    )
+
+
 def show_detector(
     chosen: DetectorOptions,
     console: Console,
@@ -126,7 +141,7 @@ def show_detector(
     n_sensors = np.count_nonzero(detector.surfaces.is_sensitive)
     console.print(
         f"{n_sensors} sensors in {n_sensitive} layers, {len(detector.layers) - n_sensitive} passive "
-        f"layers, field {detector.b_field_z:g} T along z, digitisation {detector.digitization.name}"
+        f"layers, digitisation {detector.digitization.name}, {_field(detector)}"
     )
     if draw is not None:
         from traccc_py.performance.plots import draw_detector

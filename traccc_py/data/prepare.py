@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.data.source import Source, bad_row, check_shapes, find_modules, prefix
+from traccc_py.data.source import Source, bad_row, check_readout, find_modules, prefix
 from traccc_py.edm import Cells
 from traccc_py.errors import InputDataError
 
@@ -71,7 +71,7 @@ def prepare_cells(cells: Cells, detector: Any, source: Source | str | None = Non
     run_module = find_modules(geometry_id[starts], starts, detector, "cells", source)
     module = np.repeat(run_module.astype(np.int64), lengths)
     arrays = detector.arrays()
-    check_shapes(arrays.surfaces["shape"][run_module], geometry_id[starts], starts, "cells", source)
+    check_readout(detector, run_module, geometry_id[starts], starts, source)
     design = np.repeat(arrays.surfaces["design"][run_module], lengths)
     n_channels0, n_channels1 = arrays.designs["n_channels0"], arrays.designs["n_channels1"]
     _check_channels(cells, "channel0", n_channels0[design], source)

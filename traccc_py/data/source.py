@@ -11,7 +11,7 @@ from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.errors import InputDataError
 from traccc_py.geometry.records import Shape
 
-__all__ = ["Source", "bad_row", "check_shapes", "find_modules", "prefix"]
+__all__ = ["Source", "bad_row", "check_readout", "check_shapes", "find_modules", "prefix"]
 
 _CARTESIAN = (Shape.RECTANGLE, Shape.TRAPEZOID)  #: outlines in whose local frame loc0 and loc1 are lengths
 
@@ -96,6 +96,40 @@ def find_modules(
             "is it the right detector?"
         )
         raise bad_row(source, kind, int(rows[first]), problem) from error
+
+
+def check_readout(
+    detector: Any, modules: np.ndarray, ids: np.ndarray, rows: np.ndarray, source: Source | str | None
+) -> None:
+    """Raise for cells of annuli and rings whose readout is not in r and phi.
+
+    Parameters
+    ----------
+    detector : Detector
+        Detector.
+    modules : ndarray of shape (n,)
+        Modules.
+    ids : ndarray of shape (n,), uint64
+        Their geometry ids.
+    rows, source
+        As for `find_modules`.
+
+    Raises
+    ------
+    InputDataError
+        If the readout design of an annulus or ring is not polar.
+    """
+    arrays = detector.arrays()
+    is_usable = np.isin(arrays.surfaces["shape"][modules], _CARTESIAN)
+    if not is_usable.all():
+        is_usable |= arrays.designs["is_polar"][arrays.surfaces["design"][modules]] == 1
+    if not is_usable.all():
+        first = int(np.argmin(is_usable))
+        problem = (
+            f"module {ids[first]} is an annulus or ring, whose channels are polar, but its readout design is not; "
+            "expected a digitization file with the axes binR, binPhi for it"
+        )
+        raise bad_row(source, "cells", int(rows[first]), problem)
 
 
 def check_shapes(shapes: np.ndarray, ids: np.ndarray, rows: np.ndarray, kind: str, source: Source | str | None) -> None:

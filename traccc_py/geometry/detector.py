@@ -18,7 +18,7 @@ from traccc_py.geometry.field import FieldMap, read_field_map
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.material_maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
-from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays, HomogeneousField
+from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays, HomogeneousField, Shape
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
 from traccc_py.geometry.variance_table import VarianceTable, load_variances, variance_file
 from traccc_py.units import T
@@ -241,7 +241,7 @@ class Detector:
             If it is unknown or broken, or a surface has no design.
         """
         chosen = get_digitization(name_or_path)
-        _designs(chosen, self.acts_ids, self.surfaces.is_sensitive)
+        _check_polar(chosen, _designs(chosen, self.acts_ids, self.surfaces.is_sensitive), self.surfaces)
         table = load_variances(variance_file(self.name, chosen.name), chosen.design_names)
         return replace(self, digitization=chosen, variance_table=table)
 
@@ -273,6 +273,19 @@ def _designs(digitization: Digitization, acts_ids: np.ndarray, is_sensitive: np.
     found = np.full(len(acts_ids), -1, np.int32)
     found[is_sensitive] = digitization.design_of(acts_ids[is_sensitive])
     return found
+
+
+def _check_polar(digitization: Digitization, design_of_surface: np.ndarray, surfaces: Surfaces) -> None:
+    """Raise if a rectangle or trapezoid is read out in r and phi."""
+    is_polar = np.array([d.is_polar for d in digitization.designs] + [False])
+    bad = np.flatnonzero(is_polar[design_of_surface] & (surfaces.shape < Shape.ANNULUS))
+    if len(bad):
+        first = describe_geometry_id(surfaces.geometry_id[bad[0]])
+        msg = (
+            f"digitization {digitization.name!r} has the axes binR, binPhi for surface {first}, which is no annulus or "
+            f"ring ({len(bad)} such surfaces)"
+        )
+        raise GeometryError(msg)
 
 
 def assemble_detector(
@@ -365,5 +378,5 @@ def assemble_detector(
         volume_names=names,
         material_maps=tuple(material_maps),
     )
-    detector.design_of_surface  # noqa: B018  raises here, not at first use, if a surface has no design
+    _check_polar(chosen, detector.design_of_surface, surfaces)  # here, not at first use
     return detector.with_field(b_field_z)

@@ -115,19 +115,21 @@ def _planar(detector: Detector, rows: np.ndarray) -> list[_SurfaceEntry]:
     entries = []
     for i in rows.tolist():
         axes, centre = [s.u[i], s.v[i], s.w[i]], s.centre[i]
-        shape, phi_0 = Shape(int(s.shape[i])), np.pi / 2
+        shape, phi_0 = Shape(int(s.shape[i])), np.pi / 2  # where loc1 points in the polar frame of the file
         if shape == Shape.RECTANGLE:
             kind, boundaries = DetrayShape.RECTANGLE, [s.hx_min[i], s.hy[i]]
         elif shape == Shape.TRAPEZOID:
             kind, boundaries = DetrayShape.TRAPEZOID, [s.hx_min[i], s.hx_max[i], s.hy[i], 0.5 / s.hy[i]]
         elif shape == Shape.RING:
             kind, boundaries = DetrayShape.RING, list(s.outline[i, 3:5])
-        else:  # back to the frame around the strips' focal point, x along the middle
+        else:  # back to the frame around the strips' focal point
             a = Annulus(*s.outline[i].tolist())
-            axes, centre, phi_0 = [s.v[i], -s.u[i], s.w[i]], centre - a.focal * s.v[i], 0.0
+            phi_0, centre = a.phi_middle, centre - a.focal * s.v[i]
+            x, y = np.cos(phi_0), np.sin(phi_0)
+            axes = [x * s.v[i] + y * s.u[i], y * s.v[i] - x * s.u[i], s.w[i]]
             kind = DetrayShape.ANNULUS
-            shift = [a.beam_y + a.focal, -a.beam_x]
-            boundaries = [a.r_min, a.r_max, -a.half_opening, a.half_opening, 0.0, *shift]
+            shift = [x * (a.beam_y + a.focal) + y * a.beam_x, y * (a.beam_y + a.focal) - x * a.beam_x]
+            boundaries = [a.r_min, a.r_max, phi_0 - a.half_opening, phi_0 + a.half_opening, 0.0, *shift]
         number = int(s.material_map[i])
         entries.append(
             _SurfaceEntry(

@@ -34,7 +34,8 @@ EXCITATION_POWER = 0.9
 _SLAB_TYPE, _ROD_TYPE = 6, 7
 _N_PARAMETERS = 7
 _MAX_DENSITY = 1e3  #: [g / cm^3]
-_MAX_CHARGE = 200.0
+_MIN_CHARGE, _MAX_CHARGE = 0.1, 200.0
+_MIN_MASS_PER_CHARGE = 0.1  #: 1.01 for hydrogen, about 2 for all others; much less would be a mistake
 _MIN_X0 = 1e-3  #: [mm]
 _MIN_RANGE = 1e-9  #: of an axis
 _MAX_LINK = 2**64 - 1
@@ -138,10 +139,12 @@ def _parameters(node: JsonNode) -> tuple[float, float, float, float, float]:
     if t == 0 or (z == 0 and density == 0):
         return _NO_MATERIAL
     density /= DENSITY_UNIT
-    if not (x0 > _MIN_X0 and a > 0 and 0 < z <= _MAX_CHARGE and 0 <= density <= _MAX_DENSITY):
+    is_possible = x0 > _MIN_X0 and _MIN_CHARGE <= z <= _MAX_CHARGE and a >= _MIN_MASS_PER_CHARGE * z
+    if not (is_possible and 0 <= density <= _MAX_DENSITY):
         params.fail(
-            f"is {values}; expected X0 > {_MIN_X0} mm, L0, atomic mass > 0, atomic number > 0, a density of at most "
-            f"{_MAX_DENSITY * DENSITY_UNIT:.3g} GeV / mm^3, molar density, state"
+            f"is {values}; expected X0 > {_MIN_X0} mm, L0, atomic mass >= {_MIN_MASS_PER_CHARGE} x atomic number, "
+            f"atomic number {_MIN_CHARGE:g} to {_MAX_CHARGE:g}, a density of 0 to {_MAX_DENSITY * DENSITY_UNIT:.3g} "
+            "GeV / mm^3, molar density, state"
         )
     return t, x0, a, z, density
 

@@ -40,7 +40,7 @@ class PlanarSurfaces:
     v: np.ndarray  # (n, 3)
     shape: np.ndarray  # (n,) int32
     half_lengths: np.ndarray  # (n, 3) hx at -hy, hx at +hy, hy
-    outline: np.ndarray  # (n, 6)
+    outline: np.ndarray  # (n, 7)
     slab: np.ndarray  # (n, 4)
     material_map: np.ndarray  # (n,) int32
 
@@ -84,10 +84,10 @@ def planar_surfaces(geometry: DetrayGeometry, material: SurfaceMaterial, maps: l
             halves[row] = b[:3]
         elif mask.shape == DetrayShape.RING:
             halves[row] = b[1]
-            outline[row] = Annulus(0.0, 0.0, 0.0, b[0], b[1], 2 * np.pi)
+            outline[row] = Annulus(0.0, 0.0, 0.0, b[0], b[1], 2 * np.pi, phi_0)
         else:
             found, phi_0, halves[row] = _annulus(geometry, i, mask)
-            outline[row] = found
+            outline[row] = found._replace(phi_middle=phi_0)
             x, y = np.cos(phi_0), np.sin(phi_0)
             v[row] = x * geometry.axes[i, 0] + y * geometry.axes[i, 1]
             u[row] = y * geometry.axes[i, 0] - x * geometry.axes[i, 1]
@@ -149,6 +149,8 @@ def _annulus(geometry: DetrayGeometry, i: int, mask: Mask) -> tuple[Annulus, flo
 class _Piece(NamedTuple):
     """One mask of a passive surface or portal."""
 
+    order: int  # of the surface in the file
+    is_portal: bool
     name: str
     kind: LayerKind
     position: float
@@ -175,8 +177,8 @@ def passive_surfaces(
     Returns
     -------
     list of PassiveSurface
-        Where surfaces coincide, as portals of neighbouring volumes do, one of them counts; adjoining pieces with the
-        same material are one.
+        Where portals coincide, as those of neighbouring volumes do, one of them counts; adjoining pieces with the same
+        material are one. Other surfaces that coincide are moved apart by 10 um, so that a track meets each.
     """
     pieces: list[_Piece] = []
     for i in range(len(geometry.kind)):
@@ -188,16 +190,18 @@ def passive_surfaces(
             maps.append(material.maps[i] if is_cylinder else _in_global_phi(material.maps[i], geometry.axes[i]))
             number, slab = len(maps), tuple(maps[-1].mean)
         name = geometry.volume_name(int(geometry.volume[i]))
-        name += " portal" if geometry.kind[i] == SurfaceKind.PORTAL else ""
+        is_portal = bool(geometry.kind[i] == SurfaceKind.PORTAL)
+        name += " portal" if is_portal else ""
         z = float(geometry.centre[i, 2])
         for mask in geometry.masks[i]:
             b = mask.boundaries
             place = (b[0], z + b[1], z + b[2]) if is_cylinder else (z, b[0], b[1])
-            pieces.append(_Piece(name, LayerKind.CYLINDER if is_cylinder else LayerKind.DISC, *place, slab, number))
+            kind = LayerKind.CYLINDER if is_cylinder else LayerKind.DISC
+            pieces.append(_Piece(i, is_portal, name, kind, *place, slab, number))
+    portals = [p for group in _coincident([p for p in pieces if p.is_portal]) for p in _without_overlap(group)]
     return [
         PassiveSurface(p.name, p.kind, p.position, p.low, p.high, 0.0, Slab(*p.slab), p.material_map)
-        for group in _coincident(pieces)
-        for p in _without_overlap(group)
+        for p in _set_apart(portals + [p for p in pieces if not p.is_portal])
     ]
 
 
@@ -210,7 +214,7 @@ def _in_global_phi(found: MaterialMap, axes: np.ndarray) -> MaterialMap:
 def _coincident(pieces: list[_Piece]) -> list[list[_Piece]]:
     """Group pieces that lie on one cylinder or in one plane."""
     groups: list[list[_Piece]] = []
-    for piece in sorted(pieces, key=lambda p: (p.kind, p.position)):  # stable: the order of the file within a group
+    for piece in sorted(pieces, key=lambda p: (p.kind, p.position)):
         last = groups[-1][0] if groups else None
         if last is not None and last.kind == piece.kind and piece.position - last.position < _COINCIDENT:
             groups[-1].append(piece)
@@ -220,13 +224,13 @@ def _coincident(pieces: list[_Piece]) -> list[list[_Piece]]:
 
 
 def _without_overlap(group: list[_Piece]) -> list[_Piece]:
-    """Cut pieces of one cylinder or plane so that each place has one of them, and join what belongs together."""
+    """Cut pieces of one cylinder or plane so that each place has the first of the file, and join what is alike."""
     edges = np.unique([e for p in group for e in (p.low, p.high)])
     edges = edges[np.append(True, np.diff(edges) > _SAME_EDGE)]
     out: list[_Piece] = []
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
         middle = (low + high) / 2
-        owner = next((p for p in group if p.low <= middle <= p.high), None)
+        owner = min((p for p in group if p.low <= middle <= p.high), key=lambda p: p.order, default=None)
         if owner is None:
             continue
         last = out[-1] if out else None
@@ -234,4 +238,20 @@ def _without_overlap(group: list[_Piece]) -> list[_Piece]:
             out[-1] = last._replace(high=high)
         else:
             out.append(owner._replace(position=group[0].position, low=low, high=high))
+    return out
+
+
+def _set_apart(pieces: list[_Piece]) -> list[_Piece]:
+    """Move pieces that overlap at one place on to where there is room, in the order of their positions."""
+    out: list[_Piece] = []
+    for piece in sorted(pieces, key=lambda p: (p.kind, p.position, not p.is_portal, p.order)):
+        position = piece.position
+        while any(
+            p.kind == piece.kind
+            and abs(p.position - position) < _COINCIDENT / 2
+            and min(p.high, piece.high) - max(p.low, piece.low) > _SAME_EDGE
+            for p in out
+        ):
+            position += _COINCIDENT
+        out.append(piece._replace(position=position))
     return out

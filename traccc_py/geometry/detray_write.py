@@ -116,7 +116,7 @@ def _digitization(detector: Detector) -> dict[str, Any]:
                 "type": "equidistant",
                 "value": f,
             }
-            for a, f in zip(design.axes, ("binX", "binY"), strict=True)
+            for a, f in zip(design.axes, ("binR", "binPhi") if design.is_polar else ("binX", "binY"), strict=True)
         ]
         geometric = {
             "segmentation": {"binningdata": axes},

@@ -32,6 +32,7 @@ _MAP = "acts-geometry-hierarchy-map"
 _BINNING = "value.geometric.segmentation.binningdata"
 _UNSUPPORTED_KEYS = ("boundary", "approach", "extra")
 _N_AXES = 2
+_POLAR = (("binR", "AxisR"), ("binPhi", "AxisPhi"))  #: names of axes of annuli and rings
 _MAX_CHANNELS = 2**31 - 1
 
 
@@ -40,12 +41,12 @@ class Axis:
     """Equidistant channels along one local axis."""
 
     n_channels: int
-    minimum: float  # [mm]
+    minimum: float  # [mm]; of angles [rad]
     maximum: float
 
     @property
     def pitch(self) -> float:
-        """Width of a channel [mm]."""
+        """Width of a channel [mm]; of angles [rad]."""
         return (self.maximum - self.minimum) / self.n_channels
 
 
@@ -61,6 +62,7 @@ class Design:
     threshold: float = 0.0  # smallest activation that fires [mm]
     charge_smearing: float = 0.0  # Gaussian noise of an activation [mm]
     is_digital: bool = False
+    is_polar: bool = False  # axes are r and phi around the focal point of an annulus or ring
 
     @property
     def name(self) -> str:
@@ -119,7 +121,7 @@ class Digitization:
             record["dimensions"] = design.dimensions
             record["thickness"] = thickness if design.thickness is None else design.thickness
             record["threshold"], record["charge_smearing"] = design.threshold, design.charge_smearing
-            record["is_digital"] = design.is_digital
+            record["is_digital"], record["is_polar"] = design.is_digital, design.is_polar
         return out
 
 
@@ -268,8 +270,10 @@ def _read_design(key: tuple[int, int, int], geometric: JsonNode) -> Design:
     axes = [_read_axis(node) for node in binning.items()]
     if len(axes) != _N_AXES:
         binning.fail(f"has {len(axes)} axes; expected 2 (give an axis that is not read out 1 bin)")
-    if axes[0].n_channels == 1:
-        binning.fail("has one bin along axis 0; sensors that measure local 1 only are not supported")
+    is_polar = _is_polar(binning)
+    if axes[1 if is_polar else 0].n_channels == 1:
+        what = "phi; sensors that measure r" if is_polar else "axis 0; sensors that measure local 1"
+        binning.fail(f"has one bin along {what} only are not supported")
     thickness, digital = geometric.get("thickness"), geometric.get("digital")
     if digital is not None and not isinstance(digital.value, bool):
         digital.fail(f"is {digital.value!r}; expected true or false")
@@ -280,7 +284,19 @@ def _read_design(key: tuple[int, int, int], geometric: JsonNode) -> Design:
         threshold=0.0 if (node := geometric.get("threshold")) is None else _not_negative(node),
         charge_smearing=_read_smearing(geometric.get("charge-smearing")),
         is_digital=digital is not None and digital.value,
+        is_polar=is_polar,
     )
+
+
+def _is_polar(binning: JsonNode) -> bool:
+    """Return whether the axes are r and phi; they may have no names."""
+    names = [None if (name := node.get("value")) is None else name.value for node in binning.items()]
+    is_of_polar = [any(name in axis for axis in _POLAR) for name in names]
+    if not any(is_of_polar):
+        return False
+    if not all(name in axis for name, axis in zip(names, _POLAR, strict=True)):
+        binning.fail(f"has the axes {names}; expected binR, binPhi for annuli and rings, or neither of them")
+    return True
 
 
 def _read_axis(node: JsonNode) -> Axis:

@@ -88,7 +88,7 @@ MATERIAL_MAP = np.dtype(
 )
 
 #: Outline of an annulus or ring beyond its bounding box (hx, hy); 0 for other shapes. See `surfaces.Annulus`.
-OUTLINE = ("focal", "beam_x", "beam_y", "r_min", "r_max", "half_opening")
+OUTLINE = ("focal", "beam_x", "beam_y", "r_min", "r_max", "half_opening", "phi_middle")
 
 #: One planar surface. Global = centre + loc0 * u + loc1 * v; w = u x v is the normal.
 SURFACE = np.dtype(
@@ -139,11 +139,12 @@ DESIGN = np.dtype(
         ("min1", "f4"),
         ("pitch0", "f4"),
         ("pitch1", "f4"),
-        ("dimensions", "i4"),  # 2, or 1 where one axis has a single channel (it measures loc0 only)
+        ("dimensions", "i4"),  # 2, or 1 where one axis has a single channel (it measures loc0, or phi, only)
         ("thickness", "f4"),  # of the active silicon
         ("threshold", "f4"),  # smallest activation (path length in mm) that fires
         ("charge_smearing", "f4"),  # Gaussian noise of an activation [mm]
         ("is_digital", "i4"),  # 1: activations are 0 or 1
+        ("is_polar", "i4"),  # 1: axes are r [mm] and phi [rad] around the focal point of an annulus or ring
     ]
 )
 

@@ -92,6 +92,7 @@ class Annulus(NamedTuple):
     r_min: float  # [mm]
     r_max: float
     half_opening: float  # [rad], pi or more: no limit
+    phi_middle: float = 0.0  # angle of the axis of loc1 in the frame that channels are counted in [rad]
 
     def points(self, angles: np.ndarray, fractions: np.ndarray) -> np.ndarray:
         """Return local points (n_angles, n_fractions, 2) at angles about the focal point, between the two circles."""
@@ -123,7 +124,7 @@ class Surfaces:
     thickness: np.ndarray  # (n,) of the active silicon
     slab: np.ndarray  # (n, 4) columns of Slab; where there is a map, its mean
     material_map: np.ndarray  # (n,) int32, number of the detector's map that replaces the slab; 0: none
-    outline: np.ndarray  # (n, 6) columns of Annulus; 0 for rectangles and trapezoids
+    outline: np.ndarray  # (n, 7) columns of Annulus; 0 for rectangles and trapezoids
     is_sensitive: np.ndarray  # (n,) bool; False: material without readout
 
     def __len__(self) -> int:

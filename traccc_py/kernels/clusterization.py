@@ -20,6 +20,8 @@ from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, 
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch
+from traccc_py.kernels.linalg import sincos
+from traccc_py.kernels.polar import is_polar
 
 __all__ = ["form_measurements"]
 
@@ -204,6 +206,21 @@ def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
     return mean0, mean1, spread0, spread1, low0, high0, low1, high1, n_cells
 
 
+@device_function
+def _place(surfaces, module, dimensions, first, second):
+    """Return (loc0, loc1, distance from the focal point) of a position along the axes of the channels.
+
+    On annuli and rings these are r and phi; where r is not measured, the strip's middle is taken.
+    """
+    if not is_polar(surfaces, module):
+        return first, second, _ONE
+    sine, cosine = sincos(surfaces[module].phi_middle - second)
+    focal = surfaces[module].focal
+    if dimensions != _TWO_DIMENSIONS and focal > _ZERO:
+        first = focal / cosine
+    return first * sine, first * cosine - focal, first
+
+
 @kernel(grain=256)
 def _fill_measurements(i, p):
     """One measurement: position, variance and size from its cells; also links the cells to it."""
@@ -219,14 +236,24 @@ def _fill_measurements(i, p):
     size0, size1 = high0 - low0 + 1, high1 - low1 + 1
     var0 = _axis_variance(spread0, pitch0, p.variances[design_index, 0, min(size0, _MAX_SIZE)], p.is_calibrated)
     var1 = _axis_variance(spread1, pitch1, p.variances[design_index, 1, min(size1, _MAX_SIZE)], p.is_calibrated)
+    centre0 = design.min0 + (scalar(p.channel0[first]) + _HALF) * pitch0
+    centre1 = design.min1 + (scalar(p.channel1[first]) + _HALF) * pitch1
+    loc0, loc1, radius = _place(
+        p.surfaces,
+        module,
+        design.dimensions,
+        centre0 + mean0 + p.translations[module, 0],
+        centre1 + mean1 + p.translations[module, 1],
+    )
+    if is_polar(p.surfaces, module):  # across the strips comes first
+        size0, size1 = size1, size0
+        var0, var1 = var1 * radius * radius, var0
     if p.is_calibrated == 1 and design.dimensions == _TWO_DIMENSIONS and design.is_digital == 0:
         var0 = max(var0, p.variance_floor)
         var1 = max(var1, p.variance_floor)
-    centre0 = design.min0 + (scalar(p.channel0[first]) + _HALF) * pitch0
-    centre1 = design.min1 + (scalar(p.channel1[first]) + _HALF) * pitch1
     p.out_event_module[i] = event_module
-    p.out_position[i, 0] = centre0 + mean0 + p.translations[module, 0]
-    p.out_position[i, 1] = centre1 + mean1 + p.translations[module, 1]
+    p.out_position[i, 0] = loc0
+    p.out_position[i, 1] = loc1
     p.out_variance[i, 0] = var0
     p.out_variance[i, 1] = var1
     p.out_dimensions[i] = design.dimensions

@@ -36,6 +36,7 @@ from traccc_py.kernels.navigation import (
     is_on_new_leg,
     next_layer,
 )
+from traccc_py.kernels.polar import is_polar, strip_direction, turned_covariance, turned_place, widening
 from traccc_py.kernels.propagation import (
     MASSES,
     on_surface,
@@ -58,7 +59,8 @@ _ONE = scalar(1)
 _TWO = scalar(2)
 _HALF = scalar(0.5)
 _INFINITY = scalar(1e30)
-_AHEAD = scalar(0.01)  # [mm], surfaces must be this far ahead: else a track could go to and fro between two for ever
+_AHEAD = scalar(0.01)  # [mm], surfaces must be this far ahead: else a track could go to and fro between two for ever.
+# At its start a track may be this far behind others of the layer, which may lie in one plane with the seed's.
 _PHI, _THETA, _QOP = 2, 3, 4
 MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
@@ -154,6 +156,17 @@ def _reachable(p, layer, crossing, path, track, trig, turn, least):
 
 
 @device_function(inlined=True)
+def _without(p, first, mask, surface):
+    """Return the bits of `mask` but that of one surface."""
+    for k in range(np.int32(MAX_SURFACES_IN_BIN)):
+        if (mask >> np.int64(k)) == np.int64(0):
+            break
+        if p.bin_surfaces[first + k] == surface:
+            mask = mask & ~(np.int64(1) << np.int64(k))
+    return mask
+
+
+@device_function(inlined=True)
 def _nearest(p, first, mask, track, trig, turn):
     """Return (place in the bin, path) of the surface among the bits of `mask` that the track meets first."""
     best = np.int32(-1)
@@ -188,10 +201,14 @@ def _best_measurement(p, event, surface, track, trig, after_chi2, after):
     paths = channel_paths(p.surfaces, p.designs, surface, trig)
     for m in range(first, end):
         variance0, variance1 = measurement_variance(p, surface, paths, m)
-        chi2 = predicted_chi2(
-            p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1],
-            variance0, variance1, p.dimensions[m], c,
-        )  # fmt: skip
+        residual0, residual1 = p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1]
+        if is_polar(p.surfaces, surface):
+            local0, local1 = p.local_position[m, 0], p.local_position[m, 1]
+            sine, cosine = strip_direction(p.surfaces, surface, local0, local1)
+            residual0, residual1 = turned_place(residual0, residual1, sine, cosine)
+            variance0 = variance0 * widening(p.surfaces, surface, local0, local1, x)
+            c = turned_covariance(track[2], sine, cosine)
+        chi2 = predicted_chi2(residual0, residual1, variance0, variance1, p.dimensions[m], c)
         follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
         if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
             best = np.int32(m)
@@ -255,7 +272,8 @@ def _start(i, p, slot):
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     gaps = first_gaps(p.layers, stack_ranges(p), layer, track[0], trig)
     turn = local_turn(p.field, track[0], trig, track[1][_QOP])
-    first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, turn, _AHEAD)
+    first, mask = _reachable(p, layer, track[0], _ZERO * chi2, track, trig, turn, -_AHEAD)
+    mask = _without(p, first, mask, module)
     if not alive:
         mask = np.int64(0)
     n_entries = _append(p, slot, np.int32(0), m, _ZERO * chi2)

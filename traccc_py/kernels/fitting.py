@@ -25,6 +25,7 @@ from traccc_py.kernels.magnetic_field import field_in_precision, local_turn
 from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
 from traccc_py.kernels.navigation import StackRanges, intersect_surface
 from traccc_py.kernels.perigee import track_at_beam_line
+from traccc_py.kernels.polar import is_polar, strip_direction, turned_covariance, turned_place, widening
 from traccc_py.kernels.propagation import (
     MASSES,
     seed_track,
@@ -215,11 +216,18 @@ def _state_chi2(p, state, x, c):
     """Return the chi2 of a state's measurement against the smoothed parameters, which contain it."""
     m = p.out_measurement[state]
     variance = p.used_variance[state, 0]
-    residual = p.local_position[m, 0] - x[0]
+    local0, local1 = p.local_position[m, 0], p.local_position[m, 1]
+    residual, residual1 = local0 - x[0], local1 - x[1]
+    surface = p.event_module[m] % p.n_modules
+    if is_polar(p.surfaces, surface):
+        sine, cosine = strip_direction(p.surfaces, surface, local0, local1)
+        residual, residual1 = turned_place(residual, residual1, sine, cosine)
+        variance = variance * widening(p.surfaces, surface, local0, local1, x)
+        c = turned_covariance(c, sine, cosine)
     chi2 = residual * residual / max(variance - c[0], _SMALLEST_RATIO * variance)
     if p.dimensions[m] == _TWO_DIMENSIONS:
         variance = p.used_variance[state, 1]
-        residual = p.local_position[m, 1] - x[1]
+        residual = residual1
         chi2 = chi2 + residual * residual / max(variance - c[2], _SMALLEST_RATIO * variance)
     return chi2
 

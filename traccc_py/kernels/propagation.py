@@ -32,6 +32,7 @@ from traccc_py.kernels.navigation import (
     surface_axes,
     surface_distance,
 )
+from traccc_py.kernels.polar import is_polar, strip_direction, turned_covariance, turned_place, widening
 from traccc_py.kernels.runge_kutta import bound_columns, follow_field
 from traccc_py.units import electron_mass, muon_mass, pion_mass
 
@@ -233,7 +234,18 @@ def seed_track(surfaces, module, seed_params, seed_variance, i, inflation):
 @device_function
 def updated(track, surfaces, i, p, m, variance):
     """Return the track after measurement m, with its two variances, on its surface i, and the chi2 of the update."""
+    x, c = track[1], track[2]
+    local0, local1 = p.local_position[m, 0], p.local_position[m, 1]
+    if not is_polar(surfaces, i):
+        x, c, chi2 = update(x, c, local0, local1, variance[0], variance[1], p.dimensions[m])
+        return on_surface(surfaces, i, x, c), chi2
+    sine, cosine = strip_direction(surfaces, i, local0, local1)
+    across = variance[0] * widening(surfaces, i, local0, local1, x)
+    local0, local1 = turned_place(local0, local1, sine, cosine)
+    first, second = turned_place(x[0], x[1], sine, cosine)
     x, c, chi2 = update(
-        track[1], track[2], p.local_position[m, 0], p.local_position[m, 1], variance[0], variance[1], p.dimensions[m]
-    )
-    return on_surface(surfaces, i, x, c), chi2
+        (first, second, x[2], x[3], x[4]), turned_covariance(c, sine, cosine), local0, local1, across, variance[1],
+        p.dimensions[m],
+    )  # fmt: skip
+    first, second = turned_place(x[0], x[1], -sine, cosine)
+    return on_surface(surfaces, i, (first, second, x[2], x[3], x[4]), turned_covariance(c, -sine, cosine)), chi2

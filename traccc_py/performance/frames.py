@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from traccc_py.errors import InputDataError
+from traccc_py.geometry.detector import Detector
 
 __all__ = ["SurfaceFrames", "detector_frames"]
 
@@ -60,13 +61,10 @@ class SurfaceFrames(NamedTuple):
         return local
 
 
-def detector_frames(detector: Any) -> SurfaceFrames:
-    """Return the frames of a detector's sensitive surfaces, by its geometry ids and by detray's where it has them."""
+def detector_frames(detector: Detector) -> SurfaceFrames:
+    """Return the frames of a detector's surfaces, by its geometry ids and by detray's where it has them."""
     surfaces = detector.surfaces
-    ids = np.asarray(detector.geometry_ids, np.uint64)
-    others = np.asarray(getattr(detector, "detray_ids", np.zeros(0)), np.uint64)  # 0: none
-    known = np.flatnonzero(others)
-    ids, first = np.unique(np.concatenate([ids, others[known]]), return_index=True)
+    known = np.flatnonzero(detector.detray_ids)  # 0: none
+    ids, first = np.unique(np.concatenate([detector.geometry_ids, detector.detray_ids[known]]), return_index=True)
     row = np.concatenate([np.arange(len(surfaces.centre)), known])[first]
-    axes = (np.asarray(axis, np.float64)[row] for axis in (surfaces.centre, surfaces.u, surfaces.v))
-    return SurfaceFrames(ids, *axes)
+    return SurfaceFrames(ids, *(axis[row] for axis in (surfaces.centre, surfaces.u, surfaces.v)))

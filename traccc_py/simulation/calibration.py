@@ -231,7 +231,17 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
     -------
     CalibrationResult
         Variances and sigmas; the last size stands for itself and all larger ones. Axes that are not measured have none.
+
+    Raises
+    ------
+    ConfigError
+        If a design is polar: a table holds lengths.
     """
+    if detector.arrays().designs["is_polar"].any():
+        msg = (
+            f"readout {detector.digitization.name!r} of {detector.name!r} has polar axes, for which there are no tables"
+        )
+        raise ConfigError(msg)
     config = config or CalibrationConfig()
     residuals = _simulate_residuals(detector, config)
     designs = detector.arrays().designs

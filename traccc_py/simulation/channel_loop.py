@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.simulation.compiled import compiled, compiled_entry
+from traccc_py.simulation.polar_channels import PolarChannels, next_event, polar_channel
 from traccc_py.simulation.random_numbers import normal_pair
 
 __all__ = ["DigitizationGeometry", "HitArrays", "divide_paths"]
@@ -22,11 +23,13 @@ class DigitizationGeometry(NamedTuple):
     """Outlines and segmentations; float64 unless said otherwise."""
 
     half_lengths: Any  # (n_modules, 3): hx at -hy, hx at +hy, hy [mm]
+    outline: Any  # (n_modules, 7) columns of Annulus
+    is_polar: Any  # (n_modules,) bool
     design: Any  # (n_modules,) int64
-    shift: Any  # (n_modules, 2) added to channel positions [mm]
+    shift: Any  # (n_modules, 2) added to channel positions [mm]; of polar axes [mm, rad]
     n_channels: Any  # (n_designs, 2) int64
-    minimum: Any  # (n_designs, 2) [mm]
-    pitch: Any  # (n_designs, 2) [mm]
+    minimum: Any  # (n_designs, 2) [mm]; of polar axes [mm, rad]
+    pitch: Any  # (n_designs, 2)
     thickness: Any  # (n_designs,) [mm]
     smearing: Any  # (n_designs,) Gaussian width of the path length in a channel [mm]
 
@@ -103,6 +106,58 @@ def _smeared(length, sigma, hits, i, draw, key):
 
 
 @compiled
+def _polar_sensor(geometry, module, design):
+    """Return the channels and outline of an annulus or ring, seen from its focal point."""
+    focal, beam_x, beam_y, r_min, r_max, half_opening, phi_middle = geometry.outline[module]
+    return PolarChannels(
+        geometry.minimum[design, 0] + geometry.shift[module, 0],
+        geometry.pitch[design, 0],
+        geometry.n_channels[design, 0],
+        geometry.minimum[design, 1] + geometry.shift[module, 1],
+        geometry.pitch[design, 1],
+        geometry.n_channels[design, 1],
+        phi_middle,
+        beam_x,
+        beam_y + focal,
+        r_min,
+        r_max,
+        half_opening,
+    )
+
+
+@compiled
+def _divide_polar(geometry, hits, i, key, path, length, rows, n):
+    """Append the polar channels that hit `i` crosses on the path (x, y, dx, dy), in its order."""
+    module = hits.module[i]
+    design = geometry.design[module]
+    sensor = _polar_sensor(geometry, module, design)
+    x, y, dx, dy = path
+    y += geometry.outline[module, 0]
+    t = 0.0
+    while t < 1.0:
+        stop = next_event(sensor, (x, y, dx, dy), t)
+        middle = 0.5 * (t + stop)
+        channel0, channel1 = polar_channel(sensor, x + middle * dx, y + middle * dy)
+        if (
+            channel0 >= 0
+            and n > 0
+            and rows[n - 1, 0] == i
+            and rows[n - 1, 1] == channel0
+            and rows[n - 1, 2] == channel1
+        ):
+            rows[n - 1, 3] += (stop - t) * length
+        elif channel0 >= 0:
+            rows, n = _append(rows, n, i, channel0, channel1, (stop - t) * length)
+        t = stop
+    for k in range(n - 1, -1, -1):
+        if rows[k, 0] != i:
+            break
+        draw = int(rows[k, 2]) * geometry.n_channels[design, 0] + int(rows[k, 1])
+        rows[k, 3] = _smeared(rows[k, 3], geometry.smearing[design], hits, i, draw, key)
+    return rows, n
+
+
+@compiled
 def _divide_path(geometry, hits, i, key, rows, n):
     """Append the channels that hit `i` crosses, in the order of its path."""
     module = hits.module[i]
@@ -114,6 +169,8 @@ def _divide_path(geometry, hits, i, key, rows, n):
     thickness = geometry.thickness[design]
     dx, dy, length = thickness * du / dw, thickness * dv / dw, thickness * norm / abs(dw)
     x, y = hits.local[i, 0] - 0.5 * dx, hits.local[i, 1] - 0.5 * dy
+    if geometry.is_polar[module]:
+        return _divide_polar(geometry, hits, i, key, (x, y, dx, dy), length, rows, n)
     t, end = _clip_to_sensor(geometry, module, design, (x, y, dx, dy))
     if t >= end:
         return rows, n

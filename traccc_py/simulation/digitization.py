@@ -9,7 +9,7 @@ import numpy as np
 
 from traccc_py.edm import Cells
 from traccc_py.errors import GeometryError
-from traccc_py.geometry.records import Shape
+from traccc_py.geometry.records import OUTLINE, Shape
 from traccc_py.simulation.channel_loop import DigitizationGeometry, HitArrays, divide_paths
 from traccc_py.simulation.transport import SimulatedHits
 from traccc_py.simulation.truth_geometry import TruthGeometry, arrays_of, local_vectors, truth_geometry
@@ -45,19 +45,25 @@ def digitization_geometry(detector: Any, *, smearing: bool = True) -> Digitizati
     Raises
     ------
     GeometryError
-        If a surface is an annulus or ring.
+        If a sensor is an annulus or ring, and its readout is not polar.
     """
     arrays = arrays_of(detector)
-    if (arrays.surfaces["shape"] >= Shape.ANNULUS).any():
-        msg = "the detector has annuli or rings, whose channels are polar; only rectangles and trapezoids make cells"
-        raise GeometryError(msg)
     surfaces, designs = arrays.surfaces, arrays.designs
+    is_round = (surfaces["shape"] >= Shape.ANNULUS) & (surfaces["design"] >= 0)
+    if not designs["is_polar"][surfaces["design"][is_round]].all():
+        msg = (
+            "the detector has annuli or rings, whose channels are polar, and their readout design is not; expected a "
+            "digitization file with the axes binR, binPhi for them"
+        )
+        raise GeometryError(msg)
 
     def pair(name: str, dtype: Any) -> np.ndarray:
         return np.stack([designs[f"{name}{axis}"].astype(dtype) for axis in (0, 1)], axis=1)
 
     return DigitizationGeometry(
         half_lengths=np.stack([surfaces[name].astype(np.float64) for name in ("hx_min", "hx_max", "hy")], axis=1),
+        outline=np.stack([surfaces[name].astype(np.float64) for name in OUTLINE], axis=1),
+        is_polar=is_round,
         design=surfaces["design"].astype(np.int64),
         shift=np.asarray(arrays.translations, np.float64),
         n_channels=pair("n_channels", np.int64),

@@ -168,6 +168,11 @@ def truth_measurements(detector: Any, event: SimulatedEvent) -> Measurements:
         mean = np.bincount(row, weight * (channel[cell_of_link] + 0.5), n) / total
         position[:, axis] = design[f"min{axis}"] + mean * design[f"pitch{axis}"] + arrays.translations[module, axis]
         variance[:, axis] = design[f"pitch{axis}"].astype(np.float64) ** 2 / 12.0
+    on_polar = design["is_polar"] == 1
+    surfaces = arrays.surfaces[module[on_polar]]
+    position[on_polar], variance[on_polar] = _from_polar(
+        surfaces, position[on_polar], variance[on_polar], design["dimensions"][on_polar]
+    )
     return Measurements(
         geometry_id=np.asarray(detector.geometry_ids)[module].astype(np.uint64),
         local_position=position.astype(np.float32),
@@ -180,6 +185,17 @@ def truth_measurements(detector: Any, event: SimulatedEvent) -> Measurements:
         measurement_id=np.arange(n, dtype=np.int64),
         cell_offsets=np.zeros(n + 1, np.int64),
     )
+
+
+def _from_polar(
+    surfaces: np.ndarray, position: np.ndarray, variance: np.ndarray, dimensions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return local positions of r, phi, those of strips in their middle, and variances across and along the strips."""
+    angle = surfaces["phi_middle"] - position[:, 1]
+    is_strip = (dimensions == 1) & (surfaces["focal"] > 0)
+    r = np.where(is_strip, surfaces["focal"] / np.cos(angle), position[:, 0])
+    local = np.stack([r * np.sin(angle), r * np.cos(angle) - surfaces["focal"]], axis=1)
+    return local, np.stack([variance[:, 1] * r**2, variance[:, 0]], axis=1)
 
 
 def event_file_names(number: int, *, compress: bool = False) -> list[str]:

@@ -14,9 +14,9 @@ import numpy as np
 
 from traccc_py.geometry.records import LayerKind
 from traccc_py.simulation.compiled import compiled, compiled_entry
+from traccc_py.simulation.crossed_surfaces import crossed_surfaces, forget, remember, search_from
 from traccc_py.simulation.particle_loop import (
     FIRST_CAPACITY,
-    LEAVE,
     N_COLUMNS,
     SPEED_OF_LIGHT,
     interact,
@@ -31,6 +31,7 @@ from traccc_py.simulation.truth_helix import helix_position
 __all__ = ["TruthField", "field_vector", "runge_kutta_step", "transport_particles_in_map", "truth_field"]
 
 _STEP = 10.0  # [mm]
+_STEP_PER_MOMENTUM = 300.0  # below 33 MeV steps are shorter, so that their cubic is good to a micrometre [mm / GeV]
 _HORIZON = 1000.0  # the prefilter looks this far ahead [mm]
 _MAX_ITERATIONS = 60
 _PATH_TOLERANCE = 1e-10  # [mm]
@@ -195,8 +196,8 @@ def _passive_surface(passive):
 
 
 @compiled
-def _first_surface(geometry, reachable, n_reachable, start, end, h, travelled, here):
-    """Return (path, surface, local0, local1) of the first crossing within a step."""
+def _first_surface(geometry, reachable, n_reachable, start, end, h, travelled, crossed):
+    """Return (path, surface, local0, local1) of the first crossing within a step, path >= 0."""
     n_modules = len(geometry.modules)
     best, surface, best0, best1 = np.inf, _NOTHING, 0.0, 0.0
     for i in range(n_reachable):
@@ -208,17 +209,17 @@ def _first_surface(geometry, reachable, n_reachable, start, end, h, travelled, h
         module = geometry.modules[index]
         offset = module.wx * module.cx + module.wy * module.cy + module.wz * module.cz
         plane = (-1, module.wx, module.wy, module.wz, offset)
-        s = _crossing(plane, start, end, h, LEAVE if here == index else 0.0)
+        s = _crossing(plane, start, end, h, search_from(crossed, index))
         if s < best:
             is_met, local0, local1 = _on_module(module, _on_cubic(start, end, h, s))
             if is_met:
                 best, surface, best0, best1 = s, index, local0, local1
     for k in range(len(geometry.passives)):
         passive = geometry.passives[k]
-        s = _crossing(_passive_surface(passive), start, end, h, LEAVE if here == n_modules + k else 0.0)
+        s = _crossing(_passive_surface(passive), start, end, h, search_from(crossed, n_modules + k))
         if s < best and _on_passive(passive, _on_cubic(start, end, h, s)):
             best, surface = s, n_modules + k
-    return best, surface, best0, best1
+    return max(best, 0.0), surface, best0, best1
 
 
 @compiled
@@ -247,26 +248,28 @@ def _is_outside(state, options, turned):
 
 
 @compiled
-def _transport_particle(geometry, reachable, particle, start, index, options, key, rows, n_rows):
+def _transport_particle(geometry, reachable, crossed, particle, start, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
     _, mass, charge, _, _, path_left = particle
     field, n_modules = geometry.field, len(geometry.modules)
     p = math.sqrt(start[4] ** 2 + start[5] ** 2 + start[6] ** 2)
     state = (start[0], start[1], start[2], start[4] / p, start[5] / p, start[6] / p)
-    time, turned, draw, here = start[3], 0.0, 0, _NOTHING
+    time, turned, draw = start[3], 0.0, 0
+    crossed.n[0] = 0
     n_reachable, travelled = -1, 0.0
     guide = _guide(field, charge / p, state)
     while p > 0.0 and time <= options.max_time and not _is_outside(state, options, turned):
-        end = runge_kutta_step(field, charge / p, state, _STEP)
-        is_far = travelled + _STEP > _HORIZON or _deviation(guide, travelled + _STEP, end) > MAX_DEVIATION
+        step = min(_STEP, _STEP_PER_MOMENTUM * p)
+        end = runge_kutta_step(field, charge / p, state, step)
+        is_far = travelled + step > _HORIZON or _deviation(guide, travelled + step, end) > MAX_DEVIATION
         if n_reachable < 0 or is_far:
             guide, travelled = _guide(field, charge / p, state), 0.0
             n_reachable, reachable = find_reachable_modules(geometry, guide, _HORIZON, reachable)
         s, surface, local0, local1 = _first_surface(
-            geometry, reachable, n_reachable, state, end, _STEP, travelled, here
+            geometry, reachable, n_reachable, state, end, step, travelled, crossed
         )
         if surface == _NOTHING:
-            s = _STEP
+            s = step
         elif s > path_left:
             break
         else:
@@ -278,7 +281,7 @@ def _transport_particle(geometry, reachable, particle, start, index, options, ke
         if path_left < 0.0:
             break
         state = end
-        here = surface if surface != _NOTHING or s > LEAVE else here
+        forget(crossed, s)
         if surface == _NOTHING:
             continue
         position, direction = (state[0], state[1], state[2]), (state[3], state[4], state[5])
@@ -292,6 +295,7 @@ def _transport_particle(geometry, reachable, particle, start, index, options, ke
                 rows = np.concatenate((rows, np.empty_like(rows)))
             record_hit(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
             n_rows += 1
+        remember(crossed, surface)
     return reachable, rows, n_rows
 
 
@@ -301,11 +305,12 @@ def transport_particles_in_map(geometry, particles, options, key, start, stop):
     rows = np.empty((FIRST_CAPACITY, N_COLUMNS))
     n_rows = 0
     reachable = empty_list(FIRST_CAPACITY)
+    crossed = crossed_surfaces(len(geometry.modules) + len(geometry.passives))
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue
         particle = particle_of(particles, i)
         reachable, rows, n_rows = _transport_particle(
-            geometry, reachable, particle, particles.state[i], i, options, key, rows, n_rows
+            geometry, reachable, crossed, particle, particles.state[i], i, options, key, rows, n_rows
         )
     return rows[:n_rows].copy()

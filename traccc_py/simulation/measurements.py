@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from traccc_py.edm import Measurements
-from traccc_py.errors import ConfigError
+from traccc_py.errors import ConfigError, GeometryError
+from traccc_py.geometry.records import Shape
 from traccc_py.simulation.random_numbers import normal_pairs
 from traccc_py.simulation.transport import SimulatedHits
 
@@ -44,11 +45,16 @@ def smear_hits(
     ------
     ConfigError
         If a width is not positive.
+    GeometryError
+        If a hit lies on an annulus or ring.
     """
     arrays = detector.arrays()
     order = np.argsort(simulated.module_index, kind="stable")
     module = simulated.module_index[order]
     sigma = np.stack([np.broadcast_to(s, len(arrays.surfaces))[module] for s in (sigma0, sigma1)], axis=1).astype(float)
+    if (arrays.surfaces["shape"][module] >= Shape.ANNULUS).any():
+        msg = "hits on annuli or rings can't be smeared along loc0 and loc1; make cells of them (`digitize`)"
+        raise GeometryError(msg)
     if not (sigma > 0).all():
         msg = f"sigma0, sigma1 are {sigma0}, {sigma1}; expected widths > 0 mm"
         raise ConfigError(msg)

@@ -8,6 +8,7 @@ import numpy as np
 
 from traccc_py.geometry.records import LayerKind
 from traccc_py.simulation.compiled import compiled, compiled_entry
+from traccc_py.simulation.crossed_surfaces import LEAVE, crossed_surfaces, forget, remember, search_from
 from traccc_py.simulation.interactions import highland_angle, mean_energy_loss, straggling_sigma
 from traccc_py.simulation.nuclear import interaction_depth, is_absorbed
 from traccc_py.simulation.radiation import conversion_depth, remaining_energy
@@ -26,7 +27,6 @@ __all__ = [
     "ELECTRON_CODE",
     "FIRST_CAPACITY",
     "HIT_COLUMNS",
-    "LEAVE",
     "N_COLUMNS",
     "SPEED_OF_LIGHT",
     "convert_photons",
@@ -49,7 +49,6 @@ _CYLINDER = int(LayerKind.CYLINDER)
 _DISC = int(LayerKind.DISC)
 SPEED_OF_LIGHT = 299.792458  #: [mm / ns]
 _TWO_PI = 2.0 * math.pi
-LEAVE = 1e-3  #: a surface just crossed is not looked for within this path [mm]
 _STREAM_SCATTERING = 1
 _STREAM_STRAGGLING = 2
 _MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
@@ -139,11 +138,11 @@ def _ends_before(helix, options, turned, s):
 
 
 @compiled
-def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end):
-    """Return (path, surface, local0, local1) of the first crossing within `s_end`.
+def _next_surface(geometry, reachable, n_reachable, helix, travelled, crossed, s_end):
+    """Return (path, surface, local0, local1) of the first crossing within `s_end`, path >= 0.
 
-    Surfaces are numbered modules first, then passive ones. `here` is the surface the particle stands on; `travelled` is
-    the path since the prefilter was made.
+    Surfaces are numbered modules first, then passive ones. `crossed` are those just crossed; `travelled` is the path
+    since the prefilter was made.
     """
     n_modules = len(geometry.modules)
     best, surface, local0, local1 = s_end, _NOTHING, 0.0, 0.0
@@ -153,17 +152,17 @@ def _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_en
         if reachable.s_high[i] < travelled:
             continue
         module = reachable.module[i]
-        low = max(LEAVE if here == module else 0.0, reachable.s_low[i] - travelled)
+        low = max(search_from(crossed, module), reachable.s_low[i] - travelled)
         high = min(best, reachable.s_high[i] - travelled)
         s, a, b = _plane_crossing(geometry.modules[module], helix, low, high)
         if s < best:
             best, surface, local0, local1 = s, module, a, b
     for k in range(len(geometry.passives)):
-        low = LEAVE if here == n_modules + k else 0.0
+        low = search_from(crossed, n_modules + k)
         s = _passive_crossing(geometry.passives[k], helix, low, best)
         if s < best:
             best, surface = s, n_modules + k
-    return best, surface, local0, local1
+    return max(best, 0.0), surface, local0, local1
 
 
 @compiled
@@ -261,13 +260,14 @@ def particle_of(particles, i):
 
 
 @compiled
-def _transport_particle(geometry, reachable, particle, state, index, options, key, rows, n_rows):
+def _transport_particle(geometry, reachable, crossed, particle, state, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
     _, mass, charge, _, _, path_limit = particle
     n_modules = len(geometry.modules)
     p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
     position, direction = (state[0], state[1], state[2]), (state[4] / p, state[5] / p, state[6] / p)
-    time, turned, draw, here = state[3], 0.0, 0, _NOTHING
+    time, turned, draw = state[3], 0.0, 0
+    crossed.n[0] = 0
     path_left = path_limit
     n_reachable, travelled, deviation, reachable_end = -1, 0.0, 0.0, 0.0
     helix = _make_helix(position, direction, charge, geometry.b_z, p)
@@ -277,14 +277,18 @@ def _transport_particle(geometry, reachable, particle, state, index, options, ke
         s, surface, local0, local1 = np.inf, _NOTHING, 0.0, 0.0
         if n_reachable >= 0:
             s_end = reachable_end - travelled
-            s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end)
+            s, surface, local0, local1 = _next_surface(
+                geometry, reachable, n_reachable, helix, travelled, crossed, s_end
+            )
             deviation = _distance(helix_position(helix, s), helix_position(reference, travelled + s))
         if n_reachable < 0 or deviation > MAX_DEVIATION:
             reference, travelled = helix, 0.0
             s_end = _path_to_world_end(helix, options, turned)
             reachable_end = s_end + _SLACK
             n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
-            s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_end)
+            s, surface, local0, local1 = _next_surface(
+                geometry, reachable, n_reachable, helix, travelled, crossed, s_end
+            )
         if surface == _NOTHING or s > path_left or time > options.max_time or _ends_before(helix, options, turned, s):
             break
         path_left -= s
@@ -301,7 +305,8 @@ def _transport_particle(geometry, reachable, particle, state, index, options, ke
                 rows = np.concatenate((rows, np.empty_like(rows)))
             record_hit(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
             n_rows += 1
-        here = surface
+        forget(crossed, s)
+        remember(crossed, surface)
     return reachable, rows, n_rows
 
 
@@ -311,28 +316,30 @@ def transport_particles(geometry, particles, options, key, start, stop):
     rows = np.empty((FIRST_CAPACITY, N_COLUMNS))
     n_rows = 0
     reachable = empty_list(FIRST_CAPACITY)
+    crossed = crossed_surfaces(len(geometry.modules) + len(geometry.passives))
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue
         particle = particle_of(particles, i)
         reachable, rows, n_rows = _transport_particle(
-            geometry, reachable, particle, particles.state[i], i, options, key, rows, n_rows
+            geometry, reachable, crossed, particle, particles.state[i], i, options, key, rows, n_rows
         )
     return rows[:n_rows].copy()
 
 
 @compiled
-def _convert_photon(geometry, reachable, identity, state, options, key):
+def _convert_photon(geometry, reachable, crossed, identity, state, options, key):
     """Follow one photon; returns whether it converts, and where (x, y, z, time)."""
     p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
     direction = (state[4] / p, state[5] / p, state[6] / p)
     helix = _make_helix((state[0], state[1], state[2]), direction, 0.0, geometry.b_z, p)
     s_end = _path_to_world_end(helix, options, 0.0)
     n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
-    left, travelled, here = conversion_depth(key, identity), 0.0, _NOTHING
+    left, travelled = conversion_depth(key, identity), 0.0
+    crossed.n[0] = 0
     while True:
         s_left = s_end - travelled
-        s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, here, s_left)
+        s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, crossed, s_left)
         if surface == _NOTHING:
             return False, (0.0, 0.0, 0.0, 0.0), reachable
         x, y, z = helix_position(helix, s)
@@ -342,7 +349,8 @@ def _convert_photon(geometry, reachable, identity, state, options, key):
         if left <= 0.0:
             return True, (x, y, z, state[3] + travelled / SPEED_OF_LIGHT), reachable
         helix = _make_helix((x, y, z), direction, 0.0, geometry.b_z, p)
-        here = surface
+        forget(crossed, s)
+        remember(crossed, surface)
 
 
 @compiled_entry
@@ -351,11 +359,12 @@ def convert_photons(geometry, particles, options, key, start, stop):
     rows = np.empty((stop - start, 5))
     n_rows = 0
     reachable = empty_list(FIRST_CAPACITY)
+    crossed = crossed_surfaces(len(geometry.modules) + len(geometry.passives))
     for i in range(start, stop):
         if particles.charge[i] != 0.0:
             continue
         is_converted, where, reachable = _convert_photon(
-            geometry, reachable, particles.identity[i], particles.state[i], options, key
+            geometry, reachable, crossed, particles.identity[i], particles.state[i], options, key
         )
         if is_converted:
             rows[n_rows, 0] = i
