@@ -1,0 +1,100 @@
+"""The result of an event as tensors: packing on the side of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from traccc_py.edm import EventResult, FitOutcome, unpack_covariance
+from traccc_py.wire.tensors import COVARIANCES, OUTPUTS, SEPARATOR, STAGE_NAMES
+
+__all__ = ["kept_tracks", "pack_result"]
+
+_MIN_STATES = 3  # shorter tracks are not sent
+_LARGEST_COVARIANCE = 1e8  # elements beyond it, and NaN, are sent as 0
+
+
+def kept_tracks(result: EventResult) -> np.ndarray:
+    """Return which tracks are sent: fitted with success, ndf >= 0, at least three states.
+
+    Returns
+    -------
+    ndarray of shape (n_tracks,), bool
+        True for those sent.
+    """
+    tracks = result.tracks
+    n_states = np.diff(tracks.state_offsets)
+    return (tracks.fit_outcome == FitOutcome.SUCCESS) & (tracks.ndf >= 0) & (n_states >= _MIN_STATES)
+
+
+class _Packer:
+    """Makes output tensors of one event; what is not asked for costs nothing."""
+
+    def __init__(self, result: EventResult) -> None:
+        self._result = result
+        self._is_kept = kept_tracks(result)
+        lengths = np.diff(result.tracks.state_offsets)
+        self._lengths = lengths[self._is_kept]
+        self._state_is_kept = np.repeat(self._is_kept, lengths)
+
+    def trk_params(self) -> np.ndarray:
+        tracks, kept = self._result.tracks, self._is_kept
+        columns = (tracks.chi2[kept], tracks.ndf[kept], tracks.params[kept], tracks.time[kept])
+        return np.column_stack(columns).astype(np.float32, copy=False)
+
+    def measurements(self) -> np.ndarray:
+        states, source = self._result.track_states, self._result.measurements
+        link = states.measurement_index[self._state_is_kept]
+        params = states.params[self._state_is_kept]
+        return np.column_stack((source.local_position[link], params[:, 2:], source.time[link])).astype(np.float32)
+
+    def covariances(self) -> np.ndarray:
+        packed = _without_impossible(self._result.track_states.covariance[self._state_is_kept])
+        return unpack_covariance(packed).reshape(len(packed), len(COVARIANCES.columns)).astype(np.float32, copy=False)
+
+    def geometry_ids(self) -> np.ndarray:
+        ids = self._result.track_states.geometry_id[self._state_is_kept]
+        n_tracks = len(self._lengths)
+        out = np.full(len(ids) + max(0, n_tracks - 1), SEPARATOR, np.int64)
+        out[np.arange(len(ids)) + np.repeat(np.arange(n_tracks), self._lengths)] = ids.astype(np.uint64).view(np.int64)
+        return out
+
+    def stage_times(self) -> np.ndarray:
+        times = self._result.stage_milliseconds
+        return np.array([times.get(name, 0.0) for name in STAGE_NAMES], np.float32)
+
+    def trk_perigee(self) -> np.ndarray:
+        return np.ascontiguousarray(self._result.tracks.perigee[self._is_kept], np.float32)
+
+    def trk_covariances(self) -> np.ndarray:
+        return _without_impossible(self._result.tracks.covariance[self._is_kept])
+
+    def trk_summary(self) -> np.ndarray:
+        tracks, kept = self._result.tracks, self._is_kept
+        return np.column_stack((tracks.n_measurements[kept], tracks.n_holes[kept])).astype(np.int32, copy=False)
+
+
+def _without_impossible(covariance: np.ndarray) -> np.ndarray:
+    # NaN compares False, so it becomes 0 as well.
+    return np.where(np.abs(covariance) <= _LARGEST_COVARIANCE, covariance, np.float32(0)).astype(np.float32, copy=False)
+
+
+def pack_result(result: EventResult, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Return the output tensors of an event.
+
+    Parameters
+    ----------
+    result : EventResult
+        What the chain made of it.
+    names : collection of str, optional
+        Tensors wanted; by default all of `OUTPUTS`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Contiguous arrays by name. Tracks that `kept_tracks` leaves out appear in none of them.
+    """
+    packer = _Packer(result)
+    wanted = [spec for spec in OUTPUTS if names is None or spec.name in names]
+    return {spec.name: np.ascontiguousarray(getattr(packer, spec.name.lower())()) for spec in wanted}
