@@ -284,7 +284,8 @@ def check_rows(*tensors: tuple[TensorSpec, np.ndarray]) -> None:
     (first, array), *others = tensors
     for spec, other in others:
         if len(other) != len(array):
-            msg = f"{spec.name} has {len(other)} rows, {first.name} has {len(array)}; expected one row per {first.rows} in both"
+            rows = f"{spec.name} has {len(other)} rows, {first.name} has {len(array)}"
+            msg = f"{rows}; expected one row per {first.rows} in both"
             raise WireError(msg)
 
 
