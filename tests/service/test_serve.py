@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -59,6 +60,11 @@ class Service:
     def instances(self):
         (server,) = [pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid)]
         return {pid for pid, state in _children(server).items() if state != "Z"}
+
+    def gauge(self, name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as answer:
+            (value,) = re.findall(rf"^{name}\{{[^}}]*\}} (\S+)$", answer.read().decode(), re.MULTILINE)
+        return float(value)
 
     def close(self):
         if self.process.poll() is None:
@@ -178,6 +184,8 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
     assert min(recovered, first) - killed < max(RECOVERY_SECONDS, service.start_seconds)
     assert len(service.instances() - old) == 2
     assert "1 reloads, 0 restarts" in service.text()
+    assert service.gauge("traccc_py_reloads") == 1
+    assert service.gauge("traccc_py_restarts") == 0
 
 
 def test_one_dead_instance_of_two_is_replaced(service, event, expected):

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -251,6 +251,10 @@ class TritonServer:
         for pid in living - set(self._regions):
             self._regions[pid] = _shared_region(pid)
         return living
+
+    def record(self, reloads: int, restarts: int) -> None:
+        """Let the metrics show these numbers of recoveries, from the next load on."""
+        replace(self.options.repository, reloads=reloads, restarts=restarts).write_core_config(self._models)
 
     def reload(self, timeout: float) -> None:
         """Replace the instances by new ones, which are loaded first: living ones serve until then.

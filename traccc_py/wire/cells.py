@@ -155,6 +155,6 @@ def unpack_compact_cells(tensors: Mapping[str, np.ndarray]) -> Cells:
         channel0=channels[:, 0],
         channel1=channels[:, 1],
         activation=activation,
-        time=times if len(times) else np.zeros(n, np.float32),
-        measurement_id=np.full(n, -1, np.int64),
+        time=times if len(times) else np.broadcast_to(np.float32(0), n),
+        measurement_id=np.broadcast_to(np.int64(-1), n),
     )
