@@ -7,12 +7,13 @@ from collections.abc import Collection
 import numpy as np
 
 from traccc_py.edm import EventResult, FitOutcome, unpack_covariance
-from traccc_py.wire.tensors import COVARIANCES, OUTPUTS, SEPARATOR, STAGE_NAMES
+from traccc_py.wire.tensors import MEASUREMENTS, OUTPUTS, SEPARATOR, STAGE_NAMES, TRK_COVARIANCES
 
 __all__ = ["kept_tracks", "pack_result"]
 
 _MIN_STATES = 3  # shorter tracks are not sent
 _LARGEST_COVARIANCE = 1e8  # elements beyond it, and NaN, are sent as 0
+_ELEMENTS = unpack_covariance(np.arange(len(TRK_COVARIANCES.columns))[np.newaxis]).ravel()  # packed, of a full matrix
 
 
 def kept_tracks(result: EventResult) -> np.ndarray:
@@ -33,28 +34,33 @@ class _Packer:
 
     def __init__(self, result: EventResult) -> None:
         self._result = result
-        self._is_kept = kept_tracks(result)
+        is_kept = kept_tracks(result)
         lengths = np.diff(result.tracks.state_offsets)
-        self._lengths = lengths[self._is_kept]
-        self._state_is_kept = np.repeat(self._is_kept, lengths)
+        self._lengths = lengths[is_kept]
+        # Rows, not masks: taking rows is several times as fast.
+        self._tracks = np.flatnonzero(is_kept)
+        self._states = np.flatnonzero(np.repeat(is_kept, lengths))
 
     def trk_params(self) -> np.ndarray:
-        tracks, kept = self._result.tracks, self._is_kept
+        tracks, kept = self._result.tracks, self._tracks
         columns = (tracks.chi2[kept], tracks.ndf[kept], tracks.params[kept], tracks.time[kept])
         return np.column_stack(columns).astype(np.float32, copy=False)
 
     def measurements(self) -> np.ndarray:
         states, source = self._result.track_states, self._result.measurements
-        link = states.measurement_index[self._state_is_kept]
-        params = states.params[self._state_is_kept]
-        return np.column_stack((source.local_position[link], params[:, 2:], source.time[link])).astype(np.float32)
+        link = states.measurement_index[self._states]
+        out = np.empty((len(link), len(MEASUREMENTS.columns)), np.float32)
+        out[:, :2] = np.take(source.local_position, link, axis=0)
+        out[:, 2:5] = np.take(states.params, self._states, axis=0)[:, 2:]
+        out[:, 5] = source.time[link]
+        return out
 
     def covariances(self) -> np.ndarray:
-        packed = _without_impossible(self._result.track_states.covariance[self._state_is_kept])
-        return unpack_covariance(packed).reshape(len(packed), len(COVARIANCES.columns)).astype(np.float32, copy=False)
+        packed = _without_impossible(np.take(self._result.track_states.covariance, self._states, axis=0))
+        return np.take(packed, _ELEMENTS, axis=1)
 
     def geometry_ids(self) -> np.ndarray:
-        ids = self._result.track_states.geometry_id[self._state_is_kept]
+        ids = self._result.track_states.geometry_id[self._states]
         n_tracks = len(self._lengths)
         out = np.full(len(ids) + max(0, n_tracks - 1), SEPARATOR, np.int64)
         out[np.arange(len(ids)) + np.repeat(np.arange(n_tracks), self._lengths)] = ids.astype(np.uint64).view(np.int64)
@@ -65,19 +71,21 @@ class _Packer:
         return np.array([times.get(name, 0.0) for name in STAGE_NAMES], np.float32)
 
     def trk_perigee(self) -> np.ndarray:
-        return np.ascontiguousarray(self._result.tracks.perigee[self._is_kept], np.float32)
+        return np.ascontiguousarray(self._result.tracks.perigee[self._tracks], np.float32)
 
     def trk_covariances(self) -> np.ndarray:
-        return _without_impossible(self._result.tracks.covariance[self._is_kept])
+        return _without_impossible(self._result.tracks.covariance[self._tracks])
 
     def trk_summary(self) -> np.ndarray:
-        tracks, kept = self._result.tracks, self._is_kept
+        tracks, kept = self._result.tracks, self._tracks
         return np.column_stack((tracks.n_measurements[kept], tracks.n_holes[kept])).astype(np.int32, copy=False)
 
 
 def _without_impossible(covariance: np.ndarray) -> np.ndarray:
-    # NaN compares False, so it becomes 0 as well.
-    return np.where(np.abs(covariance) <= _LARGEST_COVARIANCE, covariance, np.float32(0)).astype(np.float32, copy=False)
+    is_possible = np.abs(covariance) <= _LARGEST_COVARIANCE  # NaN compares False, so it becomes 0 as well
+    if not is_possible.all():
+        covariance = np.where(is_possible, covariance, np.float32(0))
+    return covariance.astype(np.float32, copy=False)
 
 
 def pack_result(result: EventResult, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
