@@ -3,16 +3,15 @@
 Usage: python benchmarks/service.py [--muons 8700] [--cells FILE] [--repeats 15] [--threads N] [--output FILE]
 
 Starts a Triton server on this machine with one instance on the CPU, and sends one event in the Open Data Detector again
-and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. The
-ways take turns, so that other work on the machine meets all of them. A request's time runs from cells in memory to
-tracks in memory. What it is made of, each the median over the requests:
+and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. A
+request's time runs from cells in memory to tracks in memory. The overhead is given as median, smallest and mean over
+the requests; the mean is made of:
 
-stages     the chain, as the request's own STAGE_TIMES say
 pack       cells to tensors; measured alone, in the client's process
 unpack     tensors to tracks; likewise
 execute    the model's call less the stages: tensors to cells, errors, tracks to tensors
 triton     copies between the server and the model's process, the queue
-transport  the rest: encoding, copies through sockets or into shared memory, waiting for a core
+transport  the rest: requests, encoding, copies through sockets or into shared memory, waiting for a core
 """
 
 from __future__ import annotations
@@ -55,6 +54,7 @@ WAYS: dict[str, dict[str, Any]] = {
 PT = (0.5, 10.0)  # [GeV]
 SEED = 5
 START_SECONDS = 600
+N_WARM_UP = 2  # connections and buffers are made
 METRICS_SECONDS = 1.0  # counters are sent a few times a second
 CORE = f'model="{wire.CORE_MODEL}"'
 SERVER_COUNTERS = {
@@ -117,47 +117,46 @@ def send(client: TrackingClient, cells: Cells) -> tuple[float, float]:
     return wall, sum(tracks.stage_milliseconds.values())
 
 
-def measure(server: TritonServer, cells: Cells, repeats: int) -> dict[str, list[dict[str, float]]]:
-    """Return the times of requests by way [ms], and what the server says of each."""
+def measure(server: TritonServer, cells: Cells, repeats: int) -> dict[str, dict[str, Any]]:
+    """Return the times of requests by way [ms], and the means that the server counted."""
     url = {"grpc": f"127.0.0.1:{server.ports.grpc}", "http": f"127.0.0.1:{server.ports.http}"}
     clients = {
         name: TrackingClient(url[way.get("protocol", "grpc")], **way, timeout=START_SECONDS)
         for name, way in WAYS.items()
     }
-    requests: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
-    for _ in range(repeats + 1):
-        for name, client in clients.items():
-            before = server_milliseconds(server)
-            wall, stages = send(client, cells)
-            after = server_milliseconds(server)
-            of_server = {key: after[key] - before[key] for key in SERVER_COUNTERS}
-            requests[name].append({"wall": wall, "stages": stages, **of_server})
-    for client in clients.values():
+    measured = {}
+    for name, client in clients.items():
+        for _ in range(N_WARM_UP):
+            send(client, cells)
+        before = server_milliseconds(server)
+        requests = [send(client, cells) for _ in range(repeats)]
+        after = server_milliseconds(server)
+        means = {key: (after[key] - before[key]) / repeats for key in SERVER_COUNTERS}
+        measured[name] = {"wall_and_stages": requests, "server_means": means}
         client.close()
-    return {name: found[1:] for name, found in requests.items()}  # connections and buffers are made at the first
+    return measured
 
 
-def summary(name: str, requests: list[dict[str, float]], pieces: dict[str, float]) -> dict[str, float]:
+def summary(name: str, measured: dict[str, Any], pieces: dict[str, float]) -> dict[str, float]:
     """Return a row of the table [ms]."""
     form = ", compact" if WAYS[name].get("compact", False) else ""
-    alone = {"pack": pieces[f"pack cells{form}"], "unpack": pieces[f"unpack tracks{form}"]}
-    parts = [
-        {
-            "overhead": r["wall"] - r["stages"],
-            "execute": r["execute"] - r["stages"],
-            "triton": r["queue"] + r["input"] + r["output"] + r["infer"] - r["execute"],
-        }
-        for r in requests
-    ]
-    transport = [p["overhead"] - p["execute"] - p["triton"] - sum(alone.values()) for p in parts]
+    over = [wall - stages for wall, stages in measured["wall_and_stages"]]
+    stages = [stages for _, stages in measured["wall_and_stages"]]
+    server = measured["server_means"]
+    parts = {
+        "pack": pieces[f"pack cells{form}"],
+        "unpack": pieces[f"unpack tracks{form}"],
+        "execute": server["execute"] - statistics.mean(stages),
+        "triton": server["queue"] + server["input"] + server["output"] + server["infer"] - server["execute"],
+    }
+    mean = statistics.mean(over)
     return {
-        "overhead": statistics.median(p["overhead"] for p in parts),
-        "smallest": min(p["overhead"] for p in parts),
-        **alone,
-        "execute": statistics.median(p["execute"] for p in parts),
-        "triton": statistics.median(p["triton"] for p in parts),
-        "transport": statistics.median(transport),
-        "stages": statistics.median(r["stages"] for r in requests),
+        "median": statistics.median(over),
+        "smallest": min(over),
+        "mean": mean,
+        **parts,
+        "transport": mean - sum(parts.values()),
+        "stages": statistics.median(stages),
     }
 
 
@@ -228,7 +227,7 @@ def main() -> None:
         "n_repeats": options.repeats,
         "milliseconds": rows,
         "pieces_milliseconds": pieces,
-        "requests": measured,
+        "measured": measured,
     }
     output = options.output or RESULTS / f"{date}-service.json"
     output.write_text(json.dumps(content, indent=2) + "\n")

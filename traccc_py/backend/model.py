@@ -112,9 +112,12 @@ class TritonPythonModel:
 def _decode(request: Any) -> Request:
     found = {spec.name: pb_utils.get_input_tensor_by_name(request, spec.name) for spec in _INPUTS}
     parameters = json.loads(request.parameters() or "{}")
+    outputs = set(request.requested_output_names())  # of an ensemble these are always all
+    if wire.OUTPUTS_PARAMETER in parameters:
+        outputs &= set(parameters[wire.OUTPUTS_PARAMETER].split(","))
     return Request(
         tensors={name: _from_triton(tensor) for name, tensor in found.items() if tensor is not None},
-        outputs=set(request.requested_output_names()),
+        outputs=outputs,
         fingerprint=parameters.get(wire.FINGERPRINT_PARAMETER),
     )
 

@@ -106,7 +106,7 @@ def pack_compact_cells(cells: Cells) -> dict[str, np.ndarray]:
     channels = np.empty((n, 2), np.uint16)
     for column, name in enumerate(("channel0", "channel1")):
         values = np.asarray(getattr(cells, name))
-        if n and (int(values.min()) < 0 or int(values.max()) > _MAX_16_BITS):
+        if not 0 <= int(np.bitwise_or.reduce(values)) <= _MAX_16_BITS:  # one pass; some bit is beyond the 16
             worst = int(values.min()) if int(values.min()) < 0 else int(values.max())
             msg = f"cells.{name} has {worst}; expected 0 to {_MAX_16_BITS}: use the standard tensors"
             raise WireError(msg)

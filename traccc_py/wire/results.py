@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 
 import numpy as np
 
 from traccc_py.edm import EventResult, FitOutcome, unpack_covariance
-from traccc_py.wire.tensors import MEASUREMENTS, OUTPUTS, SEPARATOR, STAGE_NAMES, TRK_COVARIANCES
+from traccc_py.wire.tensors import MEASUREMENTS, OUTPUTS, SEPARATOR, STAGE_NAMES, TRK_COVARIANCES, TRK_PARAMS
 
 __all__ = ["kept_tracks", "pack_result"]
 
@@ -34,17 +35,21 @@ class _Packer:
 
     def __init__(self, result: EventResult) -> None:
         self._result = result
-        is_kept = kept_tracks(result)
-        lengths = np.diff(result.tracks.state_offsets)
-        self._lengths = lengths[is_kept]
+        self._is_kept = kept_tracks(result)
         # Rows, not masks: taking rows is several times as fast.
-        self._tracks = np.flatnonzero(is_kept)
-        self._states = np.flatnonzero(np.repeat(is_kept, lengths))
+        self._tracks = np.flatnonzero(self._is_kept)
+
+    @cached_property
+    def _states(self) -> np.ndarray:
+        lengths = np.diff(self._result.tracks.state_offsets)
+        return np.flatnonzero(np.repeat(self._is_kept, lengths))
 
     def trk_params(self) -> np.ndarray:
         tracks, kept = self._result.tracks, self._tracks
-        columns = (tracks.chi2[kept], tracks.ndf[kept], tracks.params[kept], tracks.time[kept])
-        return np.column_stack(columns).astype(np.float32, copy=False)
+        out = np.empty((len(kept), len(TRK_PARAMS.columns)), np.float32)
+        out[:, 0], out[:, 1], out[:, 7] = tracks.chi2[kept], tracks.ndf[kept], tracks.time[kept]
+        out[:, 2:7] = np.take(tracks.params, kept, axis=0)
+        return out
 
     def measurements(self) -> np.ndarray:
         states, source = self._result.track_states, self._result.measurements
@@ -61,9 +66,10 @@ class _Packer:
 
     def geometry_ids(self) -> np.ndarray:
         ids = self._result.track_states.geometry_id[self._states]
-        n_tracks = len(self._lengths)
+        n_tracks = len(self._tracks)
+        lengths = np.diff(self._result.tracks.state_offsets)[self._tracks]
         out = np.full(len(ids) + max(0, n_tracks - 1), SEPARATOR, np.int64)
-        out[np.arange(len(ids)) + np.repeat(np.arange(n_tracks), self._lengths)] = ids.astype(np.uint64).view(np.int64)
+        out[np.arange(len(ids)) + np.repeat(np.arange(n_tracks), lengths)] = ids.astype(np.uint64).view(np.int64)
         return out
 
     def stage_times(self) -> np.ndarray:
@@ -71,10 +77,10 @@ class _Packer:
         return np.array([times.get(name, 0.0) for name in STAGE_NAMES], np.float32)
 
     def trk_perigee(self) -> np.ndarray:
-        return np.ascontiguousarray(self._result.tracks.perigee[self._tracks], np.float32)
+        return np.take(self._result.tracks.perigee, self._tracks, axis=0).astype(np.float32, copy=False)
 
     def trk_covariances(self) -> np.ndarray:
-        return _without_impossible(self._result.tracks.covariance[self._tracks])
+        return _without_impossible(np.take(self._result.tracks.covariance, self._tracks, axis=0))
 
     def trk_summary(self) -> np.ndarray:
         tracks, kept = self._result.tracks, self._tracks

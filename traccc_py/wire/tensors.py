@@ -32,6 +32,7 @@ __all__ = [
     "MODULES",
     "MODULE_CELLS",
     "OUTPUTS",
+    "OUTPUTS_PARAMETER",
     "PROTOCOL_VERSION",
     "SEPARATOR",
     "STAGE_NAMES",
@@ -52,6 +53,7 @@ MODEL = "traccc-gpu"  #: standard tensors
 COMPACT_MODEL = "traccc-gpu-compact"  #: compact tensors
 CORE_MODEL = "traccc-gpu-core"  #: what both are made of; not for clients
 FINGERPRINT_PARAMETER = "detector_fingerprint"  #: of a request: the detector its sender has in mind
+OUTPUTS_PARAMETER = "outputs"  #: of a request: names of the tensors to make, with commas between
 SEPARATOR = 0  #: between the tracks of GEOMETRY_IDS; no module has this id
 
 #: Stages of STAGE_TIMES, in order.
