@@ -80,6 +80,29 @@ def test_only_wanted_tensors_come(address, events):
     assert set(columns) == {"params", "time", "chi2", "ndf", "state_offsets", "state_geometry_id"}
 
 
+def test_tensors_that_are_not_named_are_not_made(grpc_url, events):
+    """An ensemble has the model make all tensors, whatever was asked for; the parameter says what is wanted."""
+    import tritonclient.grpc as grpc
+    from tritonclient.utils import np_to_triton_dtype
+
+    names = ["TRK_PARAMS", "TRK_SUMMARY"]
+    assert TrackingClient(compact=True, outputs=["TRK_SUMMARY"]).options.parameters == {"outputs": ",".join(names)}
+    assert TrackingClient().options.parameters == {}
+    inputs = []
+    for name, values in wire.pack_compact_cells(events[0]).items():
+        inputs.append(grpc.InferInput(name, list(values.shape), np_to_triton_dtype(values.dtype)))
+        inputs[-1].set_data_from_numpy(values)
+    outputs = {name: grpc.InferRequestedOutput(name) for name in (*names, "COVARIANCES")}
+    with grpc.InferenceServerClient(grpc_url) as client:
+
+        def infer(*wanted):
+            parameters = {"outputs": ",".join(names)}
+            return client.infer(wire.COMPACT_MODEL, inputs, outputs=[outputs[n] for n in wanted], parameters=parameters)
+
+        assert infer(*names).as_numpy("TRK_SUMMARY").shape == (20, 2)
+        assert infer(*names, "COVARIANCES").as_numpy("COVARIANCES") is None
+
+
 @pytest.mark.parametrize("options", [{}, {"shared_memory": "system"}], ids=["plain", "shared memory"])
 def test_stream_keeps_the_order_and_its_bounds(address, options, events, expected):
     read = 0

@@ -1,6 +1,7 @@
 """Many clients at once, good and bad events mixed: good ones are right to the bit, bad ones get their own error."""
 
 import re
+import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,7 @@ pytest.importorskip("tritonclient")
 N_CLIENTS = 8
 N_REQUESTS = 200
 BAD_SHARE = 0.1
+METRICS_SECONDS = 1.0  # counters are sent a few times a second
 SIZES = (0, 20, 60, 120, 200, 300, 450, 663)  # cells
 
 
@@ -83,6 +85,7 @@ def infer(client, tensors, model=wire.MODEL):
 
 
 def counters(server):
+    time.sleep(METRICS_SECONDS)
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as answer:
         text = answer.read().decode()
     found = re.findall(r"^(traccc_py_\w+)\{[^}]*\} (\S+)$", text, re.MULTILINE)

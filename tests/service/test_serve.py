@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import pytest
 from tests.integration.small_events import telescope, telescope_cells
 from tests.service.conftest import START_SECONDS, require_server
 from traccc_py import TrackingChain, wire
-from traccc_py.backend.server import _children, _free_port
+from traccc_py.backend.ports import free_port
+from traccc_py.backend.processes import living_instances
 from traccc_py.errors import ServiceError
 
 client_module = pytest.importorskip("traccc_py.client")
@@ -31,7 +33,7 @@ class Service:
     """A running `traccc-py serve`."""
 
     def __init__(self, folder, *options):
-        self.http, self.grpc, self.metrics = (_free_port("127.0.0.1") for _ in range(3))
+        self.http, self.grpc, self.metrics = (free_port("127.0.0.1") for _ in range(3))
         self.shared_before = set(Path("/dev/shm").glob("triton_python_backend_*"))
         self.log, self.server_log = folder / "launcher.log", folder / "server.log"
         ports = ["--http-port", self.http, "--grpc-port", self.grpc, "--metrics-port", self.metrics]
@@ -58,7 +60,12 @@ class Service:
 
     def instances(self):
         (server,) = [pid for pid in children(self.process.pid) if "tritonserver" in command_line(pid)]
-        return {pid for pid, state in _children(server).items() if state != "Z"}
+        return living_instances(server)
+
+    def gauge(self, name):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/metrics") as answer:
+            (value,) = re.findall(rf"^{name}\{{[^}}]*\}} (\S+)$", answer.read().decode(), re.MULTILINE)
+        return float(value)
 
     def close(self):
         if self.process.poll() is None:
@@ -178,6 +185,8 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
     assert min(recovered, first) - killed < max(RECOVERY_SECONDS, service.start_seconds)
     assert len(service.instances() - old) == 2
     assert "1 reloads, 0 restarts" in service.text()
+    assert service.gauge("traccc_py_reloads") == 1
+    assert service.gauge("traccc_py_restarts") == 0
 
 
 def test_one_dead_instance_of_two_is_replaced(service, event, expected):

@@ -79,6 +79,14 @@ def test_repository_on_disk(tmp_path):
     assert '"detector_fingerprint" value: { string_value: "f00d" }' in repository.configs()[wire.MODEL]
 
 
+def test_recoveries_are_told_to_the_model(tmp_path):
+    ModelRepository().write(tmp_path)
+    ModelRepository(reloads=4, restarts=2).write_core_config(tmp_path)
+    config = (tmp_path / "traccc-gpu-core/config.pbtxt").read_text()
+    assert 'key: "reloads" value: { string_value: "4" }' in config
+    assert 'key: "restarts" value: { string_value: "2" }' in config
+
+
 def test_gpu_instances():
     config = ModelRepository(device="cuda", gpus=(0, 2), instances=2, queue_delay_us=50).configs()[wire.CORE_MODEL]
     assert "count: 2 kind: KIND_GPU gpus: [ 0, 2 ]" in config
@@ -160,6 +168,7 @@ class FakeServer:
         self.reload_helps = True
         self.failing_restarts = 0
         self.calls = []
+        self.recorded = None
 
     def is_running(self):
         return self.running
@@ -173,6 +182,9 @@ class FakeServer:
 
     def instance_processes(self):
         return set(self.instances)
+
+    def record(self, reloads, restarts):
+        self.recorded = (reloads, restarts)
 
     def reload(self, timeout):
         self.calls.append("reload")
@@ -241,4 +253,4 @@ def test_restart_follows_a_reload_that_does_not_help():
     server = FakeServer()
     server.reload_helps, server.failing_restarts = False, 2
     dog = watch_until_well(server, server.instances.clear)
-    assert (dog.n_reloads, dog.n_restarts) == (1, 3)
+    assert (dog.n_reloads, dog.n_restarts) == server.recorded == (1, 3)

@@ -30,5 +30,5 @@ def test_rows_are_those_of_the_table(spec):
 def test_constants():
     assert f"| `protocol_version` | {wire.PROTOCOL_VERSION};" in PAGE
     assert ", ".join(wire.STAGE_NAMES).replace(" ", "") in PAGE.replace("\n ", "").replace(" ", "")
-    for name in (wire.MODEL, wire.COMPACT_MODEL, wire.CORE_MODEL, wire.FINGERPRINT_PARAMETER):
+    for name in (wire.MODEL, wire.COMPACT_MODEL, wire.CORE_MODEL, wire.FINGERPRINT_PARAMETER, wire.OUTPUTS_PARAMETER):
         assert f"`{name}`" in PAGE

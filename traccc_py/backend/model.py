@@ -60,15 +60,17 @@ class TritonPythonModel:
         self._name = args["model_instance_name"]
         parameters = json.loads(args["model_config"]).get("parameters", {})
         device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else "cpu"
+        values = {name: entry["string_value"] for name, entry in parameters.items()}
         try:
-            settings = ModelSettings.from_parameters({k: v["string_value"] for k, v in parameters.items()})
+            settings = ModelSettings.from_parameters(values)
             self._log_calls = settings.log_calls
             self._service = TrackingService(settings, device)
             self._service.initialize()
         except (TracccError, OSError, ValueError) as error:
             msg = f"{self._name}: {error}"
             raise pb_utils.TritonModelException(msg) from error
-        self._metrics = ServiceMetrics(pb_utils, {"model": args["model_name"], "instance": self._name})
+        recoveries = {f"traccc_py_{kind}": int(values.get(kind, 0)) for kind in ("reloads", "restarts")}
+        self._metrics = ServiceMetrics(pb_utils, {"model": args["model_name"], "instance": self._name}, recoveries)
         self._log.info(
             "%s: detector %s on %s, ready in %.1f s",
             self._name,
@@ -103,15 +105,19 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Say good-bye; the process ends next and frees the device."""
+        self._metrics.close()
         self._log.info("%s: ends", self._name)
 
 
 def _decode(request: Any) -> Request:
     found = {spec.name: pb_utils.get_input_tensor_by_name(request, spec.name) for spec in _INPUTS}
     parameters = json.loads(request.parameters() or "{}")
+    outputs = set(request.requested_output_names())  # of an ensemble these are always all
+    if wire.OUTPUTS_PARAMETER in parameters:
+        outputs &= set(parameters[wire.OUTPUTS_PARAMETER].split(","))
     return Request(
         tensors={name: _from_triton(tensor) for name, tensor in found.items() if tensor is not None},
-        outputs=set(request.requested_output_names()),
+        outputs=outputs,
         fingerprint=parameters.get(wire.FINGERPRINT_PARAMETER),
     )
 

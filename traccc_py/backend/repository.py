@@ -44,6 +44,8 @@ class ModelRepository:
         Of the detector; clients find it in the parameters of the model.
     package_folder : Path, optional
         Folder of this package, if it is not installed where the server's Python processes look.
+    reloads, restarts : int, optional
+        Recoveries of the server so far [1], for its metrics.
     """
 
     settings: ModelSettings = field(default_factory=ModelSettings)
@@ -54,6 +56,8 @@ class ModelRepository:
     queue_delay_us: int = 0
     fingerprint: str = ""
     package_folder: Path | None = None
+    reloads: int = 0
+    restarts: int = 0
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):
@@ -88,12 +92,16 @@ class ModelRepository:
             version = folder / name / "1"
             shutil.rmtree(folder / name, ignore_errors=True)
             version.mkdir(parents=True)
-            (folder / name / "config.pbtxt").write_text(config, encoding="utf-8")
+            _config_file(folder, name).write_text(config, encoding="utf-8")
             if name == wire.CORE_MODEL:
                 folder_line = (
                     f"import sys\n\nsys.path.insert(0, {str(self.package_folder)!r})\n" if self.package_folder else ""
                 )
                 (version / "model.py").write_text(_MODEL_FILE.format(path=folder_line), encoding="utf-8")
+
+    def write_core_config(self, folder: Path) -> None:
+        """Write the configuration of the core model anew, into a repository that a server is using."""
+        _config_file(folder, wire.CORE_MODEL).write_text(self._core(), encoding="utf-8")
 
     def _facts(self) -> dict[str, str]:
         """Return what clients may want to know, for the parameters of the models they see."""
@@ -115,10 +123,15 @@ class ModelRepository:
             f"dynamic_batching {{{delay}}}",
             f"instance_group [ {{ {group} }} ]",
             *_parameters(self.settings.to_parameters()),
+            *_parameters({"reloads": str(self.reloads), "restarts": str(self.restarts)}),
             *(_tensor("input", spec, "allow_ragged_batch: true optional: true") for spec in inputs),
             *(_tensor("output", spec) for spec in wire.OUTPUTS),
         ]
         return "\n".join(lines) + "\n"
+
+
+def _config_file(folder: Path, model: str) -> Path:
+    return folder / model / "config.pbtxt"
 
 
 def _ensemble(facts: Mapping[str, str], inputs: Sequence[wire.TensorSpec], outputs: Sequence[wire.TensorSpec]) -> str:

@@ -8,31 +8,29 @@ import logging
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from traccc_py import wire
 from traccc_py.backend.installation import Installation, find_installation
+from traccc_py.backend.ports import Ports, check_port, free_port
+from traccc_py.backend.processes import Progress, cpu_seconds, living_instances, shared_region
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.errors import ServiceError
 
-__all__ = ["Ports", "ServerOptions", "TritonServer"]
+__all__ = ["ServerOptions", "TritonServer"]
 
 _log = logging.getLogger(__name__)
 
 _ADMIN_HEADER = "traccc-admin"
 _ADMIN_APIS = "model-repository,logging,trace"  # those of logs and traces name files for the server to write
-_ENDED = "ZX"  # states of processes
-_REGION_PREFIX = "triton_python_backend_shm_region_"
-_STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
@@ -40,15 +38,6 @@ _IDLE_CPU_SECONDS = 0.05
 _HTTP_OK = 200
 _STALL_SECONDS = 20.0  # a server that loads and uses less than the next for so long hangs
 _STALL_CPU_SECONDS = 0.3
-_USER_TIME = 11  # of the fields of /proc/PID/stat behind the name; the system time follows
-
-
-class Ports(NamedTuple):
-    """TCP ports."""
-
-    http: int
-    grpc: int
-    metrics: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +99,7 @@ class TritonServer:
         # Who knows this word may load and unload models; clients may not.
         self._secret = secrets.token_hex(16)
         chosen = (options.http_port, options.grpc_port, options.metrics_port)
-        self.ports = Ports(*(port or _free_port(options.address) for port in chosen))
+        self.ports = Ports(*(port or free_port(options.address) for port in chosen))
         options.repository.write(self._models)
         self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
 
@@ -139,7 +128,7 @@ class TritonServer:
             If a port is taken, or the program can't be run.
         """
         for name, port in self.ports._asdict().items():
-            _check_port(self.options.address, name, port)
+            check_port(self.options.address, name, port)
         output = None if self.options.log_file is None else self.options.log_file.open("ab")
         try:
             self._process = subprocess.Popen(
@@ -196,7 +185,7 @@ class TritonServer:
             If the server ends, hangs or is not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
-        progress = _Progress(self._cpu_seconds, _STALL_SECONDS, _STALL_CPU_SECONDS)
+        progress = Progress(self._cpu_seconds, _STALL_SECONDS, _STALL_CPU_SECONDS)
         while not is_stopping() and not self.is_ready():
             if progress.has_stalled():
                 msg = f"the server hangs while it loads the models{self._end_of_log()}"
@@ -247,10 +236,14 @@ class TritonServer:
         """Return the process ids of the living model instances."""
         if self._process is None:
             return set()
-        living = {pid for pid, state in _children(self._process.pid).items() if state not in _ENDED}
+        living = living_instances(self._process.pid)
         for pid in living - set(self._regions):
-            self._regions[pid] = _shared_region(pid)
+            self._regions[pid] = shared_region(pid)
         return living
+
+    def record(self, reloads: int, restarts: int) -> None:
+        """Let the metrics show these numbers of recoveries, from the next load on."""
+        replace(self.options.repository, reloads=reloads, restarts=restarts).write_core_config(self._models)
 
     def reload(self, timeout: float) -> None:
         """Replace the instances by new ones, which are loaded first: living ones serve until then.
@@ -277,7 +270,7 @@ class TritonServer:
             return
         self._process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self.options.exit_timeout
-        progress = _Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)
+        progress = Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)
         while self.is_running() and time.monotonic() < deadline:
             # Triton waits the whole time if an idle client keeps its connection, or for an instance that has died.
             if progress.has_stalled():
@@ -312,10 +305,10 @@ class TritonServer:
         """Return the processor time that the server and its instances have used."""
         if self._process is None:
             return 0.0
-        return _cpu_seconds(self._process.pid) + self._cpu_seconds_of_instances()
+        return cpu_seconds(self._process.pid) + self._cpu_seconds_of_instances()
 
     def _cpu_seconds_of_instances(self) -> float:
-        return sum(map(_cpu_seconds, self.instance_processes()))
+        return sum(map(cpu_seconds, self.instance_processes()))
 
     def _ask(self, path: str, timeout: float, content: Any = None) -> tuple[int, bytes]:
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -337,23 +330,6 @@ class TritonServer:
         return f"; the last lines of {self.options.log_file}:\n" + "\n".join(lines)
 
 
-class _Progress:
-    """Whether processes still work on something: whether they use `least` processor time in a `period` [s]."""
-
-    def __init__(self, cpu_seconds: Callable[[], float], period: float, least: float) -> None:
-        self._cpu_seconds, self._period, self._least = cpu_seconds, period, least
-        self._since, self._used = time.monotonic(), cpu_seconds()
-
-    def has_stalled(self) -> bool:
-        """Return whether they used less in the last whole period."""
-        if time.monotonic() - self._since < self._period:
-            return False
-        used = self._cpu_seconds()
-        has_stalled = abs(used - self._used) < self._least  # an instance that ended takes its time with it
-        self._since, self._used = time.monotonic(), used
-        return has_stalled
-
-
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 
 
@@ -365,55 +341,3 @@ def _probe_request() -> dict[str, Any]:
         "inputs": [tensor(spec) for spec in wire.STANDARD_INPUTS],
         "outputs": [{"name": wire.TRK_PARAMS.name}],
     }
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def _free_port(address: str) -> int:
-    with socket.socket(_family(address)) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
-
-
-def _check_port(address: str, name: str, port: int) -> None:
-    with socket.socket(_family(address)) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((address, port))
-        except OSError as error:
-            msg = (
-                f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or end what uses it"
-            )
-            raise ServiceError(msg) from error
-
-
-def _cpu_seconds(pid: int) -> float:
-    with contextlib.suppress(OSError):
-        fields_after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return sum(map(int, fields_after_name[_USER_TIME : _USER_TIME + 2])) / os.sysconf("SC_CLK_TCK")
-    return 0.0
-
-
-def _children(parent: int) -> dict[int, str]:
-    """Return the model instances among the children of a process, with their states."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            head, _, rest = (entry / "stat").read_text().rpartition(")")
-            state, owner = rest.split()[:2]
-            if int(owner) == parent and _STUB_COMMAND in head:
-                found[int(entry.name)] = state
-    return found
-
-
-def _shared_region(pid: int) -> Path | None:
-    """Return the shared memory of a model instance, which its command line names."""
-    with contextlib.suppress(OSError):
-        for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
-            if word.startswith(_REGION_PREFIX):
-                return Path("/dev/shm") / word
-    return None

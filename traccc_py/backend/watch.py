@@ -36,6 +36,9 @@ class WatchedServer(Protocol):
     def instance_processes(self) -> set[int]:
         """Return the living instances."""
 
+    def record(self, reloads: int, restarts: int) -> None:
+        """Show these counts from the next load on."""
+
     def reload(self, timeout: float) -> None:
         """Replace the instances."""
 
@@ -159,9 +162,11 @@ class Watchdog:
     def _repair(self, *, must_restart: bool) -> None:
         if self._server.is_running() and not must_restart:
             self.n_reloads += 1
+            self._server.record(self.n_reloads, self.n_restarts)
             self._server.reload(self._options.reload_timeout)
             return
         self.n_restarts += 1
         self._server.stop()
+        self._server.record(self.n_reloads, self.n_restarts)
         self._server.start()
         self._server.wait_until_ready(self._options.load_timeout)

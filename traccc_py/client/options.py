@@ -102,10 +102,9 @@ class ClientOptions:
             if not getattr(self, name) > least:
                 msg = f"{name} is {getattr(self, name)}; expected more than {least}"
                 raise ConfigError(msg)
-        known = wire.OUTPUTS if self.compact else (*wire.STANDARD_OUTPUTS, wire.STAGE_TIMES)
         for name in self.outputs or ():
-            if name not in {spec.name for spec in known}:
-                msg = f"outputs has {name!r}; expected some of {', '.join(s.name for s in known)}"
+            if name not in self._known_outputs:
+                msg = f"outputs has {name!r}; expected some of {', '.join(self._known_outputs)}"
                 raise ConfigError(msg)
 
     @property
@@ -122,7 +121,14 @@ class ClientOptions:
     @property
     def parameters(self) -> dict[str, str]:
         """Parameters of each request."""
-        return {} if self.fingerprint is None else {wire.FINGERPRINT_PARAMETER: self.fingerprint}
+        found = {} if self.fingerprint is None else {wire.FINGERPRINT_PARAMETER: self.fingerprint}
+        if set(self.output_names) < set(self._known_outputs):
+            found[wire.OUTPUTS_PARAMETER] = ",".join(self.output_names)
+        return found
+
+    @property
+    def _known_outputs(self) -> tuple[str, ...]:
+        return tuple(spec.name for spec in wire.OUTPUTS) if self.compact else _STANDARD
 
     def pack(self, cells: Cells) -> dict[str, np.ndarray]:
         """Return the input tensors of an event.

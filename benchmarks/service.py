@@ -1,0 +1,245 @@
+"""Measure what the service adds to the chain: the time of a request less that of the chain's stages, for each way.
+
+Usage: python benchmarks/service.py [--muons 8700] [--cells FILE] [--repeats 15] [--threads N] [--output FILE]
+
+Starts a Triton server on this machine with one instance on the CPU, and sends one event in the Open Data Detector again
+and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. A
+request's time runs from cells in memory to tracks in memory. The overhead is given as median, smallest and mean over
+the requests; the mean is made of:
+
+pack       cells to tensors; measured alone, in the client's process
+unpack     tensors to tracks; likewise
+execute    the model's call less the stages: tensors to cells, errors, tracks to tensors
+triton     copies between the server and the model's process, the queue
+transport  the rest: requests, encoding, copies through sockets or into shared memory, waiting for a core
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.bench_chain import facts, in_own_process  # noqa: E402
+from traccc_py import Cells, TrackingChain, build_detector, read_cells, wire  # noqa: E402
+from traccc_py.backend.installation import find_installation, package_folder  # noqa: E402
+from traccc_py.backend.repository import ModelRepository  # noqa: E402
+from traccc_py.backend.server import ServerOptions, TritonServer  # noqa: E402
+from traccc_py.backend.settings import ModelSettings  # noqa: E402
+from traccc_py.client import TrackingClient  # noqa: E402
+from traccc_py.data.prepare import prepare_cells  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+WAYS: dict[str, dict[str, Any]] = {
+    "gRPC": {},
+    "HTTP": {"protocol": "http"},
+    "gRPC, shared memory": {"shared_memory": "system"},
+    "gRPC, compact": {"compact": True},
+    "HTTP, compact": {"compact": True, "protocol": "http"},
+    "gRPC, compact, shared memory": {"compact": True, "shared_memory": "system"},
+}
+PT = (0.5, 10.0)  # [GeV]
+SEED = 5
+START_SECONDS = 600
+N_WARM_UP = 2  # connections and buffers are made
+METRICS_SECONDS = 1.0  # counters are sent a few times a second
+CORE = f'model="{wire.CORE_MODEL}"'
+SERVER_COUNTERS = {
+    "execute": ("traccc_py_execute_milliseconds", 1.0),
+    "queue": ("nv_inference_queue_duration_us", 1e-3),
+    "input": ("nv_inference_compute_input_duration_us", 1e-3),
+    "infer": ("nv_inference_compute_infer_duration_us", 1e-3),
+    "output": ("nv_inference_compute_output_duration_us", 1e-3),
+}
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--muons", type=int, default=8700, help="in the event")
+    parser.add_argument("--cells", type=Path, help="cells file to take instead")
+    parser.add_argument("--max-cells", type=int, help="take so many of its first cells")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the instance")
+    parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/DATE-service.json)")
+    return parser.parse_args()
+
+
+def simulated(n_muons: int) -> Cells:
+    """Return the cells of an event of muons."""
+    from traccc_py.simulation.events import simulate_event
+    from traccc_py.simulation.generator import ParticleGunConfig
+
+    gun = ParticleGunConfig(n_particles=n_muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
+    return simulate_event(build_detector("odd"), gun, SEED).cells
+
+
+def server_milliseconds(server: TritonServer) -> dict[str, float]:
+    """Return the sums of the server's counters for the core model [ms]."""
+    time.sleep(METRICS_SECONDS)
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    return {
+        key: scale * sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and CORE in line)
+        for key, (name, scale) in SERVER_COUNTERS.items()
+    }
+
+
+def milliseconds(function: Callable[[], Any], repeats: int) -> float:
+    """Return the median time of a call."""
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        function()
+        times.append((time.perf_counter() - begin) * 1e3)
+    return statistics.median(times)
+
+
+def send(client: TrackingClient, cells: Cells) -> tuple[float, float]:
+    """Return the time of a request and that of its stages [ms]."""
+    begin = time.perf_counter()
+    tracks = client.reconstruct(cells)
+    wall = (time.perf_counter() - begin) * 1e3
+    assert tracks.stage_milliseconds is not None
+    return wall, sum(tracks.stage_milliseconds.values())
+
+
+def measure(server: TritonServer, cells: Cells, repeats: int) -> dict[str, dict[str, Any]]:
+    """Return the times of requests by way [ms], and the means that the server counted."""
+    url = {"grpc": f"127.0.0.1:{server.ports.grpc}", "http": f"127.0.0.1:{server.ports.http}"}
+    clients = {
+        name: TrackingClient(url[way.get("protocol", "grpc")], **way, timeout=START_SECONDS)
+        for name, way in WAYS.items()
+    }
+    measured = {}
+    for name, client in clients.items():
+        for _ in range(N_WARM_UP):
+            send(client, cells)
+        before = server_milliseconds(server)
+        requests = [send(client, cells) for _ in range(repeats)]
+        after = server_milliseconds(server)
+        means = {key: (after[key] - before[key]) / repeats for key in SERVER_COUNTERS}
+        measured[name] = {"wall_and_stages": requests, "server_means": means}
+        client.close()
+    return measured
+
+
+def summary(name: str, measured: dict[str, Any], pieces: dict[str, float]) -> dict[str, float]:
+    """Return a row of the table [ms]."""
+    form = ", compact" if WAYS[name].get("compact", False) else ""
+    over = [wall - stages for wall, stages in measured["wall_and_stages"]]
+    stages = [stages for _, stages in measured["wall_and_stages"]]
+    server = measured["server_means"]
+    parts = {
+        "pack": pieces[f"pack cells{form}"],
+        "unpack": pieces[f"unpack tracks{form}"],
+        "execute": server["execute"] - statistics.mean(stages),
+        "triton": server["queue"] + server["input"] + server["output"] + server["infer"] - server["execute"],
+    }
+    mean = statistics.mean(over)
+    return {
+        "median": statistics.median(over),
+        "smallest": min(over),
+        "mean": mean,
+        **parts,
+        "transport": mean - sum(parts.values()),
+        "stages": statistics.median(stages),
+    }
+
+
+def pieces_alone(cells: Cells, threads: int, repeats: int) -> dict[str, float]:
+    """Return the times of single steps, each alone in this process [ms]."""
+    chain = TrackingChain("odd", device="cpu", threads=threads)
+    result = chain.run(cells)
+    standard, compact = wire.pack_cells(cells), wire.pack_compact_cells(cells)
+    names = {
+        "": [spec.name for spec in (*wire.STANDARD_OUTPUTS, wire.STAGE_TIMES)],
+        ", compact": [
+            spec.name
+            for spec in (wire.TRK_PARAMS, wire.TRK_PERIGEE, wire.TRK_COVARIANCES, wire.TRK_SUMMARY, wire.STAGE_TIMES)
+        ],
+    }
+    outputs = {kind: wire.pack_result(result, wanted) for kind, wanted in names.items()}
+    steps: dict[str, Callable[[], Any]] = {
+        "pack cells": lambda: wire.pack_cells(cells),
+        "pack cells, compact": lambda: wire.pack_compact_cells(cells),
+        "unpack cells": lambda: wire.unpack_cells(standard),
+        "unpack cells, compact": lambda: wire.unpack_compact_cells(compact),
+        "ids to modules, checks, order (part of the stages)": lambda: prepare_cells(cells, chain.detector),
+        "pack tracks": lambda: wire.pack_result(result, names[""]),
+        "pack tracks, compact": lambda: wire.pack_result(result, names[", compact"]),
+        "unpack tracks": lambda: wire.unpack_tracks(outputs[""]),
+        "unpack tracks, compact": lambda: wire.unpack_tracks(outputs[", compact"]),
+    }
+    return {name: milliseconds(step, repeats) for name, step in steps.items()}
+
+
+def bytes_of(cells: Cells) -> dict[str, float]:
+    """Return the bytes a cell takes on the wire."""
+    n = max(1, len(cells))
+    forms = {"standard": wire.pack_cells(cells), "compact": wire.pack_compact_cells(cells)}
+    return {name: sum(t.nbytes for t in tensors.values()) / n for name, tensors in forms.items()}
+
+
+def main() -> None:
+    """Measure, print the table and write the JSON file."""
+    options = arguments()
+    cells = in_own_process(simulated, options.muons) if options.cells is None else read_cells(options.cells)
+    if options.max_cells is not None:
+        cells = Cells(*(getattr(cells, name)[: options.max_cells].copy() for name in Cells.__slots__))
+    load = os.getloadavg()
+    pieces = pieces_alone(cells, options.threads, options.repeats)
+    repository = ModelRepository(ModelSettings(threads=options.threads), package_folder=package_folder())
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.log"
+        with TritonServer(ServerOptions(repository, http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
+            server.start_until_ready(START_SECONDS)
+            measured = measure(server, cells, options.repeats)
+        version = re.search(r"server_version\s*\|\s*(\S+)", log.read_text())
+    rows = {name: summary(name, found, pieces) for name, found in measured.items()}
+    event = {"cells": len(cells), "muons": None if options.cells else options.muons, "bytes_a_cell": bytes_of(cells)}
+    date = datetime.now(UTC).date().isoformat()
+    content = {
+        "date": date,
+        **facts(),
+        "server": {"version": version.group(1) if version else None, "binary": find_installation().binary.name},
+        "threads": options.threads,
+        "load_average": [load, os.getloadavg()],
+        "niceness": os.nice(0),
+        "event": {
+            "cells": len(cells),
+            "muons": None if options.cells else options.muons,
+            "bytes_a_cell": bytes_of(cells),
+        },
+        "n_repeats": options.repeats,
+        "milliseconds": rows,
+        "pieces_milliseconds": pieces,
+        "measured": measured,
+    }
+    output = options.output or RESULTS / f"{date}-service.json"
+    output.write_text(json.dumps(content, indent=2) + "\n")
+    columns = list(next(iter(rows.values())))
+    print(f"{len(cells)} cells, {event['bytes_a_cell']} bytes a cell; load {content['load_average']}")
+    print(f"| [ms] | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
+    for name, row in rows.items():
+        print(f"| {name} | {' | '.join(f'{row[c]:.1f}' for c in columns)} |")
+    for name, value in pieces.items():
+        print(f"{name:55} {value:8.2f} ms")
+    print(f"written to {output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""Load the service for a while and see whether it stays as it was: memory, times, errors, recovery from dead instances.
+
+Usage: python scripts/service_load.py [--minutes 30] [--clients 2] [--muons 0 10 100 1000] [--kills 0] [--output FILE]
+
+Starts `traccc-py serve` on free ports of this machine, and clients of different kinds (compact or standard tensors,
+gRPC or HTTP, system shared memory or not) that send events of different sizes, compare each answer with the first one
+of that event, and pause as long as an answer took, so that other work on the machine goes on. With `--kills` an
+instance is killed again and again at the end. Exits with 1 if the memory of a process grew by more than 5 % after the
+first two minutes, if an answer was wrong or an error came (but to requests in flight when an instance was killed).
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from traccc_py import Cells, build_detector
+from traccc_py.client import TrackingClient
+from traccc_py.errors import TracccError
+from traccc_py.simulation.events import simulate_event
+from traccc_py.simulation.generator import ParticleGunConfig
+
+KINDS = (
+    {"compact": True},
+    {"protocol": "http"},
+    {"compact": True, "shared_memory": "system"},
+    {"shared_memory": "system"},
+)
+SETTLED_SECONDS = 120  # memory is compared with what it was then
+ALLOWED_GROWTH = 0.05
+START_SECONDS = 300
+SECONDS_AFTER_A_KILL = 15
+KILOBYTES_PER_MB = 1000
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--clients", type=int, default=2)
+    parser.add_argument("--muons", type=int, nargs="+", default=[0, 10, 100, 1000], help="in the events")
+    parser.add_argument("--instances", type=int, default=1)
+    parser.add_argument("--kills", type=int, default=0, help="instances killed at the end, one after the other")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--period", type=float, default=30.0, help="seconds between looks at the memory")
+    parser.add_argument("--output", type=Path, help="JSON file of all numbers")
+    return parser.parse_args()
+
+
+def make_events(muons: list[int]) -> list[Cells]:
+    """Simulate one event of each size in the Open Data Detector."""
+    detector = build_detector("odd")
+    guns = [ParticleGunConfig(n, momentum=(0.5, 10.0), eta=(-2.5, 2.5), vertex_sigma=(0.01, 0.01, 55.0)) for n in muons]
+    return [simulate_event(detector, gun, seed=7).cells for gun in guns]
+
+
+class Service:
+    """A running `traccc-py serve`."""
+
+    def __init__(self, options: argparse.Namespace, log: Path) -> None:
+        self.ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
+        words = [f"--device={options.device}", f"--instances={options.instances}"]
+        words += [f"--{name}-port={port}" for name, port in self.ports.items()]
+        self.log = log
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "traccc_py", "serve", *words],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        begin = time.monotonic()
+        while "ready in" not in log.read_text():
+            if self.process.poll() is not None or time.monotonic() > begin + START_SECONDS:
+                sys.exit(f"the service did not start:\n{log.read_text()}")
+            time.sleep(0.1)
+        self.ready_seconds = float(re.findall(r"ready in ([\d.]+) s", log.read_text())[0])
+
+    def processes(self) -> dict[int, str]:
+        """Return launcher, server and instances by process id."""
+        (server,) = (pid for pid, command in children(self.process.pid) if "tritonserver" in command)
+        stubs = [pid for pid, command in children(server) if "stub" in command]
+        return {self.process.pid: "launcher", server: "server", **dict.fromkeys(stubs, "instance")}
+
+    def memory(self) -> dict[str, float]:
+        """Return the resident memory of each process [MB]."""
+        return {f"{name} {pid}": resident(pid) for pid, name in self.processes().items()}
+
+
+def free_ports(n: int) -> list[int]:
+    """Return ports that nothing listens on."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def children(pid: int) -> list[tuple[int, str]]:
+    """Return the living children of a process and their command lines."""
+    command = ["ps", "-o", "pid=,stat=,args=", "--ppid", str(pid)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()]
+    return [(int(row[0]), row[2]) for row in rows if not row[1].startswith("Z")]
+
+
+def resident(pid: int) -> float:
+    """Return the resident memory of a process [MB]."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    return int(found.group(1)) / KILOBYTES_PER_MB if found else 0.0
+
+
+class Load:
+    """Clients that send events until they are told to stop."""
+
+    def __init__(self, ports: dict[str, int], events: list[Cells], n_clients: int) -> None:
+        self._ports, self._events = ports, events
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._first: dict[tuple[int, bool], str] = {}  # answer to an event, by its number and kind of tensors
+        self.milliseconds: dict[int, list[float]] = defaultdict(list)  # by number of cells
+        self.answered: list[float] = []  # times of good answers
+        self.errors: list[tuple[float, str]] = []
+        self.n_wrong = 0
+        self._threads = [threading.Thread(target=self._client, args=(k,)) for k in range(n_clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Let requests finish."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _client(self, number: int) -> None:
+        kind: dict[str, Any] = KINDS[number % len(KINDS)]
+        choice = random.Random(number)
+        url = f"127.0.0.1:{self._ports[kind.get('protocol', 'grpc')]}"
+        with TrackingClient(url, **kind, retries=0, timeout=60) as client:
+            while not self._stop.is_set():
+                k = choice.randrange(len(self._events))
+                begin = time.monotonic()
+                try:
+                    tracks = client.reconstruct(self._events[k])
+                except TracccError as error:
+                    self.errors.append((begin, str(error)))
+                    self._stop.wait(0.1)
+                    continue
+                end = time.monotonic()
+                self._note((k, kind.get("compact", False)), tracks.columns(), begin, end)
+                self._stop.wait(end - begin)
+
+    def _note(self, key: tuple[int, bool], columns: dict[str, np.ndarray], begin: float, end: float) -> None:
+        digest = hashlib.sha256(b"".join(values.tobytes() for values in columns.values())).hexdigest()
+        with self._lock:
+            self.n_wrong += self._first.setdefault(key, digest) != digest
+            self.milliseconds[len(self._events[key[0]])].append((end - begin) * 1e3)
+            self.answered.append(end)
+
+
+def watch(service: Service, minutes: float, period: float, load: Load) -> list[dict[str, Any]]:
+    """Look at the memory from time to time; return what was seen."""
+    begin, rows = time.monotonic(), []
+    while True:
+        seconds = time.monotonic() - begin
+        rows.append({"seconds": round(seconds, 1), "requests": len(load.answered), "memory_mb": service.memory()})
+        print(rows[-1], flush=True)
+        left = minutes * 60 - seconds
+        if left <= 0:
+            return rows
+        time.sleep(min(period, left) + 0.01)
+
+
+def kill_instances(service: Service, load: Load, n: int) -> list[dict[str, float]]:
+    """Kill an instance `n` times; return how long each was noticed after, and the service answered again."""
+    found = []
+    for _ in range(n):
+        victims = [pid for pid, name in service.processes().items() if name == "instance"]
+        size = service.log.stat().st_size
+        killed = time.monotonic()
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        noticed = None
+        while time.monotonic() < killed + SECONDS_AFTER_A_KILL:
+            time.sleep(0.02)
+            if noticed is None and "instances ended" in service.log.read_text()[size:]:
+                noticed = time.monotonic() - killed
+        after = [t - killed for t in load.answered if t > killed + (noticed or 0)]
+        errors = [begin for begin, _ in load.errors if begin > killed - 60]
+        found.append({"noticed": noticed, "answered": min(after, default=None), "errors": len(errors)})
+        print(found[-1], flush=True)
+    return found
+
+
+def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return by how much each process grew since it had settled."""
+    settled = next((row for row in rows if row["seconds"] >= SETTLED_SECONDS), rows[0])["memory_mb"]
+    return {name: mb / settled[name] - 1 for name, mb in rows[-1]["memory_mb"].items() if name in settled}
+
+
+def main() -> int:
+    """Run the load and say what came of it."""
+    options = arguments()
+    events = make_events(options.muons)
+    log = Path("service_load.log").resolve()
+    service = Service(options, log)
+    try:
+        load = Load(service.ports, events, options.clients)
+        rows = watch(service, options.minutes, options.period, load)
+        times = {n: np.array(values) for n, values in sorted(load.milliseconds.items())}
+        n_errors = len(load.errors)
+        kills = kill_instances(service, load, options.kills)
+        load.stop()
+    finally:
+        service.process.terminate()
+        service.process.wait(60)
+    everything = np.concatenate(list(times.values()))
+    grown = growth(rows)
+    content = {
+        "date": datetime.now(UTC).date().isoformat(),
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "ready_seconds": service.ready_seconds,
+        "requests": len(everything),
+        "errors": [text for _, text in load.errors[:n_errors]],
+        "wrong_answers": load.n_wrong,
+        "p50_ms": float(np.percentile(everything, 50)),
+        "p99_ms": float(np.percentile(everything, 99)),
+        "by_cells": {
+            n: {"requests": len(t), **{f"p{q}_ms": float(np.percentile(t, q)) for q in (50, 99)}}
+            for n, t in times.items()
+        },
+        "growth": grown,
+        "kills": kills,
+        "samples": rows,
+    }
+    if options.output is not None:
+        options.output.write_text(json.dumps(content, indent=2) + "\n")
+    print(json.dumps({name: value for name, value in content.items() if name != "samples"}, indent=2))
+    grew = [name for name, share in grown.items() if share > ALLOWED_GROWTH]
+    print(f"memory that grew by more than {ALLOWED_GROWTH:.0%}: {', '.join(grew) or 'none'}")
+    return int(bool(grew or n_errors or load.n_wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""What the system says of the server's processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["Progress", "cpu_seconds", "living_instances", "shared_region"]
+
+_ENDED = "ZX"  # states of processes
+_REGION_PREFIX = "triton_python_backend_shm_region_"
+_STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
+_USER_TIME = 11  # of the fields of /proc/PID/stat behind the name; the system time follows
+
+
+class Progress:
+    """Whether processes still work on something: whether they use `least` processor time in a `period` [s]."""
+
+    def __init__(self, cpu_seconds: Callable[[], float], period: float, least: float) -> None:
+        self._cpu_seconds, self._period, self._least = cpu_seconds, period, least
+        self._since, self._used = time.monotonic(), cpu_seconds()
+
+    def has_stalled(self) -> bool:
+        """Return whether they used less in the last whole period."""
+        if time.monotonic() - self._since < self._period:
+            return False
+        used = self._cpu_seconds()
+        has_stalled = abs(used - self._used) < self._least  # an instance that ended takes its time with it
+        self._since, self._used = time.monotonic(), used
+        return has_stalled
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, 0 if there is none."""
+    with contextlib.suppress(OSError):
+        fields_after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields_after_name[_USER_TIME : _USER_TIME + 2])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
+def living_instances(server: int) -> set[int]:
+    """Return the process ids of a server's model instances."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            head, _, rest = (entry / "stat").read_text().rpartition(")")
+            state, owner = rest.split()[:2]
+            if int(owner) == server and _STUB_COMMAND in head and state not in _ENDED:
+                found.add(int(entry.name))
+    return found
+
+
+def shared_region(pid: int) -> Path | None:
+    """Return the shared memory of a model instance, which its command line names."""
+    with contextlib.suppress(OSError):
+        for word in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            if word.startswith(_REGION_PREFIX):
+                return Path("/dev/shm") / word
+    return None

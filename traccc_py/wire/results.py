@@ -1,0 +1,114 @@
+"""The result of an event as tensors: packing on the side of the server."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property
+
+import numpy as np
+
+from traccc_py.edm import EventResult, FitOutcome, unpack_covariance
+from traccc_py.wire.tensors import MEASUREMENTS, OUTPUTS, SEPARATOR, STAGE_NAMES, TRK_COVARIANCES, TRK_PARAMS
+
+__all__ = ["kept_tracks", "pack_result"]
+
+_MIN_STATES = 3  # shorter tracks are not sent
+_LARGEST_COVARIANCE = 1e8  # elements beyond it, and NaN, are sent as 0
+_ELEMENTS = unpack_covariance(np.arange(len(TRK_COVARIANCES.columns))[np.newaxis]).ravel()  # packed, of a full matrix
+
+
+def kept_tracks(result: EventResult) -> np.ndarray:
+    """Return which tracks are sent: fitted with success, ndf >= 0, at least three states.
+
+    Returns
+    -------
+    ndarray of shape (n_tracks,), bool
+        True for those sent.
+    """
+    tracks = result.tracks
+    n_states = np.diff(tracks.state_offsets)
+    return (tracks.fit_outcome == FitOutcome.SUCCESS) & (tracks.ndf >= 0) & (n_states >= _MIN_STATES)
+
+
+class _Packer:
+    """Makes output tensors of one event; what is not asked for costs nothing."""
+
+    def __init__(self, result: EventResult) -> None:
+        self._result = result
+        self._is_kept = kept_tracks(result)
+        # Rows, not masks: taking rows is several times as fast.
+        self._tracks = np.flatnonzero(self._is_kept)
+
+    @cached_property
+    def _states(self) -> np.ndarray:
+        lengths = np.diff(self._result.tracks.state_offsets)
+        return np.flatnonzero(np.repeat(self._is_kept, lengths))
+
+    def trk_params(self) -> np.ndarray:
+        tracks, kept = self._result.tracks, self._tracks
+        out = np.empty((len(kept), len(TRK_PARAMS.columns)), np.float32)
+        out[:, 0], out[:, 1], out[:, 7] = tracks.chi2[kept], tracks.ndf[kept], tracks.time[kept]
+        out[:, 2:7] = np.take(tracks.params, kept, axis=0)
+        return out
+
+    def measurements(self) -> np.ndarray:
+        states, source = self._result.track_states, self._result.measurements
+        link = states.measurement_index[self._states]
+        out = np.empty((len(link), len(MEASUREMENTS.columns)), np.float32)
+        out[:, :2] = np.take(source.local_position, link, axis=0)
+        out[:, 2:5] = np.take(states.params, self._states, axis=0)[:, 2:]
+        out[:, 5] = source.time[link]
+        return out
+
+    def covariances(self) -> np.ndarray:
+        packed = _without_impossible(np.take(self._result.track_states.covariance, self._states, axis=0))
+        return np.take(packed, _ELEMENTS, axis=1)
+
+    def geometry_ids(self) -> np.ndarray:
+        ids = self._result.track_states.geometry_id[self._states]
+        n_tracks = len(self._tracks)
+        lengths = np.diff(self._result.tracks.state_offsets)[self._tracks]
+        out = np.full(len(ids) + max(0, n_tracks - 1), SEPARATOR, np.int64)
+        out[np.arange(len(ids)) + np.repeat(np.arange(n_tracks), lengths)] = ids.astype(np.uint64).view(np.int64)
+        return out
+
+    def stage_times(self) -> np.ndarray:
+        times = self._result.stage_milliseconds
+        return np.array([times.get(name, 0.0) for name in STAGE_NAMES], np.float32)
+
+    def trk_perigee(self) -> np.ndarray:
+        return np.take(self._result.tracks.perigee, self._tracks, axis=0).astype(np.float32, copy=False)
+
+    def trk_covariances(self) -> np.ndarray:
+        return _without_impossible(np.take(self._result.tracks.covariance, self._tracks, axis=0))
+
+    def trk_summary(self) -> np.ndarray:
+        tracks, kept = self._result.tracks, self._tracks
+        return np.column_stack((tracks.n_measurements[kept], tracks.n_holes[kept])).astype(np.int32, copy=False)
+
+
+def _without_impossible(covariance: np.ndarray) -> np.ndarray:
+    is_possible = np.abs(covariance) <= _LARGEST_COVARIANCE  # NaN compares False, so it becomes 0 as well
+    if not is_possible.all():
+        covariance = np.where(is_possible, covariance, np.float32(0))
+    return covariance.astype(np.float32, copy=False)
+
+
+def pack_result(result: EventResult, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Return the output tensors of an event.
+
+    Parameters
+    ----------
+    result : EventResult
+        What the chain made of it.
+    names : collection of str, optional
+        Tensors wanted; by default all of `OUTPUTS`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Contiguous arrays by name. Tracks that `kept_tracks` leaves out appear in none of them.
+    """
+    packer = _Packer(result)
+    wanted = [spec for spec in OUTPUTS if names is None or spec.name in names]
+    return {spec.name: np.ascontiguousarray(getattr(packer, spec.name.lower())()) for spec in wanted}
