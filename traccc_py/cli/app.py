@@ -365,6 +365,10 @@ def calibrate(
 @takes_detector("detector")
 def performance(
     detector: DetectorOptions,
+    sample: Annotated[
+        list[Path] | None,
+        typer.Option("--sample", metavar="DIR", help="Reconstruct the events of 'simulate'; several: also versus mu."),
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option("--truth", metavar="DIR", help="Folder with hits, particles and measurement links.")
     ] = None,
@@ -429,6 +433,9 @@ def performance(
     per_bin: Annotated[bool, typer.Option("--per-bin", help="Print tables versus eta, phi and pT.")] = False,
     plots: Annotated[Path | None, typer.Option("--plots", metavar="DIR", help="Draw plots.")] = None,
     plot_format: Annotated[str, typer.Option("--plot-format", help="png, pdf or svg.")] = "png",
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write tables and plots as one page of HTML.")
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
     seed: Seed = 1,
     debug: Debug = False,
@@ -458,6 +465,7 @@ def performance(
         truth_side=truth_side,
         detector=detector,
         events=events,
+        samples=tuple(sample or ()),
         truth=truth,
         tracks=tracks,
         tracks_kind=tracks_kind,
@@ -465,6 +473,7 @@ def performance(
         per_bin=per_bin,
         plots=plots,
         plot_format=plot_format,
+        report=report,
         json=json,
     )
     gun = Gun(particles, particle, pt, eta, seed, config, device, threads)

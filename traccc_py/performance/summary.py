@@ -47,6 +47,7 @@ from traccc_py.simulation.events import SimulatedEvent
 
 __all__ = ["PerformanceSummary", "Sample"]
 
+_TYPES_OF_TRACCC = TruthSelection().particle_types
 _PULL_EDGES = np.linspace(-5.0, 5.0, 51)
 _N_RESIDUAL_BINS = 60
 _SMALLEST_RANGE = 1e-12  # of a histogram
@@ -155,8 +156,9 @@ class PerformanceSummary:
             at_any_radius = select_particles(event, links, replace(selection, max_r=math.inf))
             radius = np.hypot(event.particles.vertex[:, 0], event.particles.vertex[:, 1])
             is_selected = at_any_radius & (radius <= selection.max_r)
-            # traccc does not look at the type of particles for seeds
-            for_seeds = select_particles(event, links, replace(selection, particle_types=()))
+            for_seeds = is_selected
+            if selection.particle_types == _TYPES_OF_TRACCC:  # which it does not ask for where seeds are concerned
+                for_seeds = select_particles(event, links, replace(selection, particle_types=()))
             sample = self.samples[name]
             if seeds is not None:
                 sample.seeds += count_matches(seeds, for_seeds, definition)
