@@ -1,6 +1,7 @@
 """Vary one setting after the other on simulated events: seeds, candidates, efficiency, fakes, time.
 
 Usage: python scripts/scan_settings.py --folder mu200 --events 2 --json scan.json
+       python scripts/scan_settings.py --muons 4000
        python scripts/scan_settings.py --folder mu200 --vary seeding.impact_max=1,2,5,10 --vary finding.chi2_max=15,30
 Without --vary it takes each setting of the defaults that differs from traccc's, and what traccc has.
 """
@@ -21,25 +22,43 @@ from traccc_py.data.manifest import read_manifest
 from traccc_py.geometry import build_detector
 from traccc_py.performance.definitions import TruthSelection
 from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.simulation.events import read_event
+from traccc_py.simulation.events import read_event, simulate_events
+from traccc_py.simulation.generator import ParticleGunConfig
 
 CUTS: dict[str, Any] = {"max_r": 10.0, "process": -1, "min_measurements": 7, "particle_types": ()}
 SELECTIONS = {
     f"{name} {eta:g}": TruthSelection(min_pt=pt, max_eta=eta, min_z=-math.inf, max_z=math.inf, **CUTS)
     for name, pt, eta in (("pT > 1, eta", 1.0, 2.5), ("pT > 1, eta", 1.0, 3.0), ("pT > 0.5, eta", 0.5, 2.5))
 }
+MUONS = 4  # in an event
 COLUMNS = ("seeds", "candidates", "tracks", "fakes %", "duplicates %", "cpu s", *SELECTIONS, "seed eff. %")
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="sample made by traccc-py simulate")
+    sample = parser.add_mutually_exclusive_group(required=True)
+    sample.add_argument("--folder", type=Path, help="sample made by traccc-py simulate")
+    sample.add_argument("--muons", type=int, help="number of muons of 0.5 to 100 GeV, four an event")
     parser.add_argument("--events", type=int, default=2)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all that is tried"
+    )
     parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,VALUE", help="a setting, its values")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
+
+
+def read_events(options: argparse.Namespace, detector: Any) -> list:
+    """Return the events that are reconstructed."""
+    if options.muons:
+        gun = ParticleGunConfig(
+            MUONS, momentum=(0.5, 100.0), momentum_distribution="log", eta=(-3.0, 3.0), vertex_sigma=(0.01, 0.01, 55.0)
+        )
+        return list(simulate_events(detector, gun, 1, options.muons // MUONS))
+    numbers = [event["event"] for event in read_manifest(options.folder).events][: options.events]
+    return [read_event(options.folder, detector, number) for number in numbers]
 
 
 def differences() -> dict[str, list[Any]]:
@@ -57,11 +76,13 @@ def variations(options: argparse.Namespace) -> dict[str, list[Any]]:
     """Return the values of each setting that is varied."""
     if not options.vary:
         return differences()
-    found = {}
-    for text in options.vary:
-        key, _, values = text.partition("=")
-        found[key] = list(tomllib.loads(f"values = [{values}]")["values"])
-    return found
+    return dict(values_of(text) for text in options.vary)
+
+
+def values_of(text: str) -> tuple[str, list[Any]]:
+    """Return the setting and the values of KEY=VALUE,VALUE."""
+    key, _, values = text.partition("=")
+    return key, list(tomllib.loads(f"values = [{values}]")["values"])
 
 
 def measure(detector: Any, config: ChainConfig, events: list, threads: int) -> dict[str, float]:
@@ -92,9 +113,8 @@ def main() -> None:
     """Run everything, print, write."""
     options = arguments()
     detector = build_detector("odd")
-    numbers = [event["event"] for event in read_manifest(options.folder).events][: options.events]
-    events = [read_event(options.folder, detector, number) for number in numbers]
-    default = ChainConfig()
+    events = read_events(options, detector)
+    default = ChainConfig().with_settings({key: values[0] for key, values in map(values_of, options.set)})
     rows = []
     print("| setting | value |", " | ".join(COLUMNS), "|")
     print("|---|" + "---|" * (1 + len(COLUMNS)))
@@ -104,7 +124,7 @@ def main() -> None:
         config = default if key == "default" else default.with_settings({key: value})
         found = measure(detector, config, events, options.threads)
         rows.append({"setting": key, "value": value, **found})
-        cells = (f"{x:,.0f}" if x >= 200 else f"{x:.2f}" for x in found.values())
+        cells = (f"{x:,.0f}" if x >= 200 else f"{x:.3g}" if x < 1 else f"{x:.2f}" for x in found.values())
         print(f"| {key} | {value} |", " | ".join(cells), "|", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")

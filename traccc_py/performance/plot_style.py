@@ -58,7 +58,7 @@ def require_plots() -> None:
     """
     missing = [name for name in ("matplotlib", "mplhep") if find_spec(name) is None]
     if missing:
-        msg = f'--plots needs {" and ".join(missing)}; install with: pip install "traccc-py[plots]"'
+        msg = f'drawing needs {" and ".join(missing)}; install with: pip install "traccc-py[plots]"'
         raise ConfigError(msg)
 
 
