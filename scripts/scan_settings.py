@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 import tomllib
 from pathlib import Path
@@ -20,15 +19,15 @@ from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig, read_config
 from traccc_py.data.manifest import read_manifest
 from traccc_py.geometry import build_detector
-from traccc_py.performance.definitions import TruthSelection
+from traccc_py.performance.definitions import collision_selections
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import read_event, simulate_events
 from traccc_py.simulation.generator import ParticleGunConfig
 
-CUTS: dict[str, Any] = {"max_r": 10.0, "process": -1, "min_measurements": 7, "particle_types": ()}
 SELECTIONS = {
-    f"{name} {eta:g}": TruthSelection(min_pt=pt, max_eta=eta, min_z=-math.inf, max_z=math.inf, **CUTS)
-    for name, pt, eta in (("pT > 1, eta", 1.0, 2.5), ("pT > 1, eta", 1.0, 3.0), ("pT > 0.5, eta", 0.5, 2.5))
+    "pT > 1, eta 2.5": collision_selections()["central"],
+    "pT > 1, eta 3": collision_selections()["wide"],
+    "pT > 0.5, eta 2.5": collision_selections({"min_pt": 0.5})["central"],
 }
 MUONS = 4  # in an event
 COLUMNS = ("seeds", "candidates", "tracks", "fakes %", "duplicates %", "cpu s", *SELECTIONS, "seed eff. %")

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from traccc_py.cli.outputs import check_file
-from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples, sample_selections
+from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import load_config, make_chain
@@ -21,7 +21,7 @@ from traccc_py.data.csv_table import write_files
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
-from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection
+from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection, collision_selections
 from traccc_py.performance.frames import detector_frames
 from traccc_py.performance.plot_style import require_plots
 from traccc_py.performance.plots import draw_performance
@@ -128,7 +128,7 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
     chosen = options.detector.load()
     cuts = dict(options.cuts)
     if options.samples:
-        selections = sample_selections(cuts)
+        selections = collision_selections(cuts)
     elif options.truth is None:
         cuts.setdefault("min_pt", min(TruthSelection().min_pt, _BELOW_GUN * gun.pt[0]))
         selections = simulation_selections(options.detector.label, cuts)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -15,34 +14,10 @@ from traccc_py.data.manifest import Manifest, read_manifest
 from traccc_py.edm import EventResult
 from traccc_py.errors import InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
-from traccc_py.performance.definitions import TruthSelection
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import SimulatedEvent, read_event
 
-__all__ = ["evaluate_events", "evaluate_samples", "sample_selections"]
-
-_MUON = 13
-#: Charged particles of any kind and origin, from near the beam, that leave enough measurements to be found.
-_COLLISIONS: dict[str, Any] = {
-    "min_pt": 1.0,
-    "max_eta": 2.5,
-    "min_z": -math.inf,
-    "max_z": math.inf,
-    "max_r": 10.0,
-    "process": -1,
-    "min_measurements": 7,
-    "particle_types": (),
-}
-
-
-def sample_selections(cuts: Mapping[str, Any]) -> dict[str, TruthSelection]:
-    """Return which particles of collisions count: |eta| < 2.5, the same to 3, and muons; with the cuts given."""
-    chosen = {**_COLLISIONS, **cuts}
-    return {
-        "central": TruthSelection(**chosen),
-        "wide": TruthSelection(**{**chosen, "max_eta": cuts.get("max_eta", 3.0)}),
-        "muons": TruthSelection(**{**chosen, "particle_types": (_MUON,)}),
-    }
+__all__ = ["evaluate_events", "evaluate_samples"]
 
 
 def _sizes(event: SimulatedEvent, result: EventResult) -> dict[str, float]:

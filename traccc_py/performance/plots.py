@@ -68,10 +68,11 @@ _VERSUS_PILEUP = (  # label, where it is, its name there, whether the upper limi
     ("Finding efficiency", "finding", "efficiency", True),
     ("Fakes / tracks", "tracks", "fakes_per_group", False),
     ("Duplicates / tracks", "tracks", "duplicates_per_group", False),
-    ("Milliseconds of an event", "sizes", "milliseconds", False),
+    ("Wall clock of an event [ms]", "sizes", "milliseconds", False),
 )
 _PLACES = {"first_state": "first state", "perigee": "perigee"}
 _PROFILES = (("residuals", "Resolution of", "resolution"), ("pulls", "Pull width of", "pull_width"))
+_FEWEST_PARTICLES = 50  #: of a selection that is drawn versus pile-up
 _SHIFT_OF_PILEUP = 2.0  #: between the points of selections
 _BELOW_ZERO = 0.04  #: part of the axis below zero, so that points at zero are seen whole
 _ROOM_FOR_ONE, _ROOM_FOR_MORE = 1.45, 1.75  #: the same for panels, whose legends have three lines an entry
@@ -186,8 +187,14 @@ def _pileup_figure(results: Mapping[str, Any]) -> Any:
     if len({numbers["pileup"] for numbers in samples}) < 2 or not shown:  # noqa: PLR2004 (two make a curve)
         return None
     figure, panels = new_figure(len(shown))
+    selections = [
+        name
+        for k, name in enumerate(samples[0]["versus"])
+        if k == 0 or all(_n_particles(numbers, name) >= _FEWEST_PARTICLES for numbers in samples)
+    ]
     for axes, (title, source, name, is_efficiency) in zip(panels, shown, strict=True):
-        for k, selection in enumerate(samples[0]["versus"] if source != "sizes" else ("",)):
+        # tracks are fakes whatever particles are selected, or nearly so
+        for k, selection in enumerate(selections if is_efficiency else selections[:1]):
             counts = [numbers[source].get(selection, numbers[source]) for numbers in samples]
             mu = np.array([numbers["pileup"] for numbers in samples], float) + k * _SHIFT_OF_PILEUP
             value, low, high = (np.array(column, float) for column in zip(*map(_interval(name), counts), strict=True))
@@ -196,9 +203,13 @@ def _pileup_figure(results: Mapping[str, Any]) -> Any:
         bottom, top = axes.get_ylim()
         axes.set_ylim((bottom, 1 + HEADROOM * (1 - bottom)) if is_efficiency else (0, top))
         axes.set(xlabel=r"Pile-up $\mu$", ylabel=title)
-        if source != "sizes":
-            axes.legend(loc="lower left" if is_efficiency else "upper left", fontsize=10)
+        if is_efficiency:
+            axes.legend(loc="lower left", fontsize=10)
     return figure
+
+
+def _n_particles(numbers: Mapping[str, Any], selection: str) -> int:
+    return int(numbers.get("tracks", numbers.get("seeds", {}))[selection]["n_particles"])
 
 
 def _interval(name: str) -> Callable[[Mapping[str, Any]], tuple[float, float, float]]:
