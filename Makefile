@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Carries a Triton server. Without its dependencies: it asks for NumPy 1, which the server does not need.
 SERVER := nvidia-pytriton==0.7.0
 
-.PHONY: help run test server lint bench setup clean
+.PHONY: help run test reference server lint bench setup clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -50,6 +50,9 @@ test: $(VENV)/test.stamp ## run all tests
 	@$(BIN)/traccc-py compile --device cpu
 	@echo "== testing with $(WORKERS) workers =="
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+
+reference: $(VENV)/test.stamp ## renew the reference of the physics monitoring, after a change that is meant to move it
+	@$(BIN)/python -m tests.physics.monitoring
 
 lint: $(VENV)/dev.stamp ## check style, types and spelling
 	@$(BIN)/ruff check .

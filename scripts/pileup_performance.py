@@ -20,33 +20,18 @@ from traccc_py.chain import STAGES, TrackingChain
 from traccc_py.config import read_config
 from traccc_py.data.manifest import read_manifest
 from traccc_py.edm import EventResult
-from traccc_py.performance.definitions import TRACCC, TruthSelection, select_particles
+from traccc_py.performance.definitions import TRACCC, collision_selections, select_particles
 from traccc_py.performance.matching import Counts, Matches, count_matches, match_seeds, match_tracks
 from traccc_py.performance.tracks import seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import MeasurementTruth, link_digitization, simulated_truth
 from traccc_py.simulation.events import SimulatedEvent, read_event
 from traccc_py.simulation.samples import load_sample
 
-MIN_PT = 1.0  # of a particle that counts [GeV]
-ETAS = (2.5, 3.0)
-# Charged particles of any kind and collision, from near the beam, that leave enough measurements.
-SELECTIONS = {
-    eta: TruthSelection(
-        min_pt=MIN_PT,
-        max_eta=eta,
-        min_z=-np.inf,
-        max_z=np.inf,
-        max_r=10.0,
-        process=-1,
-        min_measurements=7,
-        particle_types=(),
-    )
-    for eta in ETAS
-}
+SELECTIONS = collision_selections()
+CENTRAL = "central"
 _VOLUME, _LAYER = np.uint64(56), np.uint64(36)
 _PIXELS = (16, 17, 18)
 _KIB_PER_MIB = 1024
-MUON = 13
 
 
 def arguments() -> argparse.Namespace:
@@ -72,9 +57,7 @@ class Truth:
         truth = simulated_truth(event)
         self.n = len(particles)
         self.links = link_digitization(result.measurements, event.digitization, truth.particle_of_hit)
-        self.is_selected = {eta: select_particles(truth, self.links, chosen) for eta, chosen in SELECTIONS.items()}
-        self.pt = np.hypot(particles.momentum[:, 0], particles.momentum[:, 1])
-        self.is_muon = np.abs(particles.particle_type) == MUON
+        self.is_selected = {name: select_particles(truth, self.links, chosen) for name, chosen in SELECTIONS.items()}
         hit_of, ids = simulated.particle_index, simulated.hits.geometry_id
         in_pixels = np.isin(ids >> _VOLUME, _PIXELS)
         layers = np.unique(np.stack([hit_of[in_pixels].astype(np.uint64), ids[in_pixels] >> _LAYER]), axis=1)[0]
@@ -112,7 +95,7 @@ def merged_fraction(links: MeasurementTruth, n: int) -> np.ndarray:
 def causes(truth: Truth, result: EventResult, candidates: EventResult) -> Counter:
     """Return why selected particles (|eta| < 2.5) are not found: the first cause that applies counts."""
     tracks, before, seeds = truth.tracks(result), truth.tracks(candidates), truth.seeds(result)
-    selected = truth.is_selected[ETAS[0]]
+    selected = truth.is_selected[CENTRAL]
     lost = selected & ~is_in(tracks, tracks.is_matched, truth.n)
     steps = {
         "ends early (absorbed, decayed)": truth.ends_early,
@@ -133,10 +116,9 @@ def causes(truth: Truth, result: EventResult, candidates: EventResult) -> Counte
 def count(truth: Truth, result: EventResult, sums: dict[str, Counts], extra: Counter) -> None:
     """Add the matches of an event."""
     tracks, seeds = truth.tracks(result), truth.seeds(result)
-    for eta, selected in truth.is_selected.items():
-        sums[f"tracks {eta}"] += count_matches(tracks, selected, TRACCC)
-        sums[f"seeds {eta}"] += count_matches(seeds, selected, TRACCC)
-    sums["muons"] += count_matches(tracks, truth.is_selected[ETAS[0]] & truth.is_muon, TRACCC)
+    for name, selected in truth.is_selected.items():
+        sums[f"tracks {name}"] += count_matches(tracks, selected, TRACCC)
+        sums[f"seeds {name}"] += count_matches(seeds, selected, TRACCC)
     extra["tracks"] += len(tracks.purity)
     extra["impure"] += int(np.count_nonzero(tracks.purity < 0.5))
     extra["pure but short"] += int(np.count_nonzero((tracks.purity >= 0.5) & ~tracks.is_matched))
@@ -155,7 +137,7 @@ def main() -> None:
     else:
         events = list(load_sample(options.process, options.pileup, options.events, options.seed))
     times, processor, sizes = [], [], []
-    sums = {f"{kind} {eta}": Counts() for kind in ("tracks", "seeds") for eta in ETAS} | {"muons": Counts()}
+    sums = {f"{kind} {name}": Counts() for kind in ("tracks", "seeds") for name in SELECTIONS}
     extra, lost = Counter(), Counter()
     results = []
     for event in events:

@@ -348,8 +348,9 @@ def test_plots_are_written_and_overlaid(numbers, tmp_path, monkeypatch):
     paths = plots.draw_performance({"one": few, "other": few}, tmp_path / "plots", "svg")
     assert {p.name for p in paths} == {p.name for p in (tmp_path / "plots").iterdir()}
     assert {p.stem for p in paths} == {
-        "efficiency_pt", "seed_efficiency_pt", "duplicates_per_found_pt", "fakes_per_particle_pt", "fakes_per_track_pt",
-        "n_measurements_pt", "n_holes_pt", "distribution_n_measurements", "distribution_n_holes", "distribution_purity",
+        "efficiency_pt", "seed_efficiency_pt", "finding_efficiency_pt", "duplicates_per_found_pt",
+        "fakes_per_particle_pt", "fakes_per_track_pt", "n_measurements_pt", "n_holes_pt",
+        "distribution_n_measurements", "distribution_n_holes", "distribution_purity",
         "distribution_completeness", "p_values", "pulls_first_state", "residuals_first_state",
         "resolution_first_state_pt", "pull_width_first_state_pt",
     }  # fmt: skip
@@ -358,11 +359,11 @@ def test_plots_are_written_and_overlaid(numbers, tmp_path, monkeypatch):
 
 def test_a_missing_package_for_plots_is_named(monkeypatch):
     from traccc_py.errors import ConfigError
-    from traccc_py.performance import plots
+    from traccc_py.performance import plot_style
 
-    monkeypatch.setattr(plots, "find_spec", lambda name: None if name == "mplhep" else object())
+    monkeypatch.setattr(plot_style, "find_spec", lambda name: None if name == "mplhep" else object())
     with pytest.raises(ConfigError, match=r'needs mplhep; install with: pip install "traccc-py\[plots\]"'):
-        plots.require_plots()
+        plot_style.require_plots()
 
 
 def test_no_events_have_no_residuals():

@@ -84,7 +84,7 @@ def test_decay_products_start_away_from_the_vertex_and_parents_end(generated):
 def test_daughters_start_at_the_end_of_the_bent_path(generator):
     """A kaon's helix, followed for its path limit by hand, ends where its muon starts."""
     collision = straight = None
-    bent, plain = generator._hard, CollisionGenerator(TTBAR, 0.0)._hard
+    bent, plain = (g._generator("ttbar") for g in (generator, CollisionGenerator(TTBAR, 0.0)))
     for seed in range(1, 400):
         collision, straight = bent.collide(seed), plain.collide(seed)
         rows = np.flatnonzero(np.isfinite(collision.path_limit) & (collision.path_limit > 300))
@@ -194,3 +194,55 @@ def test_samples_are_made_once(tmp_path, monkeypatch, odd):
     assert len(list(tmp_path.iterdir())) == 1
     muons = [np.count_nonzero((np.abs(e.particles.particle_type) == 13) & (e.particles.process == 0)) for e in again]
     assert min(muons) >= 1
+
+
+def test_a_gun_shoots_into_pileup(odd, generator):
+    gun = ParticleGunConfig(n_particles=20, momentum=(5.0, 5.0))
+    both = CollisionGenerator(CollisionConfig("gun", 1.0, "ttbar", gun=gun), 2.0 * T)
+    particles, limits = both.generate(7, 3)
+    shot = generate_particles(gun, 7, 3)
+    np.testing.assert_array_equal(particles.momentum[:20], shot.momentum)
+    assert ((particles.particle_id[:20] >> np.uint64(52)) == 1).all()
+    assert np.isinf(limits[:20]).all()
+    # the pile-up is that of the same event with another hard collision
+    others = generator.generate(7, 3).particles
+    pileup = [p.momentum[(p.particle_id >> np.uint64(52)) > 1] for p in (particles, others)]
+    np.testing.assert_array_equal(*pileup)
+    assert len(pileup[0])
+    for process, shots in (("gun", None), ("ttbar", gun)):
+        with pytest.raises(ConfigError, match="expected both or neither"):
+            CollisionConfig(process, gun=shots)
+
+
+def test_pileup_changes_without_another_set_up(generator, generated):
+    alone = generator.with_pileup(0.0)
+    particles, _ = alone.generate(7, 3)
+    assert ((particles.particle_id >> np.uint64(52)) == 1).all()
+    first = generated[3].particles
+    hard = (first.particle_id >> np.uint64(52)) == 1
+    np.testing.assert_array_equal(particles.momentum, first.momentum[hard])
+    assert generator.config.pileup == 1.0
+
+
+def test_jets_have_the_pt_asked_for():
+    pytest.importorskip("pythia8mc", reason="Pythia is not installed: pip install traccc-py[simulation]")
+    jets = CollisionGenerator(CollisionConfig("jets", pt_hat_min=2000.0), 2.0 * T)
+    particles, _ = jets.generate(1, 0)
+    pt = np.hypot(*particles.momentum[:, :2].T)
+    # both jets of 2 TeV or more: charged particles and photons carry most of it, dense along two directions
+    assert pt.sum() > 2000
+    phi = np.arctan2(*particles.momentum[:, 1::-1].T)[pt > 10]
+    weight = pt[pt > 10]
+    doubled = np.hypot(np.sum(weight * np.cos(2 * phi)), np.sum(weight * np.sin(2 * phi))) / weight.sum()
+    assert doubled > 0.5  # 0 for particles in all directions
+    assert pt.max() > 100
+
+
+def test_interactions_can_be_switched_off_one_by_one():
+    config = TransportConfig.of_collisions().without("nuclear_interactions", "conversions")
+    assert (config.nuclear_interactions, config.conversions, config.bremsstrahlung) == (False, False, True)
+    with pytest.raises(ConfigError, match="expected one of scattering"):
+        config.without("decays")
+    result = CliRunner().invoke(app, ["simulate", "--output", "x", "--without", "decays"])
+    assert result.exit_code == 2
+    assert "--without 'decays': expected one of" in result.stderr

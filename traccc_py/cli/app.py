@@ -234,7 +234,7 @@ def simulate(
     ] = "gun",
     events: Annotated[int, typer.Option("--events", "-n", min=1, help="Number of events.")] = 1,
     first_event: Annotated[int, typer.Option("--first-event", min=0, help="Number of the first event.")] = 0,
-    pileup: Annotated[float, typer.Option("--pileup", metavar="MU", help="Collisions: mean number of others.")] = 0,
+    pileup: Annotated[float, typer.Option("--pileup", metavar="MU", help="Mean number of collisions besides.")] = 0,
     pileup_process: Annotated[
         str, typer.Option("--pileup-process", help="Collisions: process of the others.")
     ] = "minbias",
@@ -263,7 +263,14 @@ def simulate(
         tuple[float, float, float], typer.Option("--vertex-sigma", metavar="X Y Z", help="Gun: its vertices [mm].")
     ] = (0.0125, 0.0125, 55),
     no_material: Annotated[bool, typer.Option("--no-material", help="No interactions with material.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="NAME", help="Switch off an interaction with material.")
+    ] = None,
     no_noise: Annotated[bool, typer.Option("--no-noise", help="No charge noise.")] = False,
+    noise_cells: Annotated[
+        tuple[float, float],
+        typer.Option("--noise-cells", metavar="P2D P1D", help="Chance of a channel to fire by itself, 2D and 1D."),
+    ] = (0, 0),
     seed: Seed = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; files don't depend on it.")] = 1,
     threads: Threads = None,
@@ -287,19 +294,19 @@ def simulate(
         msg = "no folder: name one with --output DIR, or one to check with --check DIR"
         raise typer.BadParameter(msg)
     source: ParticleGunConfig | CollisionConfig
-    transport = TransportConfig()
     with naming_options(OPTIONS_OF_SOURCES):
-        if process == "gun":
-            source = ParticleGunConfig(
-                n_particles=particles,
-                particle=particle,
-                charge=charge,
-                momentum=pt,
-                momentum_distribution="log" if log else "uniform",
-                eta=eta,
-                phi=(phi[0] * degree, phi[1] * degree),
-                vertex_sigma=vertex_sigma,
-            )
+        gun = ParticleGunConfig(
+            n_particles=particles,
+            particle=particle,
+            charge=charge,
+            momentum=pt,
+            momentum_distribution="log" if log else "uniform",
+            eta=eta,
+            phi=(phi[0] * degree, phi[1] * degree),
+            vertex_sigma=vertex_sigma,
+        )
+        if process == "gun" and pileup == 0:
+            source, transport = gun, TransportConfig()
         else:
             source = CollisionConfig(
                 process,
@@ -309,18 +316,21 @@ def simulate(
                 max_eta=max_eta,
                 min_pt=min_pt,
                 vertex_sigma=beam_spot,
+                gun=gun if process == "gun" else None,
             )
             transport = TransportConfig.of_collisions()
+        config = SampleConfig(
+            source=source,
+            seed=seed,
+            transport=TransportConfig.without_material() if no_material else transport.without(*(without or ())),
+            smearing=not no_noise,
+            noise=noise_cells,
+            compress=compress,
+        )
     simulate_events(
         output,
         detector,
-        SampleConfig(
-            source=source,
-            seed=seed,
-            transport=TransportConfig.without_material() if no_material else transport,
-            smearing=not no_noise,
-            compress=compress,
-        ),
+        config,
         events,
         console,
         messages,
@@ -355,6 +365,10 @@ def calibrate(
 @takes_detector("detector")
 def performance(
     detector: DetectorOptions,
+    sample: Annotated[
+        list[Path] | None,
+        typer.Option("--sample", metavar="DIR", help="Reconstruct the events of 'simulate'; several: also versus mu."),
+    ] = None,
     truth: Annotated[
         Path | None, typer.Option("--truth", metavar="DIR", help="Folder with hits, particles and measurement links.")
     ] = None,
@@ -419,6 +433,9 @@ def performance(
     per_bin: Annotated[bool, typer.Option("--per-bin", help="Print tables versus eta, phi and pT.")] = False,
     plots: Annotated[Path | None, typer.Option("--plots", metavar="DIR", help="Draw plots.")] = None,
     plot_format: Annotated[str, typer.Option("--plot-format", help="png, pdf or svg.")] = "png",
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="FILE", help="Write tables and plots as one page of HTML.")
+    ] = None,
     json: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers.")] = None,
     seed: Seed = 1,
     debug: Debug = False,
@@ -448,6 +465,7 @@ def performance(
         truth_side=truth_side,
         detector=detector,
         events=events,
+        samples=tuple(sample or ()),
         truth=truth,
         tracks=tracks,
         tracks_kind=tracks_kind,
@@ -455,6 +473,7 @@ def performance(
         per_bin=per_bin,
         plots=plots,
         plot_format=plot_format,
+        report=report,
         json=json,
     )
     gun = Gun(particles, particle, pt, eta, seed, config, device, threads)

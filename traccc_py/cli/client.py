@@ -116,7 +116,7 @@ def _check_outputs(options: RemoteOptions) -> None:
     if options.output is not None:
         check_directory(options.output, "--output")
     if options.plots is not None:
-        from traccc_py.performance.plots import require_plots
+        from traccc_py.performance.plot_style import require_plots
 
         check_figure(options.plots, "--plots")
         require_plots()

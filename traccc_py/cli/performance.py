@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,16 +11,21 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
+from traccc_py.cli.outputs import check_file
+from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import load_config, make_chain
 from traccc_py.data.csv_events import event_number
+from traccc_py.data.csv_table import write_files
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
-from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection
+from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection, collision_selections
 from traccc_py.performance.frames import detector_frames
-from traccc_py.performance.plots import draw_performance, require_plots
+from traccc_py.performance.plot_style import require_plots
+from traccc_py.performance.plots import draw_performance
+from traccc_py.performance.report_page import performance_page
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.track_readers import KINDS, read_event_tracks, tracks_kind
 from traccc_py.performance.truth import read_truth
@@ -58,6 +63,7 @@ class Evaluation:
     truth_side: str = "outgoing"
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     events: int | None = None
+    samples: Sequence[Path] = ()
     truth: Path | None = None
     tracks: Path | None = None
     tracks_kind: str | None = None
@@ -65,6 +71,7 @@ class Evaluation:
     per_bin: bool = False
     plots: Path | None = None
     plot_format: str = "png"
+    report: Path | None = None
     json: Path | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +87,9 @@ class Evaluation:
         has_tracks = self.tracks is not None or bool(self.compare)
         if (self.truth is not None) != has_tracks:
             msg = "--truth and --tracks (or --compare) belong together: give both, or neither to simulate"
+            raise InputDataError(msg)
+        if self.samples and has_tracks:
+            msg = "--sample reconstructs simulated events, --truth and --tracks compare files: give one of both"
             raise InputDataError(msg)
 
     def make_definition(self) -> Definition:
@@ -111,11 +121,15 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
     InputDataError, ConfigError, GeometryError, DeviceUnavailableError
         If an input or an option can't be used.
     """
-    if options.plots is not None:
+    if options.plots is not None or options.report is not None:
         require_plots()
+    for option, path in (("--report", options.report), ("--json", options.json)):
+        check_file(path, option)
     chosen = options.detector.load()
     cuts = dict(options.cuts)
-    if options.truth is None:
+    if options.samples:
+        selections = collision_selections(cuts)
+    elif options.truth is None:
         cuts.setdefault("min_pt", min(TruthSelection().min_pt, _BELOW_GUN * gun.pt[0]))
         selections = simulation_selections(options.detector.label, cuts)
     else:
@@ -130,13 +144,21 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
             outgoing=options.truth_side == _SIDES[0],
         )
 
-    if options.truth is None:
+    sample: dict[str, Any]
+    if options.samples:
+        settings = load_config(gun.config, None)
+        chain = make_chain(chosen, settings, gun.device, gun.threads, log)
+        results, facts = evaluate_samples(options.samples, chain, make_summary, options.events, log)
+        sample = {"samples": facts, "config": settings.to_dict()}
+    elif options.truth is None:
         results, sample = _simulate(options, gun, chosen, make_summary(), log)
     else:
         inputs = find_inputs(options.tracks, options.compare, options.tracks_kind)
         results = evaluate_files(options.truth, inputs, make_summary, options.events, log)
         sample = {"truth": str(options.truth), "tracks": {i.label: [str(i.directory), i.kind] for i in inputs}}
-    report_performance(results, console, options, {"detector": options.detector.label, **sample})
+    detector = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
+    facts = {"detector": options.detector.label, "detector_facts": detector | {"fingerprint": chosen.fingerprint}}
+    report_performance(results, console, options, facts | sample)
 
 
 def _simulate(
@@ -152,7 +174,9 @@ def _simulate(
     )
     chain = make_chain(detector, settings, gun.device, gun.threads, log)
     n_events = options.events or _DEFAULT_EVENTS
-    results = _evaluate(chain, summary, simulate_events(detector, shot, gun.seed, n_events), n_events, log)
+    clusters = ClusterPulls(detector, settings.clusterization)
+    events = simulate_events(detector, shot, gun.seed, n_events)
+    results = {_OWN_LABEL: evaluate_events(chain, summary, events, n_events, log, clusters)}
     facts = {"gun": repr(shot), "n_events": n_events, "seed": gun.seed, "config": settings.to_dict()}
     return results, facts
 
@@ -171,18 +195,6 @@ def simulation_selections(detector: str, cuts: Mapping[str, Any]) -> dict[str, T
         "reconstructable": TruthSelection(**{**_RECONSTRUCTABLE.get(detector, {}), **cuts}),
         "all": TruthSelection(**{"max_eta": math.inf, "min_measurements": 0, **cuts}),
     }
-
-
-def _evaluate(
-    chain: Any, summary: PerformanceSummary, events: Iterator[Any], n_events: int, log: Console
-) -> dict[str, Any]:
-    """Reconstruct simulated events and compare with the truth; return the numbers by label (one)."""
-    clusters = ClusterPulls(chain.detector, chain.config.clusterization)
-    for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
-        result = chain.run(event.cells)
-        summary.add_result(event, result)
-        clusters.add(event, result)
-    return {_OWN_LABEL: summary.as_dict() | clusters.tables()}
 
 
 def find_inputs(tracks: Path | None, compare: Sequence[str], kind: str | None) -> list[TrackInput]:
@@ -298,3 +310,7 @@ def report_performance(
     if options.plots is not None:
         paths = draw_performance(results, options.plots, options.plot_format)
         console.print(f"{len(paths)} plots are in {options.plots}")
+    if options.report is not None:
+        page = performance_page(results, versions(), sample)
+        write_files({options.report: page.encode()})
+        console.print(f"the report is {options.report}")

@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from traccc_py.performance.rows import fit_table, total_table, with_interval
+
 __all__ = ["print_performance"]
 
-_PERCENT = 100.0
-_VARIABLES = {"eta": "eta", "phi": "phi [rad]", "pt": "pT [GeV]"}
-
-
-def _percent(fraction: float) -> str:
-    return f"{_PERCENT * fraction:.2f} %" if math.isfinite(fraction) else "-"
-
-
-def _with_interval(value: float, low: float, high: float) -> str:
-    if not math.isfinite(value):
-        return "-"
-    up, down = _PERCENT * (high - value), _PERCENT * (value - low)
-    return f"{_PERCENT * value:.2f} +{up:.2f} -{down:.2f} %"
-
-
-def _with_error(value: float | None, error: float | None, digits: str, error_digits: str) -> str:
-    if value is None or error is None or not math.isfinite(value):
-        return "-"
-    return f"{value:{digits}} +- {error:{error_digits}}"
+_VARIABLES = {"eta": "eta", "phi": "phi [rad]", "pt": "pT [GeV]", "radius": "production radius [mm]"}
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -47,43 +30,11 @@ def _show(console: Console, table: Table) -> None:
     console.print(table)
 
 
-def _efficiency(counts: Mapping[str, Any]) -> str:
-    return _with_interval(counts["efficiency"], counts["efficiency_low"], counts["efficiency_high"])
-
-
-#: Rows of the totals: heading, what it is made from, how.
-_ROWS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str]], ...] = (
-    ("selected particles", "tracks", lambda c: str(c["n_particles"])),
-    ("found particles", "tracks", lambda c: str(c["n_found"])),
-    ("tracks", "tracks", lambda c: str(c["n_groups"])),
-    ("efficiency", "tracks", _efficiency),
-    ("duplicates / found particles", "tracks", lambda c: _percent(c["duplicate_rate"])),
-    ("fakes / selected particles", "tracks", lambda c: _percent(c["fake_rate"])),
-    ("duplicates / tracks", "tracks", lambda c: _percent(c["duplicates_per_group"])),
-    ("fakes / tracks", "tracks", lambda c: _percent(c["fakes_per_group"])),
-    ("seeds", "seeds", lambda c: str(c["n_groups"])),
-    ("seed efficiency", "seeds", _efficiency),
-    ("seed duplicates / found particles", "seeds", lambda c: _percent(c["duplicate_rate"])),
-    ("seed fakes / selected particles", "seeds", lambda c: _percent(c["fake_rate"])),
-    ("seed fakes / seeds", "seeds", lambda c: _percent(c["fakes_per_group"])),
-)
-
-
 def _totals(results: Mapping[str, Any]) -> Table:
-    columns = [(label, name) for label, numbers in results.items() for name in numbers["versus"]]
-    is_one = len(results) == 1
-    headings = [name if is_one else f"{label}: {name}" for label, name in columns]
-    table = _table(f"Totals, definition {next(iter(results.values()))['definition']['name']}", "", *headings)
-    for heading, source, show in _ROWS:
-        cells = [show(results[label][source][name]) if source in results[label] else "-" for label, name in columns]
-        if set(cells) != {"-"} or heading == "efficiency":
-            table.add_row(heading, *cells)
-    outcomes = [results[label].get("fit_outcomes", {}) for label, _ in columns]
-    fits = [sum(n for name, n in found.items() if name != "UNKNOWN") for found in outcomes]
-    table.add_row(
-        "successful fits",
-        *(_percent(o.get("SUCCESS", 0) / n if n else math.nan) for o, n in zip(outcomes, fits, strict=True)),
-    )
+    found = total_table(results)
+    table = _table(f"Totals, definition {next(iter(results.values()))['definition']['name']}", *found.columns)
+    for row in found.rows:
+        table.add_row(*row)
     return table
 
 
@@ -97,20 +48,12 @@ def _describe(numbers: Mapping[str, Any], console: Console) -> None:
 
 
 def _fits(label: str, where: str, numbers: Mapping[str, Any]) -> Table:
-    pulls, residuals = numbers[f"{where}_pulls"], numbers[f"{where}_residuals"]
     place = "first state" if where == "first_state" else "perigee"
     title = f"{label}: {place}; pulls by a Gaussian fitted to |pull| < 3, residuals by half the central 68.3 %"
-    table = _table(title, "parameter", "tracks", "pull mean", "pull sigma", "pull rms", "resolution", "residual rms")
-    for name, residual in residuals.items():
-        pull = pulls.get(name, {})
-        cells = [
-            _with_error(pull.get("mean"), pull.get("mean_error"), "+.3f", ".3f"),
-            _with_error(pull.get("sigma"), pull.get("sigma_error"), ".3f", ".3f"),
-            f"{pull['rms']:.3f}" if pull else "-",
-            _with_error(residual["width"], residual["width_error"], ".3g", ".1g"),
-            f"{residual['rms']:.3g}",
-        ]
-        table.add_row(name, str(residual["n"]), *cells)
+    found = fit_table(numbers, where)
+    table = _table(title, *found.columns)
+    for row in found.rows:
+        table.add_row(*row)
     return table
 
 
@@ -128,7 +71,7 @@ def _per_bin(results: Mapping[str, Any], selection: str, variable: str, name: st
         cells = (
             cell
             for c in columns.values()
-            for cell in (_with_interval(c["value"][k], c["low"][k], c["high"][k]), str(c["total"][k]))
+            for cell in (with_interval(c["value"][k], c["low"][k], c["high"][k]), str(c["total"][k]))
         )
         table.add_row(f"{edges[k]:.2f} to {edges[k + 1]:.2f}", *cells)
     return table
@@ -141,7 +84,7 @@ def _print_per_bin(results: Mapping[str, Any], console: Console) -> None:
     others = (
         ("duplicates_per_track", "fakes_per_track") if per_track else ("duplicates_per_found", "fakes_per_particle")
     )
-    for name in ("efficiency", "seed_efficiency", *others):
+    for name in ("efficiency", "seed_efficiency", "finding_efficiency", *others):
         for variable in _VARIABLES:
             table = _per_bin(results, selection, variable, name)
             if table is not None:

@@ -20,6 +20,9 @@ __all__ = ["OPTIONS_OF_SOURCES", "calibrate", "check_sample", "simulate"]
 
 #: Options by the beginning of the error that tells of their value.
 OPTIONS_OF_SOURCES = {
+    "noise occupancy": "--noise-cells",
+    "interaction": "--without",
+} | {
     f"{source}: {name}": option
     for source, options in (
         (

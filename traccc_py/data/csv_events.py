@@ -171,7 +171,7 @@ def read_cells(path: Path | str) -> Cells:
 
 
 def write_cells(path: Path | str, cells: Cells) -> None:
-    """Write the cells of one event; cells without truth link get measurement_id 0, as traccc writes them.
+    """Write the cells of one event; without any truth link measurement_id is 0, as traccc has it, else -1 for noise.
 
     Parameters
     ----------
@@ -185,9 +185,10 @@ def write_cells(path: Path | str, cells: Cells) -> None:
     OSError
         If the file can't be written; nothing has changed then.
     """
+    has_truth = (cells.measurement_id >= 0).any()
     columns = {
         "geometry_id": cells.geometry_id,
-        "measurement_id": np.maximum(cells.measurement_id, 0),
+        "measurement_id": cells.measurement_id if has_truth else np.zeros(len(cells), np.int64),
         "channel0": cells.channel0,
         "channel1": cells.channel1,
         "timestamp": cells.time,

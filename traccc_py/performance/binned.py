@@ -1,4 +1,4 @@
-"""Quantities in bins of eta, phi and pT, with statistical errors."""
+"""Quantities in bins of eta, phi, pT and production radius, with statistical errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from traccc_py.performance.statistics import fit_gaussian, robust_width, wilson_interval
 
-__all__ = ["EDGES", "fractions", "means", "pull_profile", "rates", "resolution_profile"]
+__all__ = ["EDGES", "PARTICLE_EDGES", "fractions", "means", "pull_profile", "rates", "resolution_profile"]
 
 #: Bins of each variable. The same for all samples, so that they can be compared.
 EDGES: Mapping[str, np.ndarray] = {
@@ -19,6 +19,11 @@ EDGES: Mapping[str, np.ndarray] = {
     "pt": np.array(
         [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 11, 15, 20, 30, 50, 90, 110, 200, 500, 1000], float
     ),
+}
+#: The same and bins of what particles have and tracks have not.
+PARTICLE_EDGES: Mapping[str, np.ndarray] = {
+    **EDGES,
+    "radius": np.array([0, 1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200], float),  # [mm]
 }
 _COARSE = 2  # bins of EDGES joined for fits and widths, which need more entries
 

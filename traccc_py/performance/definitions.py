@@ -10,6 +10,8 @@ TrackFinderPerformanceCollector; seeds as in the full-chain scripts (matching ra
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -18,7 +20,15 @@ import numpy as np
 from traccc_py.errors import ConfigError
 from traccc_py.performance.truth import EventTruth, MeasurementTruth
 
-__all__ = ["ACTS", "DEFINITIONS", "TRACCC", "Definition", "TruthSelection", "select_particles"]
+__all__ = [
+    "ACTS",
+    "DEFINITIONS",
+    "TRACCC",
+    "Definition",
+    "TruthSelection",
+    "collision_selections",
+    "select_particles",
+]
 
 _LAYER_SHIFT = np.uint64(36)  # geometry ids above this bit: volume, boundary, layer
 _VOLUME_SHIFT = np.uint64(56)
@@ -97,6 +107,38 @@ class TruthSelection:
         if self.min_pt < 0 or self.max_eta <= 0 or self.min_z > self.max_z:
             msg = f"{self}: expected min_pt >= 0, max_eta > 0, min_z <= max_z"
             raise ConfigError(msg)
+
+
+_MUON = 13
+#: Charged particles of any kind and origin, from near the beam, that leave enough measurements to be found.
+_OF_COLLISIONS: dict[str, Any] = {
+    "min_pt": 1.0,
+    "max_eta": 2.5,
+    "min_z": -math.inf,
+    "max_z": math.inf,
+    "max_r": 10.0,
+    "process": -1,
+    "min_measurements": 7,
+    "particle_types": (),
+}
+_WIDE_ETA = 3.0
+
+
+def collision_selections(cuts: Mapping[str, Any] | None = None) -> dict[str, TruthSelection]:
+    """Return which particles of collisions count: |eta| < 2.5, the same to 3, and muons.
+
+    Parameters
+    ----------
+    cuts : mapping, optional
+        Values of `TruthSelection` for all of them.
+    """
+    given = cuts or {}
+    chosen = {**_OF_COLLISIONS, **given}
+    return {
+        "central": TruthSelection(**chosen),
+        "wide": TruthSelection(**{**chosen, "max_eta": given.get("max_eta", _WIDE_ETA)}),
+        "muons": TruthSelection(**{**chosen, "particle_types": (_MUON,)}),
+    }
 
 
 def _count_distinct(particle: np.ndarray, key: np.ndarray, n: int) -> np.ndarray:

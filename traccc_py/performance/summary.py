@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -10,7 +11,15 @@ from typing import Any
 import numpy as np
 
 from traccc_py.edm import EventResult, FitOutcome
-from traccc_py.performance.binned import EDGES, fractions, means, pull_profile, rates, resolution_profile
+from traccc_py.performance.binned import (
+    EDGES,
+    PARTICLE_EDGES,
+    fractions,
+    means,
+    pull_profile,
+    rates,
+    resolution_profile,
+)
 from traccc_py.performance.definitions import TRACCC, Definition, TruthSelection, select_particles
 from traccc_py.performance.frames import SurfaceFrames
 from traccc_py.performance.matching import (
@@ -38,6 +47,7 @@ from traccc_py.simulation.events import SimulatedEvent
 
 __all__ = ["PerformanceSummary", "Sample"]
 
+_TYPES_OF_TRACCC = TruthSelection().particle_types
 _PULL_EDGES = np.linspace(-5.0, 5.0, 51)
 _N_RESIDUAL_BINS = 60
 _SMALLEST_RANGE = 1e-12  # of a histogram
@@ -76,6 +86,7 @@ class Sample:
     tracks: Counts = field(default_factory=Counts)
     seeds: Counts = field(default_factory=Counts)
     particles: _Columns = field(default_factory=_Columns)
+    at_any_radius: _Columns = field(default_factory=_Columns)  # the same without the cut in the production radius
     track_rows: _Columns = field(default_factory=_Columns)
 
 
@@ -142,28 +153,33 @@ class PerformanceSummary:
         self.has_tracks |= tracks is not None
         self.has_seeds |= seeds is not None
         for name, selection in self.selections.items():
-            is_selected = select_particles(event, links, selection)
-            # traccc does not look at the type of particles for seeds
-            for_seeds = select_particles(event, links, replace(selection, particle_types=()))
+            at_any_radius = select_particles(event, links, replace(selection, max_r=math.inf))
+            radius = np.hypot(event.particles.vertex[:, 0], event.particles.vertex[:, 1])
+            is_selected = at_any_radius & (radius <= selection.max_r)
+            for_seeds = is_selected
+            if selection.particle_types == _TYPES_OF_TRACCC:  # which it does not ask for where seeds are concerned
+                for_seeds = select_particles(event, links, replace(selection, particle_types=()))
             sample = self.samples[name]
             if seeds is not None:
                 sample.seeds += count_matches(seeds, for_seeds, definition)
             if tracks is not None and matches is not None:
                 sample.tracks += count_matches(matches, is_selected, definition)
                 self._add_track_rows(sample, tracks, matches, is_selected)
-            self._add_particles(sample, event, matches, seeds, is_selected)
+            for target, chosen in ((sample.particles, is_selected), (sample.at_any_radius, at_any_radius)):
+                self._add_particles(target, event, matches, seeds, chosen, radius)
 
     def _add_particles(
         self,
-        sample: Sample,
+        target: _Columns,
         event: EventTruth,
         matches: Matches | None,
         seeds: Matches | None,
         is_selected: np.ndarray,
+        radius: np.ndarray,
     ) -> None:
         n = len(is_selected)
         eta, phi, pt = kinematics(event.particles.momentum)
-        columns = {"eta": eta, "phi": phi, "pt": pt}
+        columns = {"eta": eta, "phi": phi, "pt": pt, "radius": radius}
         for name, found in (("n_matches", matches), ("n_seeds", seeds)):
             if found is not None:
                 columns[name] = np.bincount(found.particle_index[found.is_matched], minlength=n)
@@ -171,7 +187,7 @@ class PerformanceSummary:
             is_fake = find_fakes(matches, is_selected, self.definition)
             of_fakes = matches.contributions[is_fake[matches.contributions[:, 0]], 1]
             columns["n_fakes"] = np.bincount(of_fakes, minlength=n)
-        sample.particles.append(**{name: column[is_selected] for name, column in columns.items()})
+        target.append(**{name: column[is_selected] for name, column in columns.items()})
 
     def _add_track_rows(self, sample: Sample, tracks: TrackSet, matches: Matches, is_selected: np.ndarray) -> None:
         sample.track_rows.append(
@@ -216,6 +232,8 @@ class PerformanceSummary:
             numbers["tracks"] = {name: sample.tracks.as_dict() for name, sample in self.samples.items()}
         if self.has_seeds:
             numbers["seeds"] = {name: sample.seeds.as_dict() for name, sample in self.samples.items()}
+        if self.has_tracks and self.has_seeds:
+            numbers["finding"] = {name: _finding(sample.particles) for name, sample in self.samples.items()}
         numbers["versus"] = {name: self._versus(sample) for name, sample in self.samples.items()}
         if self.has_tracks:
             numbers["fit_outcomes"] = dict(self.outcomes)
@@ -233,26 +251,46 @@ class PerformanceSummary:
         return numbers
 
     def _versus(self, sample: Sample) -> dict[str, Any]:
-        """Return efficiency, duplicates, fakes, measurements and holes in bins of each variable."""
-        particles, tracks, own = sample.particles, self.track_rows, sample.track_rows
+        """Return efficiency, duplicates, fakes, measurements and holes in bins of each variable.
+
+        In bins of the production radius the cut in it does not count.
+        """
         table: dict[str, Any] = {}
-        for variable, edges in EDGES.items():
-            x = particles[variable]
+        for variable, edges in PARTICLE_EDGES.items():
             columns: dict[str, Any] = {"edges": edges.tolist()}
-            if self.has_seeds:
-                columns["seed_efficiency"] = fractions(x, particles["n_seeds"] > 0, edges)
-            if self.has_tracks:
-                n_matches, x_track = particles["n_matches"], tracks[variable]
-                further = np.maximum(n_matches - 1, 0)
-                columns["efficiency"] = fractions(x, n_matches > 0, edges)
-                columns["duplicates_per_found"] = rates(x, further, edges, n_matches > 0)
-                columns["fakes_per_particle"] = rates(x, particles["n_fakes"], edges)
-                columns["duplicates_per_track"] = fractions(x_track, own["is_duplicate"] > 0, edges)
-                columns["fakes_per_track"] = fractions(x_track, own["is_fake"] > 0, edges)
+            columns |= self._of_particles(sample.particles if variable in EDGES else sample.at_any_radius, variable)
+            if self.has_tracks and variable in EDGES:
+                x, own = self.track_rows[variable], sample.track_rows
+                columns["duplicates_per_track"] = fractions(x, own["is_duplicate"] > 0, edges)
+                columns["fakes_per_track"] = fractions(x, own["is_fake"] > 0, edges)
                 for name in ("n_measurements", "n_holes"):
-                    columns[name] = means(x_track, tracks[name], edges)
+                    columns[name] = means(x, self.track_rows[name], edges)
             table[variable] = columns
         return table
+
+    def _of_particles(self, particles: _Columns, variable: str) -> dict[str, Any]:
+        """Return the rates that are binned by particle."""
+        x, edges = particles[variable], PARTICLE_EDGES[variable]
+        columns: dict[str, Any] = {}
+        if self.has_seeds:
+            columns["seed_efficiency"] = fractions(x, particles["n_seeds"] > 0, edges)
+        if self.has_tracks:
+            n_matches = particles["n_matches"]
+            further = np.maximum(n_matches - 1, 0)
+            columns["efficiency"] = fractions(x, n_matches > 0, edges)
+            columns["duplicates_per_found"] = rates(x, further, edges, n_matches > 0)
+            columns["fakes_per_particle"] = rates(x, particles["n_fakes"], edges)
+        if self.has_seeds and self.has_tracks:
+            is_seeded = particles["n_seeds"] > 0
+            columns["finding_efficiency"] = fractions(x[is_seeded], n_matches[is_seeded] > 0, edges)
+        return columns
+
+
+def _finding(particles: _Columns) -> dict[str, Any]:
+    """Return the efficiency of the track finding and all that follows: of particles with a seed."""
+    is_seeded = particles["n_seeds"] > 0
+    n_found = int(np.count_nonzero(particles["n_matches"][is_seeded] > 0))
+    return Counts(n_particles=int(np.count_nonzero(is_seeded)), n_found=n_found).as_dict()
 
 
 def _pulls(found: Residuals, names: tuple[str, ...]) -> dict[str, Any]:

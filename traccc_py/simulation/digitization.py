@@ -11,6 +11,7 @@ from traccc_py.edm import Cells
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import OUTLINE, Shape
 from traccc_py.simulation.channel_loop import DigitizationGeometry, HitArrays, divide_paths
+from traccc_py.simulation.noise import NoiseOccupancy, noise_cells
 from traccc_py.simulation.transport import SimulatedHits
 from traccc_py.simulation.truth_geometry import TruthGeometry, arrays_of, local_vectors, truth_geometry
 
@@ -96,6 +97,7 @@ def digitize(
     key: np.uint64,
     *,
     smearing: bool = True,
+    noise: NoiseOccupancy = (0.0, 0.0),
     geometry: tuple[TruthGeometry, DigitizationGeometry] | None = None,
 ) -> Digitization:
     """Turn hits into cells.
@@ -110,6 +112,8 @@ def digitize(
         Key of the event's random numbers (`random_numbers.event_key`).
     smearing : bool, optional
         Use the designs' charge smearing.
+    noise : tuple of float, optional
+        Chance of a channel of 2D and of 1D designs to fire without a hit.
     geometry : tuple, optional
         `truth_geometry` and `digitization_geometry` of the detector, to spare their making for each event.
 
@@ -135,9 +139,25 @@ def digitize(
         ordinal=simulated.hits.index.astype(np.int64),
     )
     rows = divide_paths(channels, hits, np.uint64(key))
-    if not len(rows):
-        return _empty(geometry_ids)
-    return _form_cells(rows, simulated, arrays_of(detector).designs, channels, geometry_ids)
+    arrays = arrays_of(detector)
+    made = _form_cells(rows, simulated, arrays.designs, channels, geometry_ids) if len(rows) else _empty(geometry_ids)
+    return _with_noise(made, noise_cells(arrays, geometry_ids, key, noise), detector) if any(noise) else made
+
+
+def _with_noise(made: Digitization, noise: Cells, detector: Any) -> Digitization:
+    """Return the cells with those of noise between them; a channel with charge already keeps it."""
+    columns = {n: np.concatenate([getattr(made.cells, n), getattr(noise, n)]) for n in Cells.__dataclass_fields__}
+    module = detector.module_index(columns["geometry_id"])
+    is_noise = np.arange(len(module)) >= len(made.cells)
+    order = np.lexsort((is_noise, columns["channel0"], columns["channel1"], module))
+    keys = np.stack([module, columns["channel1"], columns["channel0"]])[:, order]
+    is_first = np.ones(len(order), bool)
+    is_first[1:] = np.any(np.diff(keys, axis=1) != 0, axis=0)
+    kept = order[is_first]
+    sizes = np.concatenate([np.diff(made.hit_offsets), np.zeros(len(noise), np.int64)])[kept]
+    cells = Cells(**{name: column[kept] for name, column in columns.items()})
+    # cells with hits keep their order, so their hits do
+    return Digitization(cells, np.concatenate(([0], np.cumsum(sizes))), made.hit_indices, made.measurement_hit)
 
 
 def _form_cells(

@@ -26,6 +26,7 @@ from traccc_py.data.truth import MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.noise import NoiseOccupancy
 from traccc_py.simulation.pileup import CollisionGenerator, GeneratedEvent
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.secondaries import transport_all
@@ -76,6 +77,7 @@ def simulate_events(
     first_event: int = 0,
     config: TransportConfig | None = None,
     smearing: bool = True,
+    noise: NoiseOccupancy = (0.0, 0.0),
     threads: int = 1,
 ) -> Iterator[SimulatedEvent]:
     """Simulate events one after the other.
@@ -96,6 +98,8 @@ def simulate_events(
         Physics of the transport; by default scattering and energy loss for a gun, all interactions for collisions.
     smearing : bool, optional
         Charge noise of analogue channels.
+    noise : tuple of float, optional
+        Chance of a channel of 2D and of 1D designs to fire without a hit.
     threads : int, optional
         Number of threads; results don't depend on it.
 
@@ -119,7 +123,8 @@ def simulate_events(
             path_limit=generated.path_limit,
             threads=threads,
         )
-        yield SimulatedEvent(number, particles, simulated, digitize(detector, simulated, key, geometry=geometry))
+        made = digitize(detector, simulated, key, noise=noise, geometry=geometry)
+        yield SimulatedEvent(number, particles, simulated, made)
 
 
 def simulate_event(
@@ -273,5 +278,7 @@ def read_event(directory: Path | str, detector: Any, number: int) -> SimulatedEv
     geometry = truth_geometry(detector)
     centre = np.stack([geometry.modules[f"c{axis}"][module_index] for axis in "xyz"], axis=1)
     local = local_vectors(geometry, module_index, hits.position - centre)[:, :2]
-    made = Digitization(cells, np.arange(len(cells) + 1), links.hit_id[cells.measurement_id], links.hit_id)
+    has_hit = cells.measurement_id >= 0  # the others are noise
+    offsets = np.concatenate(([0], np.cumsum(has_hit)))
+    made = Digitization(cells, offsets, links.hit_id[cells.measurement_id[has_hit]], links.hit_id)
     return SimulatedEvent(number, particles, SimulatedHits(hits, particle_index, module_index, local), made)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from traccc_py.data.truth import Particles
 from traccc_py.errors import ConfigError
+from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.pythia import PROCESSES, Collision, PythiaGenerator
 
-__all__ = ["DECAY_PROCESS", "CollisionConfig", "CollisionGenerator", "GeneratedEvent", "pack_particle_id"]
+__all__ = ["DECAY_PROCESS", "GUN", "CollisionConfig", "CollisionGenerator", "GeneratedEvent", "pack_particle_id"]
 
+GUN = "gun"  #: process of a hard collision that is a particle gun
 DECAY_PROCESS = 1  #: process of particles from decays, as ActsFatras numbers processes
 _STREAM_VERTICES = 1
 _STREAM_SEEDS = 2
@@ -32,7 +35,7 @@ class GeneratedEvent(NamedTuple):
 class CollisionConfig:
     """Hard process and pile-up of proton-proton collisions."""
 
-    process: str = "ttbar"  #: of the hard collision: minbias, softqcd, ttbar, jets or zmumu
+    process: str = "ttbar"  #: of the hard collision: minbias, softqcd, ttbar, jets, zmumu, or gun
     pileup: float = 0.0  #: mean number of collisions besides the hard one
     pileup_process: str = "minbias"  #: process of these; Acts' examples take softqcd, which has elastic ones
     energy: float = 14_000.0  #: centre-of-mass energy [GeV]
@@ -40,12 +43,17 @@ class CollisionConfig:
     max_eta: float = 4.0  #: particles within this |eta| are kept ...
     min_pt: float = 0.1  #: ... that have at least this pT [GeV]
     vertex_sigma: tuple[float, float, float] = (0.01, 0.01, 55.0)  #: Gaussian beam spot [mm]
+    gun: ParticleGunConfig | None = None  #: what a gun shoots in the place of a hard collision
 
     def __post_init__(self) -> None:
-        for name in ("process", "pileup_process"):
-            if getattr(self, name) not in PROCESSES:
-                msg = f"CollisionConfig: {name} is {getattr(self, name)!r}; expected one of {', '.join(PROCESSES)}"
+        for name, others in (("process", (GUN,)), ("pileup_process", ())):
+            known = (*PROCESSES, *others)
+            if getattr(self, name) not in known:
+                msg = f"CollisionConfig: {name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
                 raise ConfigError(msg)
+        if (self.process == GUN) != (self.gun is not None):
+            msg = f"CollisionConfig: process is {self.process!r} and gun is {self.gun}; expected both or neither"
+            raise ConfigError(msg)
         for name in ("pileup", "pt_hat_min", "min_pt"):
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 msg = f"CollisionConfig: {name} is {getattr(self, name)}; expected a finite number >= 0"
@@ -93,13 +101,28 @@ class CollisionGenerator:
 
     def __init__(self, config: CollisionConfig, b_z: float) -> None:
         self.config = config
-        self._hard = PythiaGenerator(config.process, config.energy, config.pt_hat_min, b_z)
-        is_same = config.process == config.pileup_process and config.pt_hat_min == 0
-        is_same |= config.pileup == 0
-        self._soft = self._hard if is_same else PythiaGenerator(config.pileup_process, config.energy, b_z=b_z)
+        self._b_z = b_z
+        self._generators: dict[tuple[str, float], PythiaGenerator] = {}  # shared with those of other pile-up
+        if config.process != GUN:
+            self._generator(config.process, config.pt_hat_min)
+        if config.pileup > 0:
+            self._generator(config.pileup_process)
+
+    def _generator(self, process: str, pt_hat_min: float = 0.0) -> PythiaGenerator:
+        """Return the generator of a process; setting one up takes seconds."""
+        key = (process, pt_hat_min)
+        if key not in self._generators:
+            self._generators[key] = PythiaGenerator(process, self.config.energy, pt_hat_min, self._b_z)
+        return self._generators[key]
+
+    def with_pileup(self, pileup: float) -> CollisionGenerator:
+        """Return the generator of the same collisions with another mean number of pile-up collisions."""
+        other = copy.copy(self)
+        other.config = replace(self.config, pileup=pileup)
+        return other
 
     def generate(self, seed: int, event: int) -> GeneratedEvent:
-        """Return the particles of one event: those of the hard collision first.
+        """Return the particles of one event: those of the hard collision first. A gun has vertices of its own.
 
         Raises
         ------
@@ -113,14 +136,24 @@ class CollisionGenerator:
             raise ConfigError(msg)
         vertices = np.array(self.config.vertex_sigma) * random.standard_normal((n, 3))
         words = np.random.SeedSequence((seed, event, _STREAM_SEEDS)).generate_state(n)
-        collisions = [
-            (self._soft if k else self._hard).collide(1 + int(word) % _MAX_SEED) for k, word in enumerate(words)
-        ]
-        parts = [self._select(c, k + 1, vertices[k]) for k, c in enumerate(collisions)]
+        parts = [self._hard_collision(seed, event, int(words[0]), vertices[0])]
+        for k, word in enumerate(words[1:].tolist(), start=1):
+            collision = self._generator(self.config.pileup_process).collide(1 + word % _MAX_SEED)
+            parts.append(self._select(collision, k + 1, vertices[k]))
         particles = Particles(
             *(np.concatenate([getattr(p.particles, name) for p in parts]) for name in Particles.__dataclass_fields__)
         )
         return GeneratedEvent(particles, np.concatenate([p.path_limit for p in parts]))
+
+    def _hard_collision(self, seed: int, event: int, word: int, vertex: np.ndarray) -> GeneratedEvent:
+        config = self.config
+        if config.gun is None:
+            collision = self._generator(config.process, config.pt_hat_min).collide(1 + word % _MAX_SEED)
+            return self._select(collision, 1, vertex)
+        shot = generate_particles(config.gun, seed, event)
+        zero = np.array(0)
+        shot.particle_id = pack_particle_id(np.array(1), zero, np.arange(1, len(shot) + 1), zero, zero)
+        return GeneratedEvent(shot, np.full(len(shot), np.inf))
 
     def _select(self, collision: Collision, number: int, vertex: np.ndarray) -> GeneratedEvent:
         """Return the particles of a collision that are kept, moved to its vertex."""

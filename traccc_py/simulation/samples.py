@@ -22,6 +22,7 @@ from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
 from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.noise import NoiseOccupancy, check_occupancy
 from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator
 from traccc_py.simulation.pythia import pythia_version
 from traccc_py.simulation.transport import TransportConfig
@@ -39,7 +40,11 @@ class SampleConfig:
     seed: int = 1  #: seed of the sample, >= 0
     transport: TransportConfig = field(default_factory=TransportConfig)
     smearing: bool = True  #: charge noise of analogue channels
+    noise: NoiseOccupancy = (0.0, 0.0)  #: chance of a channel of 2D and of 1D designs to fire without a hit
     compress: bool = False  #: write ``.csv.gz``
+
+    def __post_init__(self) -> None:
+        check_occupancy(self.noise)
 
     @classmethod
     def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:
@@ -78,6 +83,7 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
         "source": {"kind": "collisions" if uses_pythia else "gun", **asdict(config.source)},
         "transport": asdict(config.transport),
         "smearing": config.smearing,
+        "noise": list(config.noise),
         "compress": config.compress,
         "seed": config.seed,
     }
@@ -96,7 +102,7 @@ class _Maker:
     def make(self, number: int, threads: int = 1) -> tuple[dict[str, int], dict[str, str]]:
         """Write an event; return its sizes and the digests of its files."""
         config = self._config
-        options = {"config": config.transport, "smearing": config.smearing, "threads": threads}
+        options = {"config": config.transport, "smearing": config.smearing, "noise": config.noise, "threads": threads}
         event = simulate_event(self._detector, self._source, config.seed, number, **options)
         paths = write_event(self._folder, self._detector, event, compress=config.compress)
         sizes = {

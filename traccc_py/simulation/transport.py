@@ -8,7 +8,7 @@ scattering has bent the track away from the helix of the prefilter, it is made a
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +26,10 @@ from traccc_py.simulation.particle_loop import (
 )
 from traccc_py.simulation.truth_geometry import TruthGeometry, truth_geometry
 
-__all__ = ["SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
+__all__ = ["INTERACTIONS", "SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
 
+#: Fields of `TransportConfig` that switch interactions on and off.
+INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
 _PIECE = 64  # particles a thread takes at a time
 _READOUT_TIME = 25.0  # [ns]
 
@@ -54,6 +56,20 @@ class TransportConfig:
             if not (np.isfinite(value) and value > 0):
                 msg = f"TransportConfig: {name} is {value}; expected a number > 0"
                 raise ConfigError(msg)
+
+    def without(self, *interactions: str) -> TransportConfig:
+        """Return the configuration with some interactions switched off.
+
+        Raises
+        ------
+        ConfigError
+            If one is not among `INTERACTIONS`.
+        """
+        unknown = [name for name in interactions if name not in INTERACTIONS]
+        if unknown:
+            msg = f"interaction {unknown[0]!r}: expected one of {', '.join(INTERACTIONS)}"
+            raise ConfigError(msg)
+        return replace(self, **dict.fromkeys(interactions, False))
 
     @classmethod
     def without_material(cls) -> TransportConfig:

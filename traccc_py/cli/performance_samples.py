@@ -1,0 +1,154 @@
+"""Samples of simulated events, reconstructed now and compared with their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from traccc_py.data.manifest import Manifest, read_manifest
+from traccc_py.edm import EventResult
+from traccc_py.errors import InputDataError
+from traccc_py.performance.cluster_pulls import ClusterPulls
+from traccc_py.performance.summary import PerformanceSummary
+from traccc_py.simulation.events import SimulatedEvent, read_event
+
+__all__ = ["evaluate_events", "evaluate_samples"]
+
+
+def _sizes(event: SimulatedEvent, result: EventResult) -> dict[str, float]:
+    return {
+        "cells": len(event.cells),
+        "measurements": len(result.measurements),
+        "spacepoints": len(result.spacepoints.measurement_index),
+        "seeds": len(result.seeds.quality),
+        "candidates": result.n_candidates,
+        "tracks": len(result.tracks),
+        "milliseconds": sum(result.stage_milliseconds.values()),
+    }
+
+
+def evaluate_events(
+    chain: Any,
+    summary: PerformanceSummary,
+    events: Iterable[SimulatedEvent],
+    n_events: int,
+    log: Console,
+    clusters: ClusterPulls | None = None,
+) -> dict[str, Any]:
+    """Reconstruct events and compare them with their truth.
+
+    Parameters
+    ----------
+    chain : TrackingChain
+        Ready to run.
+    summary : PerformanceSummary
+        Gathers the events.
+    events : iterable of SimulatedEvent
+        Events.
+    n_events : int
+        Their number, for the progress bar.
+    log : Console
+        Where progress goes.
+    clusters : ClusterPulls, optional
+        Gathers the pulls of measurements.
+
+    Returns
+    -------
+    dict
+        Numbers of the summary, and `sizes`: means of an event, median of the milliseconds.
+    """
+    rows = []
+    for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
+        result = chain.run(event.cells)
+        summary.add_result(event, result)
+        rows.append(_sizes(event, result))
+        if clusters is not None:
+            clusters.add(event, result)
+    sizes: dict[str, float] = {name: fmean(row[name] for row in rows) for name in rows[0]}
+    sizes["milliseconds"] = median(row["milliseconds"] for row in rows)
+    return summary.as_dict() | {"sizes": sizes} | (clusters.tables() if clusters else {})
+
+
+def evaluate_samples(
+    folders: Sequence[Path],
+    chain: Any,
+    make_summary: Callable[[], PerformanceSummary],
+    n_events: int | None,
+    log: Console,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reconstruct the samples in folders.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Folders of `traccc-py simulate`.
+    chain : TrackingChain
+        Ready to run, with the samples' detector.
+    make_summary : callable
+        Returns an empty summary.
+    n_events : int, optional
+        Number of events of each at most.
+    log : Console
+        Where progress goes.
+
+    Returns
+    -------
+    results : dict of str to dict
+        Numbers by label, in order of pile-up; `pileup` is the mean number of collisions besides, if there is one.
+    facts : dict of str to dict
+        Folder, recipe and number of events by label.
+
+    Raises
+    ------
+    InputDataError
+        If a folder has no manifest, is of another detector, or its files can't be used.
+    """
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    for folder, manifest in manifests.items():
+        _check_detector(folder, manifest, chain.detector, log)
+    order = sorted(folders, key=lambda folder: _pileup(manifests[folder]) or 0.0)
+    results: dict[str, Any] = {}
+    facts: dict[str, Any] = {}
+    for folder in order:
+        manifest = manifests[folder]
+        label = _label(manifest)
+        label = f"{label} ({folder.name})" if label in results else label
+        numbers = [event["event"] for event in manifest.events][:n_events]
+        events = (read_event(folder, chain.detector, number) for number in numbers)
+        found = evaluate_events(chain, make_summary(), events, len(numbers), log)
+        results[label] = found | {"pileup": _pileup(manifest)}
+        facts[label] = {"folder": str(folder), "n_events": len(numbers), "recipe": manifest.recipe}
+    return results, facts
+
+
+def _check_detector(folder: Path, manifest: Manifest, detector: Any, log: Console) -> None:
+    made_for = manifest.recipe["detector"]
+    names = (detector.name, detector.digitization.name)
+    if (made_for["name"], made_for["digitization"]) != names:
+        msg = (
+            f"{folder}: its events are of detector {made_for['name']} with digitization {made_for['digitization']}, "
+            f"not of {names[0]} with {names[1]}; choose it with --detector and --digitization"
+        )
+        raise InputDataError(msg)
+    if made_for["fingerprint"] != detector.fingerprint:
+        log.print(
+            f"{folder} was simulated with another version of the detector: {made_for['fingerprint']}, "
+            f"now {detector.fingerprint}"
+        )
+
+
+def _pileup(manifest: Manifest) -> float | None:
+    pileup = manifest.recipe["source"].get("pileup")
+    return None if pileup is None else float(pileup)
+
+
+def _label(manifest: Manifest) -> str:
+    source = manifest.recipe["source"]
+    if "pileup" in source:
+        return f"{source['process']} mu={source['pileup']:g}"
+    return f"{source['n_particles']} {source['particle']}s"
