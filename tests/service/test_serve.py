@@ -18,7 +18,7 @@ from tests.integration.small_events import telescope, telescope_cells
 from tests.service.conftest import START_SECONDS, require_server
 from traccc_py import TrackingChain, wire
 from traccc_py.backend.ports import free_port
-from traccc_py.backend.processes import living_instances
+from traccc_py.backend.processes import living_instances, shared_region
 from traccc_py.errors import ServiceError
 
 client_module = pytest.importorskip("traccc_py.client")
@@ -27,6 +27,12 @@ TrackingClient = client_module.TrackingClient
 
 RECOVERY_SECONDS = 10
 CLEAN_END_SECONDS = 20
+
+
+def regions_of_other_servers():
+    """Return the shared memory of all model instances on this machine that live."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {shared_region(pid) for pid in pids} - {None}
 
 
 class Service:
@@ -151,7 +157,7 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
     url, results, stop = f"127.0.0.1:{service.http}", [], threading.Event()
 
     def load(retries):
-        with TrackingClient(url, "http", retries=retries, timeout=60) as client:
+        with TrackingClient(url, "http", retries=retries, timeout=START_SECONDS) as client:
             while not stop.is_set():
                 begin = time.monotonic()
                 try:
@@ -171,10 +177,11 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
         time.sleep(0.5)
         stop.set()
         for future in loads:
-            future.result(60)
+            future.result(START_SECONDS)
     errors = [(begin, end, outcome) for begin, end, retries, outcome in results if outcome is not True]
     assert all(isinstance(outcome, ServiceError) for _, _, outcome in errors), "wrong tracks"
-    assert all(retries == 0 for _, _, retries, outcome in results if outcome is not True), "a repeated event was lost"
+    lost = [str(outcome) for _, _, retries, outcome in results if retries and outcome is not True]
+    assert lost == [], "repeated events were lost"
     assert errors
     for begin, end, error in errors:
         assert end > killed
@@ -226,4 +233,4 @@ def test_end_is_clean(service, expected):
         assert time.monotonic() - begin < CLEAN_END_SECONDS
     assert "requests in flight finish" in service.text()
     assert children(service.process.pid) == []
-    assert set(Path("/dev/shm").glob("triton_python_backend_*")) <= service.shared_before
+    assert set(Path("/dev/shm").glob("triton_python_backend_*")) <= service.shared_before | regions_of_other_servers()
