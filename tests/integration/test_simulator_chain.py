@@ -23,7 +23,7 @@ from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.simulator import SimulatorDevice
 
 detector = telescope()
-events = [telescope_cells(n, n, detector) for n in (2, 0, 1)]
+events = [telescope_cells(n, n, detector) for n in (20, 0, 1)]
 devices = CpuDevice(1), SimulatorDevice(block_bodies=False)
 expected, got = (TrackingChain(detector, device=device).run_batch(events) for device in devices)
 for a, b in zip(expected, got, strict=True):
@@ -98,4 +98,4 @@ def test_stages_on_cuda_never_wait_for_the_device(detector, events, monkeypatch)
 
 @pytest.mark.slow
 def test_chain_in_the_simulator_gives_the_bits_of_the_cpu():
-    assert simulate(SIMULATED) == ["2", "0", "1"]
+    assert simulate(SIMULATED) == ["20", "0", "1"]
