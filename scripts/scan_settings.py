@@ -1,7 +1,6 @@
 """Vary one setting after the other on simulated events: seeds, candidates, efficiency, fakes, time.
 
-Usage: python scripts/scan_settings.py --folder mu200 --events 2 --json scan.json
-       python scripts/scan_settings.py --muons 4000
+Usage: python scripts/scan_settings.py --folder mu200 --events 2 --muons 4000
        python scripts/scan_settings.py --folder mu200 --vary seeding.impact_max=1,2,5,10 --vary finding.chi2_max=15,30
 Without --vary it takes each setting of the defaults that differs from traccc's, and what traccc has.
 """
@@ -30,15 +29,16 @@ SELECTIONS = {
     "pT > 0.5, eta 2.5": collision_selections({"min_pt": 0.5})["central"],
 }
 MUONS = 4  # in an event
-COLUMNS = ("seeds", "candidates", "tracks", "fakes %", "duplicates %", "cpu s", *SELECTIONS, "seed eff. %")
+COLUMNS = ("seeds", "candidates", "tracks", "fakes %", "duplicates %", "cpu s", *SELECTIONS, "seed efficiency")
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    sample = parser.add_mutually_exclusive_group(required=True)
-    sample.add_argument("--folder", type=Path, help="sample made by traccc-py simulate")
-    sample.add_argument("--muons", type=int, help="number of muons of 0.5 to 100 GeV, four an event")
+    parser.add_argument("--folder", type=Path, required=True, help="sample made by traccc-py simulate")
+    parser.add_argument(
+        "--muons", type=int, default=0, help="muons of 0.5 to 100 GeV, four an event, for a last column"
+    )
     parser.add_argument("--events", type=int, default=2)
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all that is tried"
@@ -49,15 +49,12 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def read_events(options: argparse.Namespace, detector: Any) -> list:
-    """Return the events that are reconstructed."""
-    if options.muons:
-        gun = ParticleGunConfig(
-            MUONS, momentum=(0.5, 100.0), momentum_distribution="log", eta=(-3.0, 3.0), vertex_sigma=(0.01, 0.01, 55.0)
-        )
-        return list(simulate_events(detector, gun, 1, options.muons // MUONS))
-    numbers = [event["event"] for event in read_manifest(options.folder).events][: options.events]
-    return [read_event(options.folder, detector, number) for number in numbers]
+def shoot_muons(detector: Any, n: int) -> list:
+    """Return events of single muons."""
+    gun = ParticleGunConfig(
+        MUONS, momentum=(0.5, 100.0), momentum_distribution="log", eta=(-3.0, 3.0), vertex_sigma=(0.01, 0.01, 55.0)
+    )
+    return list(simulate_events(detector, gun, 1, n // MUONS))
 
 
 def differences() -> dict[str, list[Any]]:
@@ -112,19 +109,26 @@ def main() -> None:
     """Run everything, print, write."""
     options = arguments()
     detector = build_detector("odd")
-    events = read_events(options, detector)
+    numbers = [event["event"] for event in read_manifest(options.folder).events][: options.events]
+    events = [read_event(options.folder, detector, number) for number in numbers]
+    muons = shoot_muons(detector, options.muons)
     default = ChainConfig().with_settings({key: values[0] for key, values in map(values_of, options.set)})
     rows = []
-    print("| setting | value |", " | ".join(COLUMNS), "|")
-    print("|---|" + "---|" * (1 + len(COLUMNS)))
-    points: list[tuple[str, Any]] = [("default", "")]
+    columns = (*COLUMNS, *(["muons"] if muons else []))
+    print("| setting | default | tried |", " | ".join(columns), "|")
+    print("|---|" + "---|" * (2 + len(columns)))
+    points: list[tuple[str, Any]] = [("all as they are", "")]
     points += [(key, value) for key, values in variations(options).items() for value in values]
     for key, value in points:
-        config = default if key == "default" else default.with_settings({key: value})
+        section, _, name = key.partition(".")
+        config = default.with_settings({key: value}) if name else default
         found = measure(detector, config, events, options.threads)
-        rows.append({"setting": key, "value": value, **found})
-        cells = (f"{x:,.0f}" if x >= 200 else f"{x:.3g}" if x < 1 else f"{x:.2f}" for x in found.values())
-        print(f"| {key} | {value} |", " | ".join(cells), "|", flush=True)
+        if muons:
+            found["muons"] = measure(detector, config, muons, options.threads)[columns[COLUMNS.index("cpu s") + 1]]
+        before = default.to_dict()[section][name] if name else ""
+        rows.append({"setting": key, "default": before, "value": value, **found})
+        cells = (f"{x:,.0f}" if x >= 200 else f"{x:.2f}" for x in found.values())
+        print(f"| `{key}` | {before} | {value} |", " | ".join(cells), "|", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 
