@@ -257,7 +257,7 @@ def _settle_event(i, p):
                 p.state[seed] = decision(p, seed)
                 is_left = is_left or p.state[seed] == UNDECIDED
     for seed in range(first, end):
-        p.out_is_kept[seed] = np.int32(1) if p.state[seed] == KEPT else np.int32(0)
+        p.out_is_kept[seed] = np.int32(1) if p.state[seed] == KEPT and p.described.n_agreeing[seed] > 0 else np.int32(0)
 
 
 @kernel(grain=4096)
