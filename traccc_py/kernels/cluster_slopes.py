@@ -31,7 +31,7 @@ _TWO = scalar(2)
 _LARGE = scalar(_LARGEST_SLOPE)
 _SHORTER = scalar(1 / 0.9)  # the path's projection is known to a tenth: the direction is taken as radial, as if from
 _LONGER = scalar(1 / 1.1)  # the beam line without curvature
-_GAP = scalar(2)  # channels between the pieces of a split cluster: one, and the error of both middles
+_GAP = scalar(3)  # channels between the pieces of a split cluster: one, and the error of both middles
 _ASIDE = scalar(1)  # ... and across
 _X, _Y = 0, 1
 
