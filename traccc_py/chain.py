@@ -33,6 +33,7 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.kernels.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.clusterization import form_measurements
 from traccc_py.kernels.finding import MAX_SURFACES_IN_BIN, find_tracks
 from traccc_py.kernels.fitting import fit_tracks
@@ -342,7 +343,9 @@ class TrackingChain:
         assert stacks is not None
         clock, n_events, n_modules = job.clock, len(job.prepared), len(self.detector.geometry_ids)
         measurements, spacepoints = self._form_spacepoints(job)
-        seeds = find_seeds(ws, spacepoints, config.seeding, float(detector.b_z), n_events)
+        tolerance = config.seeding.cluster_size_tolerance
+        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance)
+        seeds = find_seeds(ws, spacepoints, slopes, config.seeding, float(detector.b_z), n_events)
         is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
         clock.lap("seeding")
         parameters = estimate_parameters(

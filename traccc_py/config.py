@@ -154,7 +154,8 @@ class SeedingConfig(_Section):
     cot_theta_max: Positive = 27.2845  #: largest |cot(theta)| of a doublet
     delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
     delta_r_max: Positive = 150.0  #: ... to [mm]
-    delta_z_max: Positive = 800.0  #: largest z distance of a doublet [mm]
+    delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
+    cluster_size_tolerance: NonNegative = 1.0  #: channels a cluster may differ from what a doublet's slope predicts
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
@@ -174,6 +175,7 @@ class SeedingConfig(_Section):
     seed_min_weight: NonNegative = 190.0  #: smallest weight of all seeds of a middle but the best
     bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
     thinning: Switch = True  #: drop seeds that would follow the same particle
+    min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
 
     def _check_together(self) -> None:
         self._require_below("z_min", "z_max")

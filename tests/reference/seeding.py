@@ -16,8 +16,18 @@ def is_accepted(points, config):
     return (points[:, 2] >= config.z_min) & (points[:, 2] <= config.z_max) & (np.floor(r) < np.floor(config.r_max))
 
 
-def allowed_doublets(middle, others, side, config, slack=0.0):
-    """Mask of `others` (n, 3) that are tops (side 1) or bottoms (side -1) of `middle`."""
+def fits_clusters(slopes, dr, dz, slack=0.0):
+    """Whether directions fit the slopes (..., 4): least and largest |dz / dr|, for dz >= 0 and for dz < 0."""
+    least = np.where(dz >= 0, slopes[..., 0], slopes[..., 2])
+    most = np.where(dz >= 0, slopes[..., 1], slopes[..., 3])
+    return (least * dr * (1 - slack) <= np.abs(dz)) & (np.abs(dz) <= most * dr * (1 + slack))
+
+
+def allowed_doublets(middle, others, side, config, slack=0.0, slopes=None):
+    """Mask of `others` (n, 3) that are tops (side 1) or bottoms (side -1) of `middle`.
+
+    `slopes`: of the middle (4,) and of the others (n, 4).
+    """
     up, down = 1 + slack, 1 - slack
     r, r_other = np.hypot(*middle[:2]), np.hypot(others[:, 0], others[:, 1])
     dr, dz = side * (r_other - r), side * (others[:, 2] - middle[2])
@@ -29,6 +39,8 @@ def allowed_doublets(middle, others, side, config, slack=0.0):
     )
     ok &= (np.abs(dz) < config.cot_theta_max * dr * up) & (np.abs(dz) < config.delta_z_max * up)
     ok &= others[:, :2] @ middle[:2] > 0
+    for of_point in slopes or ():
+        ok &= fits_clusters(of_point, dr, dz, slack)
     return ok & _circles_miss_beam(middle, others, config, slack)
 
 
@@ -108,10 +120,11 @@ def _select(triplets, config):
     return [(bottom, top, -weight) for weight, _, bottom, top, _ in kept]
 
 
-def seeds_of_middle(i, points, candidates, config, slack=0.0):
+def seeds_of_middle(i, points, candidates, config, slack=0.0, slopes=None):
     """Seeds [(bottom, top, weight)] of middle i among the candidates (indices)."""
-    bottoms = candidates[allowed_doublets(points[i], points[candidates], -1, config, slack)]
-    tops = candidates[allowed_doublets(points[i], points[candidates], 1, config, slack)]
+    both = None if slopes is None else (slopes[i], slopes[candidates])
+    bottoms = candidates[allowed_doublets(points[i], points[candidates], -1, config, slack, both)]
+    tops = candidates[allowed_doublets(points[i], points[candidates], 1, config, slack, both)]
     if len(bottoms) == 0 or len(tops) == 0:
         return []
     r = np.hypot(points[:, 0], points[:, 1])
@@ -129,12 +142,12 @@ def seeds_of_middle(i, points, candidates, config, slack=0.0):
     return _select(triplets, config)
 
 
-def find_seeds(points, event, config, slack=0.0):
+def find_seeds(points, event, config, slack=0.0, slopes=None):
     """Dictionary of middle -> seeds [(bottom, top, weight)] of all events."""
     accepted = is_accepted(points, config)
     found = {}
     for i in np.flatnonzero(accepted):
-        seeds = seeds_of_middle(i, points, np.flatnonzero(accepted & (event == event[i])), config, slack)
+        seeds = seeds_of_middle(i, points, np.flatnonzero(accepted & (event == event[i])), config, slack, slopes)
         if seeds:
             found[int(i)] = seeds
     return found

@@ -14,6 +14,7 @@ from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.cluster_slopes import ANY_SLOPE
 from traccc_py.kernels.seed_thinning import thin_seeds
 from traccc_py.kernels.seeding import find_seeds
 from traccc_py.units import T
@@ -28,14 +29,15 @@ def run(points, modules, event=None, config=None, device=None):
     points = np.asarray(points, np.float32)
     n = len(points)
     event = np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32)
-    config = config or SeedingConfig()
+    config = config or SeedingConfig(min_agreeing_seeds=0, delta_z_max=800.0)  # many seeds a particle
     unused = np.zeros(n, np.int32)
+    slopes = np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
     spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), event)
     measurements = MeasurementBatch(np.asarray(modules, np.int32), *(unused for _ in range(8)))
     ws = Workspace(device or CpuDevice(1))
     for _ in range(12):
         ws.set_sizes(spacepoints=n, events=int(event.max(initial=0)) + 1)
-        found = find_seeds(ws, spacepoints, config, 2.0 * T, int(event.max(initial=0)) + 1)
+        found = find_seeds(ws, spacepoints, slopes, config, 2.0 * T, int(event.max(initial=0)) + 1)
         is_kept = thin_seeds(ws, found, spacepoints, measurements, config)
         if not ws.overflowed():
             break
@@ -85,11 +87,27 @@ def test_one_straight_track_keeps_one_seed_from_the_innermost_hit():
 
 def test_seeds_with_different_hits_of_one_module_exclude_each_other():
     points = [*STRAIGHT[:3], (116.0, 0.05, 232.0)]
-    config = replace(SeedingConfig(), seed_min_weight=0.0)  # both tops give a seed
+    config = SeedingConfig(seed_min_weight=0.0, min_agreeing_seeds=0)  # both tops give a seed
     found, kept = run(points, [0, 1, 2, 2], config=config)
     assert sorted(found.top_index.tolist()) == sorted(kept.top_index.tolist()) == [2, 3]
     _, kept = run(points, [0, 1, 2, 3], config=config)
     assert len(kept.event) == 1
+
+
+def test_a_seed_with_too_few_that_agree_is_not_among_the_first():
+    for least, n_kept in ((0, 1), (1, 0)):
+        found, kept = run(STRAIGHT[:3], range(3), config=SeedingConfig(min_agreeing_seeds=least))
+        assert (len(found.event), len(kept.event)) == (1, n_kept)
+    points, _, layer = simulate(150, 8)
+    modules = reference.toy_modules(points, layer)
+    found, all_kept = run(points, modules)
+    agrees, _ = _agreement(found, points, modules)
+    n_agreeing = {tuple(t): n for t, n in zip(triplets_of(found).tolist(), agrees.sum(axis=1), strict=True)}
+    for least in (1, 4):
+        kept = run(points, modules, config=SeedingConfig(min_agreeing_seeds=least))[1]
+        expected = [t for t in triplets_of(all_kept).tolist() if n_agreeing[tuple(t)] >= least]
+        assert triplets_of(kept).tolist() == expected
+        assert len(expected) < len(all_kept.event)
 
 
 def _agreement(found, points, modules):

@@ -15,6 +15,7 @@ from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.batch import SpacepointBatch
+from traccc_py.kernels.cluster_slopes import ANY_SLOPE
 from traccc_py.kernels.seeding import find_seeds
 from traccc_py.kernels.seeding_cuts import seeding_cuts
 from traccc_py.units import T
@@ -42,16 +43,22 @@ AAS = SeedingConfig(
 )
 
 
-def run(points, event=None, config=None, device=None, n_events=None):
+def any_slopes(n):
+    """Slopes (n, 4) that any direction fits."""
+    return np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
+
+
+def run(points, event=None, config=None, device=None, n_events=None, slopes=None):
     """Seeds, host arrays (n,) each, of spacepoints (n, 3)."""
     points = np.asarray(points, np.float32).reshape(-1, 3)
     event = np.zeros(len(points), np.int32) if event is None else np.asarray(event, np.int32)
     n_events = n_events or int(event.max(initial=0)) + 1
+    slopes = any_slopes(len(points)) if slopes is None else np.asarray(slopes, np.float32)
     ws = Workspace(device or CpuDevice(1))
     spacepoints = SpacepointBatch(points, np.arange(len(points), dtype=np.int32), event)
     for _ in range(10):
         ws.set_size(ws.extent("spacepoints"), len(points))
-        out = find_seeds(ws, spacepoints, config or DEFAULT, 0.0, n_events)
+        out = find_seeds(ws, spacepoints, slopes, config or DEFAULT, 0.0, n_events)
         if not ws.overflowed():
             break
     n = ws.size(ws.extent("seeds"))
@@ -119,11 +126,13 @@ def test_the_field_is_the_detectors_unless_configured():
     assert seeding_cuts(without, 1.0 * T).min_helix_diameter2 > seeding_cuts(TRACCC, 1.0 * T).min_helix_diameter2
 
 
-def compare(points, event, config):
+def compare(points, event, config, slopes=None):
     """Compare every middle whose result does not hang on rounding; return the numbers of compared and left-out ones."""
     points = np.asarray(points, np.float32).astype(float)
-    found = as_dictionary(run(points, event, config))
-    expected, loose, tight = (reference.find_seeds(points, event, config, slack) for slack in (0.0, EDGE, -EDGE))
+    found = as_dictionary(run(points, event, config, slopes=slopes))
+    expected, loose, tight = (
+        reference.find_seeds(points, event, config, slack, slopes) for slack in (0.0, EDGE, -EDGE)
+    )
     ambiguous = 0
     for middle in set(expected) | set(loose) | set(tight) | set(found):
         variants = [{seed[:2] for seed in seeds.get(middle, [])} for seeds in (expected, loose, tight)]
@@ -166,6 +175,24 @@ def test_seeds_of_random_points_in_two_events_are_those_of_the_plain_definition(
     assert ambiguous <= MAX_AMBIGUOUS * (compared + ambiguous)
 
 
+def test_doublets_fit_the_slopes_of_both_spacepoints():
+    """Random ranges, forwards and backwards, narrow and wide, on both sides of the beam spot."""
+    rng = np.random.default_rng(23)
+    points, _, _ = simulate(700, seed=9)
+    centre = np.abs(points[:, 2]) / np.hypot(points[:, 0], points[:, 1])
+    low = np.maximum(centre - rng.uniform(0, 1.5, len(points)), 0)
+    slopes = np.column_stack(
+        [low, centre + rng.uniform(0, 1.5, len(points)), low * rng.uniform(0, 2, len(points)), low + 1]
+    )
+    slopes[rng.random(len(points)) < 0.3] = ANY_SLOPE
+    slopes[rng.random(len(points)) < 0.05] = (1e6, 0, 1e6, 0)  # fits nothing
+    slopes = slopes.astype(np.float32).astype(float)
+    event = np.zeros(len(points), int)
+    compared, ambiguous = compare(points, event, DEFAULT, slopes)
+    assert 100 < compared < 0.9 * len(set(run(points, event).middle_index.tolist()))
+    assert ambiguous <= MAX_AMBIGUOUS * (compared + ambiguous)
+
+
 def _allowed_pairs(points, config):
     """Numbers of doublets that the cuts allow, whatever the bins: sum over middles of tops."""
     accepted = np.flatnonzero(reference.is_accepted(points, config))
@@ -185,7 +212,8 @@ def test_no_pair_that_the_cuts_allow_is_lost_at_a_bin_edge(config):
     points = np.column_stack([r * np.cos(phi), r * np.sin(phi), rng.uniform(-900, 900, n)]).astype(np.float32)
     ws = Workspace(CpuDevice(1))
     ws.set_size(ws.extent("spacepoints"), n)
-    find_seeds(ws, SpacepointBatch(points, np.arange(n, dtype=np.int32), np.zeros(n, np.int32)), config, 0.0, 1)
+    spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), np.zeros(n, np.int32))
+    find_seeds(ws, spacepoints, any_slopes(n), config, 0.0, 1)
     middles = ws.size(ws.extent("seeding_spacepoints"))
     index = ws.array("seeding.sorted_spacepoint", ws.extent("seeding_spacepoints"), np.int32)[:middles]
     offsets = ws.array("seeding.top_offsets", ws.extent("seeding_spacepoints"), np.int32, extra=1)

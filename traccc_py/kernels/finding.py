@@ -570,7 +570,7 @@ def find_tracks(
         payload.out_code, payload.out_path, payload.out_n_entries, payload.out_n_measurements, payload.out_n_holes,
         payload.out_chi2, payload.out_ndf, payload.out_is_stopped,
     )  # fmt: skip
-    listed = list_retried(ws, seeds, spacepoint_measurement, branches, _branches(config), config)
+    listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, branches, _branches(config), config)
     wider = payload.chi2_max.dtype.type(config.retry_chi2_max)
     ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, chi2_max=wider))
     return collect_candidates(ws, branches, parameters.event, _branches(config), config)

@@ -1,4 +1,4 @@
-"""Which seeds are followed a second time: those that no track through the detector accounts for, thinned or not."""
+"""Which of the seeds that thinning dropped are followed after all: those that no track accounts for."""
 
 from __future__ import annotations
 
@@ -37,38 +37,30 @@ def mark_used(i, p):
 
 
 class _RetryPayload(NamedTuple):
-    n_measurements: Any  # (n_slots,), see `Acceptance`
-    n_holes: Any
-    is_stopped: Any
-    min_measurements: Any
-    measurements_per_hole: Any
+    is_kept: Any  # (n_seeds,) int32, 1: was followed in the first pass
     bottom_index: Any  # (n_seeds,)
     middle_index: Any
     top_index: Any
     spacepoint_measurement: Any  # (n_spacepoints,)
     is_used: Any  # (n_measurements,)
-    branches_per_seed: Any
     out_is_retried: Any  # (n_seeds,) int32
 
 
 @kernel(grain=2048)
 def choose_retried(i, p):
-    """Retry seed i if at most one of its spacepoints is on a track and none of its branches went through."""
+    """Choose seed i if thinning dropped it and at most one of its spacepoints is on a track."""
     n_used = (
         p.is_used[p.spacepoint_measurement[p.bottom_index[i]]]
         + p.is_used[p.spacepoint_measurement[p.middle_index[i]]]
         + p.is_used[p.spacepoint_measurement[p.top_index[i]]]
     )
-    is_retried = n_used <= 1
-    for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if is_accepted(p, slot) and p.is_stopped[slot] == 0:
-            is_retried = False
-    p.out_is_retried[i] = np.int32(1) if is_retried else np.int32(0)
+    p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and n_used <= 1 else np.int32(0)
 
 
 def list_retried(
     ws: Any,
     seeds: SeedBatch,
+    is_kept: Any,
     spacepoint_measurement: Any,
     found: Branches,
     branches_per_seed: int,
@@ -82,6 +74,8 @@ def list_retried(
         Buffers; the size of "retried_seeds" is set here.
     seeds : SeedBatch
         All seeds.
+    is_kept : array of shape (n_seeds,), int32
+        Which of them thinning kept: these have been followed.
     spacepoint_measurement : array of shape (n_spacepoints,), int32
         Measurement of each spacepoint.
     found : Branches
@@ -94,7 +88,7 @@ def list_retried(
     Returns
     -------
     array of shape (n_retried,), int32
-        Seeds with at most one spacepoint on a track. Extent: "retried_seeds".
+        Seeds that were dropped, with at most one spacepoint on a track. Extent: "retried_seeds".
     """
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
@@ -104,6 +98,6 @@ def list_retried(
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     triplets = (seeds.bottom_index, seeds.middle_index, seeds.top_index)
-    payload = _RetryPayload(*accepted, *triplets, spacepoint_measurement, is_used, slots, is_retried)
+    payload = _RetryPayload(is_kept, *triplets, spacepoint_measurement, is_used, is_retried)
     ws.launch(choose_retried, all_seeds, payload)
     return list_flagged(ws, is_retried, all_seeds, "retried_seeds")

@@ -9,6 +9,9 @@ innermost bottom first (in steps of 20 mm), then the seed that more others agree
 A seed with a kink in z (a spacepoint from a piece of a split cluster, mostly) drops only seeds with its own bottom:
 the others may be the particle's better ones.
 
+A seed that no other agrees with is most likely made of several particles' spacepoints in a dense event, and is dropped
+too: it is followed after the others, if they leave its spacepoints over.
+
 This is the greedy choice in the order of ranks: a seed is kept when all higher-ranked seeds it agrees with are dropped.
 All seeds are tried at once, some times; what one sees of another may be decided in the same launch or not yet, which
 changes nothing, for a decision is final and there is only one that is right. Each event then settles what is left.
@@ -78,6 +81,7 @@ class _DecisionPayload(NamedTuple):
     counts: Any  # (n_extents,) int32
     slot: Any  # int32, where the number of seeds stands
     state: Any  # (n_seeds,) int32
+    min_agreeing: Any  # int32
     out_is_kept: Any  # (n_seeds,) int32
 
 
@@ -239,6 +243,12 @@ def _decide_seeds(i, p):
 
 
 @device_function
+def is_followed(p, i):
+    """Return 1 for a seed that is kept and that enough others agree with, else 0."""
+    return np.int32(1) if p.state[i] == KEPT and p.described.n_agreeing[i] >= p.min_agreeing else np.int32(0)
+
+
+@device_function
 def seeds_of_event(p, event):
     """Return (first seed of an event, one past the last)."""
     n = p.counts[p.slot]
@@ -257,7 +267,7 @@ def _settle_event(i, p):
                 p.state[seed] = decision(p, seed)
                 is_left = is_left or p.state[seed] == UNDECIDED
     for seed in range(first, end):
-        p.out_is_kept[seed] = np.int32(1) if p.state[seed] == KEPT else np.int32(0)
+        p.out_is_kept[seed] = is_followed(p, seed)
 
 
 @kernel(grain=4096)
@@ -314,7 +324,7 @@ def thin_seeds(
     Returns
     -------
     array of shape (n_seeds,), int32
-        1 for seeds that are kept, 0 for those that are dropped.
+        1 for seeds that are kept, 0 for those that are dropped, among them those with too few that agree.
     """
     extent = ws.extent("seeds")
     is_kept = ws.array("seed_thinning.is_kept", extent, np.int32)
@@ -322,7 +332,8 @@ def thin_seeds(
         ws.launch(_keep_all, extent, _KeepPayload(is_kept))
         return is_kept
     described, state, of_spacepoint = _describe(ws, seeds, spacepoints, measurements)
-    payload = _DecisionPayload(seeds, described, of_spacepoint, ws.counts, np.int32(extent.slot), state, is_kept)
+    slot, least = np.int32(extent.slot), np.int32(config.min_agreeing_seeds)
+    payload = _DecisionPayload(seeds, described, of_spacepoint, ws.counts, slot, state, least, is_kept)
     ws.launch(_count_agreeing, extent, payload)
     for _ in range(_N_ROUNDS):
         ws.launch(_decide_seeds, extent, payload)

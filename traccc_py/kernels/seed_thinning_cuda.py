@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from traccc_py.device.block import block_function, cuda
-from traccc_py.kernels.seed_thinning import KEPT, UNDECIDED, decision, seeds_of_event
+from traccc_py.kernels.seed_thinning import UNDECIDED, decision, is_followed, seeds_of_event
 
 __all__ = ["settle_event"]
 
@@ -24,4 +24,4 @@ def settle_event(i, thread, n_threads, p):
                     own = np.int32(1)
         is_left = cuda.syncthreads_or(own)
     for seed in range(first + thread, end, n_threads):
-        p.out_is_kept[seed] = np.int32(1) if p.state[seed] == KEPT else np.int32(0)
+        p.out_is_kept[seed] = is_followed(p, np.int32(seed))

@@ -77,7 +77,7 @@ def make_seed_batch(ws: Workspace, name: str, dtype: Any) -> SeedBatch:
 
 
 def find_seeds(
-    ws: Workspace, spacepoints: SpacepointBatch, config: SeedingConfig, b_z: float, n_events: int
+    ws: Workspace, spacepoints: SpacepointBatch, slopes: Any, config: SeedingConfig, b_z: float, n_events: int
 ) -> SeedBatch:
     """Find triplets of spacepoints that charged particles from the beam region may have left.
 
@@ -87,6 +87,8 @@ def find_seeds(
         Buffers. The size of "spacepoints" must be set; that of "seeds" is set here.
     spacepoints : SpacepointBatch
         Global positions [mm].
+    slopes : array of shape (n_spacepoints, 4), scalar
+        Slopes that fit their clusters, from `find_cluster_slopes`.
     config : SeedingConfig
         Cuts and weights.
     b_z : float
@@ -100,7 +102,7 @@ def find_seeds(
         Seeds, ordered by event, then by the cell of the middle spacepoint, then best first. Extent: "seeds".
     """
     cuts, grid = seeding_cuts(config, b_z), make_grid(config)
-    sp = sort_spacepoints(ws, spacepoints, cuts, grid, n_events)
+    sp = sort_spacepoints(ws, spacepoints, slopes, cuts, grid, n_events)
     tops = find_tops(ws, sp, cuts, grid)
     best = find_best_triplets(ws, sp, tops, cuts, grid, config)
     middles, seeds = ws.extent("seeding_spacepoints"), ws.extent("seeds")

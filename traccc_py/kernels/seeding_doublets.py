@@ -14,6 +14,7 @@ from traccc_py.kernels.seeding_grid import Grid, SortedSpacepoints, ring_range, 
 
 __all__ = ["BOTTOM", "COT_MARGIN", "TOP", "Tops", "find_tops", "first_wrapped_cell", "is_doublet"]
 
+_ZERO = scalar(0)
 TOP = scalar(1)
 BOTTOM = scalar(-1)
 _COT_QUANTA = 65536  # tops are sorted by cot(theta) in steps of 1/65536, rounded towards 0 ...
@@ -43,10 +44,19 @@ class _Payload(NamedTuple):
 
 
 @device_function(inlined=True)
+def _fits_cluster(slopes, i, dr, dz):
+    """Return whether a direction (dr, dz) fits the cluster of spacepoint i."""
+    k = 0 if dz >= _ZERO else 2
+    return slopes[i, k] * dr <= abs(dz) <= slopes[i, k + 1] * dr
+
+
+@device_function(inlined=True)
 def is_doublet(cuts, sp, i, j, side):
     """Return whether spacepoint j is a top (side 1) or a bottom (side -1) of middle i."""
     dr = side * (sp.r[j] - sp.r[i])
     dz = side * (sp.z[j] - sp.z[i])
+    if not (_fits_cluster(sp.slopes, i, dr, dz) and _fits_cluster(sp.slopes, j, dr, dz)):
+        return False
     z_at_beam_times_dr = sp.z[i] * dr - sp.r[i] * dz
     return doublet_is_allowed(cuts, (sp.x[i], sp.y[i]), (sp.x[j], sp.y[j]), z_at_beam_times_dr, dr, dz)
 

@@ -37,6 +37,7 @@ _Z_MARGIN = scalar(0.05)  # [mm]
 _SMALLEST_RADIUS = scalar(1e-3)  # [mm], keeps divisions by a radius finite
 _NOT_ACCEPTED = np.int32(-1)
 _X, _Y, _Z = 0, 1, 2
+_N_SLOPES = 4
 
 
 class Grid(NamedTuple):
@@ -61,6 +62,7 @@ class SortedSpacepoints(NamedTuple):
     z: Any  # (n,) scalar [mm]
     r: Any  # (n,) scalar [mm]
     phi: Any  # (n,) scalar [rad]
+    slopes: Any  # (n, 4) scalar, least and largest |cot(theta)| that fit the cluster, forwards and backwards
     spacepoint: Any  # (n,) int32
     event: Any  # (n,) int32
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
@@ -77,6 +79,7 @@ class _CellPayload(NamedTuple):
 
 class _GatherPayload(NamedTuple):
     global_position: Any  # (n_spacepoints, 3) scalar [mm]
+    slopes: Any  # (n_spacepoints, 4) scalar
     event: Any  # (n_spacepoints,) int32
     order: Any  # (n,) int32
     out: SortedSpacepoints
@@ -146,19 +149,26 @@ def _phi_window(grid, phi, half_width):
 
 
 @device_function(inlined=True)
-def _z_window(cuts, middle_r, middle_z, r_low, r_high):
-    """Return (lowest, highest) z of partners with radii between r_low and r_high, all on one side of the middle's."""
+def _z_window(cuts, sp, i, side, r_low, r_high):
+    """Return (lowest, highest) z of partners of middle i with radii between r_low and r_high, all on one side of it."""
+    middle_r, middle_z = sp.r[i], sp.z[i]
     r = max(middle_r, _SMALLEST_RADIUS)
     near, far = r_low / r, r_high / r
     a = cuts.collision_region_min + (middle_z - cuts.collision_region_min) * near
     b = cuts.collision_region_min + (middle_z - cuts.collision_region_min) * far
     c = cuts.collision_region_max + (middle_z - cuts.collision_region_max) * near
     d = cuts.collision_region_max + (middle_z - cuts.collision_region_max) * far
-    dr = max(abs(r_low - middle_r), abs(r_high - middle_r))
-    reach = min(cuts.delta_z_max, cuts.cot_theta_max * dr)
-    low = max(min(min(a, b), min(c, d)), middle_z - reach)
-    high = min(max(max(a, b), max(c, d)), middle_z + reach)
-    return low - _Z_MARGIN, high + _Z_MARGIN
+    least, most = abs(r_low - middle_r), abs(r_high - middle_r)
+    least, most = min(least, most), max(least, most)
+    up, down = (0, 2) if side > _ZERO else (2, 0)
+    low, high = min(min(a, b), min(c, d)) - middle_z, max(max(a, b), max(c, d)) - middle_z
+    low = max(low, -min(cuts.delta_z_max, min(cuts.cot_theta_max, sp.slopes[i, down + 1]) * most))
+    high = min(high, min(cuts.delta_z_max, min(cuts.cot_theta_max, sp.slopes[i, up + 1]) * most))
+    if low > -sp.slopes[i, down] * least:  # too flat: only upwards
+        low = max(low, sp.slopes[i, up] * least)
+    elif high < sp.slopes[i, up] * least:
+        high = min(high, -sp.slopes[i, down] * least)
+    return middle_z + low - _Z_MARGIN, middle_z + high + _Z_MARGIN
 
 
 @device_function(inlined=True)
@@ -178,7 +188,7 @@ def ring_window(grid, cuts, sp, i, side, ring):
     a, b = r + side * cuts.delta_r_min, r + side * cuts.delta_r_max
     low = max(min(a, b), scalar(ring) * grid.ring_width)
     high = min(max(a, b), scalar(ring + 1) * grid.ring_width)
-    z_low, z_high = _z_window(cuts, r, sp.z[i], low, high)
+    z_low, z_high = _z_window(cuts, sp, i, side, low, high)
     if z_high < z_low:
         return np.int32(0), np.int32(0), np.int32(0), np.int32(0), np.int32(0)
     half_width = sp.phi_windows[_radius_ring(grid, r) * grid.n_rings + ring]
@@ -211,6 +221,8 @@ def _gather_spacepoints(i, p):
     p.out.z[i] = p.global_position[index, _Z]
     p.out.r[i] = math.sqrt(x * x + y * y)
     p.out.phi[i] = math.atan2(y, x)
+    for k in range(_N_SLOPES):
+        p.out.slopes[i, k] = p.slopes[index, k]
     p.out.spacepoint[i] = index
     p.out.event[i] = p.event[index]
 
@@ -235,7 +247,7 @@ def _fill_phi_windows(i, p):
 
 
 def sort_spacepoints(
-    ws: Workspace, spacepoints: SpacepointBatch, cuts: SeedingCuts, grid: Grid, n_events: int
+    ws: Workspace, spacepoints: SpacepointBatch, slopes: Any, cuts: SeedingCuts, grid: Grid, n_events: int
 ) -> SortedSpacepoints:
     """Select and sort the spacepoints of a batch.
 
@@ -245,6 +257,8 @@ def sort_spacepoints(
         Buffers. The size of "spacepoints" must be set; that of "seeding_spacepoints" is set here.
     spacepoints : SpacepointBatch
         Global positions [mm].
+    slopes : array of shape (n_spacepoints, 4), scalar
+        Slopes that fit their clusters, from `find_cluster_slopes`.
     cuts : SeedingCuts
         Acceptance.
     grid : Grid
@@ -266,11 +280,12 @@ def sort_spacepoints(
     groups = group_rows(ws, "seeding", cell, extent, cells, accepted)
     out = SortedSpacepoints(
         *(ws.array(f"seeding.sorted_{name}", accepted, position.dtype) for name in ("x", "y", "z", "r", "phi")),
+        slopes=ws.array("seeding.sorted_slopes", accepted, position.dtype, _N_SLOPES),
         spacepoint=ws.array("seeding.sorted_spacepoint", accepted, np.int32),
         event=ws.array("seeding.sorted_event", accepted, np.int32),
         cell_offsets=groups.offsets,
         phi_windows=ws.array("seeding.phi_windows", pairs, position.dtype),
     )
-    ws.launch(_gather_spacepoints, accepted, _GatherPayload(position, event, groups.order, out))
+    ws.launch(_gather_spacepoints, accepted, _GatherPayload(position, slopes, event, groups.order, out))
     ws.launch(_fill_phi_windows, pairs, _WindowPayload(cuts, grid, out.phi_windows))
     return out
