@@ -234,7 +234,7 @@ def test_prepare_cells_is_fast():
     cells = take(cells, np.argsort(cells.geometry_id, kind="stable"))
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         prepare_cells(cells, detector)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.06
