@@ -155,7 +155,7 @@ class SeedingConfig(_Section):
     delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
     delta_r_max: Positive = 150.0  #: ... to [mm]
     delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
-    cluster_size_tolerance: NonNegative = 1.0  #: channels a cluster may differ from what a doublet's slope predicts
+    cluster_size_tolerance: NonNegative = 2.0  #: channels a cluster may differ from what a doublet's slope predicts
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
