@@ -85,11 +85,11 @@ class Service:
                 stderr=subprocess.STDOUT,
             )
         begin = time.monotonic()
-        while "ready in" not in log.read_text():
+        while not (ready := re.search(r"^ready in ([\d.]+) s", log.read_text(), re.MULTILINE)):
             if self.process.poll() is not None or time.monotonic() > begin + START_SECONDS:
                 sys.exit(f"the service did not start:\n{log.read_text()}")
             time.sleep(0.1)
-        self.ready_seconds = float(re.findall(r"ready in ([\d.]+) s", log.read_text())[0])
+        self.ready_seconds = float(ready.group(1))
 
     def processes(self) -> dict[int, str]:
         """Return launcher, server and instances by process id."""
