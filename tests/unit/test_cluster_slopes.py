@@ -99,9 +99,9 @@ def test_a_cluster_without_cells_fits_any_slope():
 
 
 def test_pieces_of_a_split_cluster_count_together():
-    """Pieces of 5 and 8 channels with one between them are 14 channels; at two or more it is another cluster."""
+    """Pieces of 5 and 8 channels with one between them are 14 channels; farther apart they are two clusters."""
     sensor = surface(*turned(0.0))
-    for gap, aside, joined in ((1, 0.0, 14), (1, 0.1, 14), (3, 0.0, None), (1, 0.2, None)):
+    for gap, aside, joined in ((1, 0.0, 14), (1, 0.1, 14), (5, 0.0, None), (1, 0.2, None)):
         positions = [[0, 0], [aside, (2.5 + gap + 4) * PITCH]]
         found = slopes_of(sensor, [[1, 5], [1, 8]], positions)
         for row, alone in zip(found, (5, 8), strict=True):

@@ -104,7 +104,7 @@ def test_a_seed_with_too_few_that_agree_is_not_among_the_first():
     agrees, _ = _agreement(found, points, modules)
     n_agreeing = {tuple(t): n for t, n in zip(triplets_of(found).tolist(), agrees.sum(axis=1), strict=True)}
     for least in (1, 4):
-        kept = run(points, modules, config=SeedingConfig(min_agreeing_seeds=least))[1]
+        kept = run(points, modules, config=SeedingConfig(min_agreeing_seeds=least, delta_z_max=800.0))[1]
         expected = [t for t in triplets_of(all_kept).tolist() if n_agreeing[tuple(t)] >= least]
         assert triplets_of(kept).tolist() == expected
         assert len(expected) < len(all_kept.event)
