@@ -1,6 +1,7 @@
 """The chain from measurements and from spacepoints: same bits as from cells, in any order and any batch.
 
-With traccc's variances: calibrated ones belong to clusters, which measurements that come in do not have.
+With traccc's variances and without a cut on cluster sizes: both belong to clusters, which measurements that come in do
+not have.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
 from traccc_py.simulation.generator import ParticleGunConfig
 
-CONFIG = ChainConfig().with_settings({"clusterization.variance": "traccc"})
+CONFIG = ChainConfig().with_settings({"clusterization.variance": "traccc", "seeding.cluster_size_tolerance": 1e6})
 SIZES = (20, 0, 60, 3)  # muons of the events
 OF_CELLS = {f"measurements.{name}" for name in ("cluster_size", "n_cells", "cell_offsets", "cell_indices")}
 
