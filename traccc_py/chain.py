@@ -21,7 +21,7 @@ from traccc_py.batch_input import (
     upload_spacepoints,
 )
 from traccc_py.batch_output import BatchOutput, split_batch
-from traccc_py.config import ChainConfig
+from traccc_py.config import ChainConfig, read_config
 from traccc_py.data.source import Source
 from traccc_py.device import get_device
 from traccc_py.device.staging import InputBuffers
@@ -131,7 +131,7 @@ class TrackingChain:
     detector : Detector or str
         The detector, or the name of a built-in one.
     config : ChainConfig, optional
-        Configuration of the stages.
+        Configuration of the stages; by default that of the detector, see `read_config`.
     device : str, optional
         "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
     threads : int, optional
@@ -166,7 +166,7 @@ class TrackingChain:
         threads: int | None = None,
     ) -> None:
         self.detector = build_detector(detector) if isinstance(detector, str) else detector
-        self.config = config or ChainConfig()
+        self.config = config or read_config(None, self.detector.name)
         self.device = get_device(device, threads=threads) if isinstance(device, str) else device
         self._workspace = Workspace(self.device)
         self._inputs = InputBuffers(self.device, CELL_COLUMNS)

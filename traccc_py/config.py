@@ -36,7 +36,8 @@ __all__ = [
 ]
 
 
-PRESETS = {"traccc": Path(__file__).resolve().parent / "presets" / "traccc.toml"}  #: settings by name
+_PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
+PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: settings by name
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,20 +362,25 @@ class ChainConfig:
         return self.with_settings({"finding.particle": particle, "fitting.particle": particle})
 
 
-def read_config(source: Path | str | None = None) -> ChainConfig:
+def read_config(source: Path | str | None = None, detector: str | None = None) -> ChainConfig:
     """Return a configuration.
 
     Parameters
     ----------
     source : path, optional
-        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0.
-        None: the default.
+        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0, or
+        "toy", for the toy detector. None: those of the detector.
+    detector : str, optional
+        Name of the detector. The default settings, tuned on the Open Data Detector, are for all that have none of their
+        own.
 
     Raises
     ------
     ConfigError
         If the file can't be used.
     """
+    if source is None and detector in PRESETS:
+        source = detector
     return ChainConfig() if source is None else ChainConfig.from_toml(PRESETS.get(str(source), source))
 
 

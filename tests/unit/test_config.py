@@ -26,6 +26,13 @@ def test_default_survives_a_round_trip(tmp_path):
     assert read_config(path) == ChainConfig() == read_config(None)
 
 
+def test_detectors_have_their_settings():
+    assert read_config(None, "odd") == ChainConfig()
+    toy = ChainConfig().with_settings({"finding.min_measurements": 3})
+    assert read_config(None, "toy") == read_config("toy") == toy
+    assert read_config("traccc", "toy") == read_config("traccc")
+
+
 def test_every_field_survives_a_round_trip(tmp_path):
     default = ChainConfig()
     other = ChainConfig(

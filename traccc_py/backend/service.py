@@ -83,7 +83,9 @@ class TrackingService:
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
             self._athena_ids = replace(ids, name="the server's map")  # clients need not know where it lies
-        self.chain = TrackingChain(detector, read_config(settings.config), device=device, threads=settings.threads)
+        self.chain = TrackingChain(
+            detector, read_config(settings.config, detector.name), device=device, threads=settings.threads
+        )
 
     def initialize(self) -> None:
         """Compile the kernels and run a first small event."""

@@ -146,7 +146,7 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
 
     sample: dict[str, Any]
     if options.samples:
-        settings = load_config(gun.config, None)
+        settings = load_config(gun.config, None, options.detector.name)
         chain = make_chain(chosen, settings, gun.device, gun.threads, log)
         results, facts = evaluate_samples(options.samples, chain, make_summary, options.events, log)
         sample = {"samples": facts, "config": settings.to_dict()}
@@ -168,7 +168,7 @@ def _simulate(
     from traccc_py.simulation.events import simulate_events
     from traccc_py.simulation.generator import ParticleGunConfig
 
-    settings = load_config(gun.config, gun.particle)
+    settings = load_config(gun.config, gun.particle, options.detector.name)
     shot = ParticleGunConfig(
         n_particles=gun.n_particles, particle=gun.particle, momentum=gun.pt, eta=gun.eta, vertex_sigma=_VERTEX_SIGMA
     )

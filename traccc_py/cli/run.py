@@ -98,7 +98,7 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
 
     files = find_event_files(options.inputs, options.skip, options.events, options.kind, log.print)
     _check_outputs(options, files)
-    config = options.settings.load()
+    config = options.settings.load(options.detector.name)
     athena_ids = None if options.athena_map is None else read_athena_ids(options.athena_map)
     detector = options.detector.load()
     chain = make_chain(detector, config, options.device, options.threads, log)

@@ -110,15 +110,15 @@ def naming_options(options: Mapping[str, str]) -> Iterator[None]:
         raise
 
 
-def load_config(source: Any, particle: str | None) -> ChainConfig:
-    """Return the settings of a file, of a name, or the default, with the particle hypothesis replaced if one is given.
+def load_config(source: Any, particle: str | None, detector: str | None) -> ChainConfig:
+    """Return the settings of a file, a name or the detector, with the particle hypothesis replaced if one is given.
 
     Raises
     ------
     ConfigError
         If they can't be used.
     """
-    config = read_config(source)
+    config = read_config(source, detector)
     with naming_options({"finding.particle": "--particle"}):
         return config if particle is None else config.with_particle(particle)
 
@@ -131,15 +131,15 @@ class Settings:
     particle: str | None = None
     values: Mapping[str, tuple[str, Any]] = field(default_factory=dict)  # option and value by setting
 
-    def load(self) -> ChainConfig:
-        """Return the configuration: the file, then --particle, then single values.
+    def load(self, detector: str | None = None) -> ChainConfig:
+        """Return the configuration: the file, or the settings of the detector, then --particle, then single values.
 
         Raises
         ------
         ConfigError
             If it can't be used; the message names the option.
         """
-        config = load_config(self.source, self.particle)
+        config = load_config(self.source, self.particle, detector)
         names = {key: f"{name}: {key}" for key, (name, _) in self.values.items()}
         names |= {key.partition(".")[0]: f"{name}: {key.partition('.')[0]}" for key, (name, _) in self.values.items()}
         with naming_options(names):
