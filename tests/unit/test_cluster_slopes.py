@@ -14,7 +14,9 @@ from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.kernels.cluster_slopes import ANY_SLOPE, find_cluster_slopes
 
 PITCH, THICKNESS = 0.05, 0.125  # mm
+N_CHANNELS, EDGE = 800, 20.0  # channels along loc1, from -20 mm to 20 mm
 LARGE = ANY_SLOPE[1]
+NO_BOUND = 1e5  # slopes above this are beyond any cut
 SLOPES = np.concatenate([np.linspace(0, 40, 8001), np.geomspace(40.01, 1e5, 2000)])
 
 
@@ -36,13 +38,14 @@ def turned(angle_in_rz, tilt=0.0):
     return turn @ v, turn @ w
 
 
-def slopes_of(sensor, sizes, positions, tolerance=1.0):
+def slopes_of(sensor, sizes, positions, tolerance=1.0, thickness=THICKNESS):
     """Slopes (n, 4) of spacepoints at (100, 0, 0) mm with clusters of `sizes` at local `positions` on one sensor."""
     n = len(sizes)
     sizes, positions = np.asarray(sizes, np.int32), np.asarray(positions, np.float32)
     design = np.zeros(1, DESIGN)
     design["pitch0"] = design["pitch1"] = PITCH
-    design["thickness"] = THICKNESS
+    design["thickness"] = thickness
+    design["n_channels1"], design["min1"] = N_CHANNELS, -EDGE
     unused = np.zeros(n, np.int32)
     measurements = MeasurementBatch(
         unused, positions, unused, unused, unused, sizes, unused, np.array([0, n], np.int32), unused
@@ -107,3 +110,31 @@ def test_pieces_of_a_split_cluster_count_together():
         for row, alone in zip(found, (5, 8), strict=True):
             assert row[1] == pytest.approx(((joined or alone) + 1) / 0.9 * PITCH / THICKNESS, rel=1e-4)
         assert found[0, 0] == pytest.approx(2 / 1.1 * PITCH / THICKNESS, rel=1e-4)  # a piece is no longer than itself
+
+
+def test_a_cluster_at_the_edge_may_have_lost_a_part_of_its_path():
+    """Particles leave through the side of the sensor: such a cluster may be shorter than the path, but not longer."""
+    for size, gap in ((1, 0), (6, 0), (12, 0), (6, 1), (6, 2), (6, 20)):
+        for sign in (1, -1):
+            place = sign * (EDGE - (0.5 * size + gap) * PITCH)
+            row = slopes_of(surface(*turned(0.0)), [[1, size]], [[0, place]])[0]
+            alone = slopes_of(surface(*turned(0.0)), [[1, size]], [[0, 0]])[0]
+            if gap < 1:
+                assert row[1] > NO_BOUND
+                assert row[3] > NO_BOUND
+            elif gap > 1:
+                np.testing.assert_array_equal(row, alone)
+            assert row[0] == alone[0]  # a long one is steep all the same
+
+
+def test_a_piece_beside_one_that_ends_at_the_edge_may_have_lost_a_part_of_its_path():
+    """Pieces of 8 and 6 channels with one between them; the latter ends at the edge."""
+    positions = [[0, EDGE - 11 * PITCH], [0, EDGE - 3 * PITCH]]
+    found = slopes_of(surface(*turned(0.0)), [[1, 8], [1, 6]], positions)
+    assert found[0, 1] > NO_BOUND
+    assert found[1, 1] > NO_BOUND
+
+
+def test_any_slope_fits_a_sensor_without_thickness():
+    found = slopes_of(surface(*turned(0.0)), [[1, 1], [1, 9]], [[0, 0], [5, 0]], thickness=0.0)
+    np.testing.assert_array_equal(found, np.float32([ANY_SLOPE, ANY_SLOPE]))

@@ -4,7 +4,7 @@ A straight path through a sensor of thickness t crosses L = t |tan(angle)| / pit
 leaves spans L to L + 2 of them. So the number of channels says how steep the path was, and a doublet whose direction
 does not fit both of its clusters is no particle's. In the barrel of the Open Data Detector that leaves one doublet of
 four. Noise splits long clusters: where another cluster begins behind a gap of one channel, the path may have crossed
-both.
+both. A cluster at the sensor's edge may have lost a part of its path: nothing is too steep for it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ _SHORTER = scalar(1 / 0.9)  # the path's projection is known to a tenth: the dir
 _LONGER = scalar(1 / 1.1)  # the beam line without curvature
 _GAP = scalar(3)  # channels between the pieces of a split cluster: one, and the error of both middles
 _ASIDE = scalar(1)  # ... and across
+_EDGE = scalar(1)  # channels from the sensor's edge: activations may draw the middle of a cluster off its ends
 _X, _Y = 0, 1
 
 
@@ -93,18 +94,29 @@ def _slope_range(path):
 
 
 @device_function(inlined=True)
-def _joined_size(p, m, pitch0, pitch1):
-    """Return the channels along loc1 of measurement m, with those of another piece if it may be one of a cluster."""
+def _is_cut_off(p, m, d):
+    """Return whether the cluster of measurement m ends at the sensor's edge along loc1."""
+    middle = (p.local_position[m, 1] - d.min1) / d.pitch1
+    half = _HALF * scalar(p.cluster_size[m, 1])
+    return middle - half < _EDGE or middle + half > scalar(d.n_channels1) - _EDGE
+
+
+@device_function(inlined=True)
+def _longest_path(p, m, d):
+    """Return the channels along loc1 that the path of measurement m may have crossed, at most.
+
+    Those of its cluster, or of two if another piece may belong to it; no limit for what ends at the sensor's edge.
+    """
     n0, n1 = scalar(p.cluster_size[m, 0]), scalar(p.cluster_size[m, 1])
-    largest = n1
+    longest = _LARGE if _is_cut_off(p, m, d) else n1
     for k in range(p.offsets[p.event_module[m]], p.offsets[p.event_module[m] + 1]):
-        aside = abs(p.local_position[k, 0] - p.local_position[m, 0]) / pitch0
-        along = abs(p.local_position[k, 1] - p.local_position[m, 1]) / pitch1
+        aside = abs(p.local_position[k, 0] - p.local_position[m, 0]) / d.pitch0
+        along = abs(p.local_position[k, 1] - p.local_position[m, 1]) / d.pitch1
         half0 = _HALF * (n0 + scalar(p.cluster_size[k, 0]))
         half1 = _HALF * (n1 + scalar(p.cluster_size[k, 1]))
         if k != m and aside <= half0 + _ASIDE and along <= half1 + _GAP:
-            largest = max(largest, along + half1)
-    return largest
+            longest = max(longest, _LARGE if _is_cut_off(p, k, d) else along + half1)
+    return longest
 
 
 @kernel(grain=512)
@@ -115,12 +127,12 @@ def _fill_slopes(i, p):
     d = p.designs[s.design]
     x, y = p.global_position[i, _X], p.global_position[i, _Y]
     r = math.sqrt(x * x + y * y)
-    if p.cluster_size[m, 1] < 1 or not r > _ZERO:
+    if p.cluster_size[m, 1] < 1 or not (r > _ZERO and d.thickness > _ZERO):
         for side in range(2):
             p.out_slopes[i, 2 * side] = _ZERO
             p.out_slopes[i, 2 * side + 1] = _LARGE
         return
-    most = (_joined_size(p, m, d.pitch0, d.pitch1) + p.tolerance) * _SHORTER
+    most = (_longest_path(p, m, d) + p.tolerance) * _SHORTER
     least = max((scalar(p.cluster_size[m, 1]) - _TWO - p.tolerance) * _LONGER, _ZERO)
     channels = d.thickness / d.pitch1
     a, b = (x * s.vx + y * s.vy) / r * channels, s.vz * channels
@@ -149,7 +161,8 @@ def find_cluster_slopes(
     spacepoints : SpacepointBatch
         Global positions [mm].
     measurements : MeasurementBatch
-        Sizes of the clusters. One of size 0 (it came without cells) fits any direction.
+        Sizes of the clusters. One of size 0 (it came without cells) fits any direction, as do all of a design of
+        thickness 0.
     detector : DetectorArrays
         Surfaces and designs.
     n_modules : int
