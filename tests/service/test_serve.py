@@ -188,8 +188,8 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
         assert begin < recovered
         assert re.search("model instance that worked on the event ended|is not loaded at the moment", str(error)), error
     first = min(end for begin, end, _, outcome in results if outcome is True and begin > killed)
-    # A machine that is busy otherwise takes longer for everything, the start among it.
-    assert min(recovered, first) - killed < max(RECOVERY_SECONDS, service.start_seconds)
+    # A machine that is busy otherwise, or only now, takes longer for everything, the start among it.
+    assert min(recovered, first) - killed < max(RECOVERY_SECONDS, 2 * service.start_seconds)
     assert len(service.instances() - old) == 2
     assert "1 reloads, 0 restarts" in service.text()
     assert service.gauge("traccc_py_reloads") == 1
