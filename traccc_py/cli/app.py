@@ -376,7 +376,8 @@ def performance(
         Path | None, typer.Option("--tracks", metavar="DIR", help="Folder with tracks: of 'run', or traccc's tables.")
     ] = None,
     tracks_kind: Annotated[
-        str | None, typer.Option("--tracks-kind", help="own, fitted, resolved, found or seeds. (default: the last)")
+        str | None,
+        typer.Option("--tracks-kind", help="own, fitted, resolved, found or seeds. (default: the first found)"),
     ] = None,
     compare: Annotated[
         list[str] | None, typer.Option("--compare", metavar="LABEL=DIR[:KIND]", help="Tracks to show beside them.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ __all__ = ["RunOptions", "load_config", "make_chain", "run"]
 
 _MILLISECONDS = 1000.0
 _COMPILATION_SECONDS = 90  # told to the user; measured on two cores
+_SILENCE_SECONDS = 10.0  # kernels that are kept load in two
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,16 @@ def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | N
     start = time.perf_counter()
     if not kernels_are_compiled(chain):
         console.print(f"compiling kernels, once for this version; about {_COMPILATION_SECONDS} s")
-    chain.initialize()
+        chain.initialize()
+    else:  # some are kept; others may be missing, or another process may be compiling them just now
+        late = "some kernels are not compiled yet, or another process compiles them; this may take minutes"
+        timer = threading.Timer(_SILENCE_SECONDS, console.print, (late,))
+        timer.daemon = True
+        timer.start()
+        try:
+            chain.initialize()
+        finally:
+            timer.cancel()
     seconds = time.perf_counter() - start
     console.print(f"{describe_device(chain)} ready in {seconds:.1f} s", style="dim")
     return chain

@@ -80,6 +80,8 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
         return ServiceError(f"{where} is not loaded at the moment: {message}")
     if _status(error) in _REFUSED:
         return InputDataError(f"{where} refused the event: {message}")
-    if _status(error) in _UNREACHABLE or isinstance(error, OSError):
-        return ServiceError(f"{where} can't be reached: {message}; is the server running?")
+    no_http = type(error).__name__ == "HTTPParseError"  # of geventhttpclient: something else answers at that port
+    if _status(error) in _UNREACHABLE or isinstance(error, OSError) or no_http:
+        port = {"grpc": "gRPC port (8001 by default)", "http": "HTTP port (8000 by default)"}[options.protocol]
+        return ServiceError(f"{where} can't be reached: {message}; is the server running, and is this its {port}?")
     return ServiceError(f"{where} failed: {message}")
