@@ -15,7 +15,8 @@ from traccc_py.cli.outputs import check_file
 from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
-from traccc_py.cli.run import load_config, make_chain
+from traccc_py.cli.run import make_chain
+from traccc_py.cli.settings import load_config
 from traccc_py.data.csv_events import event_number
 from traccc_py.data.csv_table import write_files
 from traccc_py.detector_options import DetectorOptions

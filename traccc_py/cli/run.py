@@ -15,11 +15,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from traccc_py.cli.inputs import EventFile, check_output_directory, find_event_files, read_event
 from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.cli.report import EventRecord, print_summary, run_report, summarise, write_json
-from traccc_py.cli.settings import Settings, load_config
+from traccc_py.cli.settings import Settings
 from traccc_py.config import ChainConfig
 from traccc_py.detector_options import DetectorOptions
 
-__all__ = ["RunOptions", "load_config", "make_chain", "run"]
+__all__ = ["RunOptions", "make_chain", "run"]
 
 _MILLISECONDS = 1000.0
 _COMPILATION_SECONDS = 90  # told to the user; measured on two cores

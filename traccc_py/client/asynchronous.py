@@ -10,7 +10,7 @@ from typing import Any
 
 from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating
-from traccc_py.client.options import ClientOptions
+from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
     check_protocol_version,
     make_inputs,
@@ -24,9 +24,6 @@ from traccc_py.edm import Cells
 from traccc_py.errors import ConfigError, TracccError
 
 __all__ = ["AsyncTrackingClient"]
-
-_FIRST_PAUSE = 0.1  # [s] before an event is sent again, doubled each time
-_LAST_PAUSE = 2.0  # [s]
 
 
 class AsyncTrackingClient:
@@ -148,7 +145,7 @@ class AsyncTrackingClient:
 
     async def _repeat(self, action: Any) -> Any:
         """Return what ``action()`` returns; call it again where that is safe."""
-        pause, begin = _FIRST_PAUSE, time.monotonic()
+        pause, begin = FIRST_PAUSE, time.monotonic()
         for attempt in range(self.options.retries + 1):
             try:
                 return await action()
@@ -159,7 +156,7 @@ class AsyncTrackingClient:
                 if attempt == self.options.retries or is_late or not is_worth_repeating(error):
                     raise explained(error, self.options) from error
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+            pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError  # the last attempt returns or raises
 
 

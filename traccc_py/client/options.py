@@ -13,7 +13,10 @@ from traccc_py import wire
 from traccc_py.edm import Cells
 from traccc_py.errors import ConfigError
 
-__all__ = ["ClientOptions", "Tls"]
+__all__ = ["FIRST_PAUSE", "LAST_PAUSE", "ClientOptions", "Tls"]
+
+FIRST_PAUSE = 0.1  #: [s] before an event is sent again, doubled each time ...
+LAST_PAUSE = 2.0  #: [s] ... up to this
 
 _STANDARD = tuple(spec.name for spec in (*wire.STANDARD_OUTPUTS, wire.STAGE_TIMES))
 _COMPACT = tuple(

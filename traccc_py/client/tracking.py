@@ -14,7 +14,7 @@ import numpy as np
 
 from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating, lost_shared_memory, needs_larger_outputs
-from traccc_py.client.options import ClientOptions
+from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
     check_protocol_version,
     make_inputs,
@@ -30,8 +30,6 @@ from traccc_py.errors import ConfigError, ServiceError, TracccError
 
 __all__ = ["TrackingClient"]
 
-_FIRST_PAUSE = 0.1  # [s] before an event is sent again, doubled each time
-_LAST_PAUSE = 2.0  # [s]
 _OUTPUT_ATTEMPTS = 6  # doublings of the room for outputs in shared memory
 
 
@@ -215,7 +213,7 @@ class TrackingClient:
 
     def _repeat(self, action: Any, deadline: float) -> Any:
         """Return what ``action(seconds left)`` returns; call it again where that is safe."""
-        pause = _FIRST_PAUSE
+        pause = FIRST_PAUSE
         for attempt in range(self.options.retries + 1):
             left = max(deadline - time.monotonic(), 1e-3)
             try:
@@ -227,7 +225,7 @@ class TrackingClient:
                 if is_last or not is_worth_repeating(error):
                     raise explained(error, self.options) from error
             time.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+            pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError  # the last attempt returns or raises
 
 
