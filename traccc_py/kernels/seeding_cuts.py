@@ -88,22 +88,21 @@ def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
 
     The curvature cut asks that neither circle of the smallest radius R through both points holds the beam line deeper
     than d0 inside: |c| > R - d0 for both centres c = m +- s n (m the middle of the points, n the unit normal of their
-    chord, s^2 = R^2 - d^2/4). With m.m - d^2/4 = inner.outer and m.n = cross / d that is the last line.
+    chord, s^2 = R^2 - d^2/4). With m.m - d^2/4 = inner.outer and m.n = cross / d that is the last condition. All are worked
+    out without a branch: see `doublet_bits`.
     """
-    if not (cuts.delta_r_min < dr < cuts.delta_r_max):
-        return False
-    if not (cuts.collision_region_min * dr < z_at_beam_times_dr < cuts.collision_region_max * dr):
-        return False
-    if abs(dz) >= cuts.cot_theta_max * dr or abs(dz) >= cuts.delta_z_max:
-        return False
+    is_near = (cuts.delta_r_min < dr) & (dr < cuts.delta_r_max) & (abs(dz) < cuts.delta_z_max)
+    from_below = cuts.collision_region_min * dr < z_at_beam_times_dr
+    from_above = z_at_beam_times_dr < cuts.collision_region_max * dr
+    is_steep = abs(dz) < cuts.cot_theta_max * dr
     inner_outer = inner[0] * outer[0] + inner[1] * outer[1]
-    if inner_outer <= _ZERO:  # on opposite sides of the beam line
-        return False
+    is_same_side = inner_outer > _ZERO  # of the beam line
     cross = inner[0] * outer[1] - inner[1] * outer[0]
     dx, dy = outer[0] - inner[0], outer[1] - inner[1]
     d2 = dx * dx + dy * dy
     allowance = inner_outer + cuts.impact_allowance
-    return (_FOUR * cuts.min_helix_radius2 - d2) * cross * cross < allowance * allowance * d2
+    is_straight = (_FOUR * cuts.min_helix_radius2 - d2) * cross * cross < allowance * allowance * d2
+    return is_near & from_below & from_above & is_steep & is_same_side & is_straight
 
 
 @device_function(inlined=True)
@@ -132,19 +131,17 @@ def triplet_circle(cuts, middle_radius, cot_bottom, u_bottom, v_bottom, cot_top,
     mismatch = cot_bottom - cot_top
     mismatch2 = mismatch * mismatch
     du = u_top - u_bottom
-    if mismatch2 > cuts.scattering2 * one_over_sin2 or du == _ZERO:
-        return False, _ZERO, _ZERO
     # v = slope u + intercept is the circle through the three points.
     slope = (v_top - v_bottom) / du
     intercept = v_bottom - slope * u_bottom
     intercept2 = intercept * intercept
     stretch2 = _ONE + slope * slope
-    if stretch2 < intercept2 * cuts.min_helix_diameter2:
-        return False, _ZERO, _ZERO
     scattering2 = cuts.scattering2_per_curvature2 * intercept2 / stretch2
     if stretch2 > cuts.helix_diameter2_high_pt * intercept2:
         scattering2 = cuts.scattering2_high_pt
     impact = abs((slope - intercept * middle_radius) * middle_radius)
-    if mismatch2 > scattering2 * one_over_sin2 or impact > cuts.impact_max:
-        return False, _ZERO, _ZERO
-    return True, intercept / math.sqrt(stretch2), impact
+    # One test of all: which of them fails is hard to guess for a processor.
+    is_allowed = (mismatch2 <= cuts.scattering2 * one_over_sin2) & (du != _ZERO)
+    is_allowed &= (stretch2 >= intercept2 * cuts.min_helix_diameter2) & (impact <= cuts.impact_max)
+    is_allowed &= mismatch2 <= scattering2 * one_over_sin2
+    return is_allowed, intercept / math.sqrt(stretch2), impact

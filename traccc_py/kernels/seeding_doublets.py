@@ -12,7 +12,17 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.seeding_cuts import SeedingCuts, doublet_is_allowed, linearise
 from traccc_py.kernels.seeding_grid import Grid, SortedSpacepoints, ring_range, ring_window
 
-__all__ = ["BOTTOM", "COT_MARGIN", "TOP", "Tops", "find_tops", "first_wrapped_cell", "is_doublet"]
+__all__ = [
+    "BOTTOM",
+    "COT_MARGIN",
+    "MAX_BITS",
+    "TOP",
+    "Tops",
+    "doublet_bits",
+    "find_tops",
+    "first_wrapped_cell",
+    "lowest_bit",
+]
 
 _ZERO = scalar(0)
 TOP = scalar(1)
@@ -21,6 +31,8 @@ _COT_QUANTA = 65536  # tops are sorted by cot(theta) in steps of 1/65536, rounde
 COT_MARGIN = scalar(3 / _COT_QUANTA)  # ... so windows of cot(theta) are wider by some steps
 _QUANTA = scalar(_COT_QUANTA)
 _KEY_SHIFT = 2**32
+MAX_BITS = 32  #: spacepoints that `doublet_bits` tests at a time
+_MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of float32
 _GAPS = (701, 301, 132, 57, 23, 10, 4, 1)  # Ciura's sequence for shell sort
 
 
@@ -44,21 +56,45 @@ class _Payload(NamedTuple):
 
 
 @device_function(inlined=True)
-def _fits_cluster(slopes, i, dr, dz):
-    """Return whether a direction (dr, dz) fits the cluster of spacepoint i."""
-    k = 0 if dz >= _ZERO else 2
-    return slopes[i, k] * dr <= abs(dz) <= slopes[i, k + 1] * dr
+def _fits(least_up, most_up, least_down, most_down, dr, dz):
+    """Return whether a direction (dr, dz) fits the cluster of a spacepoint."""
+    least = least_up if dz >= _ZERO else least_down
+    most = most_up if dz >= _ZERO else most_down
+    rise = abs(dz)
+    return (least * dr <= rise) & (rise <= most * dr)
 
 
 @device_function(inlined=True)
-def is_doublet(cuts, sp, i, j, side):
+def _is_doublet(cuts, sp, i, j, side):
     """Return whether spacepoint j is a top (side 1) or a bottom (side -1) of middle i."""
     dr = side * (sp.r[j] - sp.r[i])
     dz = side * (sp.z[j] - sp.z[i])
-    if not (_fits_cluster(sp.slopes, i, dr, dz) and _fits_cluster(sp.slopes, j, dr, dz)):
-        return False
+    fits = _fits(sp.least_up[i], sp.most_up[i], sp.least_down[i], sp.most_down[i], dr, dz)
+    fits &= _fits(sp.least_up[j], sp.most_up[j], sp.least_down[j], sp.most_down[j], dr, dz)
     z_at_beam_times_dr = sp.z[i] * dr - sp.r[i] * dz
-    return doublet_is_allowed(cuts, (sp.x[i], sp.y[i]), (sp.x[j], sp.y[j]), z_at_beam_times_dr, dr, dz)
+    is_allowed = doublet_is_allowed(cuts, (sp.x[i], sp.y[i]), (sp.x[j], sp.y[j]), z_at_beam_times_dr, dr, dz)
+    return fits & is_allowed
+
+
+@device_function(inlined=True)
+def doublet_bits(cuts, sp, i, first, n, side):
+    """Return which of the spacepoints first ... first + n - 1 are tops or bottoms of middle i, a bit for each.
+
+    At most MAX_BITS of them. Without a branch, one column of numbers at a time and unsigned rows (which need no test
+    for negative ones), compilers for the CPU turn the loop into vector instructions.
+    """
+    bits = np.uint32(0)
+    for k in range(np.uint64(n)):
+        is_doublet = _is_doublet(cuts, sp, i, np.uint64(first) + k, side)
+        bits |= np.uint32(is_doublet) << np.uint32(k)
+    return bits
+
+
+@device_function(inlined=True)
+def lowest_bit(bits):
+    """Return the place of the lowest bit that is set."""
+    lowest = bits & (~bits + np.uint32(1))
+    return (np.float32(lowest).view(np.int32) >> np.int32(_MANTISSA_BITS)) - np.int32(_EXPONENT_BIAS)
 
 
 @device_function(inlined=True)
@@ -84,16 +120,35 @@ def _has_candidates(p, i, side):
 
 
 @device_function(inlined=True)
-def _tops_in_run(p, i, start, stop, position, is_filling):
-    """Test the spacepoints start ... stop - 1 as tops of middle i; return the position after the last one found."""
-    for j in range(start, stop):
-        if is_doublet(p.cuts, p.sp, i, j, TOP):
-            if is_filling:
-                dx, dy, dz = p.sp.x[j] - p.sp.x[i], p.sp.y[j] - p.sp.y[i], p.sp.z[j] - p.sp.z[i]
-                cot_theta = dz / math.sqrt(dx * dx + dy * dy)
-                p.out_key[position] = np.int64(cot_theta * _QUANTA) * _KEY_SHIFT + j
+def _count_in_run(p, i, start, stop):
+    """Return how many of the spacepoints start ... stop - 1 are tops of middle i."""
+    n = np.int32(0)
+    for j in range(np.uint64(start), np.uint64(stop)):
+        n += np.int32(_is_doublet(p.cuts, p.sp, i, j, TOP))
+    return n
+
+
+@device_function(inlined=True)
+def _fill_from_run(p, i, start, stop, position):
+    """Write the keys of the tops among the spacepoints start ... stop - 1; return the position after the last."""
+    for first in range(start, stop, MAX_BITS):
+        bits = doublet_bits(p.cuts, p.sp, i, first, min(stop - first, MAX_BITS), TOP)
+        while bits != np.uint32(0):
+            j = first + lowest_bit(bits)
+            bits &= bits - np.uint32(1)
+            dx, dy, dz = p.sp.x[j] - p.sp.x[i], p.sp.y[j] - p.sp.y[i], p.sp.z[j] - p.sp.z[i]
+            cot_theta = dz / math.sqrt(dx * dx + dy * dy)
+            p.out_key[position] = np.int64(cot_theta * _QUANTA) * _KEY_SHIFT + j
             position += 1
     return position
+
+
+@device_function(inlined=True)
+def _tops_in_run(p, i, start, stop, position, is_filling):
+    """Test the spacepoints start ... stop - 1 as tops of middle i; return the position after the last one found."""
+    if is_filling:
+        return _fill_from_run(p, i, start, stop, position)
+    return position + _count_in_run(p, i, start, stop)
 
 
 @device_function(inlined=True)

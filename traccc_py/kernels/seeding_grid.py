@@ -37,7 +37,7 @@ _Z_MARGIN = scalar(0.05)  # [mm]
 _SMALLEST_RADIUS = scalar(1e-3)  # [mm], keeps divisions by a radius finite
 _NOT_ACCEPTED = np.int32(-1)
 _X, _Y, _Z = 0, 1, 2
-_N_SLOPES = 4
+_SCALAR_COLUMNS = ("x", "y", "z", "r", "phi", "least_up", "most_up", "least_down", "most_down")
 
 
 class Grid(NamedTuple):
@@ -62,7 +62,10 @@ class SortedSpacepoints(NamedTuple):
     z: Any  # (n,) scalar [mm]
     r: Any  # (n,) scalar [mm]
     phi: Any  # (n,) scalar [rad]
-    slopes: Any  # (n, 4) scalar, least and largest |cot(theta)| that fit the cluster, forwards and backwards
+    least_up: Any  # (n,) scalar, least |cot(theta)| that fits the cluster where z grows outwards ...
+    most_up: Any  # (n,) scalar, ... and the largest
+    least_down: Any  # (n,) scalar, the same where z falls outwards
+    most_down: Any  # (n,) scalar
     spacepoint: Any  # (n,) int32
     event: Any  # (n,) int32
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
@@ -160,14 +163,16 @@ def _z_window(cuts, sp, i, side, r_low, r_high):
     d = cuts.collision_region_max + (middle_z - cuts.collision_region_max) * far
     least, most = abs(r_low - middle_r), abs(r_high - middle_r)
     least, most = min(least, most), max(least, most)
-    up, down = (0, 2) if side > _ZERO else (2, 0)
     low, high = min(min(a, b), min(c, d)) - middle_z, max(max(a, b), max(c, d)) - middle_z
-    low = max(low, -min(cuts.delta_z_max, min(cuts.cot_theta_max, sp.slopes[i, down + 1]) * most))
-    high = min(high, min(cuts.delta_z_max, min(cuts.cot_theta_max, sp.slopes[i, up + 1]) * most))
-    if low > -sp.slopes[i, down] * least:  # too flat: only upwards
-        low = max(low, sp.slopes[i, up] * least)
-    elif high < sp.slopes[i, up] * least:
-        high = min(high, -sp.slopes[i, down] * least)
+    least_up, most_up, least_down, most_down = sp.least_up[i], sp.most_up[i], sp.least_down[i], sp.most_down[i]
+    if side < _ZERO:
+        least_up, most_up, least_down, most_down = least_down, most_down, least_up, most_up
+    low = max(low, -min(cuts.delta_z_max, min(cuts.cot_theta_max, most_down) * most))
+    high = min(high, min(cuts.delta_z_max, min(cuts.cot_theta_max, most_up) * most))
+    if low > -least_down * least:  # too flat: only upwards
+        low = max(low, least_up * least)
+    elif high < least_up * least:
+        high = min(high, -least_down * least)
     return middle_z + low - _Z_MARGIN, middle_z + high + _Z_MARGIN
 
 
@@ -221,8 +226,10 @@ def _gather_spacepoints(i, p):
     p.out.z[i] = p.global_position[index, _Z]
     p.out.r[i] = math.sqrt(x * x + y * y)
     p.out.phi[i] = math.atan2(y, x)
-    for k in range(_N_SLOPES):
-        p.out.slopes[i, k] = p.slopes[index, k]
+    p.out.least_up[i] = p.slopes[index, 0]
+    p.out.most_up[i] = p.slopes[index, 1]
+    p.out.least_down[i] = p.slopes[index, 2]
+    p.out.most_down[i] = p.slopes[index, 3]
     p.out.spacepoint[i] = index
     p.out.event[i] = p.event[index]
 
@@ -279,8 +286,7 @@ def sort_spacepoints(
     ws.launch(_find_cells, extent, _CellPayload(position, event, cuts, grid, cell))
     groups = group_rows(ws, "seeding", cell, extent, cells, accepted)
     out = SortedSpacepoints(
-        *(ws.array(f"seeding.sorted_{name}", accepted, position.dtype) for name in ("x", "y", "z", "r", "phi")),
-        slopes=ws.array("seeding.sorted_slopes", accepted, position.dtype, _N_SLOPES),
+        **{name: ws.array(f"seeding.sorted_{name}", accepted, position.dtype) for name in _SCALAR_COLUMNS},
         spacepoint=ws.array("seeding.sorted_spacepoint", accepted, np.int32),
         event=ws.array("seeding.sorted_event", accepted, np.int32),
         cell_offsets=groups.offsets,

@@ -10,7 +10,15 @@ from traccc_py.config import SeedingConfig
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.seeding_cuts import SeedingCuts, linearise, polar_tolerance, triplet_circle
-from traccc_py.kernels.seeding_doublets import BOTTOM, COT_MARGIN, Tops, first_wrapped_cell, is_doublet
+from traccc_py.kernels.seeding_doublets import (
+    BOTTOM,
+    COT_MARGIN,
+    MAX_BITS,
+    Tops,
+    doublet_bits,
+    first_wrapped_cell,
+    lowest_bit,
+)
 from traccc_py.kernels.seeding_grid import Grid, SortedSpacepoints, ring_range, ring_window
 
 __all__ = ["BestTriplets", "find_best_triplets"]
@@ -101,10 +109,13 @@ def _bottom_coordinates(sp, i, j):
 def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
     """Try the tops that bottom j of middle i can go on to; return the position after the last triplet found."""
     cot_theta, u, v = _bottom_coordinates(p.sp, i, j)
+    last = p.tops.offsets[i + 1]
     tolerance = polar_tolerance(p.cuts, cot_theta) + COT_MARGIN
-    first = starts[_bucket(buckets[0], buckets[1], cot_theta - tolerance)]
-    last = starts[_bucket(buckets[0], buckets[1], cot_theta + tolerance) + 1]
-    for k in range(first, last):
+    lowest, highest = cot_theta - tolerance, cot_theta + tolerance
+    k = starts[_bucket(buckets[0], buckets[1], lowest)]
+    while k < last and p.tops.cot_theta[k] < lowest:
+        k += 1
+    while k < last and p.tops.cot_theta[k] <= highest:
         is_allowed, curvature, impact = triplet_circle(
             p.cuts, p.sp.r[i], cot_theta, u, v, p.tops.cot_theta[k], p.tops.u[k], p.tops.v[k]
         )
@@ -114,6 +125,7 @@ def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
                 p.out_curvature[position] = curvature
                 p.out_weight[position] = -impact * p.rules.impact_weight
             position += 1
+        k += 1
     return position
 
 
@@ -222,8 +234,11 @@ def _count_bottom(p, i, j, buckets, starts, n_bottoms, n_triplets):
 def _bottoms_in_run(p, i, run, buckets, starts, state, is_filling):
     """Treat the spacepoints run[0] ... run[1] - 1 that are bottoms of middle i; `state`: as in the two above."""
     a, b = state
-    for j in range(run[0], run[1]):
-        if is_doublet(p.cuts, p.sp, i, j, BOTTOM):
+    for start in range(run[0], run[1], MAX_BITS):
+        bits = doublet_bits(p.cuts, p.sp, i, start, min(run[1] - start, MAX_BITS), BOTTOM)
+        while bits != np.uint32(0):
+            j = start + lowest_bit(bits)
+            bits &= bits - np.uint32(1)
             if is_filling:
                 a, b = _add_bottom(p, i, j, buckets, starts, a, b)
             else:
