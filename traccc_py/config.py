@@ -173,7 +173,7 @@ class SeedingConfig(_Section):
     good_bottom_min_weight: NonNegative = 380.0  #: smallest weight with a good bottom
     good_top_max_radius: NonNegative = 150.0  #: a top farther in than this is good [mm]
     good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
-    seed_min_weight: NonNegative = 190.0  #: smallest weight of all seeds of a middle but the best
+    seed_min_weight: NonNegative = 199.0  #: smallest weight of all seeds of a middle but the best
     bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
     thinning: Switch = True  #: drop seeds that would follow the same particle
     min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
@@ -209,6 +209,7 @@ class FindingConfig(_Section):
     max_consecutive_holes: Count = 1  #: of a candidate
     chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
+    retry_measurements_before_hole: Count = 5  #: in the second pass, measurements that come before the first hole
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...

@@ -115,6 +115,7 @@ class _Payload(NamedTuple):
     mask_max: Any
     max_holes: Any
     max_consecutive_holes: Any
+    measurements_before_hole: Any
     max_measurements: Any
     max_entries: Any
     branches_per_seed: Any
@@ -364,6 +365,7 @@ def _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands
     missed = np.int32(1) if is_readout and margin0 > bands[0] and margin1 > bands[1] else np.int32(0)
     n_holes, n_consecutive = np.int32(tally[2] + missed), np.int32(tally[3] + missed)
     alive = alive and n_holes <= p.max_holes and n_consecutive <= p.max_consecutive_holes
+    alive = alive and (missed == 0 or tally[1] >= p.measurements_before_hole)
     return track, (n_entries, tally[1], n_holes, n_consecutive, tally[4]), _ZERO * since, alive
 
 
@@ -503,6 +505,7 @@ def _finding_payload(
         mask_max=real(config.mask_max),
         max_holes=np.int32(config.max_holes),
         max_consecutive_holes=np.int32(config.max_consecutive_holes),
+        measurements_before_hole=np.int32(0),
         max_measurements=np.int32(config.max_measurements),
         max_entries=np.int32(config.max_surfaces),
         branches_per_seed=np.int32(branches),
@@ -572,5 +575,7 @@ def find_tracks(
     )  # fmt: skip
     listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, branches, _branches(config), config)
     wider = payload.chi2_max.dtype.type(config.retry_chi2_max)
-    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, chi2_max=wider))
+    n_before_hole = np.int32(config.retry_measurements_before_hole)
+    payload = payload._replace(listed=listed, chi2_max=wider, measurements_before_hole=n_before_hole)
+    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload)
     return collect_candidates(ws, branches, parameters.event, _branches(config), config)

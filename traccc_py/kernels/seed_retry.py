@@ -48,13 +48,12 @@ class _RetryPayload(NamedTuple):
 
 @kernel(grain=2048)
 def choose_retried(i, p):
-    """Choose seed i if thinning dropped it and at most one of its spacepoints is on a track."""
-    n_used = (
-        p.is_used[p.spacepoint_measurement[p.bottom_index[i]]]
-        + p.is_used[p.spacepoint_measurement[p.middle_index[i]]]
-        + p.is_used[p.spacepoint_measurement[p.top_index[i]]]
-    )
-    p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and n_used <= 1 else np.int32(0)
+    """Choose seed i if thinning dropped it and none of its spacepoints is on a track, or one of its ends."""
+    bottom = p.is_used[p.spacepoint_measurement[p.bottom_index[i]]]
+    middle = p.is_used[p.spacepoint_measurement[p.middle_index[i]]]
+    top = p.is_used[p.spacepoint_measurement[p.top_index[i]]]
+    is_free = middle == 0 and bottom + top <= 1
+    p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and is_free else np.int32(0)
 
 
 def list_retried(

@@ -26,7 +26,7 @@ __all__ = ["BestTriplets", "find_best_triplets"]
 _ZERO = scalar(0)
 _LARGE_RADIUS = scalar(1e30)  # [mm], beyond any spacepoint
 _N_BUCKETS = 64  # of cot(theta) of a middle's tops
-_N_SLOTS = 32  # bottoms of a middle that are remembered from counting to filling; with more the search is repeated
+_N_SLOTS = 64  # bottoms of a middle that are remembered from counting to filling; with more the search is repeated
 _SMALLEST_RANGE = scalar(1e-6)
 
 
