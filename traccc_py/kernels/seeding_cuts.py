@@ -88,8 +88,8 @@ def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
 
     The curvature cut asks that neither circle of the smallest radius R through both points holds the beam line deeper
     than d0 inside: |c| > R - d0 for both centres c = m +- s n (m the middle of the points, n the unit normal of their
-    chord, s^2 = R^2 - d^2/4). With m.m - d^2/4 = inner.outer and m.n = cross / d that is the last condition. All are worked
-    out without a branch: see `doublet_bits`.
+    chord, s^2 = R^2 - d^2/4). With m.m - d^2/4 = inner.outer and m.n = cross / d that is the last condition. All are
+    worked out, without a branch: see `doublet_bits`.
     """
     is_near = (cuts.delta_r_min < dr) & (dr < cuts.delta_r_max) & (abs(dz) < cuts.delta_z_max)
     from_below = cuts.collision_region_min * dr < z_at_beam_times_dr

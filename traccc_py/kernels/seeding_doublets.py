@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.kernel import device_function, kernel, scalar
+from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.seeding_cuts import SeedingCuts, doublet_is_allowed, linearise
 from traccc_py.kernels.seeding_grid import Grid, SortedSpacepoints, ring_range, ring_window
@@ -16,8 +15,11 @@ __all__ = [
     "BOTTOM",
     "COT_MARGIN",
     "MAX_BITS",
+    "N_BUCKETS",
     "TOP",
     "Tops",
+    "bucket_of",
+    "buckets_per_unit",
     "doublet_bits",
     "find_tops",
     "first_wrapped_cell",
@@ -27,13 +29,11 @@ __all__ = [
 _ZERO = scalar(0)
 TOP = scalar(1)
 BOTTOM = scalar(-1)
-_COT_QUANTA = 65536  # tops are sorted by cot(theta) in steps of 1/65536, rounded towards 0 ...
-COT_MARGIN = scalar(3 / _COT_QUANTA)  # ... so windows of cot(theta) are wider by some steps
-_QUANTA = scalar(_COT_QUANTA)
-_KEY_SHIFT = 2**32
+COT_MARGIN = scalar(3e-5)  #: windows of cot(theta) are wider by this, for all rounding
+N_BUCKETS = 64  #: of cot(theta) of a middle's tops
+_SMALLEST_RANGE = scalar(1e-6)
 MAX_BITS = 32  #: spacepoints that `doublet_bits` tests at a time
 _MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of float32
-_GAPS = (701, 301, 132, 57, 23, 10, 4, 1)  # Ciura's sequence for shell sort
 
 
 class Tops(NamedTuple):
@@ -51,7 +51,8 @@ class _Payload(NamedTuple):
     cuts: SeedingCuts
     grid: Grid
     out_n_tops: Any  # (n_middles,) int32
-    out_key: Any  # (n_tops,) int64: quantised cot(theta) * 2^32 + row of the spacepoint
+    out_found: Any  # (n_tops,) int32, tops of a middle as they were found
+    out_cot_theta: Any  # (n_tops,) scalar, of these
     out_tops: Tops
 
 
@@ -98,6 +99,21 @@ def lowest_bit(bits):
 
 
 @device_function(inlined=True)
+def buckets_per_unit(low, high):
+    """Return the number of buckets per unit of cot(theta) for values from low to high."""
+    return scalar(N_BUCKETS) / max(high - low, _SMALLEST_RANGE)
+
+
+@device_function(inlined=True)
+def bucket_of(low, per_unit, cot_theta):
+    """Return the bucket of cot(theta), within 0 ... N_BUCKETS - 1."""
+    position = (cot_theta - low) * per_unit
+    if not position > _ZERO:
+        return np.int32(0)
+    return np.int32(min(position, scalar(N_BUCKETS - 1)))
+
+
+@device_function(inlined=True)
 def first_wrapped_cell(grid, cell):
     """Return the cell at phi = -pi in the same ring and z bin."""
     return cell - cell % grid.n_phi
@@ -129,16 +145,13 @@ def _count_in_run(p, i, start, stop):
 
 
 @device_function(inlined=True)
-def _fill_from_run(p, i, start, stop, position):
-    """Write the keys of the tops among the spacepoints start ... stop - 1; return the position after the last."""
+def _write_from_run(p, i, start, stop, position):
+    """Write the tops among the spacepoints start ... stop - 1, as found; return the position after the last."""
     for first in range(start, stop, MAX_BITS):
         bits = doublet_bits(p.cuts, p.sp, i, first, min(stop - first, MAX_BITS), TOP)
         while bits != np.uint32(0):
-            j = first + lowest_bit(bits)
+            p.out_found[position] = first + lowest_bit(bits)
             bits &= bits - np.uint32(1)
-            dx, dy, dz = p.sp.x[j] - p.sp.x[i], p.sp.y[j] - p.sp.y[i], p.sp.z[j] - p.sp.z[i]
-            cot_theta = dz / math.sqrt(dx * dx + dy * dy)
-            p.out_key[position] = np.int64(cot_theta * _QUANTA) * _KEY_SHIFT + j
             position += 1
     return position
 
@@ -147,7 +160,7 @@ def _fill_from_run(p, i, start, stop, position):
 def _tops_in_run(p, i, start, stop, position, is_filling):
     """Test the spacepoints start ... stop - 1 as tops of middle i; return the position after the last one found."""
     if is_filling:
-        return _fill_from_run(p, i, start, stop, position)
+        return _write_from_run(p, i, start, stop, position)
     return position + _count_in_run(p, i, start, stop)
 
 
@@ -168,16 +181,46 @@ def _find_tops(p, i, position, is_filling):
 
 
 @device_function(inlined=True)
-def _sort_keys(keys, first, last):
-    """Sort keys[first:last] in place (shell sort)."""
-    for gap in _GAPS:
-        for k in range(first + gap, last):
-            key = keys[k]
-            hole = k
-            while hole - gap >= first and keys[hole - gap] > key:
-                keys[hole] = keys[hole - gap]
-                hole -= gap
-            keys[hole] = key
+def _coordinates(sp, i, j):
+    """Return (cot theta, u, v) of top j of middle i."""
+    x, y, r = sp.x[i], sp.y[i], sp.r[i]
+    return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], TOP)
+
+
+@device_function(inlined=True)
+def _place_in_buckets(p, first, last, starts):
+    """Bring the tops first ... last - 1 of a middle into the order of the buckets of their cot(theta)."""
+    low, high = p.out_cot_theta[first], p.out_cot_theta[first]
+    for k in range(first + 1, last):
+        low, high = min(low, p.out_cot_theta[k]), max(high, p.out_cot_theta[k])
+    per_unit = buckets_per_unit(low, high)
+    for bucket in range(N_BUCKETS + 1):
+        starts[bucket] = 0
+    for k in range(first, last):
+        starts[bucket_of(low, per_unit, p.out_cot_theta[k]) + 1] += 1
+    starts[0] = first
+    for bucket in range(N_BUCKETS):
+        starts[bucket + 1] += starts[bucket]
+    for k in range(first, last):
+        bucket = bucket_of(low, per_unit, p.out_cot_theta[k])
+        place = starts[bucket]
+        starts[bucket] = place + 1
+        p.out_tops.partner[place] = p.out_found[k]
+        p.out_tops.cot_theta[place] = p.out_cot_theta[k]
+
+
+@device_function(inlined=True)
+def _sort_by_insertion(tops, first, last):
+    """Sort the tops first ... last - 1 by cot(theta); equal ones keep their order."""
+    for k in range(first + 1, last):
+        cot_theta, partner = tops.cot_theta[k], tops.partner[k]
+        hole = k
+        while hole > first and tops.cot_theta[hole - 1] > cot_theta:
+            tops.cot_theta[hole] = tops.cot_theta[hole - 1]
+            tops.partner[hole] = tops.partner[hole - 1]
+            hole -= 1
+        tops.cot_theta[hole] = cot_theta
+        tops.partner[hole] = partner
 
 
 @kernel(grain=64)
@@ -189,20 +232,19 @@ def _count_tops(i, p):
     p.out_n_tops[i] = n
 
 
-@kernel(grain=64)
-def _fill_tops(i, p):
+@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64)
+def _fill_tops(i, p, starts):
     """One middle: write its tops in the order of cot(theta)."""
     first, last = p.out_tops.offsets[i], p.out_tops.offsets[i + 1]
-    if first == last or last > p.out_key.shape[0]:
+    if first == last or last > p.out_found.shape[0]:
         return
     _find_tops(p, i, first, True)
-    _sort_keys(p.out_key, first, last)
-    x, y, z, r = p.sp.x[i], p.sp.y[i], p.sp.z[i], p.sp.r[i]
     for k in range(first, last):
-        j = np.int32(p.out_key[k] % _KEY_SHIFT)
-        cot_theta, u, v = linearise(x / r, y / r, p.sp.x[j] - x, p.sp.y[j] - y, p.sp.z[j] - z, TOP)
-        p.out_tops.partner[k] = j
-        p.out_tops.cot_theta[k] = cot_theta
+        p.out_cot_theta[k] = _coordinates(p.sp, i, p.out_found[k])[0]
+    _place_in_buckets(p, first, last, starts)
+    _sort_by_insertion(p.out_tops, first, last)
+    for k in range(first, last):
+        _, u, v = _coordinates(p.sp, i, p.out_tops.partner[k])
         p.out_tops.u[k] = u
         p.out_tops.v[k] = v
 
@@ -231,11 +273,10 @@ def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Gri
     n_tops = ws.array("seeding.n_tops", middles, np.int32)
 
     def payload() -> _Payload:
-        columns = (ws.array(f"seeding.top_{name}", tops, sp.x.dtype) for name in ("cot_theta", "u", "v"))
-        partner = ws.array("seeding.top_partner", tops, np.int32)
-        return _Payload(
-            sp, cuts, grid, n_tops, ws.array("seeding.top_key", tops, np.int64), Tops(offsets, partner, *columns)
-        )
+        names = ("found_cot_theta", "cot_theta", "u", "v")
+        found_cot_theta, *columns = (ws.array(f"seeding.top_{name}", tops, sp.x.dtype) for name in names)
+        partner, found = (ws.array(f"seeding.top_{name}", tops, np.int32) for name in ("partner", "found"))
+        return _Payload(sp, cuts, grid, n_tops, found, found_cot_theta, Tops(offsets, partner, *columns))
 
     ws.launch(_count_tops, middles, payload())
     ws.scan(n_tops, middles, offsets, tops)

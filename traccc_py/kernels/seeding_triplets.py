@@ -14,7 +14,10 @@ from traccc_py.kernels.seeding_doublets import (
     BOTTOM,
     COT_MARGIN,
     MAX_BITS,
+    N_BUCKETS,
     Tops,
+    bucket_of,
+    buckets_per_unit,
     doublet_bits,
     first_wrapped_cell,
     lowest_bit,
@@ -25,9 +28,7 @@ __all__ = ["BestTriplets", "find_best_triplets"]
 
 _ZERO = scalar(0)
 _LARGE_RADIUS = scalar(1e30)  # [mm], beyond any spacepoint
-_N_BUCKETS = 64  # of cot(theta) of a middle's tops
 _N_SLOTS = 64  # bottoms of a middle that are remembered from counting to filling; with more the search is repeated
-_SMALLEST_RANGE = scalar(1e-6)
 
 
 class _Rules(NamedTuple):
@@ -73,26 +74,17 @@ class _Payload(NamedTuple):
 
 
 @device_function(inlined=True)
-def _bucket(low, per_unit, cot_theta):
-    """Return the bucket of cot(theta), within 0 ... _N_BUCKETS - 1."""
-    position = (cot_theta - low) * per_unit
-    if not position > _ZERO:
-        return np.int32(0)
-    return np.int32(min(position, scalar(_N_BUCKETS - 1)))
-
-
-@device_function(inlined=True)
 def _fill_buckets(tops, first, last, starts):
     """Write the first top of each bucket to `starts`; return (low, per_unit)."""
     low = tops.cot_theta[first]
-    per_unit = scalar(_N_BUCKETS) / max(tops.cot_theta[last - 1] - low, _SMALLEST_RANGE)
+    per_unit = buckets_per_unit(low, tops.cot_theta[last - 1])
     filled = 0
     for k in range(first, last):
-        bucket = _bucket(low, per_unit, tops.cot_theta[k])
+        bucket = bucket_of(low, per_unit, tops.cot_theta[k])
         while filled <= bucket:
             starts[filled] = k
             filled += 1
-    while filled <= _N_BUCKETS:
+    while filled <= N_BUCKETS:
         starts[filled] = last
         filled += 1
     return low, per_unit
@@ -112,7 +104,7 @@ def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
     last = p.tops.offsets[i + 1]
     tolerance = polar_tolerance(p.cuts, cot_theta) + COT_MARGIN
     lowest, highest = cot_theta - tolerance, cot_theta + tolerance
-    k = starts[_bucket(buckets[0], buckets[1], lowest)]
+    k = starts[bucket_of(buckets[0], buckets[1], lowest)]
     while k < last and p.tops.cot_theta[k] < lowest:
         k += 1
     while k < last and p.tops.cot_theta[k] <= highest:
@@ -277,7 +269,7 @@ def _keep_best(p, i, n):
     return n_kept
 
 
-@kernel(scratch=(Scratch(_N_BUCKETS + 1, np.int32),), grain=64)
+@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64)
 def _count_triplets(i, p, starts):
     """One middle: number of bottoms that make triplets, and number of triplets."""
     p.out_n_bottoms[i] = 0
@@ -291,7 +283,7 @@ def _count_triplets(i, p, starts):
     p.out_n_triplets[i] = n_triplets
 
 
-@kernel(scratch=(Scratch(_N_BUCKETS + 1, np.int32),), grain=64)
+@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64)
 def _select_triplets(i, p, starts):
     """One middle: write, weigh and rank its triplets; keep the best ones."""
     p.out_best.n[i] = 0
