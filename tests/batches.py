@@ -102,12 +102,12 @@ CANDIDATE_EXTENTS = {"code": "candidate_entries", "path": "candidate_entries", "
 FIT_EXTENTS = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
 
 
-def find_candidates(ws, parameters, first_measurement, measurements, arrays, stacks, config):
-    """Candidates of seeds that stand on given measurements; all are followed."""
+def find_candidates(ws, parameters, first_measurement, measurements, arrays, stacks, config, *, is_kept=True):
+    """Candidates of seeds that stand on given measurements; all are followed, in the second pass unless kept."""
     spacepoint = np.arange(len(parameters.module), dtype=np.int32)  # one on each first measurement
     quality = np.zeros(len(spacepoint), parameters.params.dtype)
     seeds = SeedBatch(spacepoint, spacepoint, spacepoint, quality, parameters.event)
-    is_kept = np.ones(len(spacepoint), np.int32)
+    is_kept = np.full(len(spacepoint), is_kept, np.int32)
     spacepoint_measurement = np.asarray(first_measurement, np.int32)
     ws.set_size(ws.extent("spacepoints"), len(spacepoint))
     return find_tracks(ws, seeds, is_kept, parameters, spacepoint_measurement, measurements, arrays, stacks, config)

@@ -96,11 +96,12 @@ class Sample:
         fitted = fit_tracks(ws, candidates, selection, seeds, measurements, self.arrays, self.stacks, MUON)
         return rows(ws, fitted, default="tracks", **FIT_EXTENTS)
 
-    def find(self, config):
+    def find(self, config, **options):
         """Candidates of seeds on the first measurement of each track."""
         ws = make_workspace()
         measurements, seeds = self._inputs(ws)
-        found = find_candidates(ws, seeds, self.first_measurement, measurements, self.arrays, self.stacks, config)
+        where = (self.first_measurement, measurements, self.arrays, self.stacks)
+        found = find_candidates(ws, seeds, *where, config, **options)
         return rows(ws, found, default="candidates", **CANDIDATE_EXTENTS)
 
 
@@ -296,6 +297,15 @@ def test_too_many_holes_end_the_track():
     found = sample.find(FindingConfig(max_consecutive_holes=2, max_holes=2, **options))
     assert found.measurements.tolist() == list(range(7))
     assert found.n_holes.tolist() == [2]
+
+
+def test_in_the_second_pass_a_hole_ends_a_track_that_is_still_short():
+    sample = Sample(build(20), 1, 1.0, "negative", 3, [0, 1, 2, 4, 5, 6, 7, 8, 9])  # three measurements, then a hole
+    for measurements, n_found in ((0, 9), (3, 9), (4, 3)):
+        cuts = {"min_measurements": 2, "measurements_per_hole": 0, "retry_measurements_before_hole": measurements}
+        config = FindingConfig(particle="muon", **cuts)
+        assert len(sample.find(config).measurements) == 9
+        assert len(sample.find(config, is_kept=False).measurements) == n_found
 
 
 @pytest.mark.parametrize(
