@@ -250,7 +250,6 @@ def assert_refused(result, *words):
         (",1,1,0,1\n", ",1.5,1,0,1\n", "line 3: column channel0 is '1.5'; expected an integer"),
         (",1,1,0,1\n", ",1,1\n", "line 3: 4 values; expected 6 values"),
         (",1,1,0,1\n", ",1,99999999,0,1\n", "line 3: channel1 is 99999999, outside module"),
-        ("channel0", "column0", "line 1: no column channel0"),
     ],
 )
 def test_run_stops_at_a_bad_event_before_its_output(chain, events, tmp_path, old, new, problem):

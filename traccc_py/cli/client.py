@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from traccc_py.cli.inputs import EventFile, find_event_files
+from traccc_py.cli.inputs import EventFile, check_event_files, find_event_files
 from traccc_py.cli.outputs import check_directory, check_figure
 from traccc_py.client import Tls, TrackingClient
 from traccc_py.data.csv_events import event_file_name, read_cells
@@ -95,6 +95,7 @@ def reconstruct_remotely(options: RemoteOptions, console: Console, log: Console)
     """
     files = find_event_files(options.inputs, options.skip, options.events, kind="cells")
     _check_outputs(options)
+    check_event_files(files)
     with TrackingClient(options.url, options.protocol, **_client_options(options)) as client:
         facts = client.facts()
         if facts:

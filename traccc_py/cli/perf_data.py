@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from traccc_py import wire
-from traccc_py.cli.inputs import find_event_files
+from traccc_py.cli.inputs import check_event_files, find_event_files
 from traccc_py.cli.outputs import check_file
 from traccc_py.data.csv_events import read_cells
 from traccc_py.data.csv_table import write_files
@@ -45,6 +45,7 @@ def write_perf_data(
     """
     files = find_event_files(inputs, limit=limit, kind="cells")
     check_file(output, "--output")
+    check_event_files(files)
     pack = wire.pack_compact_cells if compact else wire.pack_cells
     sizes, events = [], []
     for file in files:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
-from traccc_py.cli.outputs import check_file
-from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples
+from traccc_py.cli.outputs import check_directory, check_file
+from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples, read_manifests
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import make_chain
@@ -28,7 +28,7 @@ from traccc_py.performance.plot_style import require_plots
 from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.report_page import performance_page
 from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.performance.track_readers import KINDS, read_event_tracks, tracks_kind
+from traccc_py.performance.track_readers import KINDS, check_event_tracks, read_event_tracks, tracks_kind
 from traccc_py.performance.truth import read_truth
 
 __all__ = [
@@ -126,6 +126,9 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
         require_plots()
     for option, path in (("--report", options.report), ("--json", options.json)):
         check_file(path, option)
+    if options.plots is not None:
+        check_directory(options.plots, "--plots")
+    definition = options.make_definition()
     chosen = options.detector.load()
     cuts = dict(options.cuts)
     if options.samples:
@@ -141,15 +144,16 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
             selections,
             float(chosen.arrays().b_z),
             detector_frames(chosen),
-            options.make_definition(),
+            definition,
             outgoing=options.truth_side == _SIDES[0],
         )
 
     sample: dict[str, Any]
     if options.samples:
         settings = load_config(gun.config, None, options.detector.name)
+        manifests = read_manifests(options.samples, chosen, options.events, log)
         chain = make_chain(chosen, settings, gun.device, gun.threads, log)
-        results, facts = evaluate_samples(options.samples, chain, make_summary, options.events, log)
+        results, facts = evaluate_samples(manifests, chain, make_summary, options.events, log)
         sample = {"samples": facts, "config": settings.to_dict()}
     elif options.truth is None:
         results, sample = _simulate(options, gun, chosen, make_summary(), log)
@@ -273,6 +277,9 @@ def evaluate_files(
         raise InputDataError(msg)
     summaries = {item.label: make_summary() for item in inputs}
     chosen = numbers[:events]
+    for number in chosen:
+        for item in inputs:
+            check_event_tracks(item.directory, item.kind, truth, number)
     for number in track(chosen, "events", console=log, transient=True, disable=not log.is_terminal):
         event = read_truth(truth, number)
         for item in inputs:

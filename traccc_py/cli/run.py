@@ -12,7 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from traccc_py.cli.inputs import EventFile, check_output_directory, find_event_files, read_event
+from traccc_py.cli.inputs import (
+    EventFile,
+    check_event_files,
+    check_output_directory,
+    find_event_files,
+    read_event,
+)
 from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.cli.report import EventRecord, print_summary, run_report, summarise, write_json
 from traccc_py.cli.settings import Settings
@@ -101,7 +107,8 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
     Raises
     ------
     InputDataError
-        If an input can't be used. Results of the events before it are written, none of its own.
+        If an input can't be used: nothing is written where a file is missing or its header is wrong, else the results
+        of the events before it, none of its own.
     ConfigError, GeometryError, DeviceUnavailableError, OSError
         If a setting can't be used, or an output can't be written; nothing is written.
     """
@@ -109,6 +116,7 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
 
     files = find_event_files(options.inputs, options.skip, options.events, options.kind, log.print)
     _check_outputs(options, files)
+    check_event_files(files, has_athena_ids=options.athena_map is not None)
     config = options.settings.load(options.detector.name)
     athena_ids = None if options.athena_map is None else read_athena_ids(options.athena_map)
     detector = options.detector.load()
