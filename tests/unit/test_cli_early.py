@@ -1,10 +1,12 @@
 """Bad inputs are told before anything slow begins: kernels to compile, events to read, a server to ask."""
 
 import shutil
+import socket
 
 import pytest
 
 from tests.unit.test_cli import FakeChain, assert_refused, call, install_fake_chain, run, spoil, write_event
+from traccc_py.backend.ports import free_port
 from traccc_py.cli import performance
 
 SAMPLE_OPTIONS = ("--detector", "telescope", "--particles", 3, "--eta", 0, 0, "--phi", 0, 0, "--events", 2)
@@ -59,6 +61,38 @@ def test_run_reads_settings_and_detector_before_kernels_are_compiled(events):
 def test_client_reads_all_headers_before_it_asks_a_server(events):
     pytest.importorskip("tritonclient")
     assert_refused(call("client", events, "-u", "127.0.0.1:1"), "event000000002-cells.csv, line 1: no column channel0")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """`serve` as far as the ports; what follows them fails."""
+    from traccc_py.cli import serve
+
+    def compile_kernels(*_):
+        raise AssertionError
+
+    monkeypatch.setattr(serve, "find_installation", lambda: None)
+    monkeypatch.setattr(serve, "_compiled_repository", compile_kernels)
+
+
+def serve_on(**ports):
+    return [word for name in ("http", "grpc", "metrics") for word in (f"--{name}-port", ports.get(name, 0))]
+
+
+@pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+def test_serve_names_a_port_in_use_before_kernels_are_compiled(server, name):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        words = f"--{name}-port: port {port} of 127.0.0.1 can't be used (Address already in use); choose another"
+        assert_refused(call("serve", *serve_on(**{name: port})), words)
+    assert isinstance(call("serve", *serve_on(**{name: port})).exception, AssertionError)
+
+
+def test_serve_refuses_impossible_ports_and_addresses(server):
+    port = free_port("127.0.0.1")
+    assert_refused(call("serve", *serve_on(http=port, metrics=port)), f"--http-port and --metrics-port are both {port}")
+    assert_refused(call("serve", *serve_on(grpc=65_536)), "--grpc-port", "65535")
+    assert_refused(call("serve", *serve_on(), "--address", "192.0.2.1"), "--address 192.0.2.1: can't be listened on")
 
 
 def test_performance_reads_headers_of_samples_before_kernels_are_compiled(sample):

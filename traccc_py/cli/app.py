@@ -22,6 +22,7 @@ __all__ = ["app", "main"]
 _BAD_INPUT = 2
 _FAILURE = 1
 _WIDTH_OF_FILES = 120
+_LAST_PORT = 65_535
 _DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]+)?")
 
 app = typer.Typer(
@@ -513,9 +514,15 @@ def serve(
     address: Annotated[
         str, typer.Option("--address", help="Address to listen on; the default is reached from this machine alone.")
     ] = "127.0.0.1",
-    http_port: Annotated[int, typer.Option("--http-port", min=0, help="Port for HTTP; 0: any free one.")] = 8000,
-    grpc_port: Annotated[int, typer.Option("--grpc-port", min=0, help="Port for gRPC; 0: any free one.")] = 8001,
-    metrics_port: Annotated[int, typer.Option("--metrics-port", min=0, help="Port for metrics; 0: any.")] = 8002,
+    http_port: Annotated[
+        int, typer.Option("--http-port", min=0, max=_LAST_PORT, help="Port for HTTP; 0: any free one.")
+    ] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option("--grpc-port", min=0, max=_LAST_PORT, help="Port for gRPC; 0: any free one.")
+    ] = 8001,
+    metrics_port: Annotated[
+        int, typer.Option("--metrics-port", min=0, max=_LAST_PORT, help="Port for metrics; 0: any.")
+    ] = 8002,
     config: ConfigFile = None,
     threads: Annotated[
         int | None, typer.Option("--threads", min=1, help="CPU threads of an instance. (default: cores / instances)")
