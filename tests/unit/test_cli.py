@@ -1,6 +1,7 @@
 """The command line, with a stand-in for the chain."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -384,6 +385,23 @@ def test_simulate_refuses_impossible_guns(tmp_path):
         assert_refused(call("simulate", "--output", tmp_path / "a", *arguments), problem)
     assert_refused(call("simulate"), "--output")
     assert not (tmp_path / "a").exists()
+
+
+def test_one_is_singular(chain, tmp_path):
+    folder = tmp_path / "one"
+    made = call("simulate", "--detector", "telescope", "--particles", 1, "--eta", 0, 0, "--phi", 0, 0, "-o", folder)
+    assert re.match("1 event: 1 particle, [0-9]+ hits, ", made.stdout), made.output
+    assert "5 files of 1 event, all" in call("simulate", "--check", folder).stdout
+    done = run(folder, "--threads", 1, "--output", tmp_path / "out")
+    assert "cpu (1 thread) ready" in done.stderr
+    assert "results of 1 event are in" in done.stderr
+
+
+def test_numbers_and_their_nouns_are_written_by_one_function():
+    nouns = "cell|event|error|file|hit|layer|particle|plot|sensor|thread|track"
+    written_out = re.compile(rf"\{{[^{{}}]*\}} (?:{nouns})s\b(?!/)")
+    for path in (Path(__file__).resolve().parents[2] / "traccc_py" / "cli").glob("*.py"):
+        assert written_out.findall(path.read_text()) == [], path.name
 
 
 def test_calibrate_writes_a_table(tmp_path):

@@ -19,6 +19,7 @@ from traccc_py.cli.run import make_chain
 from traccc_py.cli.settings import load_config
 from traccc_py.data.csv_events import event_number
 from traccc_py.data.csv_table import write_files
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
@@ -317,7 +318,7 @@ def report_performance(
         write_json(options.json, _without_nan({"versions": versions(), "sample": sample, "results": results}))
     if options.plots is not None:
         paths = draw_performance(results, options.plots, options.plot_format)
-        console.print(f"{len(paths)} plots are in {options.plots}")
+        console.print(f"{counted(len(paths), 'plot')} written to {options.plots}")
     if options.report is not None:
         page = performance_page(results, versions(), sample)
         write_files({options.report: page.encode()})

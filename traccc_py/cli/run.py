@@ -23,6 +23,7 @@ from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.cli.report import EventRecord, print_summary, run_report, summarise, write_json
 from traccc_py.cli.settings import Settings
 from traccc_py.config import ChainConfig
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 
 __all__ = ["RunOptions", "make_chain", "run"]
@@ -84,7 +85,7 @@ def kernels_are_compiled(chain: Any) -> bool:
 def describe_device(chain: Any) -> str:
     """Return the name of a chain's device and its number of threads, if it has any."""
     threads = getattr(chain.device, "threads", None)
-    return f"{chain.device.name} ({threads} threads)" if threads else str(chain.device.name)
+    return f"{chain.device.name} ({counted(threads, 'thread')})" if threads else str(chain.device.name)
 
 
 def device_facts(chain: Any) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
     summary = summarise(records)
     print_summary(console, records, summary)
     if options.output is not None:
-        log.print(f"results of {len(records)} events are in {options.output}", style="dim")
+        log.print(f"results of {counted(len(records), 'event')} are in {options.output}", style="dim")
     if options.json is not None:
         write_json(options.json, run_report(records, summary, device_facts(chain), options.detector.label, config))
 

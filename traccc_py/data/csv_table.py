@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from traccc_py.data import FIRST_DATA_LINE
+from traccc_py.data.words import counted
 from traccc_py.errors import InputDataError
 
 __all__ = ["Column", "check_header", "format_table", "input_error", "read_table", "write_files"]
@@ -245,7 +246,7 @@ def _check_lines(path: Path, raw: bytes, n_fields: int) -> int:
     bad = (fields != n_fields) | (lengths == 0)
     if bad.any():
         row = int(np.argmax(bad))
-        found = "a blank line" if lengths[row] == 0 else f"{fields[row]} value{'s' if fields[row] > 1 else ''}"
+        found = "a blank line" if lengths[row] == 0 else counted(fields[row], "value")
         msg = f"{path}, line {row + 1}: {found}; expected {n_fields} values, as in the header (is the file truncated?)"
         raise InputDataError(msg)
     return len(ends) - 1

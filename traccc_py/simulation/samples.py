@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from traccc_py.data.manifest import Manifest, file_digest, other_event_files, read_manifest, write_manifest
+from traccc_py.data.words import counted
 from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
@@ -199,7 +200,8 @@ def _check_target(folder: Path, names: list[str]) -> None:
     others = other_event_files(folder, names)
     if others:
         msg = (
-            f"--output {folder}: holds {len(others)} file(s) of other events, such as {others[0]}; use an empty folder"
+            f"--output {folder}: holds {counted(len(others), 'file')} of other events, such as {others[0]}; "
+            "use an empty folder"
         )
         raise InputDataError(msg)
 
