@@ -498,7 +498,8 @@ def test_performance_shows_and_writes_what_there_is(tmp_path):
     results = {"mine": summary.as_dict()}
     console = Console(record=True, width=120, markup=False)
     path = tmp_path / "performance.json"
-    report_performance(results, console, Evaluation(json=path, per_bin=True), {"seed": 1})
+    log = Console(record=True, force_terminal=False)
+    report_performance(results, console, log, Evaluation(json=path, per_bin=True), {"seed": 1})
     text = " ".join(console.export_text().split())
     for words in (
         "definition traccc", "efficiency 50.00 +28.87 -28.87 % 33.33", "duplicates / found particles 100.00 %",
@@ -512,3 +513,20 @@ def test_performance_shows_and_writes_what_there_is(tmp_path):
     assert numbers["tracks"]["reconstructable"]["efficiency"] == 0.5
     assert numbers["versus"]["all"]["eta"]["efficiency"]["value"][0] is None
     assert numbers["first_state_pulls"] == {}
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_performance_says_that_it_draws(tmp_path, monkeypatch, is_terminal):
+    from rich.console import Console
+
+    from traccc_py.cli import performance
+
+    monkeypatch.setattr(performance, "print_performance", lambda *_, **__: None)
+    monkeypatch.setattr(performance, "draw_performance", lambda *_: [tmp_path / "a.png"])
+    monkeypatch.setattr(performance, "performance_page", lambda *_: "<html>")
+    console, log = Console(record=True), Console(record=True, force_terminal=is_terminal)
+    options = performance.Evaluation(plots=tmp_path, report=tmp_path / "page.html")
+    performance.report_performance({}, console, log, options, {})
+    told = log.export_text()
+    assert told.index("drawing plots") < told.index("drawing the plots of the report")
+    assert "1 plot written to" in console.export_text()

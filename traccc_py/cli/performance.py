@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
 
 from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples, read_manifests
@@ -164,7 +165,7 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
         sample = {"truth": str(options.truth), "tracks": {i.label: [str(i.directory), i.kind] for i in inputs}}
     detector = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
     facts = {"detector": options.detector.label, "detector_facts": detector | {"fingerprint": chosen.fingerprint}}
-    report_performance(results, console, options, facts | sample)
+    report_performance(results, console, log, options, facts | sample)
 
 
 def _simulate(
@@ -297,8 +298,19 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@contextlib.contextmanager
+def _drawing(what: str, log: Console) -> Iterator[None]:
+    """Say what is drawn, and on a terminal for how long already."""
+    if not log.is_terminal:
+        log.print(f"drawing {what}", style="dim")
+    columns = (SpinnerColumn(), TextColumn("drawing {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
 def report_performance(
-    results: Mapping[str, Any], console: Console, options: Evaluation, sample: Mapping[str, Any]
+    results: Mapping[str, Any], console: Console, log: Console, options: Evaluation, sample: Mapping[str, Any]
 ) -> None:
     """Print tables, draw plots, write numbers.
 
@@ -308,6 +320,8 @@ def report_performance(
         Numbers by label.
     console : Console
         Where the tables go.
+    log : Console
+        Where progress goes.
     options : Evaluation
         What is wanted.
     sample : mapping
@@ -317,9 +331,11 @@ def report_performance(
     if options.json is not None:
         write_json(options.json, _without_nan({"versions": versions(), "sample": sample, "results": results}))
     if options.plots is not None:
-        paths = draw_performance(results, options.plots, options.plot_format)
+        with _drawing("plots", log):
+            paths = draw_performance(results, options.plots, options.plot_format)
         console.print(f"{counted(len(paths), 'plot')} written to {options.plots}")
     if options.report is not None:
-        page = performance_page(results, versions(), sample)
+        with _drawing("the plots of the report", log):
+            page = performance_page(results, versions(), sample)
         write_files({options.report: page.encode()})
         console.print(f"the report is {options.report}")
