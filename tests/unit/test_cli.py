@@ -373,6 +373,18 @@ def test_simulate_writes_cells_and_truth(tmp_path):
     np.testing.assert_array_equal(first.activation, again.activation)
 
 
+def test_simulate_into_a_folder_with_events(tmp_path):
+    arguments = ["simulate", "--detector", "telescope", "--eta", 0, 0, "--phi", 0, 0, "--output", tmp_path / "a"]
+    assert call(*arguments).exit_code == 0
+    again = call(*arguments)
+    assert again.exit_code == 0
+    assert "a: 1 event made with these settings, already there; unchanged" in again.stdout
+    assert_refused(
+        call(*arguments, "--particles", 3), "source.n_particles 10, now 3; use another folder, or --overwrite"
+    )
+    assert call(*arguments, "--particles", 3, "--overwrite").stdout.startswith("1 event: 3 particles")
+
+
 def test_simulate_refuses_impossible_guns(tmp_path):
     for arguments, problem in (
         (["--particle", "graviton"], "--particle is 'graviton'; expected one of electron, muon"),

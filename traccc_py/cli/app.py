@@ -272,6 +272,9 @@ def simulate(
         tuple[float, float],
         typer.Option("--noise-cells", metavar="P2D P1D", help="Chance of a channel to fire by itself, 2D and 1D."),
     ] = (0, 0),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace events in the folder that were made in another way.")
+    ] = False,
     seed: Seed = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes; files don't depend on it.")] = 1,
     threads: Threads = None,
@@ -338,6 +341,7 @@ def simulate(
         first_event=first_event,
         workers=workers,
         threads=threads,
+        overwrite=overwrite,
     )
 
 

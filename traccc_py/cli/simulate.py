@@ -69,8 +69,9 @@ def simulate(
     first_event: int = 0,
     workers: int = 1,
     threads: int | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Simulate events and write cells, truth and a manifest.
+    """Simulate events and write cells, truth and a manifest; say so where they are there already.
 
     Parameters
     ----------
@@ -92,23 +93,25 @@ def simulate(
         Processes.
     threads : int, optional
         Threads of a single process; by default one per core.
+    overwrite : bool, optional
+        Replace events made in another way.
 
     Raises
     ------
     InputDataError
-        If `output` is a file or holds other events.
+        If `output` is a file or holds other events, or events made in another way.
     OSError
         If it can't be written.
     """
     from traccc_py.device.cpu import CpuDevice
     from traccc_py.simulation.compiled import is_compiled
-    from traccc_py.simulation.samples import make_sample
+    from traccc_py.simulation.samples import find_sample, make_sample
 
-    if output.exists() and not output.is_dir():
-        msg = f"--output {output}: is a file; expected a folder"
-        raise InputDataError(msg)
-    check_directory(output, "--output")
     detector = chosen.load()
+    if not overwrite and find_sample(output, detector, config, n_events, first_event) is not None:
+        console.print(f"{output}: {counted(n_events, 'event')} made with these settings, already there; unchanged")
+        return
+    check_directory(output, "--output")
     if not is_compiled():
         log.print(f"compiling the simulation, once for this version; about {_COMPILATION_SECONDS} s")
     events = make_sample(
@@ -119,6 +122,7 @@ def simulate(
         first_event=first_event,
         workers=workers,
         threads=CpuDevice(threads).threads if workers == 1 else 1,
+        overwrite=overwrite,
     )
     start = time.perf_counter()
     totals = dict.fromkeys(("particles", "hits", "cells"), 0)
