@@ -19,6 +19,7 @@ _LAST_PORT = 65_535
 Inputs = Annotated[
     list[str], typer.Argument(metavar="CELLS...", help="Cells files (.csv, .csv.gz), directories of them, or globs.")
 ]
+EventLimit = Annotated[int | None, typer.Option("--events", "-n", min=1, help="Number of events at most.")]
 CompactTensors = Annotated[bool, typer.Option("--compact", help="Compact tensors: fewer bytes, tracks without states.")]
 
 
@@ -116,7 +117,7 @@ def client(
     in_flight: Annotated[int, typer.Option("--in-flight", min=1, help="Events on the way at a time.")] = 4,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Send all events so many times.")] = 1,
     timeout: Annotated[float, typer.Option("--timeout", min=0.001, help="How long an event may take [s].")] = 60,
-    events: Annotated[int | None, typer.Option("--events", "-n", min=1, help="Number of events at most.")] = None,
+    events: EventLimit = None,
     skip: Annotated[int, typer.Option("--skip", min=0, help="Events to leave out at the start.")] = 0,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="DIR", help="Write tracks and track states.")
@@ -156,7 +157,7 @@ def perf_data(
     inputs: Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="JSON file to write.")],
     compact: CompactTensors = False,
-    events: Annotated[int | None, typer.Option("--events", "-n", min=1, help="Number of events at most.")] = None,
+    events: EventLimit = None,
     debug: Debug = False,
 ) -> None:
     """Write events as input data of perf_analyzer."""
