@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from typer.testing import CliRunner
 
 from traccc_py.cli import app
 from traccc_py.config import ChainConfig
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = {"", "sh"}
+NEEDS_A_SERVER = {"serve", "client"}
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
@@ -58,6 +60,22 @@ def test_example_of_the_readme_prints_what_it_says(readme):
     with contextlib.redirect_stdout(printed):
         exec(compile(readme[first][1], "README.md", "exec"), {"__name__": "readme"})
     assert printed.getvalue() == readme[first + 1][1]
+
+
+def test_commands_of_the_readme_work_in_their_order(tmp_path, monkeypatch):
+    """Those for the command line, where nothing but the clone is: each finds what it needs or an earlier one made."""
+    monkeypatch.chdir(tmp_path)
+    done = []
+    for language, text in blocks(ROOT / "README.md"):
+        for line in text.splitlines() if language == "sh" else ():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "traccc-py" and words[1] not in NEEDS_A_SERVER:
+                result = CliRunner().invoke(app, words[1:])
+                assert result.exit_code == 0, (line, result.output)
+                done.append(words[1])
+            elif words[:2] == ["traccc-py", "client"]:
+                assert Path(words[2]).is_dir(), line
+    assert done == ["simulate", "run", "performance", "detector", "config"]
 
 
 def test_example_of_the_readme_is_short(readme):

@@ -1,12 +1,11 @@
 """Navigation in float32 against exact helices crossing all 18,824 sensors of the Open Data Detector."""
 
-from typing import Any, NamedTuple
-
 import numba
 import numpy as np
 import pytest
 
 from tests.batches import stack_ranges
+from tests.physics.surface_visits import AHEAD, BAND, EDGE, MOST_LAYERS, MOST_VISITS, Detector, reachable
 from tests.reference.geometry import random_helices, sensor_hits
 from traccc_py.geometry import build_detector
 from traccc_py.kernels.helix import trigonometry
@@ -14,7 +13,6 @@ from traccc_py.kernels.linalg import wrap_angle
 from traccc_py.kernels.navigation import (
     NONE,
     first_gaps,
-    grid_bin,
     inside_margin,
     intersect_surface,
     is_on_new_leg,
@@ -23,37 +21,7 @@ from traccc_py.kernels.navigation import (
 )
 
 WORLD_RADIUS = 1187.4  # [mm], largest disc + 100: farther out tracks are given up
-MOST_LAYERS = 300
-MOST_VISITS = 64
-BAND = 0.1  # [mm], a surface is tried this far outside its edges, as in finding
-AHEAD = 0.01  # [mm], the next surface is at least this far ahead
 PATH_TOLERANCE = 2e-3  # [mm]
-EDGE = 0.01  # [mm], closer to an edge than this float32 need not agree on which side a crossing lies
-
-
-class Detector(NamedTuple):
-    surfaces: Any
-    layers: Any
-    bin_offsets: Any
-    bin_surfaces: Any
-
-
-@numba.njit
-def reachable(p, layer, crossing, position, trig, turn, least, out):
-    """Surfaces of the crossing's bin crossed after `least` within the band, ordered by path; returns how many."""
-    grid = grid_bin(p.layers, layer, crossing)
-    n = 0
-    paths = np.empty(len(out), np.float32)
-    for k in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
-        i = p.bin_surfaces[k]
-        path, loc0, loc1 = intersect_surface(p.surfaces, i, position, trig, turn, np.float32(0))
-        margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
-        if path > least and min(margin0, margin1) > -np.float32(BAND):
-            out[n], paths[n] = i, path
-            n += 1
-    order = np.argsort(paths[:n])
-    out[:n] = out[:n][order]
-    return n
 
 
 @numba.njit
@@ -110,7 +78,7 @@ def visit_tracks(p, stacks, origin, phi, theta, turn, out_surface, out_margin, o
 def navigate(detector, helices):
     """Visits (track, surface, margin, transverse path) of all helices, in order along each."""
     arrays = detector.arrays()
-    p = Detector(arrays.surfaces, arrays.layers, arrays.bin_offsets, arrays.bin_surfaces)
+    p = Detector.of(arrays)
     n = len(helices.phi)
     theta = np.arctan2(1.0, helices.cot_theta)
     turn = (helices.curvature * np.sin(theta)).astype(np.float32)

@@ -1,12 +1,11 @@
 """Navigation and transport in the field of a solenoid against the simulation, which looks at every sensor."""
 
-from typing import Any, NamedTuple
-
 import numba
 import numpy as np
 import pytest
 
 from tests.batches import stack_ranges
+from tests.physics.surface_visits import AHEAD, BAND, EDGE, MOST_LAYERS, MOST_VISITS, Detector, reachable
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import solenoid_field_map
 from traccc_py.kernels.helix import curvilinear_axes, trigonometry
@@ -14,7 +13,6 @@ from traccc_py.kernels.magnetic_field import local_turn, position_ahead, turn_ah
 from traccc_py.kernels.navigation import (
     NONE,
     first_gaps,
-    grid_bin,
     inside_margin,
     intersect_surface,
     is_on_new_leg,
@@ -24,38 +22,7 @@ from traccc_py.kernels.propagation import transport_to_curvilinear, transport_to
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.transport import TransportConfig, transport
 
-MOST_LAYERS = 300
-MOST_VISITS = 64
-BAND = 0.1  # [mm], a surface is tried this far outside its edges; track finding adds three standard deviations
-AHEAD = 0.01  # [mm]
-EDGE = 0.01  # [mm]
 WORLD_RADIUS = 1187.0  # [mm]
-
-
-class Detector(NamedTuple):
-    surfaces: Any
-    layers: Any
-    bin_offsets: Any
-    bin_surfaces: Any
-    field: Any
-
-
-@numba.njit
-def reachable(p, layer, crossing, track, trig, turn, least, out):
-    """Surfaces of the crossing's bin that the helix crosses after `least` within the band, ordered by path."""
-    grid = grid_bin(p.layers, layer, crossing)
-    n = 0
-    paths = np.empty(len(out), np.float32)
-    for k in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
-        i = p.bin_surfaces[k]
-        path, loc0, loc1 = intersect_surface(p.surfaces, i, track[0], trig, turn, np.float32(0))
-        margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
-        if path > least and min(margin0, margin1) > -np.float32(BAND):
-            out[n], paths[n] = i, path
-            n += 1
-    order = np.argsort(paths[:n])
-    out[:n] = out[:n][order]
-    return n
 
 
 @numba.njit
@@ -81,7 +48,7 @@ def visit_all(p, stacks, track, out_surface, out_local):
             path = np.float32(0)
         turn = turn_ahead(p.field, track[0], trig, turn, path, track[1][4])
         crossing = position_ahead(p.field, track[0], trig, turn, path, crossing)
-        for k in range(reachable(p, layer, crossing, track, trig, turn, least, at_hand)):
+        for k in range(reachable(p, layer, crossing, track[0], trig, turn, least, at_hand)):
             trig = trigonometry(track[1][2], track[1][3])
             turn = local_turn(p.field, track[0], trig, track[1][4])
             i = at_hand[k]
@@ -108,7 +75,7 @@ def visit_tracks(p, stacks, origin, angles, covariance, out_surface, out_local, 
 def navigate(detector, particles):
     """Visits (track, surface, local position) of all particles, in order along each."""
     arrays = detector.arrays()
-    p = Detector(arrays.surfaces, arrays.layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.field)
+    p = Detector.of(arrays)
     n = len(particles)
     momentum = np.linalg.norm(particles.momentum, axis=1)
     x, y, z = particles.momentum.T

@@ -57,7 +57,7 @@ def test_client_reports_refused_events_and_goes_on(server, tmp_path):
     done = run("client", tmp_path, "-u", f"127.0.0.1:{server.ports.grpc}", "-o", tmp_path / "out")
     assert done.exit_code == 2
     assert "geometry_id is 77" in done.output
-    assert "2 events, 20 tracks, 1 errors" in done.output
+    assert "2 events, 20 tracks, 1 error in" in done.output
     assert [p.name for p in (tmp_path / "out").glob("*tracks.csv")] == ["event000000000-served_tracks.csv"]
 
 

@@ -215,7 +215,8 @@ def test_second_service_on_the_same_port_is_refused(service):
         [*command, "--http-port", str(service.http)], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 2
-    assert f"http port {service.http} of 127.0.0.1 can't be used" in done.stderr
+    assert f"--http-port: port {service.http} of 127.0.0.1 can't be used" in done.stderr
+    assert "trying the settings" not in done.stderr
 
 
 def test_end_is_clean(service, expected):

@@ -1,6 +1,7 @@
 """The command line, with a stand-in for the chain."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -250,7 +251,6 @@ def assert_refused(result, *words):
         (",1,1,0,1\n", ",1.5,1,0,1\n", "line 3: column channel0 is '1.5'; expected an integer"),
         (",1,1,0,1\n", ",1,1\n", "line 3: 4 values; expected 6 values"),
         (",1,1,0,1\n", ",1,99999999,0,1\n", "line 3: channel1 is 99999999, outside module"),
-        ("channel0", "column0", "line 1: no column channel0"),
     ],
 )
 def test_run_stops_at_a_bad_event_before_its_output(chain, events, tmp_path, old, new, problem):
@@ -373,6 +373,18 @@ def test_simulate_writes_cells_and_truth(tmp_path):
     np.testing.assert_array_equal(first.activation, again.activation)
 
 
+def test_simulate_into_a_folder_with_events(tmp_path):
+    arguments = ["simulate", "--detector", "telescope", "--eta", 0, 0, "--phi", 0, 0, "--output", tmp_path / "a"]
+    assert call(*arguments).exit_code == 0
+    again = call(*arguments)
+    assert again.exit_code == 0
+    assert "a: 1 event made with these settings, already there; unchanged" in again.stdout
+    assert_refused(
+        call(*arguments, "--particles", 3), "source.n_particles 10, now 3; use another folder, or --overwrite"
+    )
+    assert call(*arguments, "--particles", 3, "--overwrite").stdout.startswith("1 event: 3 particles")
+
+
 def test_simulate_refuses_impossible_guns(tmp_path):
     for arguments, problem in (
         (["--particle", "graviton"], "--particle is 'graviton'; expected one of electron, muon"),
@@ -385,6 +397,23 @@ def test_simulate_refuses_impossible_guns(tmp_path):
         assert_refused(call("simulate", "--output", tmp_path / "a", *arguments), problem)
     assert_refused(call("simulate"), "--output")
     assert not (tmp_path / "a").exists()
+
+
+def test_one_is_singular(chain, tmp_path):
+    folder = tmp_path / "one"
+    made = call("simulate", "--detector", "telescope", "--particles", 1, "--eta", 0, 0, "--phi", 0, 0, "-o", folder)
+    assert re.match("1 event: 1 particle, [0-9]+ hits, ", made.stdout), made.output
+    assert "5 files of 1 event, all" in call("simulate", "--check", folder).stdout
+    done = run(folder, "--threads", 1, "--output", tmp_path / "out")
+    assert "cpu (1 thread) ready" in done.stderr
+    assert "results of 1 event are in" in done.stderr
+
+
+def test_numbers_and_their_nouns_are_written_by_one_function():
+    nouns = "cell|event|error|file|hit|layer|particle|plot|sensor|thread|track"
+    written_out = re.compile(rf"\{{[^{{}}]*\}} (?:{nouns})s\b(?!/)")
+    for path in (Path(__file__).resolve().parents[2] / "traccc_py" / "cli").glob("*.py"):
+        assert written_out.findall(path.read_text()) == [], path.name
 
 
 def test_calibrate_writes_a_table(tmp_path):
@@ -481,7 +510,8 @@ def test_performance_shows_and_writes_what_there_is(tmp_path):
     results = {"mine": summary.as_dict()}
     console = Console(record=True, width=120, markup=False)
     path = tmp_path / "performance.json"
-    report_performance(results, console, Evaluation(json=path, per_bin=True), {"seed": 1})
+    log = Console(record=True, force_terminal=False)
+    report_performance(results, console, log, Evaluation(json=path, per_bin=True), {"seed": 1})
     text = " ".join(console.export_text().split())
     for words in (
         "definition traccc", "efficiency 50.00 +28.87 -28.87 % 33.33", "duplicates / found particles 100.00 %",
@@ -495,3 +525,20 @@ def test_performance_shows_and_writes_what_there_is(tmp_path):
     assert numbers["tracks"]["reconstructable"]["efficiency"] == 0.5
     assert numbers["versus"]["all"]["eta"]["efficiency"]["value"][0] is None
     assert numbers["first_state_pulls"] == {}
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_performance_says_that_it_draws(tmp_path, monkeypatch, is_terminal):
+    from rich.console import Console
+
+    from traccc_py.cli import performance
+
+    monkeypatch.setattr(performance, "print_performance", lambda *_, **__: None)
+    monkeypatch.setattr(performance, "draw_performance", lambda *_: [tmp_path / "a.png"])
+    monkeypatch.setattr(performance, "performance_page", lambda *_: "<html>")
+    console, log = Console(record=True), Console(record=True, force_terminal=is_terminal)
+    options = performance.Evaluation(plots=tmp_path, report=tmp_path / "page.html")
+    performance.report_performance({}, console, log, options, {})
+    told = log.export_text()
+    assert told.index("drawing plots") < told.index("drawing the plots of the report")
+    assert "1 plot written to" in console.export_text()

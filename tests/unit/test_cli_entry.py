@@ -182,4 +182,4 @@ def test_errors_of_athena_cells_name_the_line_of_the_file(athena):
 def test_the_map_of_athena_is_for_cells(athena, tmp_path):
     path = write_entry(tmp_path / "in", 0, "measurements")
     assert_refused(run(path, "--athena-map", athena[1]), "has measurements; --athena-map is for cells")
-    assert_refused(run(path, "--athena-map", tmp_path / "none.txt"), "none.txt: can't be read")
+    assert_refused(run(athena[0], "--athena-map", tmp_path / "none.txt"), "none.txt: can't be read")

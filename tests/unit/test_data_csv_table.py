@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from traccc_py.data import csv_table
-from traccc_py.data.csv_table import Column, format_table, read_table, write_files
+from traccc_py.data.csv_table import Column, check_header, format_table, read_table, write_files
 from traccc_py.errors import InputDataError
 
 COLUMNS = [
@@ -18,10 +18,14 @@ COLUMNS = [
 ]
 
 
-def table_of(tmp_path, content, columns=COLUMNS, name="t.csv"):
+def table_file(tmp_path, content, name="t.csv"):
     path = tmp_path / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return read_table(path, columns)
+    return path
+
+
+def table_of(tmp_path, content, columns=COLUMNS, name="t.csv"):
+    return read_table(table_file(tmp_path, content, name), columns)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,44 @@ def test_read_table_reads_gzip_and_names_a_truncated_one(tmp_path):
         table_of(tmp_path, compressed[:-9], name="t.csv.gz")
     with pytest.raises(InputDataError, match="not a complete gzip file"):
         table_of(tmp_path, b"id,n,x,weight\n", name="t.csv.gz")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"id,n,x",
+        b"id,n,x\n",
+        b"x,id,n,weight\r\n1,2,3,4\r\n",
+        b"id,n\n",
+        b"id,n,x,n\n",
+        b"",
+        b"\n",
+        b"\n\nid,n,x\n",
+        b"\xff\n",
+    ],
+)
+def test_headers_are_judged_as_by_read_table(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    problems = []
+    for judge in (read_table, check_header):
+        try:
+            judge(path, COLUMNS)
+        except InputDataError as error:
+            problems.append(str(error))
+    assert len(set(problems)) <= 1
+    assert len(problems) == (0 if content.count(b",") > 1 and b"n,x,n" not in content and content[:1] != b"\n" else 2)
+
+
+def test_headers_alone_are_read(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"id,n,x\n1,\xff\n")
+    check_header(path, COLUMNS)
+    with pytest.raises(InputDataError, match="there is no such file"):
+        check_header(tmp_path / "none.csv", COLUMNS)
+    with pytest.raises(InputDataError, match="gzipped: name it"):
+        check_header(table_file(tmp_path, gzip.compress(b"id,n,x\n")), COLUMNS)
 
 
 def test_read_table_accepts_nan_where_allowed(tmp_path):

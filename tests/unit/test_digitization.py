@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,13 +18,6 @@ from traccc_py.geometry.digitization import (
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.surfaces import encode_geometry_id
 from traccc_py.geometry.variance_table import VarianceTable, load_variances, save_variances, variance_file
-
-
-def reference_data(*parts):
-    folder = os.environ.get("TRACCC_PY_REFERENCE_DATA")
-    if not folder:
-        pytest.skip("TRACCC_PY_REFERENCE_DATA is not set")
-    return Path(folder, *parts)
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +48,8 @@ PIXELS = [axis(100, -5, 5), axis(200, -10, 10)]
 
 
 @pytest.mark.parametrize(("name", "file"), [("odd-2024", "traccc-2024"), ("odd-current", "acts")])
-def test_builtin_digitization_equals_the_file(name, file, odd):
-    read = read_digitization(reference_data("odd", f"odd-digi-geometric-config.{file}.json"))
+def test_builtin_digitization_equals_the_file(name, file, odd, reference_data):
+    read = read_digitization(reference_data / "odd" / f"odd-digi-geometric-config.{file}.json")
     builtin = builtin_digitizations()[name]
     assert read.designs == builtin.designs
     assert read.design_names == builtin.design_names
@@ -75,12 +66,12 @@ def test_default_digitization_of_the_odd(odd):
     assert odd.with_digitization("odd-current").designs["n_channels0"][3] == 1410
 
 
-def test_toy_digitization_equals_the_file():
+def test_toy_digitization_equals_the_file(reference_data):
     toy = build_detector("toy", n_endcap_layers=7)
-    other = toy.with_digitization(reference_data("traccc_toy", "geometry", "actsid_toy_digi_config.json.gz"))
+    other = toy.with_digitization(reference_data / "traccc_toy" / "geometry" / "actsid_toy_digi_config.json.gz")
     ours, theirs = (d.designs[d.design_of_surface] for d in (toy, other))
     np.testing.assert_array_equal(ours, theirs)
-    conditions = reference_data("traccc_toy", "geometry", "actsid_toy_conditions_config.json.gz")
+    conditions = reference_data / "traccc_toy" / "geometry" / "actsid_toy_conditions_config.json.gz"
     np.testing.assert_array_equal(toy.with_conditions(conditions).translations, 0)
 
 
@@ -191,8 +182,8 @@ def test_conditions_shift_local_positions(tmp_path, odd):
     assert shifted.fingerprint != odd.fingerprint
 
 
-def test_conditions_may_be_the_digitisation_file(odd):
-    file = reference_data("odd", "odd-digi-geometric-config.acts.json")
+def test_conditions_may_be_the_digitisation_file(odd, reference_data):
+    file = reference_data / "odd" / "odd-digi-geometric-config.acts.json"
     np.testing.assert_array_equal(read_conditions(file, odd.geometry_ids), 0)
 
 

@@ -2,8 +2,6 @@
 
 import gzip
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,13 +25,6 @@ AXIS_TOLERANCE = 1e-6
 SINGLE_PRECISION_TOLERANCE = 1e-4  # mm, detray's geometry file holds float32
 
 
-def reference_data(*parts):
-    folder = os.environ.get("TRACCC_PY_REFERENCE_DATA")
-    if not folder:
-        pytest.skip("TRACCC_PY_REFERENCE_DATA is not set")
-    return Path(folder, *parts)
-
-
 @pytest.fixture(scope="module")
 def odd():
     return build_detector("odd")
@@ -54,8 +45,8 @@ def discs(z_of_layers, radii=100.0, n_phi=8):
     return Surfaces.concatenate(parts)
 
 
-def test_odd_reproduces_every_module_of_the_reference_table(odd):
-    table = pd.read_csv(reference_data("odd", "odd_modules.csv"), dtype={"geometry_id": np.uint64})
+def test_odd_reproduces_every_module_of_the_reference_table(odd, reference_data):
+    table = pd.read_csv(reference_data / "odd" / "odd_modules.csv", dtype={"geometry_id": np.uint64})
     surfaces = odd.surfaces
     np.testing.assert_array_equal(surfaces.geometry_id, table.geometry_id)
     np.testing.assert_allclose(surfaces.centre, table[["cx", "cy", "cz"]], rtol=0, atol=POSITION_TOLERANCE)
@@ -179,9 +170,9 @@ def test_build_detector_rejects_unknown_names_and_options():
         build_detector("odd", b_field_z=np.nan)
 
 
-def test_toy_equals_the_geometry_detray_writes():
+def test_toy_equals_the_geometry_detray_writes(reference_data):
     detector = build_detector("toy", n_endcap_layers=7)
-    path = reference_data("traccc_toy", "geometry", "actsid_toy_detector_geometry.json.gz")
+    path = reference_data / "traccc_toy" / "geometry" / "actsid_toy_detector_geometry.json.gz"
     with gzip.open(path) as stream:
         volumes = json.load(stream)["data"]["volumes"]
     sensitive = [s for v in volumes for s in v["surfaces"] if s["type"] == 1]

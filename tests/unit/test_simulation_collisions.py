@@ -1,6 +1,7 @@
 """Events of Pythia's collisions: what is kept, ids, decays, independence; samples on disk, their manifest and cache."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from traccc_py.cli.app import app
 from traccc_py.data.manifest import check_folder, read_manifest
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.geometry import build_detector
+from traccc_py.simulation import samples
 from traccc_py.simulation.events import read_event, simulate_event
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator, pack_particle_id
@@ -174,11 +176,64 @@ def test_manifest_tells_what_changed(tmp_path):
     result = CliRunner().invoke(app, ["simulate", "--check", str(tmp_path)])
     assert result.exit_code == 2
     assert names[1] in result.stderr
-    with pytest.raises(InputDataError, match="other events"):
+    with pytest.raises(InputDataError, match=r"holds such a sample, but .*SHA-256 is"):
         list(make_sample(tmp_path, telescope, SampleConfig(GUN, seed=5), 2))
+    with pytest.raises(InputDataError, match="1 file of other events, such as event000000009-cells"):
+        list(make_sample(tmp_path, telescope, SampleConfig(GUN, seed=5), 2, overwrite=True))
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
     with pytest.raises(InputDataError, match="no manifest of format"):
         check_folder(tmp_path)
+
+
+def state_of(folder):
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
+
+
+def test_a_folder_with_the_same_sample_is_left_as_it_is(tmp_path):
+    telescope, config = build_detector("telescope"), SampleConfig(GUN, seed=5)
+    sizes = list(make_sample(tmp_path, telescope, config, 2))
+    before = state_of(tmp_path)
+    assert list(make_sample(tmp_path, telescope, config, 2)) == sizes
+    assert state_of(tmp_path) == before
+    list(make_sample(tmp_path, telescope, config, 2, overwrite=True))
+    assert {name: content for name, (_, content) in state_of(tmp_path).items()} == {
+        name: content for name, (_, content) in before.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"seed": 6}, "made in another way: seed 5, now 6; use another folder, or --overwrite"),
+        ({"source": replace(GUN, momentum=(7.0, 7.5))}, r"source.momentum \[.*\], now \[7.0, 7.5\]"),
+        ({"smearing": False, "noise": (0.0, 1e-3), "seed": 1, "compress": True}, "; and 1 more"),
+        ({"n_events": 3}, "holds a sample of 2 events from number 0, not of 3 events from number 0"),
+        ({"first_event": 1}, "not of 2 events from number 1"),
+    ],
+)
+def test_a_folder_with_another_sample_is_replaced_only_if_asked_to(tmp_path, changes, problem):
+    telescope = build_detector("telescope")
+    list(make_sample(tmp_path / "a", telescope, SampleConfig(GUN, seed=5), 2))
+    before = state_of(tmp_path / "a")
+    options = {"n_events": 2} | {k: v for k, v in changes.items() if k in ("n_events", "first_event")}
+    config = replace(SampleConfig(GUN, seed=5), **{k: v for k, v in changes.items() if k not in options})
+    with pytest.raises(InputDataError, match=problem):
+        list(make_sample(tmp_path / "a", telescope, config, **options))
+    assert state_of(tmp_path / "a") == before
+    list(make_sample(tmp_path / "a", telescope, config, **options, overwrite=True))
+    list(make_sample(tmp_path / "b", telescope, config, **options))
+    assert check_folder(tmp_path / "a") == []
+    assert read_manifest(tmp_path / "a") == read_manifest(tmp_path / "b")
+
+
+def test_files_without_a_manifest_are_replaced_only_if_asked_to(tmp_path):
+    telescope, config = build_detector("telescope"), SampleConfig(GUN, seed=5)
+    (tmp_path / "event000000001-cells.csv").write_text("mine")
+    with pytest.raises(InputDataError, match="holds 1 file of events without a manifest, such as event000000001-cells"):
+        list(make_sample(tmp_path, telescope, config, 1))
+    with pytest.raises(InputDataError, match="1 file of other events"):
+        list(make_sample(tmp_path, telescope, config, 1, overwrite=True))
+    assert len(list(make_sample(tmp_path, telescope, config, 2, overwrite=True))) == 2
 
 
 def test_samples_are_made_once(tmp_path, monkeypatch, odd):
@@ -187,6 +242,7 @@ def test_samples_are_made_once(tmp_path, monkeypatch, odd):
     first = load_sample("zmumu", 0, 2, seed=3, detector=odd)
     cells = next(iter(first)).cells
     files = {path: path.stat().st_mtime_ns for path in first.folder.iterdir()}
+    monkeypatch.setattr(samples, "make_sample", None)
     again = load_sample("zmumu", 0, 2, seed=3, detector=odd)
     assert {path: path.stat().st_mtime_ns for path in again.folder.iterdir()} == files
     assert len(again) == 2

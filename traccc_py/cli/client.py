@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from traccc_py.cli.inputs import EventFile, find_event_files
+from traccc_py.cli.inputs import EventFile, check_event_files, find_event_files
 from traccc_py.cli.outputs import check_directory, check_figure
 from traccc_py.client import Tls, TrackingClient
 from traccc_py.data.csv_events import event_file_name, read_cells
 from traccc_py.data.csv_table import format_table, write_files
+from traccc_py.data.words import counted
 from traccc_py.edm import PHI, QOP, THETA, Cells, packed_index
 from traccc_py.errors import TracccError
 from traccc_py.wire import ServedTracks
@@ -95,6 +96,7 @@ def reconstruct_remotely(options: RemoteOptions, console: Console, log: Console)
     """
     files = find_event_files(options.inputs, options.skip, options.events, kind="cells")
     _check_outputs(options)
+    check_event_files(files)
     with TrackingClient(options.url, options.protocol, **_client_options(options)) as client:
         facts = client.facts()
         if facts:
@@ -172,7 +174,8 @@ def _print_summary(totals: _Totals, console: Console) -> None:
     n = len(totals.rows)
     n_tracks = sum(map(len, totals.tracks))
     console.print(
-        f"{n} events, {n_tracks} tracks, {len(totals.errors)} errors in {totals.seconds:.2f} s: "
+        f"{counted(n, 'event')}, {counted(n_tracks, 'track')}, {counted(len(totals.errors), 'error')} "
+        f"in {totals.seconds:.2f} s: "
         f"{n / totals.seconds:.2f} events/s, reading of files included"
     )
 
@@ -215,7 +218,7 @@ def _write(totals: _Totals, options: RemoteOptions, log: Console) -> None:
             tables["served_track_states"] = _state_columns(tracks)
         paths = {kind: options.output / event_file_name(event, kind, compress=options.compress) for kind in tables}
         write_files({path: format_table(tables[kind]) for kind, path in paths.items()})
-    log.print(f"tracks of {len(last)} events are in {options.output}", style="dim")
+    log.print(f"tracks of {counted(len(last), 'event')} are in {options.output}", style="dim")
 
 
 def _track_columns(tracks: ServedTracks) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from traccc_py.cli.outputs import check_directory, check_figure
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.geometry.records import LayerKind
 
@@ -138,11 +139,10 @@ def show_detector(
     detector = chosen.load()
     console.print(_table(detector, each=each))
     n_sensitive = int(np.count_nonzero(detector.layers["is_sensitive"]))
-    n_sensors = np.count_nonzero(detector.surfaces.is_sensitive)
-    console.print(
-        f"{n_sensors} sensors in {n_sensitive} layers, {len(detector.layers) - n_sensitive} passive "
-        f"layers, digitisation {detector.digitization.name}, {_field(detector)}"
-    )
+    n_sensors = int(np.count_nonzero(detector.surfaces.is_sensitive))
+    layers = f"{counted(n_sensitive, 'layer')}, {counted(len(detector.layers) - n_sensitive, 'passive layer')}"
+    readout = f"digitisation {detector.digitization.name}"
+    console.print(f"{counted(n_sensors, 'sensor')} in {layers}, {readout}, {_field(detector)}")
     if draw is not None:
         from traccc_py.performance.plots import draw_detector
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from traccc_py.data.athena_ids import AthenaIds
     from traccc_py.data.source import Source
 
-__all__ = ["KINDS", "EventFile", "check_output_directory", "find_event_files", "read_event"]
+__all__ = ["KINDS", "EventFile", "check_event_files", "check_output_directory", "find_event_files", "read_event"]
 
 #: Ends of file names by what the files hold, in the order in which a directory is searched.
 KINDS = {
@@ -131,6 +131,33 @@ def _files_of_directory(path: Path, kind: str | None, tell: Callable[[str], None
     return by_kind[there[0]]
 
 
+def check_event_files(files: Sequence[EventFile], *, has_athena_ids: bool = False) -> None:
+    """Check that files can be opened and have the columns of what they hold; rows are checked when they are read.
+
+    Parameters
+    ----------
+    files : sequence of EventFile
+        Files of all events.
+    has_athena_ids : bool, optional
+        Whether modules have Athena's identifiers, which cells alone may have.
+
+    Raises
+    ------
+    InputDataError
+        If one can't be used.
+    """
+    from traccc_py.data.headers import check_file_header
+    from traccc_py.data.spacepoint_files import measurements_file_of
+
+    for file in files:
+        if has_athena_ids and file.kind != "cells":
+            msg = f"{file.path}: has {file.kind}; --athena-map is for cells"
+            raise InputDataError(msg)
+        check_file_header(file.path, file.kind)
+        if file.kind == "spacepoints":
+            check_file_header(measurements_file_of(file.path), "measurements")
+
+
 def read_event(file: EventFile, athena_ids: AthenaIds | None = None) -> tuple[Any, Source]:
     """Read an event.
 
@@ -165,9 +192,6 @@ def read_event(file: EventFile, athena_ids: AthenaIds | None = None) -> tuple[An
             if athena_ids is None
             else translate_cells(cells, athena_ids, str(file.path))
         )
-    if athena_ids is not None:
-        msg = f"{file.path}: has {file.kind}; --athena-map is for cells"
-        raise InputDataError(msg)
     if file.kind == "measurements":
         return read_measurements(file.path), Source(str(file.path))
     beside = measurements_file_of(file.path)

@@ -10,10 +10,11 @@ import numpy as np
 from rich.console import Console
 
 from traccc_py import wire
-from traccc_py.cli.inputs import find_event_files
+from traccc_py.cli.inputs import check_event_files, find_event_files
 from traccc_py.cli.outputs import check_file
 from traccc_py.data.csv_events import read_cells
 from traccc_py.data.csv_table import write_files
+from traccc_py.data.words import counted
 
 __all__ = ["write_perf_data"]
 
@@ -45,6 +46,7 @@ def write_perf_data(
     """
     files = find_event_files(inputs, limit=limit, kind="cells")
     check_file(output, "--output")
+    check_event_files(files)
     pack = wire.pack_compact_cells if compact else wire.pack_cells
     sizes, events = [], []
     for file in files:
@@ -53,7 +55,8 @@ def write_perf_data(
         events.append({name: _content(values) for name, values in pack(cells).items()})
     write_files({output: json.dumps({"data": events}).encode()})
     model = wire.COMPACT_MODEL if compact else wire.MODEL
-    log.print(f"{len(files)} events of {min(sizes)} to {max(sizes)} cells for -m {model} are in {output}")
+    count = f"{counted(len(files), 'event')} of {min(sizes)} to {counted(max(sizes), 'cell')}"
+    log.print(f"{count}, for -m {model}, written to {output}")
 
 
 def _content(values: np.ndarray) -> dict[str, list]:

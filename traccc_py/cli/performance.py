@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
 
-from traccc_py.cli.outputs import check_file
-from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples
+from traccc_py.cli.outputs import check_directory, check_file
+from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples, read_manifests
 from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import make_chain
 from traccc_py.cli.settings import load_config
 from traccc_py.data.csv_events import event_number
 from traccc_py.data.csv_table import write_files
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
@@ -28,7 +30,7 @@ from traccc_py.performance.plot_style import require_plots
 from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.report_page import performance_page
 from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.performance.track_readers import KINDS, read_event_tracks, tracks_kind
+from traccc_py.performance.track_readers import KINDS, check_event_tracks, read_event_tracks, tracks_kind
 from traccc_py.performance.truth import read_truth
 
 __all__ = [
@@ -126,6 +128,9 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
         require_plots()
     for option, path in (("--report", options.report), ("--json", options.json)):
         check_file(path, option)
+    if options.plots is not None:
+        check_directory(options.plots, "--plots")
+    definition = options.make_definition()
     chosen = options.detector.load()
     cuts = dict(options.cuts)
     if options.samples:
@@ -141,15 +146,16 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
             selections,
             float(chosen.arrays().b_z),
             detector_frames(chosen),
-            options.make_definition(),
+            definition,
             outgoing=options.truth_side == _SIDES[0],
         )
 
     sample: dict[str, Any]
     if options.samples:
         settings = load_config(gun.config, None, options.detector.name)
+        manifests = read_manifests(options.samples, chosen, options.events, log)
         chain = make_chain(chosen, settings, gun.device, gun.threads, log)
-        results, facts = evaluate_samples(options.samples, chain, make_summary, options.events, log)
+        results, facts = evaluate_samples(manifests, chain, make_summary, options.events, log)
         sample = {"samples": facts, "config": settings.to_dict()}
     elif options.truth is None:
         results, sample = _simulate(options, gun, chosen, make_summary(), log)
@@ -159,7 +165,7 @@ def run_performance(options: Evaluation, gun: Gun, console: Console, log: Consol
         sample = {"truth": str(options.truth), "tracks": {i.label: [str(i.directory), i.kind] for i in inputs}}
     detector = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
     facts = {"detector": options.detector.label, "detector_facts": detector | {"fingerprint": chosen.fingerprint}}
-    report_performance(results, console, options, facts | sample)
+    report_performance(results, console, log, options, facts | sample)
 
 
 def _simulate(
@@ -273,6 +279,9 @@ def evaluate_files(
         raise InputDataError(msg)
     summaries = {item.label: make_summary() for item in inputs}
     chosen = numbers[:events]
+    for number in chosen:
+        for item in inputs:
+            check_event_tracks(item.directory, item.kind, truth, number)
     for number in track(chosen, "events", console=log, transient=True, disable=not log.is_terminal):
         event = read_truth(truth, number)
         for item in inputs:
@@ -289,8 +298,19 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+@contextlib.contextmanager
+def _drawing(what: str, log: Console) -> Iterator[None]:
+    """Say what is drawn, and on a terminal for how long already."""
+    if not log.is_terminal:
+        log.print(f"drawing {what}", style="dim")
+    columns = (SpinnerColumn(), TextColumn("drawing {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
 def report_performance(
-    results: Mapping[str, Any], console: Console, options: Evaluation, sample: Mapping[str, Any]
+    results: Mapping[str, Any], console: Console, log: Console, options: Evaluation, sample: Mapping[str, Any]
 ) -> None:
     """Print tables, draw plots, write numbers.
 
@@ -300,6 +320,8 @@ def report_performance(
         Numbers by label.
     console : Console
         Where the tables go.
+    log : Console
+        Where progress goes.
     options : Evaluation
         What is wanted.
     sample : mapping
@@ -309,9 +331,11 @@ def report_performance(
     if options.json is not None:
         write_json(options.json, _without_nan({"versions": versions(), "sample": sample, "results": results}))
     if options.plots is not None:
-        paths = draw_performance(results, options.plots, options.plot_format)
-        console.print(f"{len(paths)} plots are in {options.plots}")
+        with _drawing("plots", log):
+            paths = draw_performance(results, options.plots, options.plot_format)
+        console.print(f"{counted(len(paths), 'plot')} written to {options.plots}")
     if options.report is not None:
-        page = performance_page(results, versions(), sample)
+        with _drawing("the plots of the report", log):
+            page = performance_page(results, versions(), sample)
         write_files({options.report: page.encode()})
         console.print(f"the report is {options.report}")

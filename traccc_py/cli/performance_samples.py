@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from traccc_py.data.headers import check_event_headers
 from traccc_py.data.manifest import Manifest, read_manifest
 from traccc_py.edm import EventResult
 from traccc_py.errors import InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
 from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.simulation.events import SimulatedEvent, read_event
+from traccc_py.simulation.events import EVENT_KINDS, SimulatedEvent, read_event
 
-__all__ = ["evaluate_events", "evaluate_samples"]
+__all__ = ["evaluate_events", "evaluate_samples", "read_manifests"]
 
 
 def _sizes(event: SimulatedEvent, result: EventResult) -> dict[str, float]:
@@ -74,8 +75,39 @@ def evaluate_events(
     return summary.as_dict() | {"sizes": sizes} | (clusters.tables() if clusters else {})
 
 
+def read_manifests(folders: Sequence[Path], detector: Any, n_events: int | None, log: Console) -> dict[Path, Manifest]:
+    """Return the manifests of samples, in order of pile-up, once it is sure that their files can be read.
+
+    Parameters
+    ----------
+    folders : sequence of Path
+        Folders of `traccc-py simulate`.
+    detector : Detector
+        What the events are reconstructed with.
+    n_events : int, optional
+        Number of events of each at most.
+    log : Console
+        Where warnings go.
+
+    Raises
+    ------
+    InputDataError
+        If a folder has no manifest or is of another detector, or a file is missing or lacks a column.
+    """
+    manifests = {folder: read_manifest(folder) for folder in folders}
+    for folder, manifest in manifests.items():
+        _check_detector(folder, manifest, detector, log)
+        for number in _numbers(manifest, n_events):
+            check_event_headers(folder, number, EVENT_KINDS)
+    return dict(sorted(manifests.items(), key=lambda item: _pileup(item[1]) or 0.0))
+
+
+def _numbers(manifest: Manifest, n_events: int | None) -> list[int]:
+    return [event["event"] for event in manifest.events][:n_events]
+
+
 def evaluate_samples(
-    folders: Sequence[Path],
+    manifests: Mapping[Path, Manifest],
     chain: Any,
     make_summary: Callable[[], PerformanceSummary],
     n_events: int | None,
@@ -85,8 +117,8 @@ def evaluate_samples(
 
     Parameters
     ----------
-    folders : sequence of Path
-        Folders of `traccc-py simulate`.
+    manifests : mapping of Path to Manifest
+        What `read_manifests` returned.
     chain : TrackingChain
         Ready to run, with the samples' detector.
     make_summary : callable
@@ -99,26 +131,21 @@ def evaluate_samples(
     Returns
     -------
     results : dict of str to dict
-        Numbers by label, in order of pile-up; `pileup` is the mean number of collisions besides, if there is one.
+        Numbers by label; `pileup` is the mean number of collisions besides, if there is one.
     facts : dict of str to dict
         Folder, recipe and number of events by label.
 
     Raises
     ------
     InputDataError
-        If a folder has no manifest, is of another detector, or its files can't be used.
+        If a file can't be used.
     """
-    manifests = {folder: read_manifest(folder) for folder in folders}
-    for folder, manifest in manifests.items():
-        _check_detector(folder, manifest, chain.detector, log)
-    order = sorted(folders, key=lambda folder: _pileup(manifests[folder]) or 0.0)
     results: dict[str, Any] = {}
     facts: dict[str, Any] = {}
-    for folder in order:
-        manifest = manifests[folder]
+    for folder, manifest in manifests.items():
         label = _label(manifest)
         label = f"{label} ({folder.name})" if label in results else label
-        numbers = [event["event"] for event in manifest.events][:n_events]
+        numbers = _numbers(manifest, n_events)
         events = (read_event(folder, chain.detector, number) for number in numbers)
         found = evaluate_events(chain, make_summary(), events, len(numbers), log)
         results[label] = found | {"pileup": _pileup(manifest)}

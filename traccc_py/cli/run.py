@@ -12,11 +12,18 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from traccc_py.cli.inputs import EventFile, check_output_directory, find_event_files, read_event
+from traccc_py.cli.inputs import (
+    EventFile,
+    check_event_files,
+    check_output_directory,
+    find_event_files,
+    read_event,
+)
 from traccc_py.cli.outputs import check_directory, check_file
 from traccc_py.cli.report import EventRecord, print_summary, run_report, summarise, write_json
 from traccc_py.cli.settings import Settings
 from traccc_py.config import ChainConfig
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 
 __all__ = ["RunOptions", "make_chain", "run"]
@@ -78,7 +85,7 @@ def kernels_are_compiled(chain: Any) -> bool:
 def describe_device(chain: Any) -> str:
     """Return the name of a chain's device and its number of threads, if it has any."""
     threads = getattr(chain.device, "threads", None)
-    return f"{chain.device.name} ({threads} threads)" if threads else str(chain.device.name)
+    return f"{chain.device.name} ({counted(threads, 'thread')})" if threads else str(chain.device.name)
 
 
 def device_facts(chain: Any) -> dict[str, Any]:
@@ -101,7 +108,8 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
     Raises
     ------
     InputDataError
-        If an input can't be used. Results of the events before it are written, none of its own.
+        If an input can't be used: nothing is written where a file is missing or its header is wrong, else the results
+        of the events before it, none of its own.
     ConfigError, GeometryError, DeviceUnavailableError, OSError
         If a setting can't be used, or an output can't be written; nothing is written.
     """
@@ -109,6 +117,7 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
 
     files = find_event_files(options.inputs, options.skip, options.events, options.kind, log.print)
     _check_outputs(options, files)
+    check_event_files(files, has_athena_ids=options.athena_map is not None)
     config = options.settings.load(options.detector.name)
     athena_ids = None if options.athena_map is None else read_athena_ids(options.athena_map)
     detector = options.detector.load()
@@ -117,7 +126,7 @@ def run(options: RunOptions, console: Console, log: Console) -> None:
     summary = summarise(records)
     print_summary(console, records, summary)
     if options.output is not None:
-        log.print(f"results of {len(records)} events are in {options.output}", style="dim")
+        log.print(f"results of {counted(len(records), 'event')} are in {options.output}", style="dim")
     if options.json is not None:
         write_json(options.json, run_report(records, summary, device_facts(chain), options.detector.label, config))
 

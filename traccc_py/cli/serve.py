@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from traccc_py.backend.installation import find_installation, package_folder
+from traccc_py.backend.ports import check_port, free_port
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import ServerOptions, TritonServer
 from traccc_py.backend.service import TrackingService
@@ -65,12 +66,13 @@ def serve(options: ServeOptions, log: Console) -> None:
     Raises
     ------
     ServiceError
-        If no server is installed, or it does not start.
+        If no server is installed, a port is in use, or the server does not start.
     ConfigError, GeometryError, DeviceUnavailableError
         If a setting can't be used; nothing was started then.
     """
     begin = time.perf_counter()
     installation = find_installation()
+    _check_ports(options)
     repository = _compiled_repository(options, log)
     server_options = ServerOptions(
         repository=repository,
@@ -95,6 +97,33 @@ def serve(options: ServeOptions, log: Console) -> None:
         )
         watchdog.run()
         log.print("requests in flight finish, then the server ends", style="dim")
+
+
+def _check_ports(options: ServeOptions) -> None:
+    """Check that the server will be able to listen; ports it may choose itself are always good.
+
+    Raises
+    ------
+    ConfigError
+        If the address is none of this machine, or two ports are the same.
+    ServiceError
+        If something uses a port.
+    """
+    try:
+        free_port(options.address)
+    except OSError as error:
+        msg = f"--address {options.address}: can't be listened on ({error.strerror}); expected one of this machine"
+        raise ConfigError(msg) from error
+    options_of_ports: dict[int, str] = {}
+    for option in ("--http-port", "--grpc-port", "--metrics-port"):
+        port = getattr(options, option.removeprefix("--").replace("-", "_"))
+        if port == 0:
+            continue
+        if port in options_of_ports:
+            msg = f"{options_of_ports[port]} and {option} are both {port}; expected different ports"
+            raise ConfigError(msg)
+        options_of_ports[port] = option
+        check_port(options.address, f"{option}:", port)
 
 
 class _Stopping:

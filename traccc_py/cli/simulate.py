@@ -13,6 +13,7 @@ from rich.table import Table
 
 from traccc_py.cli.outputs import check_directory
 from traccc_py.data.manifest import check_folder, read_manifest
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import InputDataError
 
@@ -68,8 +69,9 @@ def simulate(
     first_event: int = 0,
     workers: int = 1,
     threads: int | None = None,
+    overwrite: bool = False,
 ) -> None:
-    """Simulate events and write cells, truth and a manifest.
+    """Simulate events and write cells, truth and a manifest; say so where they are there already.
 
     Parameters
     ----------
@@ -91,23 +93,25 @@ def simulate(
         Processes.
     threads : int, optional
         Threads of a single process; by default one per core.
+    overwrite : bool, optional
+        Replace events made in another way.
 
     Raises
     ------
     InputDataError
-        If `output` is a file or holds other events.
+        If `output` is a file or holds other events, or events made in another way.
     OSError
         If it can't be written.
     """
     from traccc_py.device.cpu import CpuDevice
     from traccc_py.simulation.compiled import is_compiled
-    from traccc_py.simulation.samples import make_sample
+    from traccc_py.simulation.samples import find_sample, make_sample
 
-    if output.exists() and not output.is_dir():
-        msg = f"--output {output}: is a file; expected a folder"
-        raise InputDataError(msg)
-    check_directory(output, "--output")
     detector = chosen.load()
+    if not overwrite and find_sample(output, detector, config, n_events, first_event) is not None:
+        console.print(f"{output}: {counted(n_events, 'event')} made with these settings, already there; unchanged")
+        return
+    check_directory(output, "--output")
     if not is_compiled():
         log.print(f"compiling the simulation, once for this version; about {_COMPILATION_SECONDS} s")
     events = make_sample(
@@ -118,14 +122,15 @@ def simulate(
         first_event=first_event,
         workers=workers,
         threads=CpuDevice(threads).threads if workers == 1 else 1,
+        overwrite=overwrite,
     )
     start = time.perf_counter()
     totals = dict.fromkeys(("particles", "hits", "cells"), 0)
     for sizes in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
         totals = {name: n + sizes[name] for name, n in totals.items()}
     seconds = time.perf_counter() - start
-    counts = ", ".join(f"{n} {name}" for name, n in totals.items())
-    console.print(f"{n_events} events: {counts} in {seconds:.1f} s, written to {output}")
+    counts = ", ".join(counted(n, name.removesuffix("s")) for name, n in totals.items())
+    console.print(f"{counted(n_events, 'event')}: {counts} in {seconds:.1f} s, written to {output}")
 
 
 def check_sample(folder: Path, console: Console) -> None:
@@ -142,7 +147,8 @@ def check_sample(folder: Path, console: Console) -> None:
         more = len(problems) - _PROBLEMS_SHOWN
         raise InputDataError(msg + (f"; and {more} more" if more > 0 else ""))
     manifest = read_manifest(folder)
-    console.print(f"{len(manifest.files)} files of {len(manifest.events)} events in {folder} are as they were made")
+    files, events = counted(len(manifest.files), "file"), counted(len(manifest.events), "event")
+    console.print(f"{folder}: {files} of {events}, all as they were made")
 
 
 def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, console: Console) -> None:
@@ -165,7 +171,7 @@ def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, c
     from traccc_py.simulation.calibration import CalibrationConfig, calibrate_variances
 
     config = CalibrationConfig(n_particles=n_particles, seed=seed)
-    with console.status(f"simulating {n_particles} muons"):
+    with console.status(f"simulating {counted(n_particles, 'muon')}"):
         result = calibrate_variances(detector, config)
     path = output or detector.variance_path
     comment = {
@@ -176,7 +182,7 @@ def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, c
     }
     save_variances(path, detector.design_names, result.table, comment)
     console.print(_sigma_table(detector, result))
-    console.print(f"{comment['n_clusters']} clusters; table written to {path}")
+    console.print(f"{counted(result.n_clusters[:, 0].sum(), 'cluster')}; table written to {path}")
 
 
 def _sigma_table(detector: Any, result: Any) -> Table:

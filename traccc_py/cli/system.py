@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from traccc_py.cli.report import versions
+from traccc_py.data.words import counted
 
 __all__ = ["show_info"]
 
@@ -44,7 +45,7 @@ def _devices() -> list[tuple[str, str]]:
     from traccc_py.device import get_device
     from traccc_py.errors import DeviceUnavailableError
 
-    devices: list[tuple[str, str]] = [("cpu", f"{getattr(get_device('cpu'), 'threads', 1)} threads")]
+    devices: list[tuple[str, str]] = [("cpu", counted(getattr(get_device("cpu"), "threads", 1), "thread"))]
     try:
         devices.append(("cuda", _describe_gpu(get_device("cuda"))))
     except DeviceUnavailableError as error:

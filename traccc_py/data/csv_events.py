@@ -20,6 +20,7 @@ from traccc_py.errors import InputDataError
 
 __all__ = [
     "CHANNEL_MAX",
+    "COLUMNS",
     "event_file_name",
     "event_number",
     "find_event_file",
@@ -90,6 +91,16 @@ _MEASUREMENTS = [
     Column("var_local0", "f4", minimum=0),
     Column("var_local1", "f4", minimum=0),
 ]
+
+#: Columns of the files of an event, by the kind that their names tell.
+COLUMNS = {
+    "cells": _CELLS,
+    "hits": _HITS,
+    "particles": _PARTICLES,
+    "particles_initial": _PARTICLES,
+    "measurements": _MEASUREMENTS,
+    "measurement-simhit-map": _MEASUREMENT_HIT_MAP,
+}
 
 
 def event_file_name(event: int, kind: str, *, compress: bool = False) -> str:

@@ -13,8 +13,8 @@ import os
 import re
 import secrets
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from errno import EISDIR
 from pathlib import Path
@@ -24,9 +24,10 @@ import numpy as np
 import pandas as pd
 
 from traccc_py.data import FIRST_DATA_LINE
+from traccc_py.data.words import counted
 from traccc_py.errors import InputDataError
 
-__all__ = ["Column", "format_table", "input_error", "read_table", "write_files"]
+__all__ = ["Column", "check_header", "format_table", "input_error", "read_table", "write_files"]
 
 _GZIP_LEVEL = 4  # higher levels take twice the time for 3 % less
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -34,6 +35,7 @@ _COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _LONGEST_QUOTED_VALUE = 40
+_LONGEST_HEADER = 65_536  #: [bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,7 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
     path = Path(path)
     raw = _strip_blank_end(_read_bytes(path))
     header = _read_header(path, raw)
-    found = {c.name: _found_in(header, c) for c in columns}
-    missing = [" or ".join((c.name, *c.aliases)) for c in columns if c.default is None and found[c.name] is None]
-    if missing:
-        msg = f"{path}, line 1: no column {', '.join(missing)}; the header has {', '.join(header)}"
-        raise InputDataError(msg)
+    found = _found_columns(path, header, columns)
     n_rows = _check_lines(path, raw, len(header))
     frame = _parse(path, raw, header, [c for c in found.values() if c is not None], n_rows)
     table = {}
@@ -145,6 +143,37 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
     return table
 
 
+def check_header(path: Path | str, columns: Sequence[Column]) -> None:
+    """Check that a file can be opened and has the given columns; only its first line is read.
+
+    Parameters
+    ----------
+    path : path
+        File; gzipped if its name ends in ``.gz``.
+    columns : sequence of Column
+        What is to be read later.
+
+    Raises
+    ------
+    InputDataError
+        If the file is missing, empty or no text, or lacks a column: as `read_table`.
+    """
+    path = Path(path)
+    with _named_problems(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        first_line = file.readline(_LONGEST_HEADER)
+    _found_columns(path, _read_header(path, _strip_blank_end(first_line)), columns)
+
+
+def _found_columns(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dict[str, Column | None]:
+    """Return by name the columns as the header has them, None for those it may lack and does."""
+    found = {c.name: _found_in(header, c) for c in columns}
+    missing = [" or ".join((c.name, *c.aliases)) for c in columns if c.default is None and found[c.name] is None]
+    if missing:
+        msg = f"{path}, line 1: no column {', '.join(missing)}; the header has {', '.join(header)}"
+        raise InputDataError(msg)
+    return found
+
+
 def _found_in(header: Sequence[str], column: Column) -> Column | None:
     """Return the column under the name that it has in the header; None if it is not there."""
     for name in (column.name, *column.aliases):
@@ -154,9 +183,16 @@ def _found_in(header: Sequence[str], column: Column) -> Column | None:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with _named_problems(path):
         raw = path.read_bytes()
         return gzip.decompress(raw) if path.suffix == ".gz" else raw
+
+
+@contextmanager
+def _named_problems(path: Path) -> Iterator[None]:
+    """Turn problems of opening and reading a file into errors that name it."""
+    try:
+        yield
     except FileNotFoundError as error:
         msg = f"{path}: there is no such file"
         raise InputDataError(msg) from error
@@ -210,7 +246,7 @@ def _check_lines(path: Path, raw: bytes, n_fields: int) -> int:
     bad = (fields != n_fields) | (lengths == 0)
     if bad.any():
         row = int(np.argmax(bad))
-        found = "a blank line" if lengths[row] == 0 else f"{fields[row]} value{'s' if fields[row] > 1 else ''}"
+        found = "a blank line" if lengths[row] == 0 else counted(fields[row], "value")
         msg = f"{path}, line {row + 1}: {found}; expected {n_fields} values, as in the header (is the file truncated?)"
         raise InputDataError(msg)
     return len(ends) - 1

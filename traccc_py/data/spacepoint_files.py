@@ -12,10 +12,10 @@ from traccc_py.data.csv_table import Column, format_table, input_error, read_tab
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.errors import InputDataError
 
-__all__ = ["measurements_file_of", "read_spacepoints", "write_spacepoints"]
+__all__ = ["SPACEPOINT_COLUMNS", "measurements_file_of", "read_spacepoints", "write_spacepoints"]
 
 _NONE = 2**64 - 1  #: measurement_id_2 of a spacepoint made of one measurement
-_SPACEPOINTS = [
+SPACEPOINT_COLUMNS = [
     Column("measurement_id", "i8", minimum=0, aliases=("measurement_id_1",)),
     Column("measurement_id_2", "u8", default=_NONE),
     *(Column(axis, "f4", aliases=(f"sp_{axis}",)) for axis in "xyz"),
@@ -73,7 +73,7 @@ def read_spacepoints(path: Path | str, measurements: Measurements) -> Spacepoint
         If the file can't be used, an id is not that of exactly one measurement, or a spacepoint was made of two
         measurements; the message names file, line and value.
     """
-    table = read_table(path, _SPACEPOINTS)
+    table = read_table(path, SPACEPOINT_COLUMNS)
     is_pair = table["measurement_id_2"] != np.uint64(_NONE)
     if is_pair.any():
         row = int(np.argmax(is_pair))

@@ -13,7 +13,14 @@ from traccc_py.data.csv_events import event_file_name, find_event_file, measurem
 from traccc_py.data.csv_table import Column, format_table, read_table, write_files
 from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, EventResult, Tracks, packed_index
 
-__all__ = ["read_track_states", "read_tracks", "track_columns", "track_state_columns", "write_event_result"]
+__all__ = [
+    "COLUMNS",
+    "read_track_states",
+    "read_tracks",
+    "track_columns",
+    "track_state_columns",
+    "write_event_result",
+]
 
 _FIRST_STATE = ("loc0", "loc1", "phi", "theta", "qop")
 _PERIGEE = ("d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop")
@@ -51,6 +58,8 @@ _STATES = [
     ),
     Column("chi2", "f4", allow_nan=True),
 ]
+
+COLUMNS = {"tracks": _TRACKS, "track_states": _STATES}  #: of the files, by the kind that their names tell
 
 
 def track_columns(tracks: Tracks) -> dict[str, np.ndarray]:

@@ -98,7 +98,11 @@ def with_unit(label: str, unit: str) -> str:
 def render(figure: Any, suffix: str, dpi: int = _DPI) -> bytes:
     """Return a figure as a file of a format: png, pdf, svg."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=suffix, dpi=dpi)
+    if suffix == "png":
+        figure.set_dpi(dpi)
+        figure.canvas.print_png(buffer)  # the same as of savefig, which draws the figure twice for its layout
+    else:
+        figure.savefig(buffer, format=suffix, dpi=dpi)
     return buffer.getvalue()
 
 

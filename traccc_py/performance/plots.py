@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from traccc_py.data.csv_table import write_files
+from traccc_py.data.words import counted
 from traccc_py.performance.detector_views import detector_views
 from traccc_py.performance.plot_style import (
     COLOURS,
@@ -114,7 +115,9 @@ def draw_detector(detector: Any, path: str | Path) -> None:
     left.add_collection(passive)
     for radius in views.passive_radii:
         right.add_patch(Circle((0, 0), radius, fill=False, color=_PASSIVE_COLOUR, linewidth=_LINE_WIDTH))
-    left.set(xlabel="z [mm]", ylabel="r [mm]", title=f"{detector.name}: {len(detector.geometry_ids)} sensors")
+    left.set(
+        xlabel="z [mm]", ylabel="r [mm]", title=f"{detector.name}: {counted(len(detector.geometry_ids), 'sensor')}"
+    )
     right.set(xlabel="x [mm]", ylabel="y [mm]", aspect="equal")
     left.autoscale()
     right.autoscale()
@@ -443,6 +446,6 @@ def draw_histograms(panels: Mapping[str, np.ndarray], path: str | Path) -> None:
             edges = np.linspace(low, high if high > low else low + 1.0, _N_BINS + 1)
             counts, _ = np.histogram(np.minimum(finite, high), edges)
             axes.stairs(counts, edges, color=COLOURS[0])
-            axes.set(xlabel=label, ylabel="Entries", title=f"{len(finite)} entries")
+            axes.set(xlabel=label, ylabel="Entries", title=counted(len(finite), "entry", "entries"))
         content = render(figure, Path(path).suffix.lstrip("."))
     write_files({Path(path): content})

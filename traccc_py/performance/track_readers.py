@@ -13,15 +13,16 @@ from traccc_py.data.csv_events import (
     read_measurement_hit_map,
     read_measurements,
 )
-from traccc_py.data.csv_table import Column, input_error, read_table
+from traccc_py.data.csv_table import Column, check_header, input_error, read_table
+from traccc_py.data.headers import check_event_headers
 from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
 from traccc_py.edm import N_PARAMETERS, Measurements, packed_index
 from traccc_py.errors import InputDataError
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
-from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map
+from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map, particle_kind
 
-__all__ = ["KINDS", "read_event_tracks", "tracks_kind"]
+__all__ = ["KINDS", "check_event_tracks", "read_event_tracks", "tracks_kind"]
 
 _TRACCC_KINDS = ("fitted", "resolved", "found", "seeds")
 KINDS = ("own", *_TRACCC_KINDS)
@@ -80,6 +81,37 @@ def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
     raise InputDataError(msg)
 
 
+def check_event_tracks(directory: Path | str, kind: str, truth_directory: Path | str, event: int) -> None:
+    """Check that the files of an event's tracks and truth are there and have the columns needed; rows are not read.
+
+    Parameters
+    ----------
+    directory, kind, truth_directory
+        As for `read_event_tracks`.
+    event : int
+        Event number.
+
+    Raises
+    ------
+    InputDataError
+        If one can't be used.
+    """
+    of_truth = [particle_kind(truth_directory, event), "hits", "measurement-simhit-map"]
+    if kind == "own":
+        check_event_headers(truth_directory, event, [*of_truth, "measurements"])
+        check_event_headers(directory, event, ("tracks", "track_states", "measurements"))
+        return
+    check_event_headers(truth_directory, event, of_truth)
+    if kind != "seeds":
+        check_header(find_event_file(directory, event, f"{kind}_tracks"), _TRACCC_TRACKS)
+    if kind == "seeds" or _has_seeds(directory, event):
+        check_header(find_event_file(directory, event, "seeds"), _TRACCC_SEEDS)
+
+
+def _has_seeds(directory: Path | str, event: int) -> bool:
+    return any(Path(directory).glob(f"event{event:09d}-seeds.csv*"))
+
+
 def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | str, event: EventTruth) -> EventTracks:
     """Read what was reconstructed in an event, and link its measurements to the truth.
 
@@ -107,7 +139,7 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     measurement_of_hit[links.hit_id[::-1]] = links.measurement_id[::-1]
     tracks = None if kind == "seeds" else _read_traccc(directory, kind, event.number, measurement_of_hit)
     seeds = None
-    if kind == "seeds" or any(Path(directory).glob(f"event{event.number:09d}-seeds.csv*")):
+    if kind == "seeds" or _has_seeds(directory, event.number):
         seeds = _read_traccc_seeds(directory, event.number, measurement_of_hit)
     return EventTracks(link_map(links, n, event.particle_of_hit), tracks, seeds)
 

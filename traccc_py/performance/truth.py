@@ -24,6 +24,7 @@ __all__ = [
     "link_digitization",
     "link_hits",
     "link_map",
+    "particle_kind",
     "read_truth",
     "simulated_truth",
 ]
@@ -62,6 +63,12 @@ def simulated_truth(event: SimulatedEvent) -> EventTruth:
     return EventTruth(event.number, event.particles, event.simulated.hits, event.simulated.particle_index)
 
 
+def particle_kind(directory: Path | str, event: int) -> str:
+    """Return the kind of an event's file of particles: `particles_initial`, or `particles` if there is only that."""
+    kinds = [k for k in _PARTICLE_FILES if any(Path(directory).glob(f"event{event:09d}-{k}.csv*"))]
+    return kinds[0] if kinds else _PARTICLE_FILES[0]
+
+
 def read_truth(directory: Path | str, event: int) -> EventTruth:
     """Read particles and hits of an event.
 
@@ -82,8 +89,7 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     InputDataError
         If a file is missing or can't be used, or two particles have one id.
     """
-    kinds = [k for k in _PARTICLE_FILES if any(Path(directory).glob(f"event{event:09d}-{k}.csv*"))]
-    path = find_event_file(directory, event, kinds[0] if kinds else _PARTICLE_FILES[0])
+    path = find_event_file(directory, event, particle_kind(directory, event))
     particles = read_particles(path)
     hits = read_hits(find_event_file(directory, event, "hits"))
     order = np.argsort(particles.particle_id, kind="stable")

@@ -34,6 +34,7 @@ from traccc_py.simulation.transport import SimulatedHits, TransportConfig
 from traccc_py.simulation.truth_geometry import local_vectors, truth_geometry
 
 __all__ = [
+    "EVENT_KINDS",
     "SimulatedEvent",
     "event_file_names",
     "read_event",
@@ -43,7 +44,8 @@ __all__ = [
     "write_event",
 ]
 
-_KINDS = ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
+#: Files of an event, by what their names say.
+EVENT_KINDS = ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
 
 
 @dataclass(slots=True)
@@ -205,7 +207,7 @@ def _from_polar(
 
 def event_file_names(number: int, *, compress: bool = False) -> list[str]:
     """Return the names of the files of an event."""
-    return [event_file_name(number, kind, compress=compress) for kind in _KINDS]
+    return [event_file_name(number, kind, compress=compress) for kind in EVENT_KINDS]
 
 
 def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, compress: bool = False) -> list[Path]:
@@ -233,7 +235,7 @@ def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, 
     links = MeasurementHitMap(np.arange(len(measurement_hit), dtype=np.int64), measurement_hit)
     paths = {
         kind: folder / name
-        for kind, name in zip(_KINDS, event_file_names(event.number, compress=compress), strict=True)
+        for kind, name in zip(EVENT_KINDS, event_file_names(event.number, compress=compress), strict=True)
     }
     write_hits(paths["hits"], event.simulated.hits)
     write_particles(paths["particles_initial"], event.particles)
@@ -265,7 +267,7 @@ def read_event(directory: Path | str, detector: Any, number: int) -> SimulatedEv
     InputDataError
         If a file can't be used.
     """
-    paths = {kind: find_event_file(directory, number, kind) for kind in _KINDS}
+    paths = {kind: find_event_file(directory, number, kind) for kind in EVENT_KINDS}
     cells, hits, particles = (
         read_cells(paths["cells"]),
         read_hits(paths["hits"]),

@@ -20,8 +20,8 @@ from traccc_py.simulation.particle_loop import (
     N_COLUMNS,
     SPEED_OF_LIGHT,
     interact,
+    keep_hit,
     particle_of,
-    record_hit,
     slab_and_cosine,
 )
 from traccc_py.simulation.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
@@ -251,7 +251,7 @@ def _is_outside(state, options, turned):
 def _transport_particle(geometry, reachable, crossed, particle, start, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
     _, mass, charge, _, _, path_left = particle
-    field, n_modules = geometry.field, len(geometry.modules)
+    field = geometry.field
     p = math.sqrt(start[4] ** 2 + start[5] ** 2 + start[6] ** 2)
     state = (start[0], start[1], start[2], start[4] / p, start[5] / p, start[6] / p)
     time, turned, draw = start[3], 0.0, 0
@@ -290,11 +290,8 @@ def _transport_particle(geometry, reachable, crossed, particle, start, index, op
         p, direction = interact(slab, cosine, particle, p, direction, options, key, draw)
         state = (end[0], end[1], end[2], direction[0], direction[1], direction[2])
         draw += 1
-        if surface < n_modules and geometry.modules[surface].design >= 0:
-            if n_rows == len(rows):
-                rows = np.concatenate((rows, np.empty_like(rows)))
-            record_hit(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
-            n_rows += 1
+        hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)
+        rows, n_rows = keep_hit(geometry, rows, n_rows, hit)
         remember(crossed, surface)
     return reachable, rows, n_rows
 

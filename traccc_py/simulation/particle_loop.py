@@ -31,8 +31,8 @@ __all__ = [
     "SPEED_OF_LIGHT",
     "convert_photons",
     "interact",
+    "keep_hit",
     "particle_of",
-    "record_hit",
     "slab_and_cosine",
     "transport_particles",
 ]
@@ -228,10 +228,9 @@ def interact(slab, cosine, particle, p, direction, options, key, draw):
 
 
 @compiled
-def record_hit(row, index, module, position, time, before, after, mass, local0, local1):
-    """Fill a row of HIT_COLUMNS; `before` and `after` are (p, direction)."""
-    p, (dx, dy, dz) = before
-    q, (ex, ey, ez) = after
+def _record_hit(row, hit):
+    """Fill a row of HIT_COLUMNS; momenta before and after are (p, direction)."""
+    index, module, position, time, (p, (dx, dy, dz)), (q, (ex, ey, ez)), mass, local0, local1 = hit
     energy = math.sqrt(p * p + mass * mass)
     row[0], row[1] = index, module
     row[2], row[3], row[4], row[5] = position[0], position[1], position[2], time
@@ -239,6 +238,21 @@ def record_hit(row, index, module, position, time, before, after, mass, local0, 
     row[10], row[11], row[12] = q * ex - p * dx, q * ey - p * dy, q * ez - p * dz
     row[13] = math.sqrt(q * q + mass * mass) - energy
     row[LOCAL], row[LOCAL + 1] = local0, local1
+
+
+@compiled
+def keep_hit(geometry, rows, n_rows, hit):
+    """Add the row of a hit if its surface is a sensor; returns the rows, possibly in a larger array, and their number.
+
+    `hit` is (index of the particle, surface, position, time, momentum before and after, mass, local0, local1).
+    """
+    surface = hit[1]
+    if surface < len(geometry.modules) and geometry.modules[surface].design >= 0:
+        if n_rows == len(rows):
+            rows = np.concatenate((rows, np.empty_like(rows)))
+        _record_hit(rows[n_rows], hit)
+        n_rows += 1
+    return rows, n_rows
 
 
 @compiled
@@ -263,7 +277,6 @@ def particle_of(particles, i):
 def _transport_particle(geometry, reachable, crossed, particle, state, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
     _, mass, charge, _, _, path_limit = particle
-    n_modules = len(geometry.modules)
     p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
     position, direction = (state[0], state[1], state[2]), (state[4] / p, state[5] / p, state[6] / p)
     time, turned, draw = state[3], 0.0, 0
@@ -300,11 +313,8 @@ def _transport_particle(geometry, reachable, crossed, particle, state, index, op
         before = (p, direction)
         p, direction = interact(slab, cosine, particle, p, direction, options, key, draw)
         draw += 1
-        if surface < n_modules and geometry.modules[surface].design >= 0:
-            if n_rows == len(rows):
-                rows = np.concatenate((rows, np.empty_like(rows)))
-            record_hit(rows[n_rows], index, surface, position, time, before, (p, direction), mass, local0, local1)
-            n_rows += 1
+        hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)
+        rows, n_rows = keep_hit(geometry, rows, n_rows, hit)
         forget(crossed, s)
         remember(crossed, surface)
     return reachable, rows, n_rows

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import platform
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -17,7 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from traccc_py.data.manifest import Manifest, file_digest, other_event_files, read_manifest, write_manifest
+from traccc_py.data.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    check_folder,
+    file_digest,
+    other_event_files,
+    read_manifest,
+    write_manifest,
+)
+from traccc_py.data.words import counted
 from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
@@ -27,9 +37,10 @@ from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator
 from traccc_py.simulation.pythia import pythia_version
 from traccc_py.simulation.transport import TransportConfig
 
-__all__ = ["Sample", "SampleConfig", "load_sample", "make_sample", "samples_root"]
+__all__ = ["Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
 DATA_VARIABLE = "TRACCC_PY_DATA_DIR"
+_DIFFERENCES_SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +74,11 @@ def _source_digest() -> str:
 
 
 def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
+    """Return how a sample is made, as it is read back from a manifest: JSON has lists alone, no tuples."""
     import traccc_py
 
     uses_pythia = isinstance(config.source, CollisionConfig)
-    return {
+    recipe = {
         "versions": {
             "traccc_py": traccc_py.__version__,
             "simulation": _source_digest(),
@@ -87,6 +99,7 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
         "compress": config.compress,
         "seed": config.seed,
     }
+    return dict(json.loads(json.dumps(recipe)))
 
 
 class _Maker:
@@ -141,6 +154,72 @@ def _run(
         yield from pool.map(_make_in_worker, numbers)
 
 
+def find_sample(
+    folder: Path | str, detector: Any, config: SampleConfig, n_events: int, first_event: int = 0
+) -> Manifest | None:
+    """Return the manifest of a folder that holds just the sample that is wanted.
+
+    Parameters
+    ----------
+    folder, detector, config, n_events, first_event
+        As for `make_sample`.
+
+    Returns
+    -------
+    Manifest or None
+        None if the folder holds no events; files are as they were made.
+
+    Raises
+    ------
+    InputDataError
+        If the folder is a file, or holds other events, or events made in another way, or files that have changed.
+    """
+    folder = Path(folder)
+    _refuse_file(folder)
+    there = other_event_files(folder, ())
+    if not (folder / MANIFEST_NAME).exists():
+        if there:
+            problem = f"holds {counted(len(there), 'file')} of events without a manifest, such as {min(there)}"
+            raise _occupied(folder, problem)
+        return None
+    manifest = read_manifest(folder)
+    made, numbers = [event["event"] for event in manifest.events], range(first_event, first_event + n_events)
+    if made != list(numbers):
+        raise _occupied(folder, f"holds a sample of {_in_words(made)}, not of {_in_words(numbers)}")
+    differences = list(_differences(manifest.recipe, _recipe(detector, config)))
+    if differences:
+        more = f"; and {len(differences) - _DIFFERENCES_SHOWN} more" if len(differences) > _DIFFERENCES_SHOWN else ""
+        shown = "; ".join(differences[:_DIFFERENCES_SHOWN])
+        raise _occupied(folder, f"holds a sample that was made in another way: {shown}{more}")
+    problems = check_folder(folder)
+    if problems:
+        raise _occupied(folder, f"holds such a sample, but {problems[0]}")
+    return manifest
+
+
+def _refuse_file(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        msg = f"--output {folder}: is a file; expected a folder"
+        raise InputDataError(msg)
+
+
+def _occupied(folder: Path, problem: str) -> InputDataError:
+    return InputDataError(f"--output {folder}: {problem}; use another folder, or --overwrite to replace the events")
+
+
+def _in_words(numbers: Sequence[int]) -> str:
+    return f"{counted(len(numbers), 'event')} from number {numbers[0]}" if numbers else "no events"
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Yield what differs between two recipes."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in [*before, *(key for key in now if key not in before)]:
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name} {before}, now {now}"
+
+
 def make_sample(
     folder: Path | str,
     detector: Any,
@@ -150,13 +229,14 @@ def make_sample(
     first_event: int = 0,
     workers: int = 1,
     threads: int = 1,
+    overwrite: bool = False,
 ) -> Iterator[dict[str, int]]:
-    """Simulate and write events, then the manifest.
+    """Simulate and write events, then the manifest; where they are there already, nothing is done.
 
     Parameters
     ----------
     folder : str or Path
-        Folder, made if it is not there; it must hold no other events.
+        Folder, made if it is not there.
     detector : Detector
         Where the particles fly.
     config : SampleConfig
@@ -169,6 +249,8 @@ def make_sample(
         Processes that make events; the files don't depend on it.
     threads : int, optional
         Threads of a single process; the files don't depend on it.
+    overwrite : bool, optional
+        Replace what `find_sample` refuses: the sample of the folder's manifest, and files of the same names.
 
     Yields
     ------
@@ -178,12 +260,17 @@ def make_sample(
     Raises
     ------
     InputDataError
-        If the folder is a file or holds events that this sample would not replace.
+        As `find_sample`; with `overwrite` only if files of other events are there that are in no manifest.
     """
     folder = Path(folder)
     numbers = range(first_event, first_event + n_events)
-    _check_target(folder, [name for k in numbers for name in event_file_names(k, compress=config.compress)])
-    (folder / "manifest.json").unlink(missing_ok=True)
+    if overwrite:
+        _clear(folder, [name for k in numbers for name in event_file_names(k, compress=config.compress)])
+    else:
+        manifest = find_sample(folder, detector, config, n_events, first_event)
+        if manifest is not None:
+            yield from manifest.events
+            return
     events, files = [], {}
     for sizes, digests in _run(folder, detector, config, numbers, min(workers, n_events), threads):
         events.append(sizes)
@@ -192,16 +279,22 @@ def make_sample(
     write_manifest(folder, Manifest(_recipe(detector, config), events, files))
 
 
-def _check_target(folder: Path, names: list[str]) -> None:
-    if folder.exists() and not folder.is_dir():
-        msg = f"--output {folder}: is a file; expected a folder"
-        raise InputDataError(msg)
-    others = other_event_files(folder, names)
+def _clear(folder: Path, names: list[str]) -> None:
+    """Remove the sample of a folder, if there is no file of an event that is neither in it nor in `names`."""
+    _refuse_file(folder)
+    path = folder / MANIFEST_NAME
+    files = read_manifest(folder).files if path.exists() else {}
+    old = [name for name in files if Path(name).name == name]  # no other folder's, whatever the manifest says
+    others = other_event_files(folder, [*names, *old])
     if others:
         msg = (
-            f"--output {folder}: holds {len(others)} file(s) of other events, such as {others[0]}; use an empty folder"
+            f"--output {folder}: holds {counted(len(others), 'file')} of other events, such as {others[0]}; "
+            "use an empty folder"
         )
         raise InputDataError(msg)
+    path.unlink(missing_ok=True)  # first: a folder without it is no complete sample
+    for name in old:
+        (folder / name).unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +361,7 @@ def load_sample(
     source = CollisionConfig(process=process, pileup=pileup, pt_hat_min=pt_hat_min)
     config = SampleConfig.of_collisions(source, seed, compress=True)
     recipe = _recipe(detector, config)
-    key = hashlib.sha256(repr(recipe).encode()).hexdigest()[:12]
+    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
     folder = samples_root() / f"{detector.name}-{process}-mu{pileup:g}-seed{seed}-n{n_events}-{key}"
     if folder.exists():
         manifest = read_manifest(folder)
