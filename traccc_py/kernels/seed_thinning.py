@@ -49,19 +49,17 @@ _ONE_24TH = scalar(1 / 24)
 _N_ROUNDS = 3  # over all seeds; what is left is for `_settle_event`
 _PER_SEED = 3
 _X, _Y, _Z = 0, 1, 2
+_CURVATURE, _PHI, _COT_THETA, _QUALITY, _N_SHAPE = range(5)  # columns of `_Described.shape` ...
+_BOTTOM, _MODULES, _RING, _STRAIGHT, _N_PLACES = 0, 3, 6, 7, 8  # ... and of `_Described.places`
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 
 
 class _Described(NamedTuple):
-    """What agreement and rank are judged by."""
+    """What agreement and rank are judged by. What belongs to a seed lies together: others look it up in any order."""
 
-    curvature: Any  # (n_seeds,) scalar [1/mm]
-    phi: Any  # (n_seeds,) scalar [rad], direction at the beam line
-    cot_theta: Any  # (n_seeds,) scalar
-    ring: Any  # (n_seeds,) int32, of the bottom
-    modules: Any  # (n_seeds, 3) int32, event_module of the spacepoints
+    shape: Any  # (n_seeds, 4) scalar: curvature [1/mm], phi at the beam line [rad], cot theta, quality
+    places: Any  # (n_seeds, 8) int32: spacepoints, their event_modules, ring of the bottom, 0 if there is a kink in z
     n_agreeing: Any  # (n_seeds,) int32
-    is_straight: Any  # (n_seeds,) int32, 0 if there is a kink in z at the middle
 
 
 class _DescribePayload(NamedTuple):
@@ -75,7 +73,7 @@ class _DescribePayload(NamedTuple):
 
 
 class _DecisionPayload(NamedTuple):
-    seeds: SeedBatch
+    event: Any  # (n_seeds,) int32
     described: _Described
     of_spacepoint: Groups  # keys: spacepoints; row 3 i + k is spacepoint k of seed i
     counts: Any  # (n_extents,) int32
@@ -87,16 +85,6 @@ class _DecisionPayload(NamedTuple):
 
 class _KeepPayload(NamedTuple):
     out_is_kept: Any  # (n_seeds,) int32
-
-
-@device_function
-def _spacepoint(seeds, i, k):
-    """Return spacepoint k (0 bottom, 1 middle, 2 top) of a seed."""
-    if k == 0:
-        return seeds.bottom_index[i]
-    if k == 1:
-        return seeds.middle_index[i]
-    return seeds.top_index[i]
 
 
 @device_function(inlined=True)
@@ -130,56 +118,62 @@ def _describe_seeds(i, p):
         p.global_position[top, _Z] - z0,
     )
     r = math.sqrt(x0 * x0 + y0 * y0)
-    p.out.curvature[i] = curvature
-    p.out.phi[i] = phi + curvature * r
-    p.out.cot_theta[i] = cot_theta
-    p.out.ring[i] = np.int32(r * _RINGS_PER_MM)
+    p.out.shape[i, _CURVATURE] = curvature
+    p.out.shape[i, _PHI] = phi + curvature * r
+    p.out.shape[i, _COT_THETA] = cot_theta
+    p.out.shape[i, _QUALITY] = p.seeds.quality[i]
+    p.out.places[i, _BOTTOM] = bottom
+    p.out.places[i, _BOTTOM + 1] = middle
+    p.out.places[i, _BOTTOM + 2] = top
+    p.out.places[i, _RING] = np.int32(r * _RINGS_PER_MM)
     straight = _is_straight(p.global_position, bottom, middle, top, cot_theta, curvature)
-    p.out.is_straight[i] = np.int32(1) if straight else np.int32(0)
+    p.out.places[i, _STRAIGHT] = np.int32(1) if straight else np.int32(0)
     for k in range(_PER_SEED):
-        p.out.modules[i, k] = p.event_module[p.measurement_index[_spacepoint(p.seeds, i, k)]]
-        p.out_key[_PER_SEED * i + k] = _spacepoint(p.seeds, i, k)
+        spacepoint = p.out.places[i, _BOTTOM + k]
+        p.out.places[i, _MODULES + k] = p.event_module[p.measurement_index[spacepoint]]
+        p.out_key[_PER_SEED * i + k] = spacepoint
     p.out_state[i] = UNDECIDED
 
 
 @device_function(inlined=True)
 def _point_alike(d, a, b):
     """Return whether two seeds agree in curvature and direction."""
-    curvature = max(abs(d.curvature[a]), abs(d.curvature[b]))
-    if abs(d.curvature[a] - d.curvature[b]) > _CURVATURE_TOLERANCE[0] + _CURVATURE_TOLERANCE[1] * curvature:
+    curvature_a, curvature_b = d.shape[a, _CURVATURE], d.shape[b, _CURVATURE]
+    curvature = max(abs(curvature_a), abs(curvature_b))
+    if abs(curvature_a - curvature_b) > _CURVATURE_TOLERANCE[0] + _CURVATURE_TOLERANCE[1] * curvature:
         return False
-    if abs(wrap_angle(d.phi[a] - d.phi[b])) > _PHI_TOLERANCE[0] + _PHI_TOLERANCE[1] * curvature:
+    if abs(wrap_angle(d.shape[a, _PHI] - d.shape[b, _PHI])) > _PHI_TOLERANCE[0] + _PHI_TOLERANCE[1] * curvature:
         return False
-    cot_a, cot_b = d.cot_theta[a], d.cot_theta[b]
+    cot_a, cot_b = d.shape[a, _COT_THETA], d.shape[b, _COT_THETA]
     one_over_sin2 = _ONE + min(cot_a * cot_a, cot_b * cot_b)
     return abs(cot_a - cot_b) <= (_THETA_TOLERANCE[0] + _THETA_TOLERANCE[1] * curvature) * one_over_sin2
 
 
 @device_function(inlined=True)
-def _exclude_each_other(seeds, d, a, b):
+def _exclude_each_other(places, a, b):
     """Return whether two seeds have different spacepoints on one module."""
     for k in range(_PER_SEED):
         for m in range(_PER_SEED):
-            if d.modules[a, k] == d.modules[b, m] and _spacepoint(seeds, a, k) != _spacepoint(seeds, b, m):
+            is_same_module = places[a, _MODULES + k] == places[b, _MODULES + m]
+            if is_same_module and places[a, _BOTTOM + k] != places[b, _BOTTOM + m]:
                 return True
     return False
 
 
 @device_function(inlined=True)
-def _shared_before(seeds, a, b, last):
+def _shared_before(places, a, b, last):
     """Return whether seed b holds one of the first `last` spacepoints of seed a."""
     for k in range(last):
-        spacepoint = _spacepoint(seeds, a, k)
         for m in range(_PER_SEED):
-            if _spacepoint(seeds, b, m) == spacepoint:
+            if places[b, _BOTTOM + m] == places[a, _BOTTOM + k]:
                 return True
     return False
 
 
 @device_function(inlined=True)
-def _agree(p, a, b):
+def _agree(d, a, b):
     """Return whether two seeds that share a spacepoint agree."""
-    return _point_alike(p.described, a, b) and not _exclude_each_other(p.seeds, p.described, a, b)
+    return _point_alike(d, a, b) and not _exclude_each_other(d.places, a, b)
 
 
 @kernel(grain=128)
@@ -187,36 +181,35 @@ def _count_agreeing(i, p):
     """One seed: how many others agree with it."""
     n = np.int32(0)
     for k in range(_PER_SEED):
-        spacepoint = _spacepoint(p.seeds, i, k)
+        spacepoint = p.described.places[i, _BOTTOM + k]
         for entry in range(p.of_spacepoint.offsets[spacepoint], p.of_spacepoint.offsets[spacepoint + 1]):
             other = p.of_spacepoint.order[entry] // _PER_SEED
-            if other != i and _agree(p, i, other) and not _shared_before(p.seeds, i, other, k):
+            if other != i and _agree(p.described, i, other) and not _shared_before(p.described.places, i, other, k):
                 n += np.int32(1)
     p.described.n_agreeing[i] = n
 
 
 @device_function(inlined=True)
-def _ranks_higher(seeds, d, a, b):
+def _ranks_higher(d, a, b):
     """Return whether seed a ranks higher than seed b."""
-    if d.ring[a] != d.ring[b]:
-        return d.ring[a] < d.ring[b]
+    if d.places[a, _RING] != d.places[b, _RING]:
+        return d.places[a, _RING] < d.places[b, _RING]
     if d.n_agreeing[a] != d.n_agreeing[b]:
         return d.n_agreeing[a] > d.n_agreeing[b]
-    if seeds.quality[a] != seeds.quality[b]:
-        return seeds.quality[a] > seeds.quality[b]
+    if d.shape[a, _QUALITY] != d.shape[b, _QUALITY]:
+        return d.shape[a, _QUALITY] > d.shape[b, _QUALITY]
     for k in range(_PER_SEED):
-        spacepoint_a, spacepoint_b = _spacepoint(seeds, a, k), _spacepoint(seeds, b, k)
-        if spacepoint_a != spacepoint_b:
-            return spacepoint_a < spacepoint_b
+        if d.places[a, _BOTTOM + k] != d.places[b, _BOTTOM + k]:
+            return d.places[a, _BOTTOM + k] < d.places[b, _BOTTOM + k]
     return False
 
 
 @device_function(inlined=True)
-def _may_drop(seeds, d, a, b):
+def _may_drop(d, a, b):
     """Return whether seed a, if it is kept, drops seed b, which it agrees with."""
-    if d.is_straight[a] == 0 and seeds.bottom_index[a] != seeds.bottom_index[b]:
+    if d.places[a, _STRAIGHT] == 0 and d.places[a, _BOTTOM] != d.places[b, _BOTTOM]:
         return False
-    return _ranks_higher(seeds, d, a, b)
+    return _ranks_higher(d, a, b)
 
 
 @device_function
@@ -224,11 +217,12 @@ def decision(p, i):
     """Return what is known of seed i: dropped if a seed that may drop it is kept, kept if all those are dropped."""
     state = np.int32(KEPT)
     for k in range(_PER_SEED):
-        spacepoint = _spacepoint(p.seeds, i, k)
+        spacepoint = p.described.places[i, _BOTTOM + k]
         for entry in range(p.of_spacepoint.offsets[spacepoint], p.of_spacepoint.offsets[spacepoint + 1]):
             other = p.of_spacepoint.order[entry] // _PER_SEED
             of_other = p.state[other]
-            if other != i and of_other != DROPPED and _may_drop(p.seeds, p.described, other, i) and _agree(p, i, other):
+            may_drop = other != i and of_other != DROPPED and _may_drop(p.described, other, i)
+            if may_drop and _agree(p.described, i, other):
                 if of_other == KEPT:
                     return np.int32(DROPPED)
                 state = np.int32(UNDECIDED)
@@ -252,7 +246,7 @@ def is_followed(p, i):
 def seeds_of_event(p, event):
     """Return (first seed of an event, one past the last)."""
     n = p.counts[p.slot]
-    return first_of_event(p.seeds.event, n, event), first_of_event(p.seeds.event, n, event + 1)
+    return first_of_event(p.event, n, event), first_of_event(p.event, n, event + 1)
 
 
 @kernel(grain=1, cuda=CudaBody("traccc_py.kernels.seed_thinning_cuda:settle_event", 512))
@@ -282,11 +276,9 @@ def _describe(
     """Return the seeds described, their states, and the seeds of each spacepoint."""
     extent, dtype = ws.extent("seeds"), spacepoints.global_position.dtype
     out = _Described(
-        *(ws.array(f"seed_thinning.{name}", extent, dtype) for name in ("curvature", "phi", "cot_theta")),
-        ring=ws.array("seed_thinning.ring", extent, np.int32),
-        modules=ws.array("seed_thinning.modules", extent, np.int32, _PER_SEED),
+        shape=ws.array("seed_thinning.shape", extent, dtype, _N_SHAPE),
+        places=ws.array("seed_thinning.places", extent, np.int32, _N_PLACES),
         n_agreeing=ws.array("seed_thinning.n_agreeing", extent, np.int32),
-        is_straight=ws.array("seed_thinning.is_straight", extent, np.int32),
     )
     state = ws.array("seed_thinning.state", extent, np.int32)
     entries = ws.extent("seed_entries")
@@ -333,7 +325,7 @@ def thin_seeds(
         return is_kept
     described, state, of_spacepoint = _describe(ws, seeds, spacepoints, measurements)
     slot, least = np.int32(extent.slot), np.int32(config.min_agreeing_seeds)
-    payload = _DecisionPayload(seeds, described, of_spacepoint, ws.counts, slot, state, least, is_kept)
+    payload = _DecisionPayload(seeds.event, described, of_spacepoint, ws.counts, slot, state, least, is_kept)
     ws.launch(_count_agreeing, extent, payload)
     for _ in range(_N_ROUNDS):
         ws.launch(_decide_seeds, extent, payload)
