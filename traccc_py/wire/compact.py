@@ -113,8 +113,9 @@ def pack_compact_cells(cells: Cells, allocate: Allocate = new_tensors) -> dict[s
         more[:] = channel1
     else:
         short = channel1.astype(np.uint16)
-        more[:] = short >> _LOW_BITS
-        low |= short << _CHANNEL_BITS
+        np.right_shift(short, _LOW_BITS, out=more, casting="unsafe")
+        short <<= _CHANNEL_BITS
+        low |= short
     return tensors
 
 
@@ -162,11 +163,14 @@ def unpack_compact_cells(tensors: Mapping[str, np.ndarray]) -> Cells:
     if total != n_cells:
         msg = f"CELLS has {total} cells in its modules; expected {n_cells}, as its header says"
         raise WireError(msg)
-    is_wide = more.dtype == low.dtype
+    channel0, channel1 = low, more
+    if low.dtype != more.dtype:
+        channel0, channel1 = low & np.uint16(_CHANNEL_MASK), low >> _CHANNEL_BITS
+        channel1 |= np.left_shift(more, _LOW_BITS, dtype=np.uint16)
     return Cells(
         geometry_id=np.repeat(views["geometry_id"].view(np.uint64), module_cells),
-        channel0=low if is_wide else low & np.uint16(_CHANNEL_MASK),
-        channel1=more if is_wide else more.astype(np.uint16) << _LOW_BITS | low >> _CHANNEL_BITS,
+        channel0=channel0,
+        channel1=channel1,
         activation=views["activation"],
         time=views["time"] if len(views["time"]) else np.broadcast_to(np.float32(0), n_cells),
         measurement_id=np.broadcast_to(np.int64(-1), n_cells),
