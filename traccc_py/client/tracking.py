@@ -90,7 +90,7 @@ class TrackingClient:
         InputDataError
             If the server refuses the event; the message says which cell is wrong.
         WireError
-            If the event does not fit into the compact tensors, or the answer is not understood.
+            If the event does not fit into the compact tensor, or the answer is not understood.
         ServiceError
             If the server can't be reached, does not answer in time or fails.
         """

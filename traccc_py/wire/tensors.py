@@ -1,7 +1,7 @@
 """The one table of tensors that travel between client and server.
 
-The standard tensors are those of traccc-aaS (model `traccc-gpu`), so that its clients work unchanged; the compact ones
-carry the same cells in a fifth to a third of the bytes. `docs/protocol.md` explains them to those who write a client
+The standard tensors are those of traccc-aaS (model `traccc-gpu`), so that its clients work unchanged; the compact one
+carries the same cells in a fifth to a third of the bytes. `docs/protocol.md` explains them to those who write a client
 in another language. Units: mm, GeV, e, rad, ns.
 """
 
@@ -48,7 +48,7 @@ __all__ = [
 
 PROTOCOL_VERSION = 2  #: rises with every change that an older client or server would misread
 MODEL = "traccc-gpu"  #: standard tensors
-COMPACT_MODEL = "traccc-gpu-compact"  #: compact tensors
+COMPACT_MODEL = "traccc-gpu-compact"  #: the compact tensor
 CORE_MODEL = "traccc-gpu-core"  #: what both are made of; not for clients
 FINGERPRINT_PARAMETER = "detector_fingerprint"  #: of a request: the detector its sender has in mind
 OUTPUTS_PARAMETER = "outputs"  #: of a request: names of the tensors to make, with commas between
