@@ -50,6 +50,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "gRPC, compact": {"compact": True},
     "HTTP, compact": {"compact": True, "protocol": "http"},
     "gRPC, compact, shared memory": {"compact": True, "shared_memory": "system"},
+    "HTTP, compact, shared memory": {"compact": True, "shared_memory": "system", "protocol": "http"},
 }
 PT = (0.5, 10.0)  # [GeV]
 SEED = 5

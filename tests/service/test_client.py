@@ -175,8 +175,12 @@ def test_facts_and_fingerprint(address, detector, events, expected):
 
 
 def test_newer_server_is_refused(grpc_url, events, monkeypatch):
+    version = wire.PROTOCOL_VERSION
     monkeypatch.setattr(wire, "PROTOCOL_VERSION", 0)
-    with TrackingClient(grpc_url) as client, pytest.raises(ServiceError, match=r"speaks version 1 .*client version 0"):
+    with (
+        TrackingClient(grpc_url) as client,
+        pytest.raises(ServiceError, match=rf"speaks version {version} .*client version 0"),
+    ):
         client.reconstruct(events[0])
 
 

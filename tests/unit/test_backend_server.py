@@ -2,7 +2,9 @@
 
 import re
 import socket
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +131,14 @@ def test_server_listens_on_this_machine_alone_by_default(installation):
     }
     (restriction,) = (a for a in command if a.startswith("--http-restricted-api="))
     assert re.fullmatch(r"--http-restricted-api=model-repository,logging,trace:traccc-admin=[0-9a-f]{32}", restriction)
+
+
+def test_environment_of_the_server():
+    folder = Path("/somewhere/lib")
+    found = Installation(Path("tritonserver"), library_folder=folder).environment({"PATH": "/bin", "A": "1"})
+    assert found["PATH"] == f"{Path(sys.executable).parent}:/bin"
+    assert (found["LD_LIBRARY_PATH"], found["MALLOC_ARENA_MAX"], found["A"]) == (str(folder), "2", "1")
+    assert Installation(Path("tritonserver")).environment({"MALLOC_ARENA_MAX": "8"})["MALLOC_ARENA_MAX"] == "8"
 
 
 def test_server_that_ends_is_reported_with_its_log(installation, tmp_path):

@@ -1,6 +1,7 @@
 """The tensors of the service: packing against plain loops, round trips, and what is refused."""
 
 import dataclasses
+import struct
 
 import numpy as np
 import pytest
@@ -233,16 +234,66 @@ def test_cells_survive_the_standard_tensors(n):
     assert_same_cells(wire.unpack_cells(tensors), cells)
 
 
+def with_narrow_channels(cells):
+    cells.channel0, cells.channel1 = cells.channel0 % 4096, cells.channel1 % 4096
+    return cells
+
+
+@pytest.mark.parametrize("is_wide", [True, False])
 @pytest.mark.parametrize("with_times", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 50])
-def test_cells_survive_the_compact_tensors(n, with_times):
+def test_cells_survive_the_compact_tensor(n, with_times, is_wide):
     cells = make_cells(n, with_times=with_times)
+    cells = cells if is_wide else with_narrow_channels(cells)
     tensors = wire.pack_compact_cells(cells)
     n_modules = len(np.unique(cells.geometry_id))
-    assert sum(t.nbytes for t in tensors.values()) == (12 if with_times else 8) * n + 10 * n_modules
+    a_cell = 7 + 4 * with_times + is_wide
+    assert [len(t) for t in tensors.values()] == [16 + a_cell * n + 10 * n_modules]
     for spec in wire.COMPACT_INPUTS:
         spec.check(tensors[spec.name])
     assert_same_cells(wire.unpack_compact_cells(tensors), cells, but=["measurement_id"])
+
+
+@pytest.mark.parametrize("channels", [(0, 4095), (4095, 0), (4095, 4095), (1, 4096), (4096, 1), (65535, 65535)])
+def test_largest_channels_survive_the_compact_tensor(channels):
+    cells = with_narrow_channels(make_cells())
+    cells.channel0[3], cells.channel1[3] = channels
+    tensors = wire.pack_compact_cells(cells)
+    assert len(tensors["CELLS"]) == 16 + (11 + (max(channels) > 4095)) * len(cells) + 10 * 5
+    assert_same_cells(wire.unpack_compact_cells(tensors), cells, but=["measurement_id"])
+
+
+def test_layout_of_the_compact_tensor():
+    """As docs/protocol.md has it, byte by byte."""
+    cells = Cells(
+        geometry_id=np.array([7, 7, 1 << 63], np.uint64),
+        channel0=np.array([0xABC, 1, 2]),
+        channel1=np.array([0xDEF, 0x10, 0xF]),
+        activation=np.array([0.5, 1.0, 2.0], np.float32),
+        time=np.array([0, 3, 4], np.float32),
+        measurement_id=np.zeros(3, np.int64),
+    )
+    expected = struct.pack("<4I", 2, 1, 2, 3) + struct.pack("<2Q", 7, 1 << 63) + struct.pack("<6f", 0.5, 1, 2, 0, 3, 4)
+    expected += struct.pack("<3H", 0xFABC, 0x0001, 0xF002) + struct.pack("<2H", 2, 1) + bytes([0xDE, 0x01, 0x00])
+    assert wire.pack_compact_cells(cells)["CELLS"].tobytes() == expected
+    cells.channel0[1] = 0x1000
+    wide = struct.pack("<3H", 0xABC, 0x1000, 2) + struct.pack("<2H", 2, 1) + struct.pack("<3H", 0xDEF, 0x10, 0xF)
+    packed = wire.pack_compact_cells(cells)["CELLS"].tobytes()
+    assert packed == struct.pack("<4I", 2, 3, 2, 3) + expected[16:56] + wide
+
+
+@pytest.mark.parametrize("pack", [wire.pack_cells, wire.pack_compact_cells])
+def test_cells_are_packed_into_given_memory(pack):
+    given = {}
+
+    def allocate(rows):
+        given.update(wire.new_tensors(rows))
+        return dict(given)
+
+    cells = make_cells()
+    for name, values in pack(cells, allocate).items():
+        assert values is given[name]
+        np.testing.assert_array_equal(values, pack(cells)[name])
 
 
 def test_cells_of_a_module_need_not_stand_together():
@@ -257,12 +308,11 @@ def test_long_runs_of_one_module_are_cut(n):
     cells = make_cells(n + 10)
     cells.geometry_id = np.concatenate((np.full(4, 3), np.full(n, 7), np.full(6, 9))).astype(np.uint64)
     tensors = wire.pack_compact_cells(cells)
-    assert tensors["MODULE_CELLS"].sum(dtype=np.int64) == n + 10
-    assert len(tensors["MODULE_CELLS"]) == 2 + -(-n // 65535)
+    assert tensors["CELLS"][8:16].view(np.uint32).tolist() == [2 + -(-n // 65535), n + 10]
     assert_same_cells(wire.unpack_compact_cells(tensors), cells, but=["measurement_id"])
 
 
-@pytest.mark.parametrize("channel", [-1, 65536])
+@pytest.mark.parametrize("channel", [-1, 65536, -65536])
 def test_channels_beyond_16_bits_need_the_standard_tensors(channel):
     cells = make_cells()
     cells.channel1[7] = channel
@@ -286,21 +336,47 @@ def test_bad_standard_tensors_are_refused(name, change, message):
         wire.unpack_cells(tensors)
 
 
+def changed(place, value):
+    """Return a function that sets one of the 32-bit numbers of the header."""
+
+    def change(tensor):
+        tensor[:16].view(np.uint32)[place] = value
+        return tensor
+
+    return change
+
+
+def with_one_more_cell(tensor):
+    n_modules, n_cells = tensor[8:16].view(np.uint32)
+    begin = 16 + 8 * n_modules + 10 * n_cells
+    tensor[begin : begin + 2].view(np.uint16)[0] += 1
+    return tensor
+
+
 @pytest.mark.parametrize(
-    ("name", "change", "message"),
+    ("change", "message"),
     [
-        ("MODULE_CELLS", lambda a: a + np.uint16(1), "MODULE_CELLS sum up to 55; expected 50, the number of rows"),
-        ("MODULE_CELLS", lambda a: a.astype(np.int64), r"MODULE_CELLS has type int64; expected uint16 \(UINT16\)"),
-        ("MODULES", lambda a: a[:-1], "MODULE_CELLS has 5 rows, MODULES has 4; expected one row per module in both"),
-        ("CELL_TIMES", lambda a: a[:-1], "CELL_TIMES has 49 rows, CELL_CHANNELS has 50"),
-        ("CELL_ACTIVATIONS", lambda a: a[:-1], "CELL_ACTIVATIONS has 49 rows, CELL_CHANNELS has 50"),
+        (lambda a: a[:15], "CELLS has 15 bytes; expected at least 16: version, flags, n_modules, n_cells"),
+        (lambda a: a[:-1], "CELLS has 665 bytes; expected 666 for 5 modules and 50 cells with the flags 3"),
+        (changed(0, 1), "CELLS is of version 1; expected 2"),
+        (changed(1, 4), r"CELLS has the flags 4; expected a sum of 1 \(HAS_TIMES\), 2 \(WIDE\)"),
+        (changed(1, 1), "CELLS has 666 bytes; expected 616 for 5 modules and 50 cells with the flags 1"),
+        (changed(2, 2**32 - 1), "CELLS has 666 bytes; expected 42949673566 for 4294967295 modules"),
+        (with_one_more_cell, "CELLS has 51 cells in its modules; expected 50, as its header says"),
+        (lambda a: a.view(np.int8), r"CELLS has type int8; expected uint8 \(UINT8\)"),
     ],
 )
-def test_bad_compact_tensors_are_refused(name, change, message):
-    tensors = wire.pack_compact_cells(make_cells())
-    tensors[name] = change(tensors[name])
+def test_bad_compact_tensors_are_refused(change, message):
+    tensor = wire.pack_compact_cells(make_cells())["CELLS"]
     with pytest.raises(WireError, match=message):
-        wire.unpack_compact_cells(tensors)
+        wire.unpack_compact_cells({"CELLS": change(tensor)})
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.int32, np.int64, np.uint64])
+def test_channels_of_any_whole_numbers(dtype):
+    cells = with_narrow_channels(make_cells())
+    cells.channel0, cells.channel1 = cells.channel0.astype(dtype), np.repeat(cells.channel1, 2).astype(dtype)[::2]
+    assert_same_cells(wire.unpack_compact_cells(wire.pack_compact_cells(cells)), cells, but=["measurement_id"])
 
 
 def test_missing_tensors_are_named():

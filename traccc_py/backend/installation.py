@@ -23,6 +23,9 @@ _HOW_TO_INSTALL = (
 )
 
 
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}  # docs/decisions.md, 61
+
+
 @dataclass(frozen=True, slots=True)
 class Installation:
     """A server that can be started.
@@ -54,8 +57,11 @@ class Installation:
         return folder
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of the server: its Python processes take this Python from PATH."""
-        values = dict(base)
+        """Return the environment of the server: its Python processes take this Python from PATH.
+
+        What is set in `base` for the allocator of memory is left as it is.
+        """
+        values = {**_ALLOCATOR, **base}
         values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), values.get("PATH", os.defpath)])
         if self.library_folder is not None:
             known = values.get("LD_LIBRARY_PATH")

@@ -13,13 +13,12 @@ import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
 from traccc_py.backend.metrics import ServiceMetrics
+from traccc_py.backend.processes import keep_freed_memory
 from traccc_py.backend.service import Answer, BatchReport, Request, TrackingService
 from traccc_py.backend.settings import ModelSettings
 from traccc_py.errors import TracccError
 
 __all__ = ["TritonPythonModel"]
-
-_INPUTS = (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)
 
 
 class _TritonHandler(logging.Handler):
@@ -54,6 +53,7 @@ class TritonPythonModel:
             If a setting can't be used; the server then says so and exits.
         """
         begin = time.perf_counter()
+        keep_freed_memory()
         self._log = logging.getLogger("traccc_py")
         self._log.handlers = [_TritonHandler()]
         self._log.setLevel(logging.INFO)
@@ -110,13 +110,12 @@ class TritonPythonModel:
 
 
 def _decode(request: Any) -> Request:
-    found = {spec.name: pb_utils.get_input_tensor_by_name(request, spec.name) for spec in _INPUTS}
     parameters = json.loads(request.parameters() or "{}")
     outputs = set(request.requested_output_names())  # of an ensemble these are always all
     if wire.OUTPUTS_PARAMETER in parameters:
         outputs &= set(parameters[wire.OUTPUTS_PARAMETER].split(","))
     return Request(
-        tensors={name: _from_triton(tensor) for name, tensor in found.items() if tensor is not None},
+        tensors={tensor.name(): _from_triton(tensor) for tensor in request.inputs()},
         outputs=outputs,
         fingerprint=parameters.get(wire.FINGERPRINT_PARAMETER),
     )

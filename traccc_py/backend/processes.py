@@ -1,19 +1,23 @@
-"""What the system says of the server's processes."""
+"""What the system says of the server's processes, and what it is told."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Progress", "cpu_seconds", "living_instances", "shared_region"]
+__all__ = ["Progress", "cpu_seconds", "keep_freed_memory", "living_instances", "shared_region"]
 
 _ENDED = "ZX"  # states of processes
 _REGION_PREFIX = "triton_python_backend_shm_region_"
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
 _USER_TIME = 11  # of the fields of /proc/PID/stat behind the name; the system time follows
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+_LARGEST_MMAP_THRESHOLD = 32 * 1_048_576
+_TRIM_THRESHOLD = 1024 * 1_048_576
 
 
 class Progress:
@@ -62,3 +66,13 @@ def shared_region(pid: int) -> Path | None:
             if word.startswith(_REGION_PREFIX):
                 return Path("/dev/shm") / word
     return None
+
+
+def keep_freed_memory() -> bool:
+    """Let this process keep freed memory for its next arrays; return whether that could be done.
+
+    Else glibc takes arrays of some MB from fresh pages, each of which the kernel has to clear, and gives them back.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries have none
+    options = {_M_MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD, _M_TRIM_THRESHOLD: _TRIM_THRESHOLD}
+    return set_option is not None and all(set_option(name, value) == 1 for name, value in options.items())

@@ -131,7 +131,7 @@ class TrackingService:
                 f"this server's detector {self.chain.detector.name!r}"
             )
             raise WireError(msg)
-        is_compact = wire.MODULES.name in request.tensors
+        is_compact = wire.CELLS.name in request.tensors
         unpack = wire.unpack_compact_cells if is_compact else wire.unpack_cells
         cells = unpack(request.tensors)
         if len(cells) > self.settings.max_cells:
@@ -178,12 +178,13 @@ class TrackingService:
 
     def _encode(self, result: EventResult, request: Request, report: BatchReport) -> Answer:
         try:
-            tensors = wire.pack_result(result, request.outputs)
+            is_kept = wire.kept_tracks(result)
+            tensors = wire.pack_result(result, request.outputs, is_kept)
             if self._athena_ids is not None and wire.GEOMETRY_IDS.name in tensors:
                 ids = tensors[wire.GEOMETRY_IDS.name].view(np.uint64)
                 is_state = ids != wire.SEPARATOR
                 ids[is_state] = self._athena_ids.to_athena(ids[is_state])
-            report.add(result, int(np.count_nonzero(wire.kept_tracks(result))))
+            report.add(result, int(np.count_nonzero(is_kept)))
         except Exception as error:
             _log.exception("the result of an event could not be packed")
             return error

@@ -42,7 +42,7 @@ def write_perf_data(
     InputDataError
         If an input can't be used; nothing is written then.
     WireError
-        If an event does not fit into the compact tensors.
+        If an event does not fit into the compact tensor.
     """
     files = find_event_files(inputs, limit=limit, kind="cells")
     check_file(output, "--output")

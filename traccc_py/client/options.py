@@ -59,7 +59,7 @@ class ClientOptions:
     protocol : str, optional
         "grpc" or "http".
     compact : bool, optional
-        Send 8 to 12 bytes a cell instead of 40, and get tracks without their states unless `outputs` names those. The
+        Send 7 to 12 bytes a cell instead of 40, and get tracks without their states unless `outputs` names those. The
         server must be one of this package; that of traccc-aaS has the standard tensors alone.
     outputs : sequence of str, optional
         Names of the tensors wanted (`traccc_py.wire.OUTPUTS`); TRK_PARAMS always comes. By default all standard ones,
@@ -133,12 +133,13 @@ class ClientOptions:
     def _known_outputs(self) -> tuple[str, ...]:
         return tuple(spec.name for spec in wire.OUTPUTS) if self.compact else _STANDARD
 
-    def pack(self, cells: Cells) -> dict[str, np.ndarray]:
-        """Return the input tensors of an event.
+    def pack(self, cells: Cells, allocate: wire.Allocate = wire.new_tensors) -> dict[str, np.ndarray]:
+        """Return the input tensors of an event, in memory that `allocate` gives.
 
         Raises
         ------
         WireError
-            If a channel does not fit into the compact tensors.
+            If a channel does not fit into the compact tensor.
         """
-        return wire.pack_compact_cells(cells) if self.compact else wire.pack_cells(cells)
+        pack = wire.pack_compact_cells if self.compact else wire.pack_cells
+        return pack(cells, allocate)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
@@ -57,36 +57,47 @@ class SystemRegion:
         assert self._memory is not None
         return self._memory.name
 
-    def put(self, module: Any, tensors: Mapping[str, np.ndarray], output_names: tuple[str, ...]) -> tuple[list, list]:
-        """Copy input tensors into the region; return tritonclient's inputs and outputs that refer to it."""
-        n_cells = max((len(t) for t in tensors.values()), default=0)
-        sizes = {name: self._room(name, n_cells) for name in output_names}
-        self._reserve(sum(_aligned(t.nbytes) for t in tensors.values()) + sum(sizes.values()))
-        assert self._memory is not None
-        inputs, offset = [], 0
-        for name, values in tensors.items():
-            inputs.append(make_input(module, name, values))
+    def put(
+        self, module: Any, pack: Callable[[wire.Allocate], dict[str, np.ndarray]], n_cells: int, names: tuple[str, ...]
+    ) -> tuple[list, list]:
+        """Have an event of so many cells packed into the region.
+
+        Returns
+        -------
+        tuple of list and list
+            tritonclient's inputs and outputs that refer to the region.
+        """
+        rooms = {name: self._room(name, n_cells) for name in names}
+        places: dict[str, tuple[int, int]] = {}
+
+        def allocate(rows: Mapping[wire.TensorSpec, int]) -> dict[str, np.ndarray]:
+            end = 0
+            for name, size in (*((spec.name, spec.n_bytes(n)) for spec, n in rows.items()), *rooms.items()):
+                places[name] = (end, size)
+                end += _aligned(size)
+            self._reserve(end)
+            return {spec.name: self._view(spec, (n, *spec.dims[1:]), places[spec.name][0]) for spec, n in rows.items()}
+
+        tensors = pack(allocate)  # views, which must not outlive this call: the region could not be closed
+        self._places = {name: places[name] for name in rooms}
+        inputs = [make_input(module, name, values) for name, values in tensors.items()]
+        for one, (name, values) in zip(inputs, tensors.items(), strict=True):
             if values.size:
-                np.ndarray(values.shape, values.dtype, self._memory.buf, offset)[...] = values
-                inputs[-1].set_shared_memory(self._name, values.nbytes, offset)
+                one.set_shared_memory(self._name, values.nbytes, places[name][0])
             else:
-                inputs[-1].set_data_from_numpy(values)
-            offset += _aligned(values.nbytes)
-        outputs = []
-        for name, size in sizes.items():
-            outputs.append(module.InferRequestedOutput(name))
-            outputs[-1].set_shared_memory(self._name, size, offset)
-            self._places[name] = (offset, size)
-            offset += size
+                one.set_data_from_numpy(values)
+        outputs = [module.InferRequestedOutput(name) for name in names]
+        for one, (offset, size) in zip(outputs, self._places.values(), strict=True):
+            one.set_shared_memory(self._name, size, offset)
         return inputs, outputs
+
+    def _view(self, spec: wire.TensorSpec, shape: tuple[int, ...], offset: int) -> np.ndarray:
+        assert self._memory is not None
+        return np.ndarray(shape, spec.dtype, self._memory.buf, offset)
 
     def get(self, answer: Any, name: str) -> np.ndarray:
         """Return a copy of an output tensor."""
-        assert self._memory is not None
-        spec = _SPECS[name]
-        shape = tuple(_shape(answer.get_output(name)))
-        view: np.ndarray = np.ndarray(shape, spec.dtype, self._memory.buf, self._places[name][0])
-        return view.copy()
+        return self._view(_SPECS[name], tuple(_shape(answer.get_output(name))), self._places[name][0]).copy()
 
     def enlarge_outputs(self) -> None:
         """Make more room for outputs in later events."""
@@ -112,8 +123,7 @@ class SystemRegion:
         rows = sum(per_cell for what, per_cell in _ROWS_PER_CELL.items() if spec.rows.startswith(what))
         if spec is wire.GEOMETRY_IDS:
             rows = _MORE_ROWS  # with separators
-        n_rows = int((n_cells * rows + _SPARE_ROWS) * self._rows_factor)
-        return _aligned(n_rows * max(1, len(spec.columns)) * np.dtype(spec.dtype).itemsize)
+        return spec.n_bytes(int((n_cells * rows + _SPARE_ROWS) * self._rows_factor))
 
     def _reserve(self, size: int) -> None:
         if self._memory is not None and self._memory.size >= size:
@@ -161,8 +171,11 @@ class CudaRegion:
         self._handle: Any = None
         self._name, self._size = "", 0
 
-    def put(self, module: Any, tensors: Mapping[str, np.ndarray], output_names: tuple[str, ...]) -> tuple[list, list]:
-        """Copy input tensors into the region; return tritonclient's inputs and outputs."""
+    def put(
+        self, module: Any, pack: Callable[[wire.Allocate], dict[str, np.ndarray]], n_cells: int, names: tuple[str, ...]
+    ) -> tuple[list, list]:
+        """Pack an event and copy its tensors into the region; as `SystemRegion.put`."""
+        tensors = pack(wire.new_tensors)
         self._reserve(sum(_aligned(t.nbytes) for t in tensors.values()))
         inputs, offset = [], 0
         for name, values in tensors.items():
@@ -173,7 +186,7 @@ class CudaRegion:
             else:
                 inputs[-1].set_data_from_numpy(values)
             offset += _aligned(values.nbytes)
-        return inputs, [module.InferRequestedOutput(name) for name in output_names]
+        return inputs, [module.InferRequestedOutput(name) for name in names]
 
     def get(self, answer: Any, name: str) -> np.ndarray:
         """Return an output tensor."""

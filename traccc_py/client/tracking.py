@@ -6,8 +6,9 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -89,16 +90,15 @@ class TrackingClient:
         InputDataError
             If the server refuses the event; the message says which cell is wrong.
         WireError
-            If the event does not fit into the compact tensors, or the answer is not understood.
+            If the event does not fit into the compact tensor, or the answer is not understood.
         ServiceError
             If the server can't be reached, does not answer in time or fails.
         """
         deadline = time.monotonic() + self.options.timeout
-        tensors = self.options.pack(cells)
         if self._facts is None:
             self._check_server(deadline)
         with self._connection() as connection:
-            return wire.unpack_tracks(self._repeat(lambda left: connection.infer(tensors, left), deadline))
+            return wire.unpack_tracks(self._repeat(lambda left: connection.infer(cells, left), deadline))
 
     def stream(
         self, events: Iterable[Cells], in_flight: int = 4, *, return_errors: bool = False
@@ -250,21 +250,18 @@ class _Connection:
         elif options.shared_memory == "cuda":
             self._region = CudaRegion(self._client, options.headers, options.cuda_device)
 
-    def infer(self, tensors: Mapping[str, np.ndarray], timeout: float) -> dict[str, np.ndarray]:
-        """Return the output tensors."""
+    def infer(self, cells: Cells, timeout: float) -> dict[str, np.ndarray]:
+        """Return the output tensors of an event."""
         if self._region is None:
-            answer = self._ask(
-                make_inputs(self._module, tensors), requested_outputs(self._module, self._options), timeout
-            )
+            inputs = make_inputs(self._module, self._options.pack(cells))
+            answer = self._ask(inputs, requested_outputs(self._module, self._options), timeout)
             return {name: present(answer.as_numpy(name), name) for name in self._options.output_names}
-        return self._infer_shared(self._region, tensors, timeout)
+        return self._infer_shared(self._region, cells, timeout)
 
-    def _infer_shared(
-        self, region: SystemRegion | CudaRegion, tensors: Mapping[str, np.ndarray], timeout: float
-    ) -> dict[str, np.ndarray]:
+    def _infer_shared(self, region: SystemRegion | CudaRegion, cells: Cells, timeout: float) -> dict[str, np.ndarray]:
         names = self._options.output_names
         for _ in range(_OUTPUT_ATTEMPTS):
-            inputs, outputs = region.put(self._module, tensors, names)
+            inputs, outputs = region.put(self._module, partial(self._options.pack, cells), len(cells), names)
             try:
                 answer = self._ask(inputs, outputs, timeout)
             except Exception as error:

@@ -1,13 +1,12 @@
 """What travels between client and server: the table of tensors, and packing and unpacking of both sides."""
 
-from traccc_py.wire.cells import pack_cells, pack_compact_cells, unpack_cells, unpack_compact_cells
+from traccc_py.wire.cells import pack_cells, unpack_cells
+from traccc_py.wire.compact import pack_compact_cells, unpack_compact_cells
 from traccc_py.wire.results import kept_tracks, pack_result
 from traccc_py.wire.tensors import (
-    CELL_ACTIVATIONS,
-    CELL_CHANNELS,
     CELL_POSITIONS,
     CELL_PROPERTIES,
-    CELL_TIMES,
+    CELLS,
     COMPACT_INPUTS,
     COMPACT_MODEL,
     CORE_MODEL,
@@ -16,8 +15,6 @@ from traccc_py.wire.tensors import (
     GEOMETRY_IDS,
     MEASUREMENTS,
     MODEL,
-    MODULE_CELLS,
-    MODULES,
     OUTPUTS,
     OUTPUTS_PARAMETER,
     PROTOCOL_VERSION,
@@ -30,16 +27,17 @@ from traccc_py.wire.tensors import (
     TRK_PARAMS,
     TRK_PERIGEE,
     TRK_SUMMARY,
+    Allocate,
     TensorSpec,
+    new_tensors,
 )
 from traccc_py.wire.tracks import ServedTracks, unpack_tracks
 
 __all__ = [
-    "CELL_ACTIVATIONS",
-    "CELL_CHANNELS",
+    "Allocate",
     "CELL_POSITIONS",
     "CELL_PROPERTIES",
-    "CELL_TIMES",
+    "CELLS",
     "COMPACT_INPUTS",
     "COMPACT_MODEL",
     "CORE_MODEL",
@@ -48,8 +46,6 @@ __all__ = [
     "GEOMETRY_IDS",
     "MEASUREMENTS",
     "MODEL",
-    "MODULES",
-    "MODULE_CELLS",
     "OUTPUTS",
     "OUTPUTS_PARAMETER",
     "PROTOCOL_VERSION",
@@ -65,6 +61,7 @@ __all__ = [
     "TRK_SUMMARY",
     "TensorSpec",
     "kept_tracks",
+    "new_tensors",
     "pack_cells",
     "pack_compact_cells",
     "pack_result",

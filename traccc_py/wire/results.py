@@ -33,22 +33,23 @@ def kept_tracks(result: EventResult) -> np.ndarray:
 class _Packer:
     """Makes output tensors of one event; what is not asked for costs nothing."""
 
-    def __init__(self, result: EventResult) -> None:
-        self._result = result
-        self._is_kept = kept_tracks(result)
-        # Rows, not masks: taking rows is several times as fast.
-        self._tracks = np.flatnonzero(self._is_kept)
+    def __init__(self, result: EventResult, is_kept: np.ndarray) -> None:
+        self._result, self._is_kept = result, is_kept
+        # Mostly all are kept, and nothing need be copied. Else rows, not masks: taking rows is several times as fast.
+        self._tracks = slice(None) if is_kept.all() else np.flatnonzero(is_kept)
 
     @cached_property
-    def _states(self) -> np.ndarray:
+    def _states(self) -> slice | np.ndarray:
+        if isinstance(self._tracks, slice):
+            return self._tracks
         lengths = np.diff(self._result.tracks.state_offsets)
         return np.flatnonzero(np.repeat(self._is_kept, lengths))
 
     def trk_params(self) -> np.ndarray:
         tracks, kept = self._result.tracks, self._tracks
-        out = np.empty((len(kept), len(TRK_PARAMS.columns)), np.float32)
+        out = np.empty((np.count_nonzero(self._is_kept), len(TRK_PARAMS.columns)), np.float32)
         out[:, 0], out[:, 1], out[:, 7] = tracks.chi2[kept], tracks.ndf[kept], tracks.time[kept]
-        out[:, 2:7] = np.take(tracks.params, kept, axis=0)
+        out[:, 2:7] = _rows(tracks.params, kept)
         return out
 
     def measurements(self) -> np.ndarray:
@@ -56,18 +57,18 @@ class _Packer:
         link = states.measurement_index[self._states]
         out = np.empty((len(link), len(MEASUREMENTS.columns)), np.float32)
         out[:, :2] = np.take(source.local_position, link, axis=0)
-        out[:, 2:5] = np.take(states.params, self._states, axis=0)[:, 2:]
+        out[:, 2:5] = _rows(states.params, self._states)[:, 2:]
         out[:, 5] = source.time[link]
         return out
 
     def covariances(self) -> np.ndarray:
-        packed = _without_impossible(np.take(self._result.track_states.covariance, self._states, axis=0))
+        packed = _without_impossible(_rows(self._result.track_states.covariance, self._states))
         return np.take(packed, _ELEMENTS, axis=1)
 
     def geometry_ids(self) -> np.ndarray:
         ids = self._result.track_states.geometry_id[self._states]
-        n_tracks = len(self._tracks)
         lengths = np.diff(self._result.tracks.state_offsets)[self._tracks]
+        n_tracks = len(lengths)
         out = np.full(len(ids) + max(0, n_tracks - 1), SEPARATOR, np.int64)
         out[np.arange(len(ids)) + np.repeat(np.arange(n_tracks), lengths)] = ids.astype(np.uint64).view(np.int64)
         return out
@@ -77,24 +78,30 @@ class _Packer:
         return np.array([times.get(name, 0.0) for name in STAGE_NAMES], np.float32)
 
     def trk_perigee(self) -> np.ndarray:
-        return np.take(self._result.tracks.perigee, self._tracks, axis=0).astype(np.float32, copy=False)
+        return _rows(self._result.tracks.perigee, self._tracks).astype(np.float32, copy=False)
 
     def trk_covariances(self) -> np.ndarray:
-        return _without_impossible(np.take(self._result.tracks.covariance, self._tracks, axis=0))
+        return _without_impossible(_rows(self._result.tracks.covariance, self._tracks))
 
     def trk_summary(self) -> np.ndarray:
         tracks, kept = self._result.tracks, self._tracks
         return np.column_stack((tracks.n_measurements[kept], tracks.n_holes[kept])).astype(np.int32, copy=False)
 
 
+def _rows(values: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
+    return values[rows] if isinstance(rows, slice) else np.take(values, rows, axis=0)
+
+
 def _without_impossible(covariance: np.ndarray) -> np.ndarray:
-    is_possible = np.abs(covariance) <= _LARGEST_COVARIANCE  # NaN compares False, so it becomes 0 as well
-    if not is_possible.all():
-        covariance = np.where(is_possible, covariance, np.float32(0))
+    # NaN compares False, so it becomes 0 as well. Two numbers tell that there is nothing to do, as nearly always.
+    if covariance.size and not -_LARGEST_COVARIANCE <= covariance.min() <= covariance.max() <= _LARGEST_COVARIANCE:
+        covariance = np.where(np.abs(covariance) <= _LARGEST_COVARIANCE, covariance, np.float32(0))
     return covariance.astype(np.float32, copy=False)
 
 
-def pack_result(result: EventResult, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+def pack_result(
+    result: EventResult, names: Collection[str] | None = None, is_kept: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
     """Return the output tensors of an event.
 
     Parameters
@@ -103,12 +110,15 @@ def pack_result(result: EventResult, names: Collection[str] | None = None) -> di
         What the chain made of it.
     names : collection of str, optional
         Tensors wanted; by default all of `OUTPUTS`.
+    is_kept : ndarray of shape (n_tracks,), bool, optional
+        What `kept_tracks` returned, where it was called already.
 
     Returns
     -------
     dict of str to ndarray
-        Contiguous arrays by name. Tracks that `kept_tracks` leaves out appear in none of them.
+        Contiguous arrays by name, some of them views of the result. Tracks that `kept_tracks` leaves out appear in
+        none of them.
     """
-    packer = _Packer(result)
+    packer = _Packer(result, kept_tracks(result) if is_kept is None else is_kept)
     wanted = [spec for spec in OUTPUTS if names is None or spec.name in names]
     return {spec.name: np.ascontiguousarray(getattr(packer, spec.name.lower())()) for spec in wanted}

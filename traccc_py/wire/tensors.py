@@ -1,26 +1,25 @@
 """The one table of tensors that travel between client and server.
 
-The standard tensors are those of traccc-aaS (model `traccc-gpu`), so that its clients work unchanged; the compact ones
-carry the same cells in a fifth to a third of the bytes. `docs/protocol.md` explains them to those who write a client
+The standard tensors are those of traccc-aaS (model `traccc-gpu`), so that its clients work unchanged; the compact one
+carries the same cells in a fifth to a third of the bytes. `docs/protocol.md` explains them to those who write a client
 in another language. Units: mm, GeV, e, rad, ns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from traccc_py.errors import WireError
 
 __all__ = [
-    "CELL_ACTIVATIONS",
-    "CELL_CHANNELS",
+    "Allocate",
     "CELL_POSITIONS",
     "CELL_PROPERTIES",
-    "CELL_TIMES",
+    "CELLS",
     "COMPACT_INPUTS",
     "COMPACT_MODEL",
     "CORE_MODEL",
@@ -29,8 +28,6 @@ __all__ = [
     "GEOMETRY_IDS",
     "MEASUREMENTS",
     "MODEL",
-    "MODULES",
-    "MODULE_CELLS",
     "OUTPUTS",
     "OUTPUTS_PARAMETER",
     "PROTOCOL_VERSION",
@@ -45,12 +42,13 @@ __all__ = [
     "TRK_SUMMARY",
     "TensorSpec",
     "check_rows",
+    "new_tensors",
     "received",
 ]
 
-PROTOCOL_VERSION = 1  #: rises with every change that an older client or server would misread
+PROTOCOL_VERSION = 2  #: rises with every change that an older client or server would misread
 MODEL = "traccc-gpu"  #: standard tensors
-COMPACT_MODEL = "traccc-gpu-compact"  #: compact tensors
+COMPACT_MODEL = "traccc-gpu-compact"  #: the compact tensor
 CORE_MODEL = "traccc-gpu-core"  #: what both are made of; not for clients
 FINGERPRINT_PARAMETER = "detector_fingerprint"  #: of a request: the detector its sender has in mind
 OUTPUTS_PARAMETER = "outputs"  #: of a request: names of the tensors to make, with commas between
@@ -118,6 +116,10 @@ class TensorSpec:
         """Return the tensor without rows."""
         return np.zeros((0, *self.dims[1:]), self.dtype)
 
+    def n_bytes(self, n: int) -> int:
+        """Return the size of a tensor of `n` rows."""
+        return n * max(1, *self.dims) * np.dtype(self.dtype).itemsize
+
     def check(self, array: np.ndarray) -> np.ndarray:
         """Return `array` if it has this tensor's type and shape.
 
@@ -169,23 +171,8 @@ CELL_PROPERTIES = TensorSpec(
     "cell",
     _columns(("timestamp", "ns", "time"), ("value", "1", "activation, not negative")),
 )
-MODULES = TensorSpec(
-    "MODULES", "int64", "module", _columns(("geometry_id", "1", "module, as in CELL_POSITIONS")), is_flat=True
-)
-MODULE_CELLS = TensorSpec(
-    "MODULE_CELLS", "uint16", "module", _columns(("n_cells", "1", "number of its cells in a row")), is_flat=True
-)
-CELL_CHANNELS = TensorSpec(
-    "CELL_CHANNELS",
-    "uint16",
-    "cell",
-    _columns(("channel0", "1", "as in CELL_POSITIONS"), ("channel1", "1", "as in CELL_POSITIONS")),
-)
-CELL_ACTIVATIONS = TensorSpec(
-    "CELL_ACTIVATIONS", "float32", "cell", _columns(("value", "1", "activation, not negative")), is_flat=True
-)
-CELL_TIMES = TensorSpec(
-    "CELL_TIMES", "float32", "cell", _columns(("timestamp", "ns", "time; without rows all are 0")), is_flat=True
+CELLS = TensorSpec(
+    "CELLS", "uint8", "byte", _columns(("cells", "1", "all cells of an event: traccc_py.wire.compact")), is_flat=True
 )
 
 TRK_PARAMS = TensorSpec(
@@ -271,8 +258,17 @@ TRK_SUMMARY = TensorSpec(
 
 STANDARD_INPUTS = (CELL_POSITIONS, CELL_PROPERTIES)
 STANDARD_OUTPUTS = (TRK_PARAMS, MEASUREMENTS, COVARIANCES, GEOMETRY_IDS)  #: those of traccc-aaS
-COMPACT_INPUTS = (MODULES, MODULE_CELLS, CELL_CHANNELS, CELL_ACTIVATIONS, CELL_TIMES)
+COMPACT_INPUTS = (CELLS,)
 OUTPUTS = (*STANDARD_OUTPUTS, STAGE_TIMES, TRK_PERIGEE, TRK_COVARIANCES, TRK_SUMMARY)  #: all there are
+
+
+#: Gives arrays by name for tensors of so many rows; their content is undefined.
+Allocate: TypeAlias = Callable[[Mapping[TensorSpec, int]], dict[str, np.ndarray]]
+
+
+def new_tensors(rows: Mapping[TensorSpec, int]) -> dict[str, np.ndarray]:
+    """Return new arrays for tensors of so many rows, by name."""
+    return {spec.name: np.empty((n, *spec.dims[1:]), spec.dtype) for spec, n in rows.items()}
 
 
 def check_rows(*tensors: tuple[TensorSpec, np.ndarray]) -> None:
