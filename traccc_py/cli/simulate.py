@@ -167,9 +167,9 @@ def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, c
     config = CalibrationConfig(n_particles=n_particles, seed=seed)
     with console.status(f"simulating {n_particles} muons"):
         result = calibrate_variances(detector, config)
-    path = output or detector.variance_path
+    path, digitization = output or detector.variance_path, detector.digitization.name
     comment = {
-        "made_by": f"traccc-py calibrate {detector.name} --digitization {detector.digitization.name}",
+        "made_by": f"traccc-py calibrate {detector.name} --digitization {digitization} --particles {n_particles}",
         "sample": repr(config),
         "variance": "mean square of cluster position - true position, central part; sigmas: the same by end path",
         "n_clusters": int(result.n_clusters[:, 0].sum()),
