@@ -10,8 +10,8 @@ beyond where a part of the path stayed below the threshold.
 
 Sizes without entry have the sigmas of the next smaller one. Their ends are known as well as its, but the mean of their
 charges is not: n channels of pitch p that a steep path crosses have activations near p, each with a Gaussian error s
-(charge_smearing), so the variance of the mean is s^2 (n^2 - 1) / (12 n), and each further channel adds s^2 / 12. Digital
-readout has no such error.
+(charge_smearing), so the variance of the mean is s^2 (n^2 - 1) / (12 n), and each further channel adds s^2 / 12.
+Digital readout has no such error.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def sigma_of_path(
     """Look up sigmas of measurements along one axis.
 
     They are interpolated linearly. Outside the table either a part of the path left no signal or the cluster is longer
-    than the path explains; half the length in question is added. Clusters above MAX_CLUSTER_SIZE gain the noise of their
-    further channels.
+    than the path explains; half the length in question is added. Clusters above MAX_CLUSTER_SIZE gain the noise of
+    their further channels.
 
     Parameters
     ----------
