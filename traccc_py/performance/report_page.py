@@ -76,7 +76,7 @@ _SECTIONS = (
         "Tracks",
         "All tracks: measurements, holes (surfaces crossed without a measurement), purity (measurements of the major "
         "particle / measurements of the track), completeness (the same / measurements of the particle). p-values of "
-        "matched tracks are flat where the variances are right and the fit has the mass of the particle. By default it is "
+        "matched tracks are flat where the variances are right and the fit has the particle's mass. By default that is "
         "the pion's: p-values of kaons and protons are lower.",
         ("distribution_*", "p_values", "n_measurements_*", "n_holes_*"),
     ),
