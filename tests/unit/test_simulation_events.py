@@ -119,6 +119,10 @@ def test_sigmas_by_end_path_follow_the_width_of_a_box():
     sigmas = end_path_sigmas(residual, path, 0.1, CalibrationConfig())
     np.testing.assert_allclose(sigmas[1:3], 0.1 * END_PATHS[1:3] / np.sqrt(12), rtol=0.05)
     assert sigmas[0] < 2e-4 + CalibrationConfig().min_sigma
+    # the same from its other end; where the box has no width, clusters at the sensor's edge have
+    sigmas_from_two = end_path_sigmas(residual, 2 - path, 0.1, CalibrationConfig())
+    np.testing.assert_allclose(sigmas_from_two[6:8], sigmas[2:0:-1], rtol=1e-6)
+    assert sigmas_from_two[8] == pytest.approx(0.01)
     # no clusters: as the nearest end path that has some, but not below what the ends allow; longer ones miss a part
     np.testing.assert_allclose(sigmas[4], 0.1 / np.sqrt(12), rtol=1e-6)
     assert (sigmas[3:9] >= sigmas[2]).all()

@@ -26,6 +26,9 @@ __all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibr
 _BATCH = 5000  # particles simulated at a time
 _ITERATIONS = 40
 _LONGEST_END_PATH = 2.0  # that geometry allows; beyond, part of the path left no signal
+#: Smallest sigma at this end path, in pitches: a box has none, but of the few clusters there many lost a part of their
+#: path at the sensor's edge, which the sample leaves out.
+_MIN_SIGMA_OF_LONGEST = 0.1
 
 
 def _default_gun() -> ParticleGunConfig:
@@ -218,7 +221,8 @@ def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config
     is_covered = np.abs(END_PATHS / END_PATH_STEP - 0.5 * (nodes[0] + nodes[-1])) <= 0.5 * (nodes[-1] - nodes[0])
     sigma = np.interp(END_PATHS / END_PATH_STEP, nodes, sigma)
     sigma = np.where(is_covered, sigma, np.maximum(sigma, sigma_of_ends(END_PATHS, pitch)))
-    return sigma + 0.5 * pitch * np.maximum(missing, 0.0)
+    sigma += 0.5 * pitch * np.maximum(missing, 0.0)
+    return np.where(END_PATHS < _LONGEST_END_PATH, sigma, np.maximum(sigma, _MIN_SIGMA_OF_LONGEST * pitch))
 
 
 def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) -> CalibrationResult:
