@@ -15,6 +15,7 @@ from traccc_py.kernels.measurement_variance import channel_paths, measurement_va
 PITCH = (0.05, 0.4)
 THICKNESS = 0.25
 GIVEN = (0.123, 0.456)
+SMEARING = 0.09
 
 
 class Payload(NamedTuple):
@@ -25,11 +26,11 @@ class Payload(NamedTuple):
     cluster_size: Any
 
 
-def tilted_detector(rng):
+def tilted_detector(rng, *, is_digital=False):
     """One module with random axes and a table of random sigmas for its only design."""
     u, v = np.linalg.qr(rng.normal(size=(3, 3)))[0][:2]
     design = make_design(400, 300, -10.0, -9.0, *PITCH)
-    design["thickness"] = THICKNESS
+    design["thickness"], design["charge_smearing"], design["is_digital"] = THICKNESS, SMEARING, is_digital
     table = rng.uniform(0.001, 0.1, (1, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS)).astype(np.float32)
     return make_detector(np.zeros((1, 3)), u, v, [design])._replace(path_sigmas=table), np.stack([u, v])
 
@@ -50,8 +51,8 @@ def looked_up(detector, size, phi, theta, dtype=np.float32):
     return paths, measurement_variance(p, 0, paths, 0)
 
 
-def reference(table, axes, size, phi, theta):
-    """Interpolate between the sigmas; outside of them add half a pitch for each channel."""
+def reference(table, axes, size, phi, theta, is_digital):
+    """Interpolate between the sigmas; outside of them add half a pitch for each channel; then the channels' noise."""
     direction = np.array([np.sin(theta) * np.cos(phi), np.sin(theta) * np.sin(phi), np.cos(theta)])
     across = abs(direction @ np.cross(axes[0], axes[1]))
     found = []
@@ -61,7 +62,8 @@ def reference(table, axes, size, phi, theta):
         nodes = np.arange(N_END_PATHS) / 4
         sigma = np.interp(ends, nodes, table[0, axis, min(size[axis], MAX_CLUSTER_SIZE)].astype(float))
         sigma += 0.5 * PITCH[axis] * (max(ends - nodes[-1], 0) + max(-ends, 0))
-        found.append((path, sigma**2))
+        further = 0 if is_digital else max(size[axis] - MAX_CLUSTER_SIZE, 0)
+        found.append((path, sigma**2 + further * SMEARING**2 / 12))
     return np.transpose(found)
 
 
@@ -69,12 +71,13 @@ def reference(table, axes, size, phi, theta):
 def test_variances_are_interpolated_between_end_paths(dtype):
     rng = np.random.default_rng(8)
     regions = set()
-    for _ in range(400):
-        detector, axes = tilted_detector(rng)
+    for trial in range(400):
+        is_digital = trial % 4 == 0
+        detector, axes = tilted_detector(rng, is_digital=is_digital)
         phi, theta = rng.uniform(-3, 3), rng.uniform(0.1, 3)
         size = rng.integers(1, 24, 2).tolist()
         paths, variances = looked_up(detector, size, phi, theta, dtype)
-        expected = reference(detector.path_sigmas, axes, size, phi, theta)
+        expected = reference(detector.path_sigmas, axes, size, phi, theta, is_digital)
         if expected[0].max() > 25:  # nearly along the sensor
             continue
         np.testing.assert_allclose(paths, expected[0], rtol=1e-4, atol=1e-5)
@@ -118,9 +121,17 @@ def test_table_of_a_configuration():
     short_strip["is_digital"] = strip["is_digital"] = 1
     detector = make_detector(np.zeros((1, 3)), (1.0, 0, 0), (0, 1.0, 0), [pixel, short_strip, strip])
     detector.path_sigmas[:, :, 1] = 0.002
+    detector.path_sigmas[:, :, 4, :] = 0.006
+    detector.designs["charge_smearing"] = 0.015
     table = path_sigmas(detector, ClusterizationConfig(pixel_sigma_floor=0.005))
     assert table.dtype == np.float32
+    assert not table[:, :, 0].any()
     assert (table[0, :, 1] == np.float32(0.005)).all()
     assert (table[1:, :, 1] == np.float32(0.002)).all()
-    assert not table[:, :, 2:].any()
+    # sizes without entry: as the next smaller one, and each channel of charge adds its noise
+    assert (table[1:, :, 1:4] == np.float32(0.002)).all()
+    assert (table[1:, :, 4:] == np.float32(0.006)).all()
+    assert (table[0, :, 2] == np.float32(0.005)).all()  # the floor: 0.0048 without it
+    np.testing.assert_allclose(table[0, :, 3] ** 2, 0.002**2 + 2 * 0.015**2 / 12, rtol=1e-5)
+    np.testing.assert_allclose(table[0, :, 5:, 3] ** 2, [0.006**2 + np.arange(1, 13) * 0.015**2 / 12] * 2, rtol=1e-5)
     assert not path_sigmas(detector, ClusterizationConfig(variance="traccc")).any()

@@ -1,6 +1,7 @@
 """Residuals and pulls of tracks whose errors are known, and what is made of them: summaries, plots."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -36,6 +37,7 @@ from traccc_py.performance.residuals import (
     perigee_residuals,
     true_perigee,
 )
+from traccc_py.performance.rows import fit_table, mean_p_values
 from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import seeds_of_result, tracks_of_result
@@ -318,6 +320,35 @@ def test_summary_of_events_has_every_number(sample, numbers):
             histogram = table["histogram"]
             assert sum(histogram["counts"]) + histogram["below"] + histogram["above"] == 2 * n, name
     assert sum(numbers["distributions"]["n_measurements"]["counts"]) == 2 * n
+
+
+def test_residuals_of_q_over_pz_have_a_width_but_no_moments(numbers):
+    # muons at 90 degrees have 1 / cos(theta) of any size
+    for where in ("first_state", "perigee"):
+        residual = numbers[f"{where}_residuals"]["qop_z"]
+        assert np.isnan([residual["mean"], residual["rms"]]).all()
+        assert residual["width"] > 0
+        cells = {row[0]: row[-1] for row in fit_table(numbers, where).rows}
+        assert [name for name, cell in cells.items() if cell == "-"] == ["qop_z"]
+
+
+def test_p_values_of_pions_are_quoted_beside_those_of_all(sample, as_simulated):
+    assert mean_p_values({}) == []
+    n = len(as_simulated.particles)
+    for types, n_quoted in ((np.full(n, 211), 1), (np.full(n, 321), 1), (np.resize([-211, 321, 2212, 211], n), 2)):
+        particles = replace(as_simulated.particles, particle_type=types.astype(np.int32))
+        particle = np.unique(as_simulated.simulated.particle_index)
+        pval = np.where(np.abs(types[particle]) == 211, 0.5, 0.25)
+        result = replace(sample.result, tracks=replace(sample.result.tracks, pval=pval))
+        summary = PerformanceSummary({"all": TruthSelection(particle_types=())}, sample.b_z)
+        summary.add_result(replace(as_simulated, particles=particles), result)
+        quoted = mean_p_values(summary.as_dict())
+        assert len(quoted) == n_quoted
+        assert quoted[0][1]["mean"] == pytest.approx(pval.mean())
+        if n_quoted > 1:
+            assert quoted[1][0] == "mean p-value of pions"
+            assert quoted[1][1]["mean"] == 0.5
+            assert quoted[1][1]["n"] == np.count_nonzero(pval == 0.5)
 
 
 def test_cluster_pulls_are_fitted_by_design_and_size(sample, as_simulated):

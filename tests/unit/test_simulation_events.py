@@ -1,3 +1,4 @@
+import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -5,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from traccc_py.config import ClusterizationConfig
 from traccc_py.data.csv_events import (
     event_file_name,
     read_cells,
@@ -16,7 +18,8 @@ from traccc_py.data.csv_events import (
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
-from traccc_py.geometry.variance_table import END_PATHS, sigma_of_path
+from traccc_py.geometry.variance_table import END_PATHS, path_sigmas, sigma_of_path
+from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.simulation.calibration import (
     CalibrationConfig,
     calibrate_variances,
@@ -116,8 +119,14 @@ def test_sigmas_by_end_path_follow_the_width_of_a_box():
     sigmas = end_path_sigmas(residual, path, 0.1, CalibrationConfig())
     np.testing.assert_allclose(sigmas[1:3], 0.1 * END_PATHS[1:3] / np.sqrt(12), rtol=0.05)
     assert sigmas[0] < 2e-4 + CalibrationConfig().min_sigma
-    assert sigmas[3:9] == pytest.approx(sigmas[3])  # no clusters: as the nearest end path that has some ...
-    np.testing.assert_allclose(np.diff(sigmas[8:]), 0.5 * 0.1 * 0.25, rtol=1e-6)  # ... but longer ones miss a part
+    # the same from its other end; where the box has no width, clusters at the sensor's edge have
+    sigmas_from_two = end_path_sigmas(residual, 2 - path, 0.1, CalibrationConfig())
+    np.testing.assert_allclose(sigmas_from_two[6:8], sigmas[2:0:-1], rtol=1e-6)
+    assert sigmas_from_two[8] == pytest.approx(0.01)
+    # no clusters: as the nearest end path that has some, but not below what the ends allow; longer ones miss a part
+    np.testing.assert_allclose(sigmas[4], 0.1 / np.sqrt(12), rtol=1e-6)
+    assert (sigmas[3:9] >= sigmas[2]).all()
+    np.testing.assert_allclose(np.diff(sigmas[8:]), 0.5 * 0.1 * 0.25, rtol=1e-6)
 
 
 def test_clusters_of_hits_that_share_cells_are_left_out_and_pieces_are_marked(odd):
@@ -134,27 +143,47 @@ def test_clusters_of_hits_that_share_cells_are_left_out_and_pieces_are_marked(od
     assert len(cluster_residuals(odd, crowded.simulated, crowded.digitization).design) < 0.9 * len(crowded.simulated)
 
 
-def test_stored_tables_have_pulls_of_one(odd):
-    known = odd.variance_table.variances[:, :, 1:] > 0
-    assert known[:, 0, :2].all(), "run `traccc-py calibrate odd`"
-    gun = ParticleGunConfig(
-        n_particles=3000, momentum=(0.6, 100.0), momentum_distribution="log", vertex_sigma=(0.01, 0.01, 55)
-    )
-    event = simulate_event(odd, gun, 11)
+def _residuals_by_class(odd, gun, sizes):
+    """Return design, axis, sizes and the rows of all classes of 300 clusters and more."""
+    event = simulate_event(odd, replace(gun, n_particles=5000), 11)
     residuals = cluster_residuals(odd, event.simulated, event.digitization)
-    size = np.minimum(residuals.size, MAX_CLUSTER_SIZE)
+    classes = []
     for design in range(len(odd.designs)):
         for axis in range(int(odd.designs["dimensions"][design])):
-            for n_channels in range(1, MAX_CLUSTER_SIZE + 1):
-                rows = (residuals.design == design) & (size[:, axis] == n_channels)
+            for first, end in itertools.pairwise(sizes):
+                size = residuals.size[:, axis]
+                rows = (residuals.design == design) & (size >= first) & (size < end)
                 if rows.sum() >= 300:
-                    where = (design, axis, n_channels)
-                    whole = rows & residuals.is_whole
-                    pull = residuals.residual[whole, axis] / np.sqrt(odd.variance_table.variances[where])
-                    assert pull[np.abs(pull) < 4].std() == pytest.approx(1.0, abs=0.1), where
-                    column = (residuals.design[rows], axis, residuals.size[rows, axis], residuals.path[rows, axis])
-                    sigma = sigma_of_path(odd.variance_table.path_sigmas, odd.designs, *column)
-                    assert (residuals.residual[rows, axis] / sigma).std() == pytest.approx(1.0, abs=0.1), where
+                    classes.append(((design, axis, first), rows))
+    return residuals, classes
+
+
+def test_stored_variances_have_pulls_of_one(odd):
+    known = odd.variance_table.variances[:, :, 1:] > 0
+    assert known[:, 0, :2].all(), "run `traccc-py calibrate odd`"
+    residuals, classes = _residuals_by_class(odd, CalibrationConfig().gun, [*range(1, MAX_CLUSTER_SIZE + 1), np.inf])
+    assert len(classes) > 25
+    for where, rows in classes:
+        whole = rows & residuals.is_whole
+        pull = residuals.residual[whole, where[1]] / np.sqrt(odd.variance_table.variances[where])
+        assert pull[np.abs(pull) < 4].std() == pytest.approx(1.0, abs=0.1), where
+
+
+@pytest.mark.parametrize(
+    ("momentum", "eta", "n_classes"),
+    [((0.6, 100.0), (-2.5, 2.5), 20), ((0.15, 0.5), (-3.5, 3.5), 30), ((0.6, 100.0), (2.5, 3.5), 10)],
+)
+def test_stored_sigmas_have_pulls_of_one(odd, momentum, eta, n_classes):
+    gun = replace(CalibrationConfig().gun, momentum=momentum, eta=eta)
+    table = path_sigmas(odd.arrays(), ClusterizationConfig())
+    residuals, classes = _residuals_by_class(odd, gun, [*range(1, MAX_CLUSTER_SIZE + 1), 20, 25, 32, 48])
+    assert len(classes) > n_classes
+    for where, rows in classes:
+        axis = where[1]
+        column = (residuals.design[rows], axis, residuals.size[rows, axis], residuals.path[rows, axis])
+        pull = residuals.residual[rows, axis] / sigma_of_path(table, odd.designs, *column)
+        assert fit_gaussian(pull).sigma == pytest.approx(1.0, abs=0.12), where
+        assert pull.std() < 1.2, where
 
 
 @pytest.mark.skipif(REFERENCE is None, reason="TRACCC_PY_REFERENCE_DATA is not set")

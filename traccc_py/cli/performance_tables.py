@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from traccc_py.performance.rows import fit_table, total_table, with_interval
+from traccc_py.performance.rows import fit_table, mean_p_values, total_table, with_interval
 
 __all__ = ["print_performance"]
 
@@ -116,8 +116,8 @@ def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: 
             n, n_local = residuals["phi"]["n"], residuals.get("loc0", {"n": 0})["n"]
             if n_local < n:
                 console.print(f"{label}: --detector has the surfaces of {n_local} of the {n} first states\n")
-        p_values = numbers.get("p_values")
-        if p_values and p_values["n"]:
-            console.print(f"{label}: mean p-value {p_values['mean']:.3f} +- {p_values['mean_error']:.3f}\n")
+        means = [f"{what} {f['mean']:.3f} +- {f['mean_error']:.3f}" for what, f in mean_p_values(numbers)]
+        if means:
+            console.print(f"{label}: {', '.join(means)}\n")
     if per_bin:
         _print_per_bin(results, console)

@@ -167,15 +167,17 @@ def calibrate(detector: Any, n_particles: int, seed: int, output: Path | None, c
     console : Console
         Where the table goes.
     """
+    from traccc_py.geometry.digitization import builtin_digitizations
     from traccc_py.geometry.variance_table import save_variances
     from traccc_py.simulation.calibration import CalibrationConfig, calibrate_variances
 
     config = CalibrationConfig(n_particles=n_particles, seed=seed)
     with console.status(f"simulating {counted(n_particles, 'muon')}"):
         result = calibrate_variances(detector, config)
-    path = output or detector.variance_path
+    path, name = output or detector.variance_path, detector.digitization.name
+    readout = f" --digitization {name}" if name in builtin_digitizations() else ""
     comment = {
-        "made_by": f"traccc-py calibrate {detector.name} --digitization {detector.digitization.name}",
+        "made_by": f"traccc-py calibrate {detector.name}{readout} --particles {n_particles}",
         "sample": repr(config),
         "variance": "mean square of cluster position - true position, central part; sigmas: the same by end path",
         "n_clusters": int(result.n_clusters[:, 0].sum()),

@@ -7,6 +7,11 @@ Each entry is a variance over all tracks of a sample and, for where the directio
 the *end path*: the projected length of the path in the sensor, in channels, less the channels between the cluster's
 first and last one (size - 2). A path of L channels makes clusters of L to L + 2 channels, so it runs from 0 to 2, and
 beyond where a part of the path stayed below the threshold.
+
+Sizes without entry have the sigmas of the next smaller one. Their ends are known as well as its, but the mean of their
+charges is not: n channels of pitch p that a steep path crosses have activations near p, each with a Gaussian error s
+(charge_smearing), so the variance of the mean is s^2 (n^2 - 1) / (12 n), and each further channel adds s^2 / 12.
+Digital readout has no such error.
 """
 
 from __future__ import annotations
@@ -29,8 +34,11 @@ __all__ = [
     "load_variances",
     "save_variances",
     "sigma_of_path",
+    "sigma_of_ends",
     "variance_file",
+    "variance_per_channel",
     "path_sigmas",
+    "with_all_sizes",
     "with_pixel_floor",
 ]
 
@@ -63,13 +71,27 @@ def end_path(size: np.ndarray, path: np.ndarray) -> np.ndarray:
     return np.asarray(path) - (np.asarray(size) - 2)
 
 
+def sigma_of_ends(ends: np.ndarray, pitch: float) -> np.ndarray:
+    """Return the sigmas [mm] where nothing but a cluster's first and last channel is known, as in digital readout.
+
+    The path's first end then lies anywhere in a range of `ends` channels (end path up to 1) or 2 - `ends` channels.
+    """
+    return pitch * np.maximum(1.0 - np.abs(np.asarray(ends) - 1.0), 0.0) / math.sqrt(12.0)
+
+
+def variance_per_channel(designs: np.ndarray) -> np.ndarray:
+    """Return what a further channel adds to the variance of a long cluster [mm^2], by design."""
+    return np.where(designs["is_digital"] == 1, 0.0, designs["charge_smearing"].astype(np.float64) ** 2 / 12.0)
+
+
 def sigma_of_path(
     path_sigmas: np.ndarray, designs: np.ndarray, design: np.ndarray, axis: int, size: np.ndarray, path: np.ndarray
 ) -> np.ndarray:
     """Look up sigmas of measurements along one axis.
 
     They are interpolated linearly. Outside the table either a part of the path left no signal or the cluster is longer
-    than the path explains; half the length in question is added.
+    than the path explains; half the length in question is added. Clusters above MAX_CLUSTER_SIZE gain the noise of
+    their further channels.
 
     Parameters
     ----------
@@ -89,14 +111,26 @@ def sigma_of_path(
     ndarray of shape (n,), float64
         Sigmas [mm]; 0 where none is known.
     """
-    rows = path_sigmas[design, axis, np.minimum(size, MAX_CLUSTER_SIZE)].astype(np.float64)
+    row = np.minimum(size, MAX_CLUSTER_SIZE)
+    rows = path_sigmas[design, axis, row].astype(np.float64)
     ends = end_path(size, path)
     place = np.clip(ends / END_PATH_STEP, 0, N_END_PATHS - 1)
     k = np.minimum(place.astype(np.int64), N_END_PATHS - 2)[:, None]
     low, high = (np.take_along_axis(rows, k + j, axis=1)[:, 0] for j in (0, 1))
     sigma = low + (place - k[:, 0]) * (high - low)
     beyond = 0.5 * designs[f"pitch{axis}"][design] * np.abs(ends - END_PATH_STEP * place)
-    return np.where(sigma > 0, sigma + beyond, 0.0)
+    noise = (size - row) * variance_per_channel(designs)[design]
+    return np.where(sigma > 0, np.sqrt((sigma + beyond) ** 2 + noise), 0.0)
+
+
+def with_all_sizes(path_sigmas: np.ndarray, designs: np.ndarray) -> np.ndarray:
+    """Return the sigmas with sizes that an axis has no entry for filled in from its next smaller one."""
+    found = np.array(path_sigmas)
+    growth = variance_per_channel(designs)[:, None, None]
+    for size in range(2, MAX_CLUSTER_SIZE + 1):
+        row, smaller = found[:, :, size], found[:, :, size - 1].astype(np.float64)
+        found[:, :, size] = np.where((row == 0) & (smaller > 0), np.sqrt(smaller**2 + growth), row)
+    return found
 
 
 def with_pixel_floor(path_sigmas: np.ndarray, designs: np.ndarray, floor: float) -> np.ndarray:
@@ -107,7 +141,7 @@ def with_pixel_floor(path_sigmas: np.ndarray, designs: np.ndarray, floor: float)
 
 
 def path_sigmas(detector: Any, config: Any) -> np.ndarray:
-    """Return the table for a configuration: with the floor of pixels, or empty if variances do not come from it.
+    """Return the table for a configuration: all sizes, the floor of pixels; empty if variances do not come from it.
 
     Parameters
     ----------
@@ -123,7 +157,8 @@ def path_sigmas(detector: Any, config: Any) -> np.ndarray:
     """
     if config.variance != "calibrated":
         return np.zeros_like(detector.path_sigmas)
-    return with_pixel_floor(detector.path_sigmas, detector.designs, config.pixel_sigma_floor)
+    sigmas = with_all_sizes(detector.path_sigmas, detector.designs)
+    return with_pixel_floor(sigmas, detector.designs, config.pixel_sigma_floor)
 
 
 def _is_positive(value: Any) -> bool:

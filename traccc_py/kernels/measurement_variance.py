@@ -3,7 +3,8 @@
 How well a cluster's position is known depends on the path of the particle through the sensor: two strips that fired
 say that the path crosses the border between them, so their error is proportional to the path's projection. Sigmas are
 tabulated against that projection (`geometry.variance_table`) and interpolated linearly, so they are a continuous
-function of the direction. A measurement without cluster keeps the variance it came with, as does one whose design and
+function of the direction. Clusters larger than the table's last size have its sigma and the variance that the noise of
+each further channel adds. A measurement without cluster keeps the variance it came with, as does one whose design and
 size are not in the table.
 """
 
@@ -20,6 +21,7 @@ __all__ = ["channel_paths", "measurement_variance"]
 _ZERO = scalar(0)
 _MIN_INCIDENCE = scalar(0.02)
 _HALF = scalar(0.5)
+_TWELFTH = scalar(1 / 12)
 _STEP = scalar(END_PATH_STEP)
 _PER_STEP = scalar(1 / END_PATH_STEP)
 _LAST = scalar(N_END_PATHS - 1)
@@ -41,7 +43,15 @@ def channel_paths(surfaces, designs, i, trig):
 
 
 @device_function
-def _axis_variance(sigmas, design, axis, size, path, pitch, given):
+def _variance_per_channel(design):
+    """Return what a further channel adds to the variance [mm^2] of a long cluster (`variance_table`)."""
+    if design.is_digital == 1:
+        return _ZERO * design.charge_smearing
+    return design.charge_smearing * design.charge_smearing * _TWELFTH
+
+
+@device_function
+def _axis_variance(sigmas, design, axis, size, path, pitch, growth, given):
     """Return the variance [mm^2] of a cluster of `size` channels that a path of `path` channels made."""
     row = min(size, _MAX_SIZE)
     if row < 1 or not sigmas[design, axis, row, 0] > _ZERO:
@@ -54,7 +64,7 @@ def _axis_variance(sigmas, design, axis, size, path, pitch, given):
     low = sigmas[design, axis, row, k]
     sigma = low + (place - scalar(k)) * (sigmas[design, axis, row, k + 1] - low)
     sigma = sigma + _HALF * pitch * abs(end_path - place * _STEP)
-    return sigma * sigma
+    return sigma * sigma + scalar(np.int32(size - row)) * growth
 
 
 @device_function(inlined=True)
@@ -64,8 +74,10 @@ def measurement_variance(p, surface, paths, m):
     The payload p has ``surfaces``, ``designs``, ``path_sigmas``, ``local_variance`` and ``cluster_size``.
     """
     i = p.surfaces[surface].design
-    pitch0, pitch1 = p.designs[i].pitch0, p.designs[i].pitch1
+    found = p.designs[i]
+    given, size = p.local_variance, p.cluster_size
+    growth = _variance_per_channel(found)
     return (
-        _axis_variance(p.path_sigmas, i, 0, p.cluster_size[m, 0], paths[0], pitch0, p.local_variance[m, 0]),
-        _axis_variance(p.path_sigmas, i, 1, p.cluster_size[m, 1], paths[1], pitch1, p.local_variance[m, 1]),
+        _axis_variance(p.path_sigmas, i, 0, size[m, 0], paths[0], found.pitch0, growth, given[m, 0]),
+        _axis_variance(p.path_sigmas, i, 1, size[m, 1], paths[1], found.pitch1, growth, given[m, 1]),
     )

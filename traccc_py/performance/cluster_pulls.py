@@ -9,7 +9,7 @@ import numpy as np
 from traccc_py.config import ClusterizationConfig
 from traccc_py.edm import EventResult, Measurements
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
-from traccc_py.geometry.variance_table import sigma_of_path, with_pixel_floor
+from traccc_py.geometry.variance_table import path_sigmas, sigma_of_path
 from traccc_py.performance.frames import detector_frames
 from traccc_py.performance.residuals import measurement_residuals
 from traccc_py.performance.statistics import fit_gaussian
@@ -36,10 +36,7 @@ class ClusterPulls:
 
     def __init__(self, detector: Any, clusterization: ClusterizationConfig | None = None) -> None:
         self._detector = detector
-        chosen, arrays = clusterization or ClusterizationConfig(), detector.arrays()
-        self._path_sigmas = None
-        if chosen.variance == "calibrated":
-            self._path_sigmas = with_pixel_floor(arrays.path_sigmas, arrays.designs, chosen.pixel_sigma_floor)
+        self._path_sigmas = path_sigmas(detector.arrays(), clusterization or ClusterizationConfig())
         self._frames = detector_frames(detector)
         self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # design, size, pull
 
@@ -49,10 +46,7 @@ class ClusterPulls:
         links = link_digitization(measurements, event.digitization, truth.particle_of_hit)
         found = measurement_residuals(measurements, links, truth, self._frames)
         rows = found.measurement_index
-        sigma = np.sqrt(measurements.local_variance[rows].astype(np.float64))
-        if self._path_sigmas is not None:
-            momentum = truth.hits.momentum[found.hit_index]
-            sigma = self._sigma_for_direction(measurements, rows, momentum, self._path_sigmas)
+        sigma = self._sigma_for_direction(measurements, rows, truth.hits.momentum[found.hit_index])
         design = self._detector.arrays().surfaces["design"][measurements.module_index[rows]]
         self._pieces.append((design, measurements.cluster_size[rows], found.residual / sigma))
 
@@ -61,14 +55,14 @@ class ClusterPulls:
         self._pieces += other._pieces
         return self
 
-    def _sigma_for_direction(
-        self, measurements: Measurements, rows: np.ndarray, momentum: np.ndarray, path_sigmas: np.ndarray
-    ) -> np.ndarray:
+    def _sigma_for_direction(self, measurements: Measurements, rows: np.ndarray, momentum: np.ndarray) -> np.ndarray:
         """Return the sigmas (n, 2) of measurements for the directions of their particles."""
         module, size = measurements.module_index[rows], measurements.cluster_size[rows]
         design, designs = self._detector.design_of_surface[module], self._detector.designs
         path = channel_paths(self._detector, module, momentum)
-        found = [sigma_of_path(path_sigmas, designs, design, axis, size[:, axis], path[:, axis]) for axis in (0, 1)]
+        found = [
+            sigma_of_path(self._path_sigmas, designs, design, axis, size[:, axis], path[:, axis]) for axis in (0, 1)
+        ]
         sigma = np.stack(found, axis=1)
         return np.where(sigma > 0, sigma, np.sqrt(measurements.local_variance[rows]))
 

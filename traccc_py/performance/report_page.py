@@ -13,7 +13,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 from traccc_py.performance.plots import render_performance
-from traccc_py.performance.rows import Table, fit_table, percent, total_table
+from traccc_py.performance.rows import Table, fit_table, mean_p_values, percent, total_table
 
 __all__ = ["performance_page"]
 
@@ -76,7 +76,8 @@ _SECTIONS = (
         "Tracks",
         "All tracks: measurements, holes (surfaces crossed without a measurement), purity (measurements of the major "
         "particle / measurements of the track), completeness (the same / measurements of the particle). p-values of "
-        "matched tracks are flat where the variances are right.",
+        "matched tracks are flat where the variances are right and the fit has the particle's mass. By default that is "
+        "the pion's: p-values of kaons and protons are lower.",
         ("distribution_*", "p_values", "n_measurements_*", "n_holes_*"),
     ),
     _Section(
@@ -127,8 +128,7 @@ def _cards(results: Mapping[str, Any]) -> str:
     ):
         if key in numbers:
             shown.append((percent(numbers[key][selection][name]), what))
-    if numbers.get("p_values", {}).get("n"):
-        shown.append((f"{numbers['p_values']['mean']:.3f}", "mean p-value"))
+    shown += [(f"{found['mean']:.3f}", what) for what, found in mean_p_values(numbers)]
     cards = "".join(f'<div class="card"><b>{escape(v)}</b><span>{escape(w)}</span></div>' for v, w in shown)
     return f'<p class="facts">{escape(label)}, {escape(selection)}:</p><div class="cards">{cards}</div>'
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-__all__ = ["FIT_COLUMNS", "Table", "fit_table", "percent", "total_table", "with_interval"]
+__all__ = ["FIT_COLUMNS", "Table", "fit_table", "mean_p_values", "percent", "total_table", "with_interval"]
 
 _PERCENT = 100.0
 #: Columns of `fit_table`.
@@ -98,7 +98,19 @@ def fit_table(numbers: Mapping[str, Any], where: str) -> Table:
                 _with_error(pull.get("sigma"), pull.get("sigma_error"), ".3f", ".3f"),
                 f"{pull['rms']:.3f}" if pull else "-",
                 _with_error(residual["width"], residual["width_error"], ".3g", ".1g"),
-                f"{residual['rms']:.3g}",
+                f"{residual['rms']:.3g}" if math.isfinite(residual["rms"]) else "-",
             )
         )
     return Table(FIT_COLUMNS, rows)
+
+
+def mean_p_values(numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return names and summaries of the mean p-values to quote: of all matched tracks, and of pions among others.
+
+    Heavier particles are fitted with the mass of the pion, so their scattering and energy loss are underestimated.
+    """
+    of_all, of_pions = numbers.get("p_values", {}), numbers.get("p_values_of_pions", {})
+    found = [("mean p-value", of_all)] if of_all.get("n") else []
+    if 0 < of_pions.get("n", 0) < of_all.get("n", 0):
+        found.append(("mean p-value of pions", of_pions))
+    return found

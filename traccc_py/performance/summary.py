@@ -48,6 +48,8 @@ from traccc_py.simulation.events import SimulatedEvent
 __all__ = ["PerformanceSummary", "Sample"]
 
 _TYPES_OF_TRACCC = TruthSelection().particle_types
+_PION = 211  # |PDG number|
+_WITHOUT_MOMENTS = ("qop_z",)  # 1 / cos(theta) has neither mean nor variance near 90 degrees
 _PULL_EDGES = np.linspace(-5.0, 5.0, 51)
 _N_RESIDUAL_BINS = 60
 _SMALLEST_RANGE = 1e-12  # of a histogram
@@ -217,6 +219,7 @@ class PerformanceSummary:
             chi2_per_ndf=chi2_per_ndf,
             pval=tracks.pval,
             is_good=matches.is_matched & tracks.is_fitted,
+            is_pion=_is_of_pion(matches, event),
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -240,7 +243,9 @@ class PerformanceSummary:
             numbers["distributions"] = {
                 name: histogram(self.track_rows[name], edges) for name, edges in _TRACK_EDGES.items()
             }
-            numbers["p_values"] = summarise_p_values(self.track_rows["pval"][is_good])
+            pval, is_pion = self.track_rows["pval"], self.track_rows["is_pion"].astype(bool)
+            numbers["p_values"] = summarise_p_values(pval[is_good])
+            numbers["p_values_of_pions"] = summarise_p_values(pval[is_good & is_pion])
             for where, pieces, names in (
                 ("first_state", self.first_state, FIRST_STATE_NAMES),
                 ("perigee", self.perigee, PERIGEE_NAMES),
@@ -286,6 +291,12 @@ class PerformanceSummary:
         return columns
 
 
+def _is_of_pion(matches: Matches, event: EventTruth) -> np.ndarray:
+    """Return which tracks are matched to a charged pion."""
+    pions = np.flatnonzero(np.abs(event.particles.particle_type) == _PION)
+    return matches.is_matched & np.isin(matches.particle_index, pions)
+
+
 def _finding(particles: _Columns) -> dict[str, Any]:
     """Return the efficiency of the track finding and all that follows: of particles with a seed."""
     is_seeded = particles["n_seeds"] > 0
@@ -319,6 +330,8 @@ def _resolutions(found: Residuals, names: tuple[str, ...]) -> dict[str, Any]:
         edges = np.linspace(-limit, limit, _N_RESIDUAL_BINS + 1)
         profiles = {v: resolution_profile(getattr(found, v), column, e) for v, e in EDGES.items()}
         spread = {"mean": float(values.mean()), "rms": float(values.std())}
+        if name in _WITHOUT_MOMENTS:
+            spread = dict.fromkeys(spread, math.nan)
         table[name] = robust_width(values).as_dict() | spread
         table[name] |= {"histogram": histogram(values, edges), "versus": profiles}
     return table

@@ -14,7 +14,7 @@ import numpy as np
 
 from traccc_py.errors import ConfigError
 from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
-from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path
+from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path, sigma_of_ends
 from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
 from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
@@ -26,13 +26,16 @@ __all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibr
 _BATCH = 5000  # particles simulated at a time
 _ITERATIONS = 40
 _LONGEST_END_PATH = 2.0  # that geometry allows; beyond, part of the path left no signal
+#: Smallest sigma at this end path, in pitches: a box has none, but of the few clusters there many lost a part of their
+#: path at the sensor's edge, which the sample leaves out.
+_MIN_SIGMA_OF_LONGEST = 0.1
 
 
 def _default_gun() -> ParticleGunConfig:
-    # Two-strip clusters are wider at low pT, where tracks cross barrel strips at larger angles (long strips: 12 um at
-    # 10 GeV, 30 um at 1 GeV). This spectrum gives pulls near 1 for equal numbers of muons of 1, 10 and 100 GeV.
+    # As far as tracks can be asked for: muons that turn back cross strips at any angle, and those at |eta| > 2.5 make
+    # clusters of up to 45 channels in the pixel barrel.
     return ParticleGunConfig(
-        momentum=(0.6, 100.0), momentum_distribution="log", eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0)
+        momentum=(0.15, 100.0), momentum_distribution="log", eta=(-3.5, 3.5), vertex_sigma=(0.0125, 0.0125, 55.0)
     )
 
 
@@ -198,7 +201,8 @@ def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config
     Notes
     -----
     The mean square of the pulls, weighted with each cluster's share of an end path, is brought to one by iteration. A
-    mean square of residuals would be too wide where the sigma goes to zero.
+    mean square of residuals would be too wide where the sigma goes to zero. Outside of the end paths that the sample
+    covers, the sigma is that of the nearest one, but not below what the cluster's ends alone allow.
     """
     inside = path <= END_PATHS[-1]
     residual, place = residual[inside], path[inside] / END_PATH_STEP
@@ -214,7 +218,11 @@ def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config
         total = np.bincount(low, (1 - share) * square, len(nodes)) + np.bincount(high, share * square, len(nodes))
         sigma = np.maximum(sigma * np.sqrt(total / weight), config.min_sigma)
     missing = END_PATHS - np.maximum(nodes[-1] * END_PATH_STEP, _LONGEST_END_PATH)
-    return np.interp(END_PATHS / END_PATH_STEP, nodes, sigma) + 0.5 * pitch * np.maximum(missing, 0.0)
+    is_covered = np.abs(END_PATHS / END_PATH_STEP - 0.5 * (nodes[0] + nodes[-1])) <= 0.5 * (nodes[-1] - nodes[0])
+    sigma = np.interp(END_PATHS / END_PATH_STEP, nodes, sigma)
+    sigma = np.where(is_covered, sigma, np.maximum(sigma, sigma_of_ends(END_PATHS, pitch)))
+    sigma += 0.5 * pitch * np.maximum(missing, 0.0)
+    return np.where(END_PATHS < _LONGEST_END_PATH, sigma, np.maximum(sigma, _MIN_SIGMA_OF_LONGEST * pitch))
 
 
 def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) -> CalibrationResult:
@@ -230,7 +238,8 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
     Returns
     -------
     CalibrationResult
-        Variances and sigmas; the last size stands for itself and all larger ones. Axes that are not measured have none.
+        Variances and sigmas. The last size's variance is that of itself and all larger ones, its sigmas are its own.
+        Axes that are not measured have none.
 
     Raises
     ------
@@ -255,13 +264,15 @@ def calibrate_variances(detector: Any, config: CalibrationConfig | None = None) 
                 rows = (residuals.design == design) & (size[:, axis] == n_channels)
                 sample = residuals.residual[rows & residuals.is_whole, axis]
                 result.n_clusters[design, axis, n_channels] = len(sample)
-                if len(sample) >= config.min_clusters:
-                    variance = robust_variance(sample, config.central_fraction)
-                    table.variances[design, axis, n_channels] = variance
+                if len(sample) < config.min_clusters:
+                    continue
+                variance = robust_variance(sample, config.central_fraction)
+                table.variances[design, axis, n_channels] = variance
+                result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
+                rows &= residuals.size[:, axis] == n_channels
+                if np.count_nonzero(rows) >= config.min_clusters:
                     path = end_path(residuals.size[rows, axis], residuals.path[rows, axis])
                     pitch = float(designs[f"pitch{axis}"][design])
-                    table.path_sigmas[design, axis, n_channels] = end_path_sigmas(
-                        residuals.residual[rows, axis], path, pitch, config
-                    )
-                    result.pull_rms[design, axis, n_channels] = np.sqrt(np.mean(sample**2) / variance)
+                    sigmas = end_path_sigmas(residuals.residual[rows, axis], path, pitch, config)
+                    table.path_sigmas[design, axis, n_channels] = sigmas
     return result
