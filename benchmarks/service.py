@@ -4,8 +4,9 @@ Usage: python benchmarks/service.py [--muons 8700] [--cells FILE] [--repeats 15]
 
 Starts a Triton server on this machine with one instance on the CPU, and sends one event in the Open Data Detector again
 and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. A
-request's time runs from cells in memory to tracks in memory. The overhead is given as median, smallest and mean over
-the requests; the mean is made of:
+request's time runs from cells in memory to tracks in memory. In turn with the requests the chain runs in the client's
+process; `over chain` is the median time of a request less that of these runs. Median, smallest and mean are those of a
+request less the stages that the server reports for it; the mean is made of:
 
 pack       cells to tensors; measured alone, in the client's process
 unpack     tensors to tracks; likewise
@@ -118,8 +119,15 @@ def send(client: TrackingClient, cells: Cells) -> tuple[float, float]:
     return wall, sum(tracks.stage_milliseconds.values())
 
 
-def measure(server: TritonServer, cells: Cells, repeats: int) -> dict[str, dict[str, Any]]:
-    """Return the times of requests by way [ms], and the means that the server counted."""
+def run_alone(chain: TrackingChain, cells: Cells) -> float:
+    """Return the time of the chain in this process [ms]."""
+    begin = time.perf_counter()
+    chain.run(cells)
+    return (time.perf_counter() - begin) * 1e3
+
+
+def measure(server: TritonServer, chain: TrackingChain, cells: Cells, repeats: int) -> dict[str, dict[str, Any]]:
+    """Return the times of requests and of the chain alone by way [ms], and the means that the server counted."""
     url = {"grpc": f"127.0.0.1:{server.ports.grpc}", "http": f"127.0.0.1:{server.ports.http}"}
     clients = {
         name: TrackingClient(url[way.get("protocol", "grpc")], **way, timeout=START_SECONDS)
@@ -130,10 +138,13 @@ def measure(server: TritonServer, cells: Cells, repeats: int) -> dict[str, dict[
         for _ in range(N_WARM_UP):
             send(client, cells)
         before = server_milliseconds(server)
-        requests = [send(client, cells) for _ in range(repeats)]
+        requests, alone = [], []
+        for _ in range(repeats):
+            requests.append(send(client, cells))
+            alone.append(run_alone(chain, cells))
         after = server_milliseconds(server)
         means = {key: (after[key] - before[key]) / repeats for key in SERVER_COUNTERS}
-        measured[name] = {"wall_and_stages": requests, "server_means": means}
+        measured[name] = {"wall_and_stages": requests, "alone": alone, "server_means": means}
         client.close()
     return measured
 
@@ -151,13 +162,16 @@ def summary(name: str, measured: dict[str, Any], pieces: dict[str, float]) -> di
         "triton": server["queue"] + server["input"] + server["output"] + server["infer"] - server["execute"],
     }
     mean = statistics.mean(over)
+    walls = [wall for wall, _ in measured["wall_and_stages"]]
     return {
+        "over chain": statistics.median(walls) - statistics.median(measured["alone"]),
         "median": statistics.median(over),
         "smallest": min(over),
         "mean": mean,
         **parts,
         "transport": mean - sum(parts.values()),
         "stages": statistics.median(stages),
+        "chain": statistics.median(measured["alone"]),
     }
 
 
@@ -208,7 +222,9 @@ def main() -> None:
         log = Path(folder) / "server.log"
         with TritonServer(ServerOptions(repository, http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
             server.start_until_ready(START_SECONDS)
-            measured = measure(server, cells, options.repeats)
+            chain = TrackingChain("odd", device="cpu", threads=options.threads)
+            chain.run(cells)
+            measured = measure(server, chain, cells, options.repeats)
         version = re.search(r"server_version\s*\|\s*(\S+)", log.read_text())
     rows = {name: summary(name, found, pieces) for name, found in measured.items()}
     event = {"cells": len(cells), "muons": None if options.cells else options.muons, "bytes_a_cell": bytes_of(cells)}
