@@ -45,7 +45,7 @@ def test_nothing_has_moved(name, reference, detector, chain):
     [
         ("finding", {"chi2_max": 12.0, "retry_chi2_max": 12.0}, "jet core: chi2_per_ndf"),
         ("seeding", {"max_pt_scattering": 1.0}, "jet core: seed quality"),
-        ("parameter_estimation", {"inflation": 5.0}, "jet core: "),
+        ("parameter_estimation", {"inflation": 10.0}, "jet core: "),
     ],
 )
 def test_a_moved_cut_is_seen(section, changes, shown, reference, detector):
