@@ -43,7 +43,7 @@ WORK: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "seeding_triplets_count_triplets": ("triplets found", lambda p, n: p.out_n_triplets[:n]),
     "seeding_triplets_select_triplets": ("triplets", lambda p, n: np.diff(p.offsets[: n + 1])),
     "seed_thinning_count_agreeing": ("seeds that agree", lambda p, n: p.described.n_agreeing[:n]),
-    "seed_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.seeds.event[: p.counts[p.slot]], minlength=n)),
+    "seed_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n)),
     "finding_follow_seeds": ("entries", lambda p, n: p.out_n_entries[p.listed[:n] * p.branches_per_seed]),
     "ambiguity_resolution_resolve_event": (
         "tracks",
