@@ -155,7 +155,7 @@ def test_report_of_the_assembler_is_read():
 
 def test_broken_ptx_is_refused_with_the_kernels_name():
     with pytest.raises(TracccError, match=r"ptxas failed on my_kernel for sm_80"):
-        cuda_compile._assemble("nonsense", CAPABILITY, "my_kernel")
+        cuda_compile._assemble("nonsense", CAPABILITY, "my_kernel", fuses=True)
 
 
 def test_missing_assembler_names_what_to_install(monkeypatch):

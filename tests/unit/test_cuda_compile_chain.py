@@ -145,3 +145,14 @@ def test_parameters_are_those_that_launches_pack(signatures, compiled):
 def test_geometry_records_are_loaded_by_the_word(compiled):
     for one in compiled:
         assert "ld.global.u8" not in one.ptx, one.name
+
+
+def test_kernels_that_count_and_those_that_fill_round_alike(compiled):
+    """A product and a sum in one instruction would be rounded once, in one of the two kernels perhaps."""
+    pairs = ("doublets_count_tops", "doublets_fill_tops", "triplets_count_triplets", "triplets_select_triplets")
+    names = {f"seeding_{name}" for name in pairs}
+    assert {name for name, kernel in registered_kernels().items() if not kernel.fuses} == names
+    assert {one.name for one in compiled if one.name in names} == names
+    fusing = {one.name for one in compiled if "fma." in one.ptx}
+    assert not fusing & names
+    assert "fitting_fit_track" in fusing

@@ -156,6 +156,19 @@ def loop_source(kernel: Kernel, payload: BaseTuple) -> tuple[str, dict[str, Any]
 
 
 @contextlib.contextmanager
+def _fusing(is_allowed: bool) -> Iterator[None]:
+    """Tell NVVM whether it may do a product and a sum in one instruction; `cuda.compile` has no option for it."""
+    from numba.cuda.cudadrv import nvvm
+
+    before = nvvm.compile_ir
+    nvvm.compile_ir = lambda source, **options: before(source, **{**options, "fma": is_allowed})
+    try:
+        yield
+    finally:
+        nvvm.compile_ir = before
+
+
+@contextlib.contextmanager
 def _without_a_device(capability: tuple[int, int]) -> Iterator[None]:
     """Tell numba-cuda the compute capability, for which it asks a device when it compiles nested functions."""
     from numba.cuda import dispatcher
@@ -182,7 +195,7 @@ def _compile_ptx(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]
     names["cuda"] = cuda
     exec(compile(source, kernel.filename, "exec"), names)
     signature = (payload, types.Array(types.int32, 1, "C"), types.int32, types.int32)
-    with _compiler_lock, _without_a_device(capability):
+    with _compiler_lock, _fusing(kernel.fuses), _without_a_device(capability):
         ptx, _ = cuda.compile(names[kernel.name], signature, device=False, cc=capability, abi="numba", output="ptx")
     entry = re.search(r"\.entry\s+(\w+)\(", ptx)
     if entry is None:
@@ -212,13 +225,14 @@ def _number(pattern: str, text: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _assemble(ptx: str, capability: tuple[int, int], name: str) -> tuple[bytes, dict[str, int]]:
+def _assemble(ptx: str, capability: tuple[int, int], name: str, *, fuses: bool) -> tuple[bytes, dict[str, int]]:
     """Turn PTX into a cubin; return it and the resources ptxas reports for it."""
     major, minor = capability
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
-        command = [_ptxas(), f"-arch=sm_{major}{minor}", "-O3", "-v", "-o", str(target), str(source)]
+        options = [f"-arch=sm_{major}{minor}", "-O3", f"--fmad={str(fuses).lower()}", "-v"]
+        command = [_ptxas(), *options, "-o", str(target), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             msg = f"ptxas failed on {name} for sm_{major}{minor}: {done.stderr.strip()}"
@@ -286,7 +300,7 @@ def compile_kernel(kernel: Kernel, payload: BaseTuple, capability: tuple[int, in
         resources = json.loads(about.read_text())
     else:
         ptx = _compile_ptx(kernel, payload, capability)
-        cubin, resources = _assemble(ptx, capability, kernel.name)
+        cubin, resources = _assemble(ptx, capability, kernel.name, fuses=kernel.fuses)
         _write(path.with_suffix(".ptx"), ptx.encode())
         _write(path, cubin)
         _write(about, json.dumps(resources).encode())  # last: its presence says that the others are there

@@ -87,6 +87,8 @@ class Kernel:
         Smallest number of indices worth a task of its own on the CPU; small for expensive bodies.
     cuda : CudaBody, optional
         What runs on CUDA instead of the plain body.
+    fuses : bool, optional
+        Whether CUDA may do a product and a sum in one instruction.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Kernel:
     scratch: tuple[Scratch, ...]
     grain: int
     cuda: CudaBody | None = None
+    fuses: bool = True
 
 
 def device_function(function: Callable[..., Any] | None = None, *, inlined: bool = False) -> Any:
@@ -120,7 +123,7 @@ def device_function(function: Callable[..., Any] | None = None, *, inlined: bool
 
 
 def kernel(
-    *, scratch: tuple[Scratch, ...] = (), grain: int = 256, cuda: CudaBody | None = None
+    *, scratch: tuple[Scratch, ...] = (), grain: int = 256, cuda: CudaBody | None = None, fuses: bool = True
 ) -> Callable[[Callable[..., Any]], Kernel]:
     """Declare the body of a kernel.
 
@@ -132,6 +135,9 @@ def kernel(
         Smallest number of indices worth a task of its own on the CPU.
     cuda : CudaBody, optional
         A body for CUDA where the plain one would leave a GPU idle; it gets none of the private arrays.
+    fuses : bool, optional
+        Whether CUDA may do a product and a sum in one instruction, with one rounding. The compiler chooses where, in
+        each kernel anew. Not for a kernel that counts what another one writes: both must decide alike.
 
     Returns
     -------
@@ -151,7 +157,7 @@ def kernel(
         if name in _REGISTRY and _REGISTRY[name].filename != filename:
             msg = f"two kernels are named {name}: in {filename} and {_REGISTRY[name].filename}; rename one"
             raise ValueError(msg)
-        made = Kernel(name, numba.njit(**_OPTIONS)(function), filename, scratch, grain, cuda)
+        made = Kernel(name, numba.njit(**_OPTIONS)(function), filename, scratch, grain, cuda, fuses)
         _REGISTRY[name] = made
         return made
 

@@ -223,7 +223,7 @@ def _sort_by_insertion(tops, first, last):
         tops.partner[hole] = partner
 
 
-@kernel(grain=64)
+@kernel(grain=64, fuses=False)
 def _count_tops(i, p):
     """One middle: number of tops; none if there can be no bottom."""
     n = np.int32(0)
@@ -232,7 +232,7 @@ def _count_tops(i, p):
     p.out_n_tops[i] = n
 
 
-@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64)
+@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64, fuses=False)
 def _fill_tops(i, p, starts):
     """One middle: write its tops in the order of cot(theta)."""
     first, last = p.out_tops.offsets[i], p.out_tops.offsets[i + 1]

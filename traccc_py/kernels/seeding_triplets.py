@@ -269,7 +269,7 @@ def _keep_best(p, i, n):
     return n_kept
 
 
-@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64)
+@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64, fuses=False)
 def _count_triplets(i, p, starts):
     """One middle: number of bottoms that make triplets, and number of triplets."""
     p.out_n_bottoms[i] = 0
@@ -283,7 +283,7 @@ def _count_triplets(i, p, starts):
     p.out_n_triplets[i] = n_triplets
 
 
-@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64)
+@kernel(scratch=(Scratch(N_BUCKETS + 1, np.int32),), grain=64, fuses=False)
 def _select_triplets(i, p, starts):
     """One middle: write, weigh and rank its triplets; keep the best ones."""
     p.out_best.n[i] = 0
