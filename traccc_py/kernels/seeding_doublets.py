@@ -24,6 +24,7 @@ __all__ = [
     "find_tops",
     "first_wrapped_cell",
     "lowest_bit",
+    "partner_coordinates",
 ]
 
 _ZERO = scalar(0)
@@ -181,10 +182,10 @@ def _find_tops(p, i, position, is_filling):
 
 
 @device_function(inlined=True)
-def _coordinates(sp, i, j):
-    """Return (cot theta, u, v) of top j of middle i."""
+def partner_coordinates(sp, i, j, side):
+    """Return (cot theta, u, v) of top (side 1) or bottom (side -1) j of middle i."""
     x, y, r = sp.x[i], sp.y[i], sp.r[i]
-    return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], TOP)
+    return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], side)
 
 
 @device_function(inlined=True)
@@ -240,11 +241,11 @@ def _fill_tops(i, p, starts):
         return
     _find_tops(p, i, first, True)
     for k in range(first, last):
-        p.out_cot_theta[k] = _coordinates(p.sp, i, p.out_found[k])[0]
+        p.out_cot_theta[k] = partner_coordinates(p.sp, i, p.out_found[k], TOP)[0]
     _place_in_buckets(p, first, last, starts)
     _sort_by_insertion(p.out_tops, first, last)
     for k in range(first, last):
-        _, u, v = _coordinates(p.sp, i, p.out_tops.partner[k])
+        _, u, v = partner_coordinates(p.sp, i, p.out_tops.partner[k], TOP)
         p.out_tops.u[k] = u
         p.out_tops.v[k] = v
 

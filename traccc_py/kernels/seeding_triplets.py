@@ -9,7 +9,7 @@ import numpy as np
 from traccc_py.config import SeedingConfig
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.seeding_cuts import SeedingCuts, linearise, polar_tolerance, triplet_circle
+from traccc_py.kernels.seeding_cuts import SeedingCuts, polar_tolerance, triplet_circle
 from traccc_py.kernels.seeding_doublets import (
     BOTTOM,
     COT_MARGIN,
@@ -21,6 +21,7 @@ from traccc_py.kernels.seeding_doublets import (
     doublet_bits,
     first_wrapped_cell,
     lowest_bit,
+    partner_coordinates,
 )
 from traccc_py.kernels.seeding_grid import Grid, SortedSpacepoints, ring_range, ring_window
 
@@ -91,16 +92,9 @@ def _fill_buckets(tops, first, last, starts):
 
 
 @device_function(inlined=True)
-def _bottom_coordinates(sp, i, j):
-    """Return (cot theta, u, v) of bottom j of middle i."""
-    x, y, r = sp.x[i], sp.y[i], sp.r[i]
-    return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], BOTTOM)
-
-
-@device_function(inlined=True)
 def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
     """Try the tops that bottom j of middle i can go on to; return the position after the last triplet found."""
-    cot_theta, u, v = _bottom_coordinates(p.sp, i, j)
+    cot_theta, u, v = partner_coordinates(p.sp, i, j, BOTTOM)
     last = p.tops.offsets[i + 1]
     tolerance = polar_tolerance(p.cuts, cot_theta) + COT_MARGIN
     lowest, highest = cot_theta - tolerance, cot_theta + tolerance
