@@ -15,7 +15,7 @@ from traccc_py.data.prepare_measurements import PreparedMeasurements, prepare_me
 from traccc_py.data.source import Source
 from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import Cells, Measurements, Spacepoints
+from traccc_py.edm import Cells, Measurements, ModuleCells, Spacepoints
 from traccc_py.errors import CapacityError, InputDataError
 from traccc_py.kernels.batch import CellBatch, MeasurementBatch, SpacepointBatch
 
@@ -31,7 +31,7 @@ __all__ = [
     "upload_spacepoints",
 ]
 
-Event: TypeAlias = Cells | Measurements | tuple[Measurements, Spacepoints]
+Event: TypeAlias = Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints]
 PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
 
 #: Columns of cells and their types on the device.
@@ -50,36 +50,34 @@ def first_stage(event: Event) -> str:
     InputDataError
         If it is no event.
     """
-    if isinstance(event, Cells):
+    if isinstance(event, (Cells, ModuleCells)):
         return "clusterization"
     if isinstance(event, Measurements):
         return "spacepoint_formation"
     parts: Any = event  # whatever was given
     if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints]:
         return "seeding"
-    msg = f"an event is a {type(event).__name__}; expected Cells, Measurements or (Measurements, Spacepoints)"
+    msg = f"an event is a {type(event).__name__}; expected Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
     raise InputDataError(msg)
 
 
-def prepare_event(event: Event, detector: Any, source: Source | str | None = None) -> PreparedEvent:
-    """Check an event and bring its rows into canonical order.
+def prepare_event(event: Any, detector: Any, source: Source | str | None = None) -> PreparedEvent:
+    """Check an event that begins behind the clusterisation and bring its rows into canonical order.
 
     Parameters
     ----------
-    event : Cells, Measurements or (Measurements, Spacepoints)
+    event : Measurements or (Measurements, Spacepoints)
         Event.
     detector : Detector
         Knows the modules.
     source : Source or str, optional
-        File of the cells, measurements or spacepoints, for errors and warnings.
+        File of the measurements or spacepoints, for errors and warnings.
 
     Raises
     ------
     InputDataError
         If a row is not on the detector or has an impossible value.
     """
-    if isinstance(event, Cells):
-        return prepare_cells(event, detector, source)
     if isinstance(event, Measurements):
         return prepare_measurements(event, detector, source)
     of_measurements = source.measurements if isinstance(source, Source) else None
@@ -111,22 +109,37 @@ def _put_columns(ws: Workspace, name: str, prepared: Sequence[Any], columns: Seq
     return {column: ws.put(f"{name}.{column}", extent, v) for column, v in values.items()}
 
 
-def stage_cells(buffers: InputBuffers, prepared: Sequence[PreparedEvent], n_modules: int) -> CellBatch:
-    """Start to copy the cells of a batch to the device, beside what is running there.
+def stage_cells(
+    buffers: InputBuffers, events: Sequence[Any], detector: Any, sources: Sequence[Source | str | None]
+) -> tuple[list[PreparedEvent], CellBatch]:
+    """Check and order the cells of a batch and start to copy them to the device, beside what is running there.
 
     Parameters
     ----------
     buffers : InputBuffers
         For the columns of `CELL_COLUMNS`.
-    prepared : sequence of PreparedCells
+    events : sequence of Cells or ModuleCells
         Events, at least one.
-    n_modules : int
-        Number of surfaces [1].
+    detector : Detector
+        Knows the modules.
+    sources : sequence of Source or str or None
+        Their files, for errors and warnings.
+
+    Raises
+    ------
+    InputDataError
+        If a cell is not on the detector or has an impossible value.
     """
-    events: Sequence[Any] = prepared
-    columns = {name: [getattr(p, name) for p in events] for name in ("channel0", "channel1", "activation", "time")}
-    event_module = [p.module_index + np.int32(k * n_modules) for k, p in enumerate(prepared)]
-    return CellBatch(**buffers.fill({"event_module": event_module, **columns}))
+    columns = list(buffers.begin(sum(map(len, events))).values())
+    prepared: list[PreparedEvent] = []
+    first = 0
+    for k, (event, source) in enumerate(zip(events, sources, strict=True)):
+        cells = prepare_cells(event, detector, source, [column[first:] for column in columns])
+        if k > 0:
+            columns[0][first : first + cells.n_cells] += np.int32(k * len(detector.geometry_ids))
+        first += cells.n_cells
+        prepared.append(cells)
+    return prepared, CellBatch(**buffers.send(first))
 
 
 def upload_measurements(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> MeasurementBatch:

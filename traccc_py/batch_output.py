@@ -107,7 +107,9 @@ def _measurements(host: _HostBatch, rows: _Rows, prepared: PreparedEvent) -> Mea
     if isinstance(prepared, PreparedCells):
         ids = np.arange(n, dtype=np.int64)
         of_cell = m.cell_measurement[rows.cells] - np.int32(rows.measurements.start)
-        cell_indices = prepared.input_row[np.argsort(of_cell, kind="stable")]
+        cell_indices = np.argsort(of_cell, kind="stable")
+        if prepared.input_row is not None:
+            cell_indices = prepared.input_row[cell_indices]
     else:
         ids, cell_indices = prepared.measurement_id.copy(), np.zeros(0, np.int64)
     n_cells = m.n_cells[rows.measurements].copy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -74,7 +74,7 @@ class _Job:
     results: list[EventResult | None]  # of the batch
     is_last: bool  # of the batch
     clock: _Clock
-    prepared: list[PreparedEvent]
+    prepared: list[PreparedEvent] = field(default_factory=list)
     cells: Any = None  # CellBatch on the device, where the chain starts with cells
     buffer: int = 0  # that the cells are in
     out: Any = None  # BatchOutput
@@ -200,7 +200,7 @@ class TrackingChain:
 
         Parameters
         ----------
-        event : Cells, Measurements or (Measurements, Spacepoints)
+        event : Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
             Where the chain starts; rows in any order.
         source : Source or str, optional
             File the event is from, for errors and warnings.
@@ -224,7 +224,7 @@ class TrackingChain:
 
         Parameters
         ----------
-        events : sequence of Cells, Measurements or (Measurements, Spacepoints)
+        events : sequence of Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
             Where the chain starts, for each event. Measurements are used as they are: positions, variances, ids.
             Spacepoints are global positions and rows of the measurements they were made of.
         sources : sequence of Source or str, optional
@@ -248,7 +248,7 @@ class TrackingChain:
 
         Parameters
         ----------
-        batches : iterable of sequence of Cells, Measurements or (Measurements, Spacepoints)
+        batches : iterable of sequence of Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
             Events of each batch. It is asked for a batch before the results of the one before are given.
 
         Yields
@@ -285,13 +285,19 @@ class TrackingChain:
             last = list(by_stage)[-1]
             for stage, rows in by_stage.items():
                 clock = _Clock(self.device)
-                prepared = [prepare_event(events[k], self.detector, names[k]) for k in rows]
-                job = _Job(stage, rows, results, stage == last, clock, prepared)
-                if stage == "clusterization" and prepared:
-                    job.cells = stage_cells(self._inputs, prepared, len(self.detector.geometry_ids))
-                    job.buffer = self._inputs.current
+                job = _Job(stage, rows, results, stage == last, clock)
+                if rows:
+                    self._prepare(job, [events[k] for k in rows], [names[k] for k in rows])
                 clock.lap("preparation")
                 yield job
+
+    def _prepare(self, job: _Job, events: Sequence[Event], sources: Sequence[Source | str | None]) -> None:
+        """Check the events; cells start on their way to the device."""
+        if job.stage == "clusterization":
+            job.prepared, job.cells = stage_cells(self._inputs, events, self.detector, sources)
+            job.buffer = self._inputs.current
+        else:
+            job.prepared = [prepare_event(e, self.detector, s) for e, s in zip(events, sources, strict=True)]
 
     def _start(self, job: _Job) -> _Job:
         """Ask the device for everything the events need."""

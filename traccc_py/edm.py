@@ -23,6 +23,7 @@ __all__ = [
     "EventResult",
     "FitOutcome",
     "Measurements",
+    "ModuleCells",
     "Seeds",
     "Spacepoints",
     "TrackStates",
@@ -91,11 +92,29 @@ class Cells(_Collection):
     """Fired channels of one event, rows in any order."""
 
     geometry_id: np.ndarray  # (n,) uint64, Acts geometry identifier of the module
-    channel0: np.ndarray  # (n,) int64 or uint32
+    channel0: np.ndarray  # (n,) integers, best int32 as from files
     channel1: np.ndarray  # (n,)
     activation: np.ndarray  # (n,) float32
     time: np.ndarray  # (n,) float32 [ns]
     measurement_id: np.ndarray  # (n,) int64, truth link, not used by the reconstruction
+
+
+@dataclass(slots=True, repr=False)
+class ModuleCells(_Collection):
+    """Fired channels of one event, module by module: what readouts and the compact tensor of the service give.
+
+    Results are those of the same rows as `Cells`; it takes less memory and less time to prepare.
+    """
+
+    geometry_id: np.ndarray  # (n_modules,) uint64, Acts geometry identifiers; a module may stand there several times
+    n_cells: np.ndarray  # (n_modules,) integers, how many of the next rows below are on this module
+    channel0: np.ndarray  # (n,) integers
+    channel1: np.ndarray  # (n,) integers
+    activation: np.ndarray  # (n,) float32
+    time: np.ndarray  # (n,) float32 [ns]
+
+    def __len__(self) -> int:
+        return len(self.channel0)
 
 
 @dataclass(slots=True, repr=False)

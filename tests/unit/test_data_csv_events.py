@@ -54,8 +54,8 @@ def ids(rng, n):
 def test_cells_survive_a_round_trip(tmp_path, rng, suffix, n):
     cells = Cells(
         geometry_id=ids(rng, n),
-        channel0=rng.integers(0, 2**31, n),
-        channel1=rng.integers(0, 1400, n),
+        channel0=rng.integers(0, 2**31, n, np.int32),
+        channel1=rng.integers(0, 1400, n, np.int32),
         activation=np.abs(floats(rng, n)),
         time=floats(rng, n),
         measurement_id=rng.integers(0, 1000, n),

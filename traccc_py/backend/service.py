@@ -17,7 +17,7 @@ from traccc_py.config import read_config
 from traccc_py.data.athena_ids import AthenaIds, read_athena_ids
 from traccc_py.data.prepare import prepare_cells
 from traccc_py.device.cache import CACHE_VARIABLE
-from traccc_py.edm import Cells, EventResult
+from traccc_py.edm import Cells, EventResult, ModuleCells
 from traccc_py.errors import CapacityError, InputDataError, TracccError, WireError
 
 __all__ = ["Answer", "BatchReport", "Request", "TrackingService"]
@@ -108,7 +108,7 @@ class TrackingService:
             Counts and times.
         """
         answers: list[Answer] = [InputDataError("not answered")] * len(requests)
-        events: dict[int, Cells] = {}
+        events: dict[int, Cells | ModuleCells] = {}
         for k, request in enumerate(requests):
             try:
                 events[k] = self._decode(request)
@@ -123,7 +123,7 @@ class TrackingService:
             report.n_failed += isinstance(answer, Exception) and not isinstance(answer, TracccError)
         return answers, report
 
-    def _decode(self, request: Request) -> Cells:
+    def _decode(self, request: Request) -> Cells | ModuleCells:
         own = self.chain.detector.fingerprint
         if request.fingerprint is not None and request.fingerprint != own:
             msg = (
@@ -132,20 +132,20 @@ class TrackingService:
             )
             raise WireError(msg)
         is_compact = wire.CELLS.name in request.tensors
-        unpack = wire.unpack_compact_cells if is_compact else wire.unpack_cells
-        cells = unpack(request.tensors)
+        cells = (wire.unpack_compact_cells if is_compact else wire.unpack_cells)(request.tensors)
         if len(cells) > self.settings.max_cells:
             msg = f"the event has {len(cells)} cells; expected at most {self.settings.max_cells} (max_cells)"
             raise CapacityError(msg)
         if self._athena_ids is not None:
             try:
-                cells.geometry_id = self._athena_ids.to_detray(cells.geometry_id)
+                rows = np.cumsum(cells.n_cells) - cells.n_cells if isinstance(cells, ModuleCells) else None
+                cells.geometry_id = self._athena_ids.to_detray(cells.geometry_id, rows)
             except InputDataError as error:
                 msg = f"cells {error}"
                 raise InputDataError(msg) from error
         return cells
 
-    def _run(self, group: Mapping[int, Cells]) -> dict[int, EventResult | Exception]:
+    def _run(self, group: Mapping[int, Cells | ModuleCells]) -> dict[int, EventResult | Exception]:
         """Reconstruct a group of events; find out which are to blame if that fails."""
         keys = list(group)
         try:
@@ -164,12 +164,12 @@ class TrackingService:
                 return {keys[0]: error}
             return self._run_halves(group)
 
-    def _run_halves(self, group: Mapping[int, Cells]) -> dict[int, EventResult | Exception]:
+    def _run_halves(self, group: Mapping[int, Cells | ModuleCells]) -> dict[int, EventResult | Exception]:
         keys = list(group)
         half = len(keys) // 2
         return {k: v for part in (keys[:half], keys[half:]) for k, v in self._run({k: group[k] for k in part}).items()}
 
-    def _problem(self, cells: Cells) -> InputDataError | None:
+    def _problem(self, cells: Cells | ModuleCells) -> InputDataError | None:
         try:
             prepare_cells(cells, self.chain.detector)
         except InputDataError as error:
@@ -191,9 +191,9 @@ class TrackingService:
         return tensors
 
 
-def _groups(events: Mapping[int, Cells], max_cells: int) -> list[dict[int, Cells]]:
+def _groups(events: Mapping[int, Cells | ModuleCells], max_cells: int) -> list[dict[int, Cells | ModuleCells]]:
     """Return the events in groups of at most `max_cells` cells, in order."""
-    groups: list[dict[int, Cells]] = []
+    groups: list[dict[int, Cells | ModuleCells]] = []
     room = 0
     for k, cells in events.items():
         if not groups or len(cells) > room:

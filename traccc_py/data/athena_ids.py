@@ -37,8 +37,15 @@ class AthenaIds:
     detray: np.ndarray  # (n,) uint64
     name: str = "the map"  #: file, for errors
 
-    def to_detray(self, ids: np.ndarray) -> np.ndarray:
+    def to_detray(self, ids: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Return the detray identifiers of Athena's, (n,) uint64.
+
+        Parameters
+        ----------
+        ids : ndarray of shape (n,), integers
+            Athena identifiers.
+        rows : ndarray of shape (n,), integers, optional
+            Where they stand, for the error; None: id i in row i.
 
         Raises
         ------
@@ -46,7 +53,7 @@ class AthenaIds:
             If an id is not in the map; the message names the first row.
         """
         row, is_known = self.find(ids)
-        self._check_known(ids, is_known, "Athena")
+        self._check_known(ids, is_known, "Athena", rows)
         return self.detray[row]
 
     def to_athena(self, ids: np.ndarray) -> np.ndarray:
@@ -99,11 +106,11 @@ class AthenaIds:
     def _by_detray(self) -> np.ndarray:
         return np.argsort(self.detray, kind="stable")
 
-    def _check_known(self, ids: np.ndarray, is_known: np.ndarray, kind: str) -> None:
+    def _check_known(self, ids: np.ndarray, is_known: np.ndarray, kind: str, rows: np.ndarray | None = None) -> None:
         if not is_known.all():
-            row = int(np.argmin(is_known))
-            value = _shown(np.asarray(ids).astype(np.uint64, copy=False)[row], kind)
-            msg = f"row {row} (counted from 0): {kind} identifier {value} is not in {self.name}"
+            first = int(np.argmin(is_known))
+            value = _shown(np.asarray(ids).astype(np.uint64, copy=False)[first], kind)
+            msg = f"row {first if rows is None else rows[first]} (counted from 0): {kind} identifier {value} is not in {self.name}"
             raise InputDataError(msg)
 
 

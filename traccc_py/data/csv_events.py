@@ -54,8 +54,8 @@ _ID = {"dtype": "i8", "minimum": 0}
 _CELLS = [
     Column("geometry_id", "u8"),
     Column("measurement_id", "i8", default=NO_MEASUREMENT),
-    Column("channel0", "i8", minimum=0, maximum=CHANNEL_MAX),
-    Column("channel1", "i8", minimum=0, maximum=CHANNEL_MAX),
+    Column("channel0", "i4", minimum=0, maximum=CHANNEL_MAX),
+    Column("channel1", "i4", minimum=0, maximum=CHANNEL_MAX),
     Column("timestamp", "f4", default=0),
     Column("value", "f4", minimum=0),
 ]

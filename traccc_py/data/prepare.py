@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.data.cell_loop import CHANNEL_TYPES, check_and_convert, order_cells
 from traccc_py.data.source import Source, bad_row, check_readout, find_modules, prefix
-from traccc_py.edm import Cells
+from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 
 __all__ = ["PreparedCells", "prepare_cells"]
 
 _log = logging.getLogger(__name__)
 
-_KEY_MAX = 2**63
+_TYPES = (*[np.int32] * 3, *[np.float32] * 2)  #: of the first columns of prepared cells
+_FLOAT_MAX = np.finfo(np.float32).max
 
 
 class PreparedCells(NamedTuple):
@@ -26,7 +29,9 @@ class PreparedCells(NamedTuple):
     channel1: np.ndarray  # (n,) int32
     activation: np.ndarray  # (n,) float32
     time: np.ndarray  # (n,) float32 [ns]
-    input_row: np.ndarray  # (n,) int64, row of the input; of merged cells the first
+    input_row: (
+        np.ndarray | None
+    )  # (n,) int64, row of the input; of merged cells the first. None: i, all are as they came
 
     @property
     def n_cells(self) -> int:
@@ -34,7 +39,19 @@ class PreparedCells(NamedTuple):
         return len(self.module_index)
 
 
-def prepare_cells(cells: Cells, detector: Any, source: Source | str | None = None) -> PreparedCells:
+class _Runs(NamedTuple):
+    """Cells of one module that stand together, so that each module is looked up once."""
+
+    geometry_id: np.ndarray  # (n_runs,) uint64
+    starts: np.ndarray  # (n_runs + 1,) int64, first cell; the last is the number of cells
+
+
+def prepare_cells(
+    cells: Cells | ModuleCells,
+    detector: Any,
+    source: Source | str | None = None,
+    out: Sequence[np.ndarray] | None = None,
+) -> PreparedCells:
     """Check cells, bring them into canonical order and merge duplicates.
 
     The result does not depend on the order of the rows. Cells of one channel are merged: their activations are
@@ -42,17 +59,19 @@ def prepare_cells(cells: Cells, detector: Any, source: Source | str | None = Non
 
     Parameters
     ----------
-    cells : Cells
+    cells : Cells or ModuleCells
         Cells of one event.
     detector : Detector
         Knows the modules and their channels.
     source : Source or str, optional
         File the cells are from: errors and the warning then name it and its lines, else the rows (counted from 0).
+    out : sequence of ndarray, optional
+        Memory for the first five columns, each with room for all cells.
 
     Returns
     -------
     PreparedCells
-        Arrays of equal length, none of them shared with `cells`.
+        Arrays of equal length, in `out` if that was given; none shares memory with `cells`.
 
     Raises
     ------
@@ -60,96 +79,113 @@ def prepare_cells(cells: Cells, detector: Any, source: Source | str | None = Non
         If a module is unknown, a channel is outside its module, an activation is negative or not finite, a time is
         not finite, or the columns differ in length or have the wrong type.
     """
-    geometry_id = _check_columns(cells)
-    n = len(geometry_id)
-    if n == 0:
-        none = np.zeros(0, np.int32)
-        return PreparedCells(none, none, none, np.zeros(0, np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
-    # Cells of one module mostly stand together: each such run is looked up once.
-    starts = np.flatnonzero(np.concatenate(([True], geometry_id[1:] != geometry_id[:-1])))
-    lengths = np.diff(starts, append=n)
-    run_module = find_modules(geometry_id[starts], starts, detector, "cells", source)
-    module = np.repeat(run_module.astype(np.int64), lengths)
+    _check_columns(cells)
+    runs = _module_runs(cells)
+    rows = runs.starts[:-1]
+    modules = find_modules(runs.geometry_id, rows, detector, "cells", source)
+    check_readout(detector, modules, runs.geometry_id, rows, source)
     arrays = detector.arrays()
-    check_readout(detector, run_module, geometry_id[starts], starts, source)
-    design = np.repeat(arrays.surfaces["design"][run_module], lengths)
-    n_channels0, n_channels1 = arrays.designs["n_channels0"], arrays.designs["n_channels1"]
-    _check_channels(cells, "channel0", n_channels0[design], source)
-    _check_channels(cells, "channel1", n_channels1[design], source)
-    _check_values(cells, source)
-    return _order_and_merge(cells, module, int(n_channels0.max()), int(n_channels1.max()), source)
+    design = arrays.surfaces["design"][modules]
+    limits = arrays.designs["n_channels0"][design], arrays.designs["n_channels1"][design]
+    n = len(cells)
+    made = tuple(np.empty(n, dtype) for dtype in _TYPES) if out is None else tuple(column[:n] for column in out)
+    is_good, is_ordered = check_and_convert(runs.starts, modules, limits, _columns(cells), made)
+    if not is_good:
+        raise _first_problem(cells, runs, limits, source)
+    prepared = PreparedCells(*made, input_row=None)
+    if is_ordered:
+        return prepared
+    ordered = _order_and_merge(prepared, len(arrays.surfaces), source)
+    for column, values in zip(made, ordered, strict=False):  # all but input_row
+        column[: ordered.n_cells] = values
+    return PreparedCells(*(column[: ordered.n_cells] for column in made), ordered.input_row)
 
 
-def _check_columns(cells: Cells) -> np.ndarray:
-    """Check lengths and types; return the geometry ids as uint64."""
-    n = len(cells.geometry_id)
-    for name, kinds in (
-        ("geometry_id", "iu"),
-        ("channel0", "iu"),
-        ("channel1", "iu"),
-        ("activation", "iuf"),
-        ("time", "iuf"),
-    ):
+def _check_columns(cells: Cells | ModuleCells) -> None:
+    """Check lengths and types."""
+    n = len(cells)
+    per_cell = [("channel0", "iu"), ("channel1", "iu"), ("activation", "iuf"), ("time", "iuf")]
+    if isinstance(cells, ModuleCells):
+        n_modules = len(cells.geometry_id)
+        expected = [("geometry_id", "iu", n_modules), ("n_cells", "iu", n_modules), *((*c, n) for c in per_cell)]
+    else:
+        expected = [("geometry_id", "iu", n), *((*c, n) for c in per_cell)]
+    for name, kinds, length in expected:
         values = np.asarray(getattr(cells, name))
-        if values.shape != (n,):
-            msg = f"cells.{name} has shape {values.shape}; expected ({n},), as cells.geometry_id"
+        if values.shape != (length,):
+            like = "geometry_id" if length == len(cells.geometry_id) else "channel0"
+            msg = f"cells.{name} has shape {values.shape}; expected ({length},), as cells.{like}"
             raise InputDataError(msg)
-        if values.dtype.kind not in kinds and n:
-            expected = "integers" if kinds == "iu" else "numbers"
-            msg = f"cells.{name} has type {values.dtype}; expected {expected}"
+        if values.dtype.kind not in kinds and length:
+            wanted = "integers" if kinds == "iu" else "numbers"
+            msg = f"cells.{name} has type {values.dtype}; expected {wanted}"
             raise InputDataError(msg)
+
+
+def _module_runs(cells: Cells | ModuleCells) -> _Runs:
     # A negative int64 becomes an id beyond 2^63, as when it came in through a signed column.
-    return np.asarray(cells.geometry_id).astype(np.uint64, copy=False)
-
-
-def _check_channels(cells: Cells, name: str, n_channels: np.ndarray, source: Source | str | None) -> None:
-    channels = getattr(cells, name)
-    good = channels < n_channels
-    if channels.dtype.kind == "i":
-        good &= channels >= 0
-    if not good.all():
-        row = int(np.argmin(good))
-        problem = (
-            f"{name} is {channels[row]}, outside module {cells.geometry_id[row]}; expected 0 to {n_channels[row] - 1}"
+    ids = np.asarray(cells.geometry_id).astype(np.uint64, copy=False)
+    n = len(cells)
+    if isinstance(cells, Cells):
+        is_first = np.ones(n, bool)
+        np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
+        first = np.flatnonzero(is_first)
+        return _Runs(ids[first], np.append(first, n))
+    lengths = np.asarray(cells.n_cells).astype(np.int64, copy=False)
+    if lengths.min(initial=0) < 0 or lengths.sum() != n:
+        msg = (
+            f"cells.n_cells has a sum of {lengths.sum()} and a minimum of {lengths.min(initial=0)}; expected {n} and 0"
         )
-        raise bad_row(source, "cells", row, problem)
+        raise InputDataError(msg)
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return _Runs(ids, starts)
 
 
-def _check_values(cells: Cells, source: Source | str | None) -> None:
-    largest = np.finfo(np.float32).max
-    good = (cells.activation >= 0) & (cells.activation <= largest)
+def _columns(cells: Cells | ModuleCells) -> tuple[np.ndarray, ...]:
+    """Return channels, activations and times in types that `check_and_convert` takes."""
+    channels = np.asarray(cells.channel0), np.asarray(cells.channel1)
+    is_known = channels[0].dtype == channels[1].dtype and channels[0].dtype in CHANNEL_TYPES
+    kind = channels[0].dtype if is_known else np.int64
+    return (
+        *(np.ascontiguousarray(channel, kind) for channel in channels),
+        *(np.ascontiguousarray(values, np.float32) for values in (cells.activation, cells.time)),
+    )
+
+
+def _first_problem(
+    cells: Cells | ModuleCells, runs: _Runs, limits: tuple[np.ndarray, np.ndarray], source: Source | str | None
+) -> InputDataError:
+    """Return the error that names the first row of the first column with a value out of range."""
+    lengths = np.diff(runs.starts)
+    for name, limit in zip(("channel0", "channel1"), limits, strict=True):
+        channels, n_channels = getattr(cells, name), np.repeat(limit, lengths)
+        good = (channels < n_channels) & (channels >= 0)
+        if not good.all():
+            row = int(np.argmin(good))
+            module = runs.geometry_id[np.searchsorted(runs.starts, row, side="right") - 1]
+            problem = f"{name} is {channels[row]}, outside module {module}; expected 0 to {n_channels[row] - 1}"
+            return bad_row(source, "cells", row, problem)
+    good = (cells.activation >= 0) & (cells.activation <= _FLOAT_MAX)
     if not good.all():
         row = int(np.argmin(good))
         problem = f"value (activation) is {cells.activation[row]}; expected a finite number >= 0"
-        raise bad_row(source, "cells", row, problem)
-    good = np.abs(cells.time) <= largest
-    if not good.all():
-        row = int(np.argmin(good))
-        raise bad_row(source, "cells", row, f"timestamp is {cells.time[row]}; expected a finite number")
+        return bad_row(source, "cells", row, problem)
+    row = int(np.argmin(np.abs(cells.time) <= _FLOAT_MAX))
+    return bad_row(source, "cells", row, f"timestamp is {cells.time[row]}; expected a finite number")
 
 
-def _order_and_merge(cells: Cells, module: np.ndarray, n0: int, n1: int, source: Source | str | None) -> PreparedCells:
+def _order_and_merge(cells: PreparedCells, n_modules: int, source: Source | str | None) -> PreparedCells:
     """Sort by (module, channel1, channel0) and merge cells of one channel."""
-    channel0 = np.asarray(cells.channel0).astype(np.int64, copy=False)
-    channel1 = np.asarray(cells.channel1).astype(np.int64, copy=False)
-    if (int(module.max()) + 1) * n0 * n1 < _KEY_MAX:
-        key = (module * n1 + channel1) * n0 + channel0
-    else:  # sensors with more than 2^24 channels a side
-        _, key = np.unique(np.stack([module, channel1, channel0]), axis=1, return_inverse=True)
-    order = None if np.all(key[1:] > key[:-1]) else np.argsort(key)
-    if order is None:
-        order = np.arange(len(key))
-    else:
-        key = key[order]
-        is_repeated = key[1:] == key[:-1]
-        if is_repeated.any():
-            return _merge(cells, module, order, is_repeated, source)
-    activation = cells.activation[order].astype(np.float32)
-    return _gather(cells, module, order, activation, cells.time[order].astype(np.float32))
+    order = np.empty(cells.n_cells, np.int64)
+    order_cells(*cells[:3], np.zeros(n_modules, np.int64), np.empty_like(order), order)
+    ordered = PreparedCells(*(column[order] for column in cells[:-1]), input_row=order)
+    is_repeated = np.logical_and.reduce([column[1:] == column[:-1] for column in ordered[:3]])
+    return _merge(cells, order, is_repeated, source) if is_repeated.any() else ordered
 
 
 def _merge(
-    cells: Cells, module: np.ndarray, order: np.ndarray, is_repeated: np.ndarray, source: Source | str | None
+    cells: PreparedCells, order: np.ndarray, is_repeated: np.ndarray, source: Source | str | None
 ) -> PreparedCells:
     """Merge neighbours in `order` that are of one channel.
 
@@ -163,7 +199,7 @@ def _merge(
     canonical[shared] = rows[np.lexsort((rows, cells.activation[rows], channel[shared]))]
     starts = np.flatnonzero(is_first)
     activation = np.add.reduceat(cells.activation[canonical].astype(np.float64), starts)
-    if activation.max() > np.finfo(np.float32).max:
+    if activation.max() > _FLOAT_MAX:
         sum_up = f"the activations of cells of one channel sum up to {activation.max():.3g}"
         msg = f"{prefix(source)}{sum_up}; expected a float32 number"
         raise InputDataError(msg)
@@ -175,17 +211,6 @@ def _merge(
         np.count_nonzero(is_repeated),
         len(order),
     )
-    return _gather(cells, module, first_row, activation.astype(np.float32), time.astype(np.float32))
-
-
-def _gather(
-    cells: Cells, module: np.ndarray, order: np.ndarray, activation: np.ndarray, time: np.ndarray
-) -> PreparedCells:
     return PreparedCells(
-        module_index=module[order].astype(np.int32),
-        channel0=cells.channel0[order].astype(np.int32),
-        channel1=cells.channel1[order].astype(np.int32),
-        activation=activation,
-        time=time,
-        input_row=order.astype(np.int64, copy=False),
+        *(column[first_row] for column in cells[:3]), activation.astype(np.float32), time, input_row=first_row
     )

@@ -24,7 +24,7 @@ __all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 # Folders and files whose code kernels contain; editing others must not cost a compilation.
-_COMPILED = ("device", "kernels", "edm.py", "errors.py", "geometry/records.py", "units.py")
+_COMPILED = ("device", "kernels", "data/cell_loop.py", "edm.py", "errors.py", "geometry/records.py", "units.py")
 # Files among them that launch and allocate, and hold no code that is compiled. A kernel in one would not be kept.
 _HOST_ONLY = ("__init__", "cpu", "cuda", "cuda_launch", "deferred", "protocol", "signatures", "simulator", "staging")
 _COMPILERS = ("numba", "llvmlite", "numpy")  # those for CUDA are named in the entries of `cuda_compile`

@@ -76,13 +76,13 @@ class CpuDevice:
         """Copy a host array to the first rows of `out`."""
         out[: len(values)] = values
 
-    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Return an uninitialised array."""
-        return np.empty(shape, dtype)
+    def staging(self, n: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return an uninitialised array of `n` rows, twice: kernels read what the host wrote."""
+        array = np.empty(n, dtype)
+        return array, array
 
     def upload_ahead(self, values: np.ndarray, out: np.ndarray) -> None:
-        """Copy a host array to the first rows of `out`."""
-        self.upload(values, out)
+        """Return at once: both arrays of `staging` are one."""
 
     def join_uploads(self) -> None:
         """Return at once: copies end before they return."""

@@ -149,13 +149,17 @@ class CudaDevice(DeferredSizes):
         """Copy a host array to the first rows of `out`; only from pinned memory this is still under way on return."""
         self._copy_in(values, out, self.stream)
 
+    def staging(self, n: int, dtype: Any) -> tuple[np.ndarray, Any]:
+        """Return uninitialised arrays of `n` rows: one in pinned memory, and one of the device for `upload_ahead`."""
+        return self._pinned((n,), dtype), self.empty(n, dtype)
+
     def upload_ahead(self, values: np.ndarray, out: Any) -> None:
         """Copy as `upload` does, beside what is running; `join_uploads` comes before the first use of `out`.
 
         Parameters
         ----------
         values : ndarray
-            Pinned memory, to be left alone until then.
+            Pinned memory of `staging`, to be left alone until then.
         out : device array
             Nothing that is running may use it.
         """
@@ -167,9 +171,8 @@ class CudaDevice(DeferredSizes):
             self._copied.record(self._copy_stream)
             self.stream.wait_event(self._copied)
 
-    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
+    def _pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return an uninitialised host array in page-locked memory, from which `upload` does not wait."""
-        shape = (shape,) if isinstance(shape, int) else tuple(shape)
         n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if n_bytes == 0:
             return np.empty(shape, dtype)
@@ -269,7 +272,7 @@ class CudaDevice(DeferredSizes):
             raise CapacityError(msg) from error
 
     def _start_copy(self, array: Any) -> np.ndarray:
-        host = self.pinned(array.shape, array.dtype)
+        host = self._pinned(tuple(array.shape), array.dtype)
         if host.size == 0:
             return host
         if isinstance(array, DeviceRecords):

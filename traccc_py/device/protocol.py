@@ -33,11 +33,11 @@ class Device(Protocol):
     def upload(self, values: np.ndarray, out: Any) -> None:
         """Copy a host array to the first rows of `out`."""
 
-    def pinned(self, shape: int | tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Return an uninitialised host array that copies to the device need not wait for."""
+    def staging(self, n: int, dtype: Any) -> tuple[np.ndarray, Any]:
+        """Return uninitialised arrays of `n` rows: one to fill on the host, and one of the device for `upload_ahead`."""
 
     def upload_ahead(self, values: np.ndarray, out: Any) -> None:
-        """Copy a pinned host array to the first rows of `out`, beside what is running."""
+        """Copy the first rows of a host array of `staging` to its device array, beside what is running."""
 
     def join_uploads(self) -> None:
         """Let what is asked for from now on wait for the copies made ahead."""

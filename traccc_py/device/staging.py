@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,40 +29,40 @@ class InputBuffers:
         self._dtypes = dict(dtypes)
         self._columns: list[dict[str, tuple[np.ndarray, Any]]] = [{} for _ in range(_N_BUFFERS)]
         self._capacity = [0] * _N_BUFFERS
-        self.current = 0  #: the buffer that was filled last
+        self.current = 0  #: the buffer that was sent last
 
-    def fill(self, parts: Mapping[str, Sequence[np.ndarray]]) -> dict[str, Any]:
-        """Put the pieces of each column one after the other and start to copy them to the device.
+    def begin(self, n: int) -> dict[str, np.ndarray]:
+        """Return host memory for `n` rows of each column, in the buffer that was not sent last.
 
-        Parameters
-        ----------
-        parts : mapping of str to sequence of ndarray
-            Pieces of each column; the same lengths for all.
+        What uses its device columns must be over: the batch before the last one. Nothing happens to them before `send`.
+        """
+        return {name: host[:n] for name, (host, _) in self._with_room(n, self._next).items()}
+
+    def send(self, n: int) -> dict[str, Any]:
+        """Start to copy the first `n` rows that were written since `begin`.
 
         Returns
         -------
         dict of str to device array
-            The columns, with room for at least their rows. What uses them comes after `Device.join_uploads`, and is
-            over before the second call from now.
+            The columns, with room for at least their rows. What uses them comes after `Device.join_uploads`.
         """
-        self.current = (self.current + 1) % _N_BUFFERS
-        n = max(sum(len(piece) for piece in pieces) for pieces in parts.values())
-        columns = self._with_room(n)
-        for name, pieces in parts.items():
-            host, on_device = columns[name]
-            np.concatenate(pieces, out=host[:n], casting="same_kind")
+        self.current = self._next
+        columns = self._columns[self.current]
+        for host, on_device in columns.values():
             self._device.upload_ahead(host[:n], on_device)
         return {name: on_device for name, (_, on_device) in columns.items()}
 
-    def _with_room(self, n: int) -> dict[str, tuple[np.ndarray, Any]]:
-        buffer = self.current
+    @property
+    def _next(self) -> int:
+        return (self.current + 1) % _N_BUFFERS
+
+    def _with_room(self, n: int, buffer: int) -> dict[str, tuple[np.ndarray, Any]]:
         if not self._columns[buffer] or n > self._capacity[buffer]:
             capacity = self._capacity[buffer] = int(n * _GROWTH) + 16
             self._columns[buffer] = {}  # free what is replaced first
             self._device.forget()
             self._device.synchronize()  # else the copies might come before the end of what had the memory
             self._columns[buffer] = {
-                name: (self._device.pinned(capacity, dtype), self._device.empty(capacity, dtype))
-                for name, dtype in self._dtypes.items()
+                name: self._device.staging(capacity, dtype) for name, dtype in self._dtypes.items()
             }
         return self._columns[buffer]

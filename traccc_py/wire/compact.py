@@ -23,7 +23,7 @@ from enum import IntFlag
 
 import numpy as np
 
-from traccc_py.edm import Cells
+from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import WireError
 from traccc_py.wire.tensors import CELLS, PROTOCOL_VERSION, Allocate, new_tensors, received
 
@@ -146,8 +146,8 @@ def _largest(channel: np.ndarray, name: str) -> int:
     return largest
 
 
-def unpack_compact_cells(tensors: Mapping[str, np.ndarray]) -> Cells:
-    """Return the cells in the compact input tensor.
+def unpack_compact_cells(tensors: Mapping[str, np.ndarray]) -> ModuleCells:
+    """Return the cells in the compact input tensor, as views of it where their types allow.
 
     Raises
     ------
@@ -167,13 +167,13 @@ def unpack_compact_cells(tensors: Mapping[str, np.ndarray]) -> Cells:
     if low.dtype != more.dtype:
         channel0, channel1 = low & np.uint16(_CHANNEL_MASK), low >> _CHANNEL_BITS
         channel1 |= np.left_shift(more, _LOW_BITS, dtype=np.uint16)
-    return Cells(
-        geometry_id=np.repeat(views["geometry_id"].view(np.uint64), module_cells),
+    return ModuleCells(
+        geometry_id=views["geometry_id"].view(np.uint64),
+        n_cells=module_cells,
         channel0=channel0,
         channel1=channel1,
         activation=views["activation"],
-        time=views["time"] if len(views["time"]) else np.broadcast_to(np.float32(0), n_cells),
-        measurement_id=np.broadcast_to(np.int64(-1), n_cells),
+        time=views["time"] if len(views["time"]) else np.zeros(n_cells, np.float32),
     )
 
 
