@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from traccc_py.data.csv_events import read_cells, read_measurements, write_cells
     from traccc_py.data.spacepoint_files import read_spacepoints
     from traccc_py.data.track_files import write_event_result
-    from traccc_py.edm import Cells, EventResult, FitOutcome, Measurements, Seeds, Spacepoints, Tracks, TrackStates
+    from traccc_py.edm import (
+        Cells,
+        EventResult,
+        FitOutcome,
+        Measurements,
+        ModuleCells,
+        Seeds,
+        Spacepoints,
+        Tracks,
+        TrackStates,
+    )
     from traccc_py.errors import (
         CapacityError,
         ConfigError,
@@ -47,6 +57,7 @@ _MODULES = {
     "EventResult": "edm",
     "FitOutcome": "edm",
     "Measurements": "edm",
+    "ModuleCells": "edm",
     "Seeds": "edm",
     "Spacepoints": "edm",
     "TrackStates": "edm",
@@ -73,6 +84,7 @@ __all__ = [
     "GeometryError",
     "InputDataError",
     "Measurements",
+    "ModuleCells",
     "Seeds",
     "ServiceError",
     "Spacepoints",

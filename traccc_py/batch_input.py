@@ -57,7 +57,8 @@ def first_stage(event: Event) -> str:
     parts: Any = event  # whatever was given
     if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints]:
         return "seeding"
-    msg = f"an event is a {type(event).__name__}; expected Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
+    expected = "Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
+    msg = f"an event is a {type(event).__name__}; expected {expected}"
     raise InputDataError(msg)
 
 
@@ -81,7 +82,8 @@ def prepare_event(event: Any, detector: Any, source: Source | str | None = None)
     if isinstance(event, Measurements):
         return prepare_measurements(event, detector, source)
     of_measurements = source.measurements if isinstance(source, Source) else None
-    return prepare_spacepoints(*event, detector, source, of_measurements)
+    measurements, spacepoints = event
+    return prepare_spacepoints(measurements, spacepoints, detector, source, of_measurements)
 
 
 def set_batch_size(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> None:

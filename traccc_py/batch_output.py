@@ -16,7 +16,7 @@ from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.candidates import CandidateBatch
 from traccc_py.kernels.fitting import FittedBatch
 
-__all__ = ["BatchOutput", "split_batch"]
+__all__ = ["BatchOutput", "HostBatch", "split_batch"]
 
 _OF_STATES = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
 
@@ -42,28 +42,21 @@ class _Rows(NamedTuple):
     tracks: slice
 
 
-def split_batch(
-    ws: Workspace, out: BatchOutput, prepared: Sequence[PreparedEvent], geometry_ids: np.ndarray
-) -> list[EventResult]:
-    """Copy the outputs to the host and cut them into events.
+def split_batch(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[EventResult]:
+    """Cut the outputs of a batch into events.
 
     Parameters
     ----------
-    ws : Workspace
-        Knows the sizes.
-    out : BatchOutput
-        Outputs of the stages.
+    host : HostBatch
+        The outputs.
     prepared : sequence of PreparedEvent
         The events that went in.
-    geometry_ids : ndarray of shape (n_modules,), uint64
-        Ids of the surfaces.
 
     Returns
     -------
     list of EventResult
         One per event, without times; no array is shared.
     """
-    host = _HostBatch(ws, out, geometry_ids)
     n_candidates = np.bincount(host.candidate_event, minlength=len(prepared))
     bounds = _bounds(host, prepared)
     return [
@@ -72,7 +65,7 @@ def split_batch(
     ]
 
 
-def _bounds(host: _HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarray]:
+def _bounds(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarray]:
     """Return where each event begins, and the end, in the order of `_Rows`."""
     events = np.arange(len(prepared) + 1, dtype=np.int32)
     track_event = host.candidate_event[host.selection.candidate]
@@ -83,7 +76,7 @@ def _bounds(host: _HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndar
     ]
 
 
-def _event(host: _HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates: int) -> EventResult:
+def _event(host: HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates: int) -> EventResult:
     first_measurement, first_spacepoint = np.int32(rows.measurements.start), np.int32(rows.spacepoints.start)
     return EventResult(
         measurements=_measurements(host, rows, prepared),
@@ -101,7 +94,7 @@ def _event(host: _HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates:
     )
 
 
-def _measurements(host: _HostBatch, rows: _Rows, prepared: PreparedEvent) -> Measurements:
+def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Measurements:
     m, n = host.measurement, rows.measurements.stop - rows.measurements.start
     module = m.event_module[rows.measurements] % np.int32(len(host.geometry_ids))
     if isinstance(prepared, PreparedCells):
@@ -128,7 +121,7 @@ def _measurements(host: _HostBatch, rows: _Rows, prepared: PreparedEvent) -> Mea
     )
 
 
-def _tracks(host: _HostBatch, rows: slice) -> Tracks:
+def _tracks(host: HostBatch, rows: slice) -> Tracks:
     fit, offsets = host.fitted, host.selection.state_offsets
     candidate = host.selection.candidate[rows]
     first_state = offsets[rows.start : rows.stop]
@@ -151,7 +144,7 @@ def _tracks(host: _HostBatch, rows: slice) -> Tracks:
     )
 
 
-def _states(host: _HostBatch, rows: _Rows) -> TrackStates:
+def _states(host: HostBatch, rows: _Rows) -> TrackStates:
     fit, offsets = host.fitted, host.selection.state_offsets
     states = slice(int(offsets[rows.tracks.start]), int(offsets[rows.tracks.stop]))
     measurement = fit.measurement[states]
@@ -164,8 +157,20 @@ def _states(host: _HostBatch, rows: _Rows) -> TrackStates:
     )
 
 
-class _HostBatch:
-    """The outputs of a batch on the host, cut to their sizes; the device is waited for once."""
+class HostBatch:
+    """The outputs of a batch on the host, cut to their sizes; the device is waited for once.
+
+    On the CPU they are views of the workspace, which the next batch changes.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Knows the sizes.
+    out : BatchOutput
+        Outputs of the stages.
+    geometry_ids : ndarray of shape (n_modules,), uint64
+        Ids of the surfaces.
+    """
 
     def __init__(self, ws: Workspace, out: BatchOutput, geometry_ids: np.ndarray) -> None:
         self._ws = ws

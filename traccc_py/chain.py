@@ -20,7 +20,7 @@ from traccc_py.batch_input import (
     upload_measurements,
     upload_spacepoints,
 )
-from traccc_py.batch_output import BatchOutput, split_batch
+from traccc_py.batch_output import BatchOutput, HostBatch, split_batch
 from traccc_py.config import ChainConfig, read_config
 from traccc_py.data.source import Source
 from traccc_py.device import get_device
@@ -78,6 +78,7 @@ class _Job:
     cells: Any = None  # CellBatch on the device, where the chain starts with cells
     buffer: int = 0  # that the cells are in
     out: Any = None  # BatchOutput
+    host: HostBatch | None = None
 
 
 class _Clock:
@@ -266,11 +267,14 @@ class TrackingChain:
     def _in_a_row(self, batches: Iterable[tuple[Sequence[Event], _Sources]]) -> Iterator[list[EventResult]]:
         running: _Job | None = None
         for job in self._jobs(batches):  # has its input under way while `running` runs
-            finished = None if running is None else self._collect(running)
-            running = self._start(job)
-            if finished is not None:
+            if running is not None:
+                self._wait_for(running)
+            self._start(job)
+            if running is not None and (finished := self._collect(running)) is not None:
                 yield finished
+            running = job
         if running is not None:
+            self._wait_for(running)
             yield self._collect(running) or []
 
     def _jobs(self, batches: Iterable[tuple[Sequence[Event], _Sources]]) -> Iterator[_Job]:
@@ -299,10 +303,10 @@ class TrackingChain:
         else:
             job.prepared = [prepare_event(e, self.detector, s) for e, s in zip(events, sources, strict=True)]
 
-    def _start(self, job: _Job) -> _Job:
+    def _start(self, job: _Job) -> None:
         """Ask the device for everything the events need."""
         if not job.prepared:
-            return job
+            return
         job.clock.resume()
         set_batch_size(self._workspace, job.prepared, len(self.detector.geometry_ids))
         self.device.join_uploads()
@@ -311,18 +315,33 @@ class TrackingChain:
         else:
             key = (id(self), len(job.prepared), job.buffer, self._workspace.generation)
             job.out = self.device.recorded(key, lambda: self._run_stages(job))
-        return job
+
+    def _wait_for(self, job: _Job) -> None:
+        """Wait for the events, redo them while buffers were too small; then the device is free for others."""
+        if not job.prepared:
+            return
+        while self._workspace.overflowed():
+            self._start(job)
+        job.host = HostBatch(self._workspace, job.out, self.detector.geometry_ids)
+        if self.device.sizes_are_on_host:  # these are views
+            self._split(job)
+        job.clock.lap("output")
+
+    def _split(self, job: _Job) -> None:
+        assert job.host is not None
+        for row, result in zip(job.rows, split_batch(job.host, job.prepared), strict=True):
+            job.results[row] = result
+        job.host = None
 
     def _collect(self, job: _Job) -> list[EventResult] | None:
-        """Wait for the events, redo them while buffers were too small; return the batch's results after its last."""
-        if job.prepared:
-            while self._workspace.overflowed():
-                self._start(job)
-            results = split_batch(self._workspace, job.out, job.prepared, self.detector.geometry_ids)
+        """Cut the output into events, while the next ones are on the device; return the batch's after its last."""
+        job.clock.resume()
+        if job.host is not None:
+            self._split(job)
             job.clock.lap("output")
-            for row, result in zip(job.rows, results, strict=True):
-                result.stage_milliseconds = {k: v / len(results) for k, v in job.clock.milliseconds.items()}
-                job.results[row] = result
+        for row in job.rows:
+            times = {stage: t / len(job.rows) for stage, t in job.clock.milliseconds.items()}
+            job.results[row].stage_milliseconds = times  # type: ignore[union-attr]
         return [result for result in job.results if result is not None] if job.is_last else None
 
     def _form_spacepoints(self, job: _Job) -> tuple[MeasurementBatch, SpacepointBatch]:

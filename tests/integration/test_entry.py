@@ -16,7 +16,7 @@ from traccc_py.data.csv_events import read_measurements
 from traccc_py.data.spacepoint_files import read_spacepoints, write_spacepoints
 from traccc_py.data.track_files import write_event_result
 from traccc_py.device.deferred import DeferredDevice
-from traccc_py.edm import Measurements, Spacepoints
+from traccc_py.edm import Measurements, ModuleCells, Spacepoints
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
@@ -76,6 +76,16 @@ def assert_same_bits(result, expected, but=()):
             assert found[name].dtype == column.dtype, name
             assert found[name].tobytes() == column.tobytes(), name
     assert result.n_candidates == expected.n_candidates
+
+
+def test_cells_by_module_give_the_same_bits(chain, cells, expected):
+    ids, starts = np.unique(cells[2].geometry_id, return_index=True)
+    assert (np.diff(cells[2].geometry_id.astype(np.float64)) >= 0).all()  # by module, so one run each
+    n_cells = np.diff(starts, append=len(cells[2]))
+    by_module = ModuleCells(ids, n_cells, *(getattr(cells[2], name) for name in ModuleCells.__slots__[2:]))
+    assert len(by_module) == len(cells[2]) > 1000
+    for results in (chain.run_batch([by_module]), chain.run_batch([cells[0], by_module])[1:]):
+        assert_same_bits(results[0], expected[2])
 
 
 def take(m, rows):

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 
 from tests.integration.small_events import columns, telescope, telescope_cells
 from tests.unit.device_fakes import STREAMS, fake_cuda_device
+from traccc_py import chain as chain_module
+from traccc_py.batch_output import split_batch
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cpu import CpuDevice
+from traccc_py.errors import InputDataError
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -136,6 +140,29 @@ def test_copies_made_ahead_go_to_the_buffer_that_is_not_in_use(grown, batches):
         assert not one & other
     assert per_batch[0] == per_batch[2] == per_batch[4]
     assert device.stream.waiting_for[-1] is device._copy_stream
+
+
+def test_results_are_cut_into_events_while_the_next_batch_runs(grown, batches, monkeypatch):
+    order = []
+    monkeypatch.setattr(chain_module, "split_batch", lambda *a: (order.append("split"), split_batch(*a))[1])
+    original = grown.device.recorded
+    grown.device.recorded = lambda *a: (order.append("start"), original(*a))[1]
+    list(grown.run_batches(batches[:3]))
+    assert order == ["start", "start", "split", "start", "split", "split"]
+
+
+def test_a_refused_batch_leaves_the_buffer_in_use_alone(grown, batches):
+    """The device may still read the cells of the batch before it."""
+    device = grown.device
+    addresses = []
+    original = device.upload_ahead
+    device.upload_ahead = lambda values, out: (addresses.append(out.data.ptr), original(values, out))
+    bad = replace(batches[1][0], channel0=batches[1][0].channel0 + 1_000_000)
+    with pytest.raises(InputDataError, match="channel0 is"):
+        list(grown.run_batches([batches[0], [bad]]))
+    list(grown.run_batches([batches[1]]))
+    assert len(addresses) == 10
+    assert not set(addresses[:5]) & set(addresses[5:])
 
 
 def test_memory_beyond_the_limit_is_refused(detector, monkeypatch):

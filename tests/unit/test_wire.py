@@ -10,10 +10,10 @@ from traccc_py import wire
 from traccc_py.chain import STAGES
 from traccc_py.edm import (
     Cells,
-    ModuleCells,
     EventResult,
     FitOutcome,
     Measurements,
+    ModuleCells,
     Seeds,
     Spacepoints,
     Tracks,

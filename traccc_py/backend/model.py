@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import logging
 import time
@@ -66,6 +67,7 @@ class TritonPythonModel:
             self._log_calls = settings.log_calls
             self._service = TrackingService(settings, device)
             self._service.initialize()
+            gc.freeze()  # a collection that looks at the compiler's objects too takes 70 ms, of somebody's request
         except (TracccError, OSError, ValueError) as error:
             msg = f"{self._name}: {error}"
             raise pb_utils.TritonModelException(msg) from error

@@ -110,7 +110,8 @@ class AthenaIds:
         if not is_known.all():
             first = int(np.argmin(is_known))
             value = _shown(np.asarray(ids).astype(np.uint64, copy=False)[first], kind)
-            msg = f"row {first if rows is None else rows[first]} (counted from 0): {kind} identifier {value} is not in {self.name}"
+            row = first if rows is None else rows[first]
+            msg = f"row {row} (counted from 0): {kind} identifier {value} is not in {self.name}"
             raise InputDataError(msg)
 
 

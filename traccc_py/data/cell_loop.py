@@ -51,7 +51,8 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
     """
     channel0, channel1, activation, time = columns
     out_module, out0, out1, out_activation, out_time = out
-    is_good = is_ordered = True
+    is_good: Any = True
+    is_ordered: Any = True
     for i in range(len(activation)):
         a, t = activation[i], time[i]
         is_good &= (a >= _ZERO) & (a <= _LARGEST) & (abs(t) <= _LARGEST)

@@ -92,13 +92,13 @@ def prepare_cells(
     is_good, is_ordered = check_and_convert(runs.starts, modules, limits, _columns(cells), made)
     if not is_good:
         raise _first_problem(cells, runs, limits, source)
-    prepared = PreparedCells(*made, input_row=None)
+    prepared = PreparedCells._make([*made, None])
     if is_ordered:
         return prepared
     ordered = _order_and_merge(prepared, len(arrays.surfaces), source)
     for column, values in zip(made, ordered, strict=False):  # all but input_row
         column[: ordered.n_cells] = values
-    return PreparedCells(*(column[: ordered.n_cells] for column in made), ordered.input_row)
+    return PreparedCells._make([*(column[: ordered.n_cells] for column in made), ordered.input_row])
 
 
 def _check_columns(cells: Cells | ModuleCells) -> None:
@@ -133,9 +133,8 @@ def _module_runs(cells: Cells | ModuleCells) -> _Runs:
         return _Runs(ids[first], np.append(first, n))
     lengths = np.asarray(cells.n_cells).astype(np.int64, copy=False)
     if lengths.min(initial=0) < 0 or lengths.sum() != n:
-        msg = (
-            f"cells.n_cells has a sum of {lengths.sum()} and a minimum of {lengths.min(initial=0)}; expected {n} and 0"
-        )
+        least = lengths.min(initial=0)
+        msg = f"cells.n_cells has the sum {lengths.sum()} and the minimum {least}; expected {n} and at least 0"
         raise InputDataError(msg)
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])
@@ -147,10 +146,9 @@ def _columns(cells: Cells | ModuleCells) -> tuple[np.ndarray, ...]:
     channels = np.asarray(cells.channel0), np.asarray(cells.channel1)
     is_known = channels[0].dtype == channels[1].dtype and channels[0].dtype in CHANNEL_TYPES
     kind = channels[0].dtype if is_known else np.int64
-    return (
-        *(np.ascontiguousarray(channel, kind) for channel in channels),
-        *(np.ascontiguousarray(values, np.float32) for values in (cells.activation, cells.time)),
-    )
+    with np.errstate(over="ignore"):  # what is too large becomes inf, which is refused
+        values = [np.ascontiguousarray(column, np.float32) for column in (cells.activation, cells.time)]
+    return (*(np.ascontiguousarray(channel, kind) for channel in channels), *values)
 
 
 def _first_problem(
@@ -179,7 +177,7 @@ def _order_and_merge(cells: PreparedCells, n_modules: int, source: Source | str 
     """Sort by (module, channel1, channel0) and merge cells of one channel."""
     order = np.empty(cells.n_cells, np.int64)
     order_cells(*cells[:3], np.zeros(n_modules, np.int64), np.empty_like(order), order)
-    ordered = PreparedCells(*(column[order] for column in cells[:-1]), input_row=order)
+    ordered = PreparedCells._make([*(column[order] for column in cells[:-1]), order])
     is_repeated = np.logical_and.reduce([column[1:] == column[:-1] for column in ordered[:3]])
     return _merge(cells, order, is_repeated, source) if is_repeated.any() else ordered
 
@@ -211,6 +209,5 @@ def _merge(
         np.count_nonzero(is_repeated),
         len(order),
     )
-    return PreparedCells(
-        *(column[first_row] for column in cells[:3]), activation.astype(np.float32), time, input_row=first_row
-    )
+    channels = (column[first_row] for column in cells[:3])
+    return PreparedCells._make([*channels, activation.astype(np.float32), time, first_row])

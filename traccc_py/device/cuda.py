@@ -150,7 +150,7 @@ class CudaDevice(DeferredSizes):
         self._copy_in(values, out, self.stream)
 
     def staging(self, n: int, dtype: Any) -> tuple[np.ndarray, Any]:
-        """Return uninitialised arrays of `n` rows: one in pinned memory, and one of the device for `upload_ahead`."""
+        """Return arrays of `n` rows, uninitialised: one in pinned memory, one on the device for `upload_ahead`."""
         return self._pinned((n,), dtype), self.empty(n, dtype)
 
     def upload_ahead(self, values: np.ndarray, out: Any) -> None:

@@ -34,7 +34,7 @@ class Device(Protocol):
         """Copy a host array to the first rows of `out`."""
 
     def staging(self, n: int, dtype: Any) -> tuple[np.ndarray, Any]:
-        """Return uninitialised arrays of `n` rows: one to fill on the host, and one of the device for `upload_ahead`."""
+        """Return arrays of `n` rows, uninitialised: one to fill on the host, one on the device for `upload_ahead`."""
 
     def upload_ahead(self, values: np.ndarray, out: Any) -> None:
         """Copy the first rows of a host array of `staging` to its device array, beside what is running."""
