@@ -5,7 +5,7 @@ Usage: python benchmarks/service.py [--muons 8700] [--cells FILE] [--repeats 15]
 Starts a Triton server on this machine with one instance on the CPU, and sends one event in the Open Data Detector again
 and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. A
 request's time runs from cells in memory to tracks in memory. In turn with the requests the chain runs in the client's
-process; `over chain` is the median time of a request less that of these runs. Median, smallest and mean are those of a
+process; `over chain` is the median of the differences of each request and the run behind it. Median, smallest and mean are those of a
 request less the stages that the server reports for it; the mean is made of:
 
 pack       cells to tensors; measured alone, in the client's process
@@ -164,7 +164,7 @@ def summary(name: str, measured: dict[str, Any], pieces: dict[str, float]) -> di
     mean = statistics.mean(over)
     walls = [wall for wall, _ in measured["wall_and_stages"]]
     return {
-        "over chain": statistics.median(walls) - statistics.median(measured["alone"]),
+        "over chain": statistics.median(w - alone for w, alone in zip(walls, measured["alone"], strict=True)),
         "median": statistics.median(over),
         "smallest": min(over),
         "mean": mean,
