@@ -5,8 +5,8 @@ Usage: python benchmarks/service.py [--muons 8700] [--cells FILE] [--repeats 15]
 Starts a Triton server on this machine with one instance on the CPU, and sends one event in the Open Data Detector again
 and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. A
 request's time runs from cells in memory to tracks in memory. In turn with the requests the chain runs in the client's
-process; `over chain` is the median of the differences of each request and the run behind it. Median, smallest and mean are those of a
-request less the stages that the server reports for it; the mean is made of:
+process; `over chain` is the median of the differences of each request and the run behind it. Median, smallest and mean
+are those of a request less the stages that the server reports for it; the mean is made of:
 
 pack       cells to tensors; measured alone, in the client's process
 unpack     tensors to tracks; likewise
