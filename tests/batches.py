@@ -68,6 +68,7 @@ def seed_parameters(ws, module, params, sigma, dtype=np.float32, event=None):
     ws.set_size(ws.extent("seeds"), n)
     return SeedParameters(
         module=np.asarray(module, np.int32),
+        measurement=np.zeros(n, np.int32),  # finding alone asks for it
         event=np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32),
         params=np.ascontiguousarray(params, dtype),
         variance=np.ascontiguousarray(np.broadcast_to(np.square(sigma), (n, 5)), dtype),

@@ -62,23 +62,25 @@ def first_stage(event: Event) -> str:
     raise InputDataError(msg)
 
 
-def prepare_event(event: Any, detector: Any, source: Source | str | None = None) -> PreparedEvent:
-    """Check an event that begins behind the clusterisation and bring its rows into canonical order.
+def prepare_event(event: Event, detector: Any, source: Source | str | None = None) -> PreparedEvent:
+    """Check an event and bring its rows into canonical order.
 
     Parameters
     ----------
-    event : Measurements or (Measurements, Spacepoints)
+    event : Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
         Event.
     detector : Detector
         Knows the modules.
     source : Source or str, optional
-        File of the measurements or spacepoints, for errors and warnings.
+        File of the cells, measurements or spacepoints, for errors and warnings.
 
     Raises
     ------
     InputDataError
         If a row is not on the detector or has an impossible value.
     """
+    if isinstance(event, (Cells, ModuleCells)):
+        return prepare_cells(event, detector, source)
     if isinstance(event, Measurements):
         return prepare_measurements(event, detector, source)
     of_measurements = source.measurements if isinstance(source, Source) else None

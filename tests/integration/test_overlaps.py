@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.unit.detray_documents import barrel, geometry, homogeneous, load, slab
-from traccc_py import TrackingChain
-from traccc_py.simulation.events import simulate_event
+from traccc_py import TrackingChain, build_detector
+from traccc_py.simulation.events import simulate_event, simulate_events
 from traccc_py.simulation.generator import ParticleGunConfig
 
 N = 100
@@ -40,3 +40,16 @@ def test_tracks_take_the_hits_of_all_sensors_of_a_plane(tmp_path, kind):
     assert not tracks.n_holes.any()
     assert tracks.n_measurements.max() <= n_hits.max()
     assert tracks.n_measurements.sum() > (0.99 if kind == "twice" else 0.95) * n_hits.sum()
+
+
+def test_tracks_start_on_the_first_of_two_sensors_that_overlap():
+    """A seed may hold the measurement of the outer one; without going back 19 in 100 tracks would start there."""
+    detector = build_detector("odd")
+    gun = ParticleGunConfig(momentum=(1.0, 1.0), eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
+    events = list(simulate_events(detector, gun, 4, 500))
+    results = TrackingChain(detector, device="cpu", threads=2).run_batch([event.cells for event in events])
+    hits = [event.simulated.hits for event in events]
+    first = [h.geometry_id[np.argmin(h.time)] for h, r in zip(hits, results, strict=True) if len(r.tracks) == 1]
+    found = [r.tracks.geometry_id[0] for r in results if len(r.tracks) == 1]
+    assert len(found) > 480
+    assert np.mean(np.array(found) == np.array(first)) > 0.97

@@ -54,9 +54,10 @@ class SeedBatch(NamedTuple):
 
 
 class SeedParameters(NamedTuple):
-    """Bound track parameters of seeds at the surface of the bottom measurement. Extent: "seeds"."""
+    """Bound track parameters of seeds at the surface of their first measurement. Extent: "seeds"."""
 
     module: Any  # (n_seeds,) int32, surface
+    measurement: Any  # (n_seeds,) int32
     event: Any  # (n_seeds,) int32
     params: Any  # (n_seeds, 5) scalar: loc0, loc1 [mm], phi, theta [rad], q/p [e/GeV]
     variance: Any  # (n_seeds, 5) scalar, diagonal of the covariance

@@ -23,9 +23,8 @@ from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters
 from traccc_py.kernels.candidates import Branches, CandidateBatch, collect_candidates
 from traccc_py.kernels.helix import trigonometry
-from traccc_py.kernels.kalman import predicted_chi2
 from traccc_py.kernels.magnetic_field import field_in_precision, local_turn, position_ahead, turn_ahead
-from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
+from traccc_py.kernels.measurement_search import best_measurement, variance_on
 from traccc_py.kernels.navigation import (
     NONE,
     StackRanges,
@@ -36,7 +35,6 @@ from traccc_py.kernels.navigation import (
     is_on_new_leg,
     next_layer,
 )
-from traccc_py.kernels.polar import is_polar, strip_direction, turned_covariance, turned_place, widening
 from traccc_py.kernels.propagation import (
     MASSES,
     on_surface,
@@ -50,6 +48,7 @@ from traccc_py.kernels.propagation import (
     with_surface_material,
 )
 from traccc_py.kernels.seed_retry import list_retried
+from traccc_py.kernels.seed_starts import move_starts
 from traccc_py.kernels.selection import list_flagged
 
 __all__ = ["MAX_SURFACES_IN_BIN", "find_tracks"]
@@ -101,8 +100,7 @@ class _Payload(NamedTuple):
     listed: Any  # (n_listed,) seeds to follow in this pass
     seed_module: Any  # (n_seeds,)
     seed_event: Any
-    seed_bottom: Any  # (n_seeds,) bottom spacepoint
-    spacepoint_measurement: Any  # (n_spacepoints,)
+    seed_measurement: Any  # (n_seeds,)
     seed_params: Any  # (n_seeds, 5)
     seed_variance: Any  # (n_seeds, 5)
     # cuts
@@ -184,40 +182,6 @@ def _nearest(p, first, mask, track, trig, turn):
 
 
 @device_function(inlined=True)
-def _variance(p, surface, trig, m):
-    """Return the variances of measurement m on a surface for a track's direction."""
-    return measurement_variance(p, surface, channel_paths(p.surfaces, p.designs, surface, trig), m)
-
-
-@device_function(inlined=True)
-def _best_measurement(p, event, surface, track, trig, after_chi2, after):
-    """Return (measurement or -1, chi2): the smallest chi2 within the gate that follows (after_chi2, after)."""
-    best = np.int32(-1)
-    best_chi2 = p.chi2_max
-    event_module = event * p.n_modules + surface
-    first, end = p.offsets[event_module], p.offsets[event_module + 1]
-    if first == end:
-        return best, best_chi2
-    x, c = track[1], track[2]
-    paths = channel_paths(p.surfaces, p.designs, surface, trig)
-    for m in range(first, end):
-        variance0, variance1 = measurement_variance(p, surface, paths, m)
-        residual0, residual1 = p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1]
-        if is_polar(p.surfaces, surface):
-            local0, local1 = p.local_position[m, 0], p.local_position[m, 1]
-            sine, cosine = strip_direction(p.surfaces, surface, local0, local1)
-            residual0, residual1 = turned_place(residual0, residual1, sine, cosine)
-            variance0 = variance0 * widening(p.surfaces, surface, local0, local1, x)
-            c = turned_covariance(track[2], sine, cosine)
-        chi2 = predicted_chi2(residual0, residual1, variance0, variance1, p.dimensions[m], c)
-        follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
-        if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
-            best = np.int32(m)
-            best_chi2 = chi2
-    return best, best_chi2
-
-
-@device_function(inlined=True)
 def _append(p, slot, n_entries, code, path):
     """Write the next entry of a trail; return the number of entries."""
     p.out_code[slot, n_entries] = code
@@ -261,13 +225,13 @@ def _load_branch(p, slot):
 
 @device_function(inlined=True)
 def _start(i, p, slot):
-    """Return (track, way, tally, chi2 sum) of a seed after its bottom measurement."""
+    """Return (track, way, tally, chi2 sum) of a seed after its first measurement."""
     module = p.seed_module[i]
     layer = p.surfaces[module].layer
-    m = p.spacepoint_measurement[p.seed_bottom[i]]
+    m = p.seed_measurement[i]
     track = seed_track(p.surfaces, module, p.seed_params, p.seed_variance, i, _ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    track, chi2 = updated(track, p.surfaces, module, p, m, _variance(p, module, trig, m))
+    track, chi2 = updated(track, p.surfaces, module, p, m, variance_on(p, module, trig, m))
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
     track, alive = with_surface_material(track, trig, p, module, _ONE)
     trig = trigonometry(track[1][_PHI], track[1][_THETA])
@@ -306,10 +270,10 @@ def _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best,
     for _ in range(p.branches_per_surface - np.int32(1)):
         if n_branches >= p.branches_per_seed:
             break
-        m, chi2 = _best_measurement(p, p.seed_event[i], surface, track, trig, chi2, m)
+        m, chi2 = best_measurement(p, p.seed_event[i], surface, track, trig, chi2, m)
         if m < 0:
             break
-        branch, _ = updated(track, p.surfaces, surface, p, m, _variance(p, surface, trig, m))
+        branch, _ = updated(track, p.surfaces, surface, p, m, variance_on(p, surface, trig, m))
         branch, survives = with_surface_material(branch, trig, p, surface, _ONE)
         if survives:
             to = np.int32(i * p.branches_per_seed + n_branches)
@@ -389,14 +353,14 @@ def _visit_surface(i, p, slot, track, trig, turn, way, tally, sums, since, n_bra
     if not (margin0 > -bands[0] and margin1 > -bands[1]):
         return before, way, tally, sums, since, n_branches, False, True
     since = since + path
-    m, chi2 = _best_measurement(p, p.seed_event[i], surface, track, trig, -_ONE + _ZERO * sums, np.int32(-1))
+    m, chi2 = best_measurement(p, p.seed_event[i], surface, track, trig, -_ONE + _ZERO * sums, np.int32(-1))
     if m < 0:
         track, tally, since, alive = _pass_without_measurement(p, slot, surface, track, trig, tally, since, bands)
         return track, way, tally, sums, since, n_branches, False, alive
     if p.branches_per_surface > 1:
         best = (m, chi2)
         n_branches = _branch_off(i, p, slot, surface, track, trig, way, tally, sums, since, best, n_branches)
-    track, _ = updated(track, p.surfaces, surface, p, m, _variance(p, surface, trig, m))
+    track, _ = updated(track, p.surfaces, surface, p, m, variance_on(p, surface, trig, m))
     track, alive = with_surface_material(track, trig, p, surface, _ONE)
     n_entries = _append(p, slot, tally[0], m, since)
     tally = (n_entries, np.int32(tally[1] + 1), tally[2], np.int32(0), np.int32(tally[4] + p.dimensions[m]))
@@ -462,7 +426,6 @@ def _finding_payload(
     ws: Any,
     seeds: SeedBatch,
     parameters: SeedParameters,
-    spacepoint_measurement: Any,
     measurements: MeasurementBatch,
     detector: Any,
     stacks: StackRanges,
@@ -492,8 +455,7 @@ def _finding_payload(
         listed=seeds.bottom_index,  # replaced for each pass
         seed_module=parameters.module,
         seed_event=parameters.event,
-        seed_bottom=seeds.bottom_index,
-        spacepoint_measurement=spacepoint_measurement,
+        seed_measurement=parameters.measurement,
         seed_params=parameters.params,
         seed_variance=parameters.variance,
         mass=real(MASSES[config.particle]),
@@ -547,7 +509,7 @@ def find_tracks(
     is_kept : array of shape (n_seeds,), int32
         Which of them thinning kept.
     parameters : SeedParameters
-        Their track parameters at the bottom measurement.
+        Their track parameters at the bottom measurement; see `seed_starts` for what becomes of them.
     spacepoint_measurement : array of shape (n_spacepoints,), int32
         Measurement of each spacepoint.
     measurements : MeasurementBatch
@@ -564,16 +526,18 @@ def find_tracks(
     CandidateBatch
         Candidates with at least ``config.min_measurements`` measurements, ordered by seed, then branch.
     """
-    payload = _finding_payload(ws, seeds, parameters, spacepoint_measurement, measurements, detector, stacks, config)
+    payload = _finding_payload(ws, seeds, parameters, measurements, detector, stacks, config)
     extent = ws.extent("seeds")
     ws.clear(payload.out_n_measurements)  # of seeds that are not followed
     listed = list_flagged(ws, is_kept, extent, "kept_seeds")
+    move_starts(ws, listed, "kept_seeds", parameters, measurements, detector, config)
     ws.launch(follow_seeds, ws.extent("kept_seeds"), payload._replace(listed=listed))
     branches = Branches(
         payload.out_code, payload.out_path, payload.out_n_entries, payload.out_n_measurements, payload.out_n_holes,
         payload.out_chi2, payload.out_ndf, payload.out_is_stopped,
     )  # fmt: skip
     listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, branches, _branches(config), config)
+    move_starts(ws, listed, "retried_seeds", parameters, measurements, detector, config)
     wider = payload.chi2_max.dtype.type(config.retry_chi2_max)
     n_before_hole = np.int32(config.retry_measurements_before_hole)
     payload = payload._replace(listed=listed, chi2_max=wider, measurements_before_hole=n_before_hole)

@@ -55,6 +55,7 @@ class _Payload(NamedTuple):
     var_scattering: Any  # scalar [rad^2 GeV^2]
     var_pt_scattering: Any  # scalar [1]
     out_module: Any  # (n_seeds,) int32
+    out_measurement: Any  # (n_seeds,) int32
     out_event: Any  # (n_seeds,) int32
     out_params: Any  # (n_seeds, 5) scalar
     out_variance: Any  # (n_seeds, 5) scalar
@@ -139,6 +140,7 @@ def _estimate_parameters(i, p):
     qop = qopt * math.sqrt(sin2)
     measurement = p.measurement_index[bottom]
     p.out_module[i] = p.event_module[measurement] % p.n_modules
+    p.out_measurement[i] = measurement
     p.out_event[i] = p.event[i]
     p.out_params[i, LOC0] = p.local_position[measurement, 0]
     p.out_params[i, LOC1] = p.local_position[measurement, 1]
@@ -195,6 +197,7 @@ def estimate_parameters(
     dtype = spacepoints.global_position.dtype
     out = SeedParameters(
         module=ws.array("seed_parameters.module", extent, np.int32),
+        measurement=ws.array("seed_parameters.measurement", extent, np.int32),
         event=ws.array("seed_parameters.event", extent, np.int32),
         params=ws.array("seed_parameters.params", extent, dtype, N_PARAMETERS),
         variance=ws.array("seed_parameters.variance", extent, dtype, N_PARAMETERS),
