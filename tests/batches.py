@@ -110,6 +110,7 @@ def find_candidates(ws, parameters, first_measurement, measurements, arrays, sta
     seeds = SeedBatch(spacepoint, spacepoint, spacepoint, quality, parameters.event)
     is_kept = np.full(len(spacepoint), is_kept, np.int32)
     spacepoint_measurement = np.asarray(first_measurement, np.int32)
+    parameters = parameters._replace(measurement=spacepoint_measurement.copy())
     ws.set_size(ws.extent("spacepoints"), len(spacepoint))
     return find_tracks(ws, seeds, is_kept, parameters, spacepoint_measurement, measurements, arrays, stacks, config)
 

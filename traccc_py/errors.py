@@ -33,7 +33,7 @@ class DeviceUnavailableError(TracccError, RuntimeError):
 
 
 class CapacityError(TracccError, MemoryError):
-    """An event needs more memory than the limits that were set allow."""
+    """A batch is larger than memory, 32-bit indices, 10,000 events or the limits that were set allow."""
 
 
 class ServiceError(TracccError, RuntimeError):

@@ -19,7 +19,7 @@ from traccc_py.errors import InputDataError
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
-MAX_LAUNCHES = 40  # of kernels of the stages and of groupings
+MAX_LAUNCHES = 42  # of kernels of the stages and of groupings
 MAX_SCANS = 10  # besides one in each grouping
 MAX_GROUPINGS = 4  # counting sorts
 MAX_WAITS = 3

@@ -229,6 +229,7 @@ def test_paths_of_settings_become_absolute(tmp_path, monkeypatch):
     assert resolved.detector == DetectorOptions(
         detector_file=tmp_path / "a.json", material_files=(tmp_path / "b.json",), bfield_value=2.0
     )
+    assert ModelSettings(files, config="traccc").resolved().config == "traccc"  # no file, but settings by name
     named = ModelSettings(DetectorOptions("odd", digitization="odd-digi-geometric")).resolved().detector
     assert named.digitization == "odd-digi-geometric"
     readout = ModelSettings(DetectorOptions("odd", digitization="digitization.json")).resolved().detector

@@ -35,7 +35,7 @@ CONFIGS = (
 
 #: Kernels that transport tracks, compiled for one capability in each kind of field map.
 IN_MAPS = {"cylindrical": (8, 0), "cartesian": (9, 0)}
-TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track")
+TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track", "seed_starts_move_start")
 
 
 def recorded(detector_name, configs=CONFIGS, field_map=None):

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from traccc_py.config import PRESETS
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
 
@@ -97,6 +98,8 @@ class ModelSettings:
     def resolved(self) -> ModelSettings:
         """Return the settings with absolute paths: the server runs in another folder."""
         paths = {name: getattr(self, name) for name in ("config", "cache_dir", "athena_map")}
+        if self.config in PRESETS:
+            del paths["config"]
         absolute: dict[str, Any] = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
         return replace(self, **absolute, detector=self.detector.resolved())
 

@@ -1,8 +1,7 @@
 """Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
 
-There is a second pass, with a wider gate, over all seeds with at most one spacepoint by then on a track that passed
-through the detector. So a seed that thinning dropped is followed where the one that was kept went wrong, and a track
-survives that took a piece of a split cluster early, after which its other measurements lie outside the narrow gate.
+There is a second pass, with a wider gate, over the seeds that thinning dropped and that no track through the detector
+accounts for by then. So a particle is found whose kept seed went wrong, for one by a piece of a split cluster.
 
 A branch is followed until the detector ends or too many holes were met; where several measurements of a surface are
 kept, the further ones start branches of their own, in slots that belong to the seed. The outcome is a *trail* per
