@@ -87,7 +87,7 @@ def list_retried(
     Returns
     -------
     array of shape (n_retried,), int32
-        Seeds that were dropped, with at most one spacepoint on a track, and not the middle one. Extent: "retried_seeds".
+        Seeds that were dropped, with at most one spacepoint on a track, not the middle one. Extent: "retried_seeds".
     """
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
