@@ -135,11 +135,13 @@ def scan_sizes(chain: Any, events: dict[str, list[Any]], batches: list[int], rep
 
 
 def time_kernels(chain: Any, timer: Any, cells: Any, n: int, copy_gb_per_s: float | None) -> list[dict[str, Any]]:
-    """Time each kernel in a batch of `n` like events."""
+    """Time each kernel in a batch of `n` like events; not in graphs, whose launches can't be timed one by one."""
+    used_graphs, chain.device.uses_graphs = getattr(chain.device, "uses_graphs", False), False
     for _ in range(3):
         chain.run_batch([cells] * n)
     timer.begin()
     chain.run_batch([cells] * n)
+    chain.device.uses_graphs = used_graphs
     rows = []
     for name, milliseconds in sorted(timer.end().items(), key=lambda item: -sum(item[1])):
         row = {"kernel": name, "runs": len(milliseconds), "ms": round(sum(milliseconds), 4)}

@@ -265,6 +265,13 @@ class TrackingChain:
         return self._in_a_row((events, None) for events in batches)
 
     def _in_a_row(self, batches: Iterable[tuple[Sequence[Event], _Sources]]) -> Iterator[list[EventResult]]:
+        try:
+            yield from self._overlapping(batches)
+        except MemoryError:  # or `CapacityError`, which is one
+            self._workspace.reset()
+            raise
+
+    def _overlapping(self, batches: Iterable[tuple[Sequence[Event], _Sources]]) -> Iterator[list[EventResult]]:
         running: _Job | None = None
         for job in self._jobs(batches):  # has its input under way while `running` runs
             if running is not None:
@@ -308,6 +315,7 @@ class TrackingChain:
         if not job.prepared:
             return
         job.clock.resume()
+        job.out = None  # arrays of a first try that was too small
         set_batch_size(self._workspace, job.prepared, len(self.detector.geometry_ids))
         self.device.join_uploads()
         if job.cells is None:  # input is copied on the way

@@ -34,6 +34,7 @@ OTHER_CONFIG = ChainConfig(
 # Of the elements of an output. Cut variables within 1e-4 of a cut fall on either side; contraction to fused
 # multiply-add changes last bits, and what is a difference of large numbers more.
 MAX_SHARE_OFF = 1e-3
+MAX_ROWS_OFF = 3  # where this is a larger share: in short columns
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
@@ -142,7 +143,7 @@ def test_each_kernel_gives_what_the_cpu_gives(setup):
             if not isinstance(expected, np.ndarray) or any(expected is array for array in skipped):
                 continue
             off = share_off(device.to_host(got), expected)
-            if off > (0 if setup.is_exact else MAX_SHARE_OFF):
+            if off > (0 if setup.is_exact else max(MAX_SHARE_OFF, MAX_ROWS_OFF / max(1, expected.size))):
                 wrong.setdefault(name, []).append(off)
     assert wrong == {}
 

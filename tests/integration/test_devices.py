@@ -11,7 +11,7 @@ from traccc_py.geometry.field import solenoid_field_map
 N_TRACKS = (4, 0, 30, 1)  # per event of a batch
 # Contraction to fused multiply-add makes the last bits of CUDA's results differ. Fitted parameters of these tracks have
 # errors of at least 1e-5 relative to their size.
-RELATIVE, ABSOLUTE = 1e-3, 1e-5
+RELATIVE, ABSOLUTE, ABSOLUTE_OF_CHI2 = 1e-3, 1e-5, 1e-2
 
 
 @pytest.fixture(scope="module", params=["homogeneous", "map"])
@@ -34,7 +34,8 @@ def test_chain_gives_the_tracks_of_one_cpu_thread(device, detector, events, expe
     for result, right in zip(results, expected, strict=True):
         found, wanted = columns(result), columns(right)
         for name, column in wanted.items():
-            if column.dtype.kind == "f":
-                np.testing.assert_allclose(found[name], column, rtol=RELATIVE, atol=ABSOLUTE, err_msg=name)
+            if column.dtype.kind == "f":  # chi2 divides rounding of positions by small errors
+                absolute = ABSOLUTE_OF_CHI2 if name.endswith(("chi2", "pval")) else ABSOLUTE
+                np.testing.assert_allclose(found[name], column, rtol=RELATIVE, atol=absolute, err_msg=name)
             else:
                 np.testing.assert_array_equal(found[name], column, err_msg=name)

@@ -15,7 +15,8 @@ from traccc_py import chain as chain_module
 from traccc_py.batch_output import split_batch
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cpu import CpuDevice
-from traccc_py.errors import InputDataError
+from traccc_py.device.deferred import DeferredDevice
+from traccc_py.errors import CapacityError, InputDataError
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -165,9 +166,32 @@ def test_a_refused_batch_leaves_the_buffer_in_use_alone(grown, batches):
     assert not set(addresses[:5]) & set(addresses[5:])
 
 
-def test_memory_beyond_the_limit_is_refused(detector, monkeypatch):
-    from traccc_py.errors import CapacityError
+class SmallDevice(DeferredDevice):
+    """Has no memory for arrays of more than `limit` bytes."""
 
+    limit = np.inf
+
+    def empty(self, shape, dtype):
+        if np.prod(shape) * np.dtype(dtype).itemsize > self.limit:
+            msg = "no memory"
+            raise CapacityError(msg)
+        return super().empty(shape, dtype)
+
+
+def test_a_batch_too_large_for_memory_does_not_stay(detector, batches, expected):
+    device = SmallDevice(1)
+    chain = TrackingChain(detector, device=device)
+    assert_same(chain.run_batch(batches[0]), expected[0])
+    device.limit = 2 * max(array.nbytes for array in chain._workspace._arrays.values())
+    with pytest.raises(CapacityError, match="no memory"):
+        chain.run_batch(batches[0] * 20)
+    assert_same(chain.run_batch(batches[0]), expected[0])
+    with pytest.raises(CapacityError, match="no memory"):
+        list(chain.run_batches([batches[1], batches[0] * 20]))
+    assert_same(chain.run_batch(batches[1]), expected[1])
+
+
+def test_memory_beyond_the_limit_is_refused(detector, monkeypatch):
     device = fake_cuda_device(monkeypatch, options={"memory_limit": 1000})
     assert device._pool.limit == 1000
     with pytest.raises(CapacityError, match="has no memory"):

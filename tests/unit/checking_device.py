@@ -11,6 +11,7 @@ WORK_SPACE = {
     "ambiguity_resolution_resolve_event": ("n_owners", "owner_offsets", "owners", "n_shared", "active"),
     "clusterization_label_cells": ("out_last",),
     "grouping_count_members": ("place",),
+    "seed_thinning_decide_seeds": ("state",),  # how far a pass comes depends on who is seen deciding
 }
 
 

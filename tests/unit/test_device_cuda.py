@@ -97,6 +97,12 @@ def test_too_large_array_is_a_capacity_error(cuda):
         cuda(memory=3000).empty(1000, np.float32)
 
 
+def test_a_gpu_that_is_taken_is_named(cuda):
+    """A GPU in exclusive mode or without free memory: "auto" takes the CPU then, which needs this error."""
+    with pytest.raises(DeviceUnavailableError, match=r"cuda:0 is there but can't be used: cuda:0 has no memory"):
+        cuda(memory=0)
+
+
 @pytest.mark.parametrize(("n_gpus", "text"), [(-1, "cudaErrorNoDevice"), (0, "finds no GPU"), (1, "found 1")])
 def test_missing_gpu_is_named(cuda, n_gpus, text):
     with pytest.raises(DeviceUnavailableError, match=text):

@@ -69,8 +69,11 @@ def _gpu(index: int, options: dict[str, Any]) -> Device:
         )
         raise DeviceUnavailableError(msg)
     from traccc_py.device.cuda import CudaDevice
+    from traccc_py.device.cuda_compile import find_ptxas
 
-    return CudaDevice(index, **options)
+    device = CudaDevice(index, **options)
+    find_ptxas()  # else its lack would be noticed when kernels are compiled, too late for "auto"
+    return device
 
 
 def _best_device(threads: int | None, gpu_options: dict[str, Any]) -> Device:

@@ -109,21 +109,29 @@ class CudaDevice(DeferredSizes):
         self.name = f"cuda:{index}"
         self.index = index
         self._gpu = self._cupy.cuda.Device(index)
-        self._prepared_threads: set[int] = set()
-        with self._gpu:
-            self.stream = self._cupy.cuda.Stream(non_blocking=True)
-            self._copy_stream = self._cupy.cuda.Stream(non_blocking=True)
-            self._copied = self._cupy.cuda.Event(disable_timing=True)
-            self._pool = self._cupy.cuda.MemoryPool()
-            if memory_limit is not None:
-                self._pool.set_limit(size=memory_limit)
+        self._of_thread = threading.local()
         digits = self._gpu.compute_capability  # "90", "120"
         self.capability = int(digits[:-1]), int(digits[-1])
-        n_multiprocessors = int(self._gpu.attributes["MultiProcessorCount"])
         self.uses_graphs = uses_graphs
         self._recordings: dict[Any, _Recording] = {}
-        no_counts = self.zeros(1, np.int32)
+        try:
+            self._open(memory_limit)
+            no_counts = self.zeros(1, np.int32)
+        except (self._cupy.cuda.runtime.CUDARuntimeError, CapacityError) as error:
+            msg = f"{self.name} is there but can't be used: {error}; nvidia-smi shows its mode and who has its memory"
+            raise DeviceUnavailableError(msg) from error
+        n_multiprocessors = int(self._gpu.attributes["MultiProcessorCount"])
         self._launcher = Launcher(driver or BindingsDriver(), self.capability, n_multiprocessors, no_counts)
+
+    def _open(self, memory_limit: int | None) -> None:
+        """Make streams and the pool of memory."""
+        self._make_current()
+        self.stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._copy_stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._copied = self._cupy.cuda.Event(disable_timing=True)
+        self._pool = self._cupy.cuda.MemoryPool()
+        if memory_limit is not None:
+            self._pool.set_limit(size=memory_limit)
 
     def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
         """Return an uninitialised device array of `shape` and `dtype`; records are allowed.
@@ -167,15 +175,16 @@ class CudaDevice(DeferredSizes):
 
     def join_uploads(self) -> None:
         """Let what is asked for from now on wait for the copies made ahead."""
-        with self._gpu:
-            self._copied.record(self._copy_stream)
-            self.stream.wait_event(self._copied)
+        self._make_current()
+        self._copied.record(self._copy_stream)
+        self.stream.wait_event(self._copied)
 
     def _pinned(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Return an uninitialised host array in page-locked memory, from which `upload` does not wait."""
         n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         if n_bytes == 0:
             return np.empty(shape, dtype)
+        self._make_current()
         return np.ndarray(shape, dtype, buffer=self._cupy.cuda.alloc_pinned_memory(n_bytes))
 
     def to_host(self, array: Any) -> np.ndarray:
@@ -184,10 +193,13 @@ class CudaDevice(DeferredSizes):
 
     def fetch(self, *arrays: Any) -> tuple[np.ndarray, ...]:
         """Return host copies of several device arrays; waits once, for all of them."""
-        with self._current():
-            copies = tuple(self._start_copy(array) for array in arrays)
-        self.synchronize()
-        return copies
+        copies: list[np.ndarray] = []
+        try:
+            with self._current():
+                copies.extend(self._start_copy(array) for array in arrays)
+        finally:  # after an error, too: memory that is still written to must not be given to others
+            self.synchronize()
+        return tuple(copies)
 
     def synchronize(self) -> None:
         """Wait until everything asked for so far is done."""
@@ -244,9 +256,11 @@ class CudaDevice(DeferredSizes):
             self.stream.begin_capture()
             try:
                 result = function()
-            finally:
-                graph = self.stream.end_capture()
-        return result, graph
+            except BaseException:
+                with contextlib.suppress(self._cupy.cuda.runtime.CUDARuntimeError):  # it would hide the error
+                    self.stream.end_capture()
+                raise
+            return result, self.stream.end_capture()
 
     def _copy_in(self, values: np.ndarray, out: Any, stream: Any) -> None:
         if values.size == 0:
@@ -255,7 +269,8 @@ class CudaDevice(DeferredSizes):
         host = np.ascontiguousarray(values, dtype=out.dtype)
         if isinstance(rows, DeviceRecords):
             rows, host = rows.storage, host.reshape(-1).view(np.uint8)
-        with self._gpu, stream:
+        self._make_current()
+        with stream:
             rows.set(host, stream=stream)
 
     def _allocate(self, make: Any, shape: int | tuple[int, ...], dtype: Any) -> Any:
@@ -284,13 +299,16 @@ class CudaDevice(DeferredSizes):
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:
         """Make this GPU and this stream CuPy's for a while, in this thread."""
-        with self._gpu, self.stream:
+        self._make_current()
+        with self.stream:
             yield
 
     def _make_current(self) -> None:
-        """Make this GPU the driver's for this thread; a new thread has none until the first call."""
+        """Make this GPU the runtime's and the driver's for this thread; a new thread has none until the first call.
+
+        It stays so: CuPy's ``with Device`` would go back to GPU 0 each time, and so make a context there, too.
+        """
         runtime = self._cupy.cuda.runtime
-        thread = threading.get_ident()
-        if thread not in self._prepared_threads or runtime.getDevice() != self.index:
+        if not getattr(self._of_thread, "is_prepared", False) or runtime.getDevice() != self.index:
             runtime.setDevice(self.index)
-            self._prepared_threads.add(thread)
+            self._of_thread.is_prepared = True

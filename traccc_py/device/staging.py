@@ -61,6 +61,7 @@ class InputBuffers:
             capacity = self._capacity[buffer] = int(n * _GROWTH) + 16
             self._columns[buffer] = {}  # free what is replaced first
             self._device.forget()
+            self._device.join_uploads()
             self._device.synchronize()  # else the copies might come before the end of what had the memory
             self._columns[buffer] = {
                 name: self._device.staging(capacity, dtype) for name, dtype in self._dtypes.items()

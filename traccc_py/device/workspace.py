@@ -227,6 +227,16 @@ class Workspace:
                 outgrown = True
         return outgrown
 
+    def reset(self) -> None:
+        """Give all buffers back: those of a batch that was too large must not be asked for again by the next one."""
+        self._arrays.clear()
+        for extent in self._extents.values():
+            extent.capacity = 0
+        self.generation += 1
+        self.device.forget()
+        self.device.clear(self._sizes)  # the sizes that were needed, too
+        self._sizes_read = None
+
     def _read_sizes(self) -> np.ndarray:
         if self._sizes_read is None or self.device.sizes_are_on_host:
             self._sizes_read = self.device.to_host(self._sizes)
