@@ -58,28 +58,33 @@ def _is_behind(p, surface, position, trig, turn, path):
     t = direction(trig)
     u, v = surface_axes(p.surfaces, surface)
     s = -surface_distance(p.surfaces, surface, position) / (t[0] * there.wx + t[1] * there.wy + t[2] * there.wz)
+    if not s < path:
+        return False
     dx = position[0] + s * t[0] - there.cx
     dy = position[1] + s * t[1] - there.cy
     dz = position[2] + s * t[2] - there.cz
     loc0, loc1 = dx * u[0] + dy * u[1] + dz * u[2], dx * v[0] + dy * v[1] + dz * v[2]
     margin0, margin1 = inside_margin(p.surfaces, surface, loc0, loc1)
     band = p.mask_max + abs(turn) * s * s
-    return s < path and margin0 > -band and margin1 > -band
+    return margin0 > -band and margin1 > -band
 
 
 @device_function(inlined=True)
-def _first_sensor(i, p, track, layer):
+def _first_sensor(i, p, track, module):
     """Return (surface or -1, measurement, track there): the sensor of the layer farthest behind with a measurement."""
-    found, measurement, start = np.int32(-1), np.int32(-1), track
+    found, measurement, start = np.int32(-1), p.out_measurement[i], track
     trig = trigonometry(track[1][PHI], track[1][THETA])
     turn = local_turn(p.field, track[0], trig, track[1][QOP])
     path = _BEHIND + _ZERO * turn
-    grid = grid_bin(p.layers, layer, track[0])
+    variance = variance_on(p, module, trig, p.out_measurement[i])
+    grid = grid_bin(p.layers, p.surfaces[module].layer, track[0])
     for entry in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
         surface = p.bin_surfaces[entry]
         if _is_behind(p, surface, track[0], trig, turn, path):
+            # The parameters stand on the measurement already; only few seeds need the covariance after it.
+            near, _ = updated(track, p.surfaces, module, p, p.out_measurement[i], variance)
             s, _, _ = intersect_surface(p.surfaces, surface, track[0], trig, turn, _ZERO * turn)
-            there, trig_there = transport_to_surface(track, trig, turn, s, p.field, p.surfaces, surface)
+            there, trig_there = transport_to_surface(near, trig, turn, s, p.field, p.surfaces, surface)
             m, _ = best_measurement(p, p.event[i], surface, there, trig_there, -_ONE + _ZERO * s, np.int32(-1))
             if m >= 0:
                 found, measurement, start, path = surface, m, there, s
@@ -90,11 +95,9 @@ def _first_sensor(i, p, track, layer):
 def _move_start(k, p):
     """Move listed seed k; writes its rows alone."""
     i = p.listed[k]
-    module, m = p.out_module[i], p.out_measurement[i]
+    module = p.out_module[i]
     track = seed_track(p.surfaces, module, p.out_params, p.variance, i, _ONE)
-    trig = trigonometry(track[1][PHI], track[1][THETA])
-    track, _ = updated(track, p.surfaces, module, p, m, variance_on(p, module, trig, m))
-    surface, m, track = _first_sensor(i, p, track, p.surfaces[module].layer)
+    surface, m, track = _first_sensor(i, p, track, module)
     if surface < 0:
         return
     p.out_module[i] = surface
