@@ -8,11 +8,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import traccc_py
+from traccc_py.chain import TrackingChain
+from traccc_py.cli.compilation import kernels_are_compiled
 from traccc_py.device import cache
+from traccc_py.device.cpu_compile import compile_loops
+from traccc_py.device.signatures import record_signatures
 
 STAGE = """
 from typing import Any, NamedTuple
@@ -244,3 +249,21 @@ def test_no_kernel_can_use_code_that_is_not_in_the_key():
                 found += [(path.name, n) for n in names if not cache.is_packaged(str(_module_path(n)))]
     assert n_imports > 100
     assert found == []
+
+
+def test_folders_that_numba_made_do_not_count_as_compiled_kernels(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    chain = SimpleNamespace(device=SimpleNamespace(name="cpu"))
+    folder = cache.cache_directory("cpu") / "prepare_123"
+    folder.mkdir(parents=True)
+    assert not kernels_are_compiled(chain)
+    (folder / "loop.nbi").write_text("")
+    assert kernels_are_compiled(chain)
+
+
+def test_loops_are_compiled_by_other_processes(tmp_path, monkeypatch):
+    name = "spacepoint_formation_count_spacepoints"
+    found = record_signatures(lambda device: TrackingChain("telescope", device=device).initialize())
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    compile_loops({name: found[name]}, processes=2)
+    assert len(list(tmp_path.rglob(f"*{name}*.nbi"))) == 1

@@ -61,6 +61,7 @@ def install_fake_chain(monkeypatch):
     module = types.ModuleType("traccc_py.chain")
     module.TrackingChain = FakeChain
     monkeypatch.setitem(sys.modules, "traccc_py.chain", module)
+    monkeypatch.setattr("traccc_py.cli.run.compile_in_processes", lambda chain: None)
 
 
 @pytest.fixture

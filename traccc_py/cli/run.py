@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from traccc_py.cli.compilation import compile_in_processes, kernels_are_compiled
 from traccc_py.cli.inputs import (
     EventFile,
     check_event_files,
@@ -29,7 +30,7 @@ from traccc_py.detector_options import DetectorOptions
 __all__ = ["RunOptions", "make_chain", "run"]
 
 _MILLISECONDS = 1000.0
-_COMPILATION_SECONDS = 90  # told to the user; measured on two cores
+_COMPILATION_SECONDS = 60  # told to the user; measured on two cores
 _SILENCE_SECONDS = 10.0  # kernels that are kept load in two
 
 
@@ -59,6 +60,7 @@ def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | N
     start = time.perf_counter()
     if not kernels_are_compiled(chain):
         console.print(f"compiling kernels, once for this version; about {_COMPILATION_SECONDS} s")
+        compile_in_processes(chain)
         chain.initialize()
     else:  # some are kept; others may be missing, or another process may be compiling them just now
         late = "some kernels are not compiled yet, or another process compiles them; this may take minutes"
@@ -72,14 +74,6 @@ def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | N
     seconds = time.perf_counter() - start
     console.print(f"{describe_device(chain)} ready in {seconds:.1f} s", style="dim")
     return chain
-
-
-def kernels_are_compiled(chain: Any) -> bool:
-    """Return whether compiled kernels for a chain's device are kept on disk."""
-    from traccc_py.device.cache import cache_root, source_hash
-
-    kind = str(chain.device.name).partition(":")[0]
-    return any(any(folder.iterdir()) for folder in cache_root().glob(f"{kind}*-{source_hash()}"))
 
 
 def describe_device(chain: Any) -> str:
