@@ -72,7 +72,8 @@ def compare(found: Any, expected: Any) -> Comparison:
         and np.allclose(m.local_position, n.local_position, rtol=0, atol=3e-5)
     )
     seeds, right = (set(zip(*(c.tolist() for c in _triplets(r)), strict=True)) for r in (found, expected))
-    share = len(seeds & right) / len(seeds | right) if len(seeds ^ right) > 2 else 1.0
+    is_one = len(seeds) == len(right) > 2 and len(seeds ^ right) <= 2
+    share = 1.0 if is_one or seeds == right else len(seeds & right) / len(seeds | right)
     return Comparison(len(there), len(here), len(common), largest, same, share)
 
 

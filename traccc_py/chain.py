@@ -27,7 +27,7 @@ from traccc_py.device import get_device
 from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Cells, EventResult
-from traccc_py.errors import GeometryError
+from traccc_py.errors import GeometryError, TracccError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
@@ -79,6 +79,7 @@ class _Job:
     buffer: int = 0  # that the cells are in
     out: Any = None  # BatchOutput
     host: HostBatch | None = None
+    number: int = 0  # of the start
 
 
 class _Clock:
@@ -173,6 +174,7 @@ class TrackingChain:
         self._inputs = InputBuffers(self.device, CELL_COLUMNS)
         self._arrays: Any = None
         self._stacks: StackRanges | None = None
+        self._n_started = 0
 
     def initialize(self) -> None:
         """Put the detector into device memory and compile all kernels, by running an event without cells.
@@ -315,6 +317,7 @@ class TrackingChain:
         if not job.prepared:
             return
         job.clock.resume()
+        self._n_started = job.number = self._n_started + 1
         job.out = None  # arrays of a first try that was too small
         set_batch_size(self._workspace, job.prepared, len(self.detector.geometry_ids))
         self.device.join_uploads()
@@ -328,6 +331,9 @@ class TrackingChain:
         """Wait for the events, redo them while buffers were too small; then the device is free for others."""
         if not job.prepared:
             return
+        if self._n_started != job.number:  # the workspace holds what came later
+            msg = "the chain was given another event while batches were under way; take a chain of its own for it"
+            raise TracccError(msg)
         while self._workspace.overflowed():
             self._start(job)
         job.host = HostBatch(self._workspace, job.out, self.detector.geometry_ids)

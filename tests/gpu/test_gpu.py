@@ -35,6 +35,7 @@ OTHER_CONFIG = ChainConfig(
 # multiply-add changes last bits, and what is a difference of large numbers more.
 MAX_SHARE_OFF = 1e-3
 MAX_ROWS_OFF = 3  # where this is a larger share: in short columns
+MAX_SHARE_OF_SHORT = 0.05
 RELATIVE, ABSOLUTE = 1e-3, 1e-4
 
 
@@ -129,6 +130,12 @@ def share_off(found, expected):
     return float(np.mean(~close)) if expected.size else 0.0
 
 
+def allowed_share(expected):
+    """Return the share of elements that may differ: of short columns of real numbers some rows, but not all."""
+    few = MAX_ROWS_OFF / max(1, expected.size) if expected.dtype.kind == "f" else 0.0
+    return max(MAX_SHARE_OFF, min(few, MAX_SHARE_OF_SHORT))
+
+
 def test_each_kernel_gives_what_the_cpu_gives(setup):
     launches = recorded_launches(setup)
     ours = {n for n, k in registered_kernels().items() if k.body.py_func.__module__.startswith("traccc_py.")}
@@ -143,7 +150,7 @@ def test_each_kernel_gives_what_the_cpu_gives(setup):
             if not isinstance(expected, np.ndarray) or any(expected is array for array in skipped):
                 continue
             off = share_off(device.to_host(got), expected)
-            if off > (0 if setup.is_exact else max(MAX_SHARE_OFF, MAX_ROWS_OFF / max(1, expected.size))):
+            if off > (0 if setup.is_exact else allowed_share(expected)):
                 wrong.setdefault(name, []).append(off)
     assert wrong == {}
 

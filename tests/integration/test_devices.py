@@ -35,7 +35,7 @@ def test_chain_gives_the_tracks_of_one_cpu_thread(device, detector, events, expe
         found, wanted = columns(result), columns(right)
         for name, column in wanted.items():
             if column.dtype.kind == "f":  # chi2 divides rounding of positions by small errors
-                absolute = ABSOLUTE_OF_CHI2 if name.endswith(("chi2", "pval")) else ABSOLUTE
+                absolute = ABSOLUTE_OF_CHI2 if name.endswith("chi2") else ABSOLUTE
                 np.testing.assert_allclose(found[name], column, rtol=RELATIVE, atol=absolute, err_msg=name)
             else:
                 np.testing.assert_array_equal(found[name], column, err_msg=name)

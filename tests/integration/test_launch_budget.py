@@ -16,7 +16,7 @@ from traccc_py.batch_output import split_batch
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cpu import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
-from traccc_py.errors import CapacityError, InputDataError
+from traccc_py.errors import CapacityError, InputDataError, TracccError
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -164,6 +164,22 @@ def test_a_refused_batch_leaves_the_buffer_in_use_alone(grown, batches):
     list(grown.run_batches([batches[1]]))
     assert len(addresses) == 10
     assert not set(addresses[:5]) & set(addresses[5:])
+
+
+def test_batches_where_sizes_stay_on_the_device(detector, batches, expected):
+    chain = TrackingChain(detector, device=DeferredDevice(1))
+    for results, right in zip(chain.run_batches(batches), expected, strict=True):
+        assert_same(results, right)
+
+
+def test_other_events_between_batches_are_refused(detector, batches):
+    """They would take the place of the batch that is under way."""
+    chain = TrackingChain(detector, device=CpuDevice(1))
+    results = chain.run_batches(batches[:3])
+    next(results)
+    chain.run_batch(batches[3])
+    with pytest.raises(TracccError, match="another event while batches were under way"):
+        next(results)
 
 
 class SmallDevice(DeferredDevice):

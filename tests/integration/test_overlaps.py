@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.detray_documents import barrel, geometry, homogeneous, load, slab
 from traccc_py import TrackingChain, build_detector
-from traccc_py.simulation.events import simulate_event, simulate_events
+from traccc_py.simulation.events import simulate_event, simulate_events, truth_measurements
 from traccc_py.simulation.generator import ParticleGunConfig
 
 N = 100
@@ -53,3 +53,19 @@ def test_tracks_start_on_the_first_of_two_sensors_that_overlap():
     found = [r.tracks.geometry_id[0] for r in results if len(r.tracks) == 1]
     assert len(found) > 480
     assert np.mean(np.array(found) == np.array(first)) > 0.97
+
+
+def test_seeds_do_not_start_on_strips(tmp_path):
+    """In modules of strips within pixels the measurement behind has no second coordinate to start with."""
+    sensors = [s for r, n in LAYERS for radius in (r, r + 3) for s in barrel(radius, n, half_z=400.0)]
+    slabs = homogeneous({0: [slab(k, 0.3) for k in range(len(sensors))]})
+    detector = load(tmp_path, geometry(sensors), slabs)
+    measurements = truth_measurements(detector, simulate_event(detector, GUN, 3))
+    place = detector.arrays().surfaces[measurements.module_index]
+    radius = np.hypot(place["cx"], place["cy"])
+    is_inner = np.isclose(radius[:, None], [r for r, _ in LAYERS], atol=1.0).any(axis=1)
+    assert 0.4 < is_inner.mean() < 0.6
+    measurements.dimensions[is_inner] = 1
+    measurements.local_position[is_inner, 1] = 0.0
+    tracks = TrackingChain(detector, device="cpu", threads=2).run(measurements).tracks
+    assert len(tracks) > 0.95 * N

@@ -159,11 +159,11 @@ def test_broken_ptx_is_refused_with_the_kernels_name():
 
 
 def test_missing_assembler_names_what_to_install(monkeypatch):
-    monkeypatch.setattr(cuda_compile, "find_ptxas", cuda_compile.find_ptxas.__wrapped__)
+    monkeypatch.setattr(cuda_compile, "_ptxas", cuda_compile._ptxas.__wrapped__)
     monkeypatch.setattr("cuda.pathfinder.find_nvidia_binary_utility", lambda name: None)
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(DeviceUnavailableError, match=r"ptxas was not found .*traccc-py\[cuda13\]"):
-        cuda_compile.find_ptxas()
+        cuda_compile._ptxas()
 
 
 def test_second_compilation_comes_from_the_cache(signatures, compiled, monkeypatch):

@@ -2,7 +2,9 @@
 
 import dataclasses
 import logging
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from traccc_py.data.cell_loop import check_and_convert, order_cells
 from traccc_py.data.prepare import prepare_cells
+from traccc_py.device.host_loop import HostLoop
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 from traccc_py.geometry.records import DESIGN, SURFACE
@@ -256,8 +259,15 @@ def test_prepare_cells_names_bad_rows_and_columns_of_cells_by_module(detector):
         prepare_cells(cells, detector, source="f.csv")
     for bad, problem in (
         ({"n_cells": cells.n_cells[:-1]}, r"cells\.n_cells has shape \(\d+,\); .* as cells\.geometry_id"),
-        ({"n_cells": cells.n_cells + 1}, r"cells\.n_cells has the sum \d+ and the minimum 0; expected 40"),
-        ({"n_cells": cells.n_cells.astype(int) - 1}, r"and the minimum -1; expected 40 and at least 0"),
+        (
+            {"n_cells": cells.n_cells + 1},
+            r"cells\.n_cells has numbers from 0 to \d with the sum \d+; expected the sum 40",
+        ),
+        ({"n_cells": cells.n_cells.astype(int) - 1}, r"has numbers from -1 to"),
+        (
+            {"n_cells": np.array([2**62] * 4 + [40] + [0] * (len(cells.n_cells) - 5))},
+            r"to 4611686018427387904 with the sum 40",
+        ),
         ({"time": cells.time[:-1]}, r"cells\.time has shape \(39,\); expected \(40,\), as cells\.channel0"),
     ):
         with pytest.raises(InputDataError, match=problem):
@@ -286,15 +296,30 @@ def test_loops_over_cells_are_compiled_once(detector):
     """Arrays that can't be written or have gaps must not make a request of the service wait for the compiler."""
     cells = make_cells(detector, 100)
     prepare_cells(cells, detector)
-    n_compiled = [len(loop._function.overloads) for loop in (check_and_convert, order_cells)]
+    n_compiled = [len(loop._compiled.overloads) for loop in (check_and_convert, order_cells)]
     gaps = np.zeros((100, 3), np.int64)
     gaps[:, 1], gaps[:, 2] = cells.channel0, cells.channel1
     other = dataclasses.replace(cells, channel0=gaps[:, 1], channel1=gaps[:, 2], time=cells.time.copy())
     other.time.flags.writeable = False
     assert_equal(prepare_cells(other, detector), prepare_cells(cells, detector))
-    assert [len(loop._function.overloads) for loop in (check_and_convert, order_cells)] == n_compiled
+    assert [len(loop._compiled.overloads) for loop in (check_and_convert, order_cells)] == n_compiled
     with pytest.raises(TypeError):
         order_cells(*[np.zeros(3)] * 6)
+
+
+def test_first_calls_from_several_threads_at_once(detector):
+    loop = HostLoop(order_cells._python_function, [(*[np.empty(0, np.int32)] * 3, *[np.empty(0, np.int64)] * 3)])
+    barrier = threading.Barrier(4)
+
+    def first_call(_):
+        columns = [np.zeros(5, np.int32)] * 3
+        order = np.zeros(5, np.int64)
+        barrier.wait()
+        loop(*columns, np.zeros(1, np.int64), np.zeros(5, np.int64), order)
+        return sorted(order.tolist())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(first_call, range(4))) == [[0, 1, 2, 3, 4]] * 4
 
 
 @pytest.mark.parametrize("n", [1, 2, 30, 5000])

@@ -132,9 +132,9 @@ def _module_runs(cells: Cells | ModuleCells) -> _Runs:
         first = np.flatnonzero(is_first)
         return _Runs(ids[first], np.append(first, n))
     lengths = np.asarray(cells.n_cells).astype(np.int64, copy=False)
-    if lengths.min(initial=0) < 0 or lengths.sum() != n:
-        least = lengths.min(initial=0)
-        msg = f"cells.n_cells has the sum {lengths.sum()} and the minimum {least}; expected {n} and at least 0"
+    least, most = lengths.min(initial=0), lengths.max(initial=0)
+    if least < 0 or most > n or lengths.sum() != n:  # the sum alone may wrap
+        msg = f"cells.n_cells has numbers from {least} to {most} with the sum {lengths.sum()}; expected the sum {n}"
         raise InputDataError(msg)
     starts = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=starts[1:])

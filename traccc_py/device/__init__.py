@@ -69,11 +69,8 @@ def _gpu(index: int, options: dict[str, Any]) -> Device:
         )
         raise DeviceUnavailableError(msg)
     from traccc_py.device.cuda import CudaDevice
-    from traccc_py.device.cuda_compile import find_ptxas
 
-    device = CudaDevice(index, **options)
-    find_ptxas()  # else its lack would be noticed when kernels are compiled, too late for "auto"
-    return device
+    return CudaDevice(index, **options)
 
 
 def _best_device(threads: int | None, gpu_options: dict[str, Any]) -> Device:

@@ -39,7 +39,6 @@ __all__ = [
     "CompiledKernel",
     "compile_all",
     "compile_kernel",
-    "find_ptxas",
     "float64_instructions",
     "loop_source",
     "resource_table",
@@ -206,7 +205,7 @@ def _compile_ptx(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]
 
 
 @cache
-def find_ptxas() -> str:
+def _ptxas() -> str:
     """Return the path of the assembler."""
     with contextlib.suppress(ImportError):
         from cuda.pathfinder import find_nvidia_binary_utility
@@ -233,7 +232,7 @@ def _assemble(ptx: str, capability: tuple[int, int], name: str, *, fuses: bool) 
         source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
         options = [f"-arch=sm_{major}{minor}", "-O3", f"--fmad={str(fuses).lower()}", "-v"]
-        command = [find_ptxas(), *options, "-o", str(target), str(source)]
+        command = [_ptxas(), *options, "-o", str(target), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             msg = f"ptxas failed on {name} for sm_{major}{minor}: {done.stderr.strip()}"

@@ -54,6 +54,10 @@ class DeferredDevice(DeferredSizes, CpuDevice):
     launch = CpuDevice.launch
     empty = CpuDevice.empty
 
+    def fetch(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return copies of the arrays."""
+        return tuple(array.copy() for array in arrays)
+
     @staticmethod
     def _size(extent: Extent | int) -> int:
         return extent if isinstance(extent, int) else min(CpuDevice._size(extent), extent.capacity)

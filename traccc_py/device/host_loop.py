@@ -33,17 +33,10 @@ class HostLoop:
     """
 
     def __init__(self, function: Callable[..., Any], examples: Iterable[tuple]) -> None:
+        self._python_function = function
         self._signatures = [tuple(numba.typeof(a) for a in arguments) for arguments in examples]
         self._lock = threading.Lock()
-        self._is_compiled = False
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_directory("cpu"))
-        try:
-            self._function = numba.njit(
-                nogil=True, error_model="numpy", _nrt=False, cache=is_packaged(function.__code__.co_filename)
-            )(function)
-        finally:
-            numba.config.CACHE_DIR = before
+        self._compiled: Any = None
 
     def __call__(self, *arguments: Any) -> Any:
         """Return what the function returns; it releases the GIL.
@@ -53,13 +46,25 @@ class HostLoop:
         TypeError
             If the arguments are of other types than all examples.
         """
-        if not self._is_compiled:
+        if self._compiled is None:
             with self._lock:
-                for signature in self._signatures:
-                    self._function.compile(signature)
-                self._function.disable_compile()
-                self._is_compiled = True
-        return self._function(*arguments)
+                if self._compiled is None:
+                    self._compiled = self._compile()
+        return self._compiled(*arguments)
+
+    def _compile(self) -> Any:
+        """Return the function in machine code; where that is kept may be chosen until now."""
+        is_kept = is_packaged(self._python_function.__code__.co_filename)
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(cache_directory("cpu"))
+        try:
+            made = numba.njit(nogil=True, error_model="numpy", _nrt=False, cache=is_kept)(self._python_function)
+        finally:
+            numba.config.CACHE_DIR = before
+        for signature in self._signatures:
+            made.compile(signature)
+        made.disable_compile()
+        return made
 
 
 def host_loop(examples: Iterable[tuple]) -> Callable[[Callable[..., Any]], HostLoop]:

@@ -17,13 +17,21 @@ from traccc_py.kernels.batch import MeasurementBatch, SeedParameters
 from traccc_py.kernels.helix import direction, trigonometry
 from traccc_py.kernels.magnetic_field import field_in_precision, local_turn
 from traccc_py.kernels.measurement_search import best_measurement, variance_on
-from traccc_py.kernels.navigation import grid_bin, inside_margin, intersect_surface, surface_axes, surface_distance
+from traccc_py.kernels.navigation import (
+    UNREACHABLE,
+    grid_bin,
+    inside_margin,
+    intersect_surface,
+    surface_axes,
+    surface_distance,
+)
 from traccc_py.kernels.propagation import seed_track, transport_to_surface, updated
 
 __all__ = ["move_starts"]
 
 _ZERO = scalar(0)
 _ONE = scalar(1)
+_TWO_DIMENSIONS = 2
 _BEHIND = scalar(-0.01)  # [mm]; what is nearer lies in one plane with the bottom and is met on the way
 
 
@@ -83,10 +91,11 @@ def _first_sensor(i, p, track, module):
         if _is_behind(p, surface, track[0], trig, turn, path):
             # The parameters stand on the measurement already; only few seeds need the covariance after it.
             near, _ = updated(track, p.surfaces, module, p, p.out_measurement[i], variance)
-            s, _, _ = intersect_surface(p.surfaces, surface, track[0], trig, turn, _ZERO * turn)
+            s, loc0, _ = intersect_surface(p.surfaces, surface, track[0], trig, turn, _ZERO * turn)
             there, trig_there = transport_to_surface(near, trig, turn, s, p.field, p.surfaces, surface)
             m, _ = best_measurement(p, p.event[i], surface, there, trig_there, -_ONE + _ZERO * s, np.int32(-1))
-            if m >= 0:
+            # Parameters start with both coordinates of a measurement: one of a strip is no place to start at.
+            if m >= 0 and p.dimensions[m] == _TWO_DIMENSIONS and loc0 < UNREACHABLE and s < path:
                 found, measurement, start, path = surface, m, there, s
     return found, measurement, start
 
