@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from traccc_py.data.prepare import PreparedCells, prepare_cells
+from traccc_py.data.prepare import COLUMN_TYPES, PreparedCells, prepare_cells
 from traccc_py.data.prepare_measurements import PreparedMeasurements, prepare_measurements, prepare_spacepoints
 from traccc_py.data.source import Source
 from traccc_py.device.staging import InputBuffers
@@ -34,11 +34,8 @@ __all__ = [
 Event: TypeAlias = Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints]
 PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
 
-#: Columns of cells and their types on the device.
-CELL_COLUMNS = {
-    **dict.fromkeys(("event_module", "channel0", "channel1"), np.int32),
-    **dict.fromkeys(("activation", "time"), np.float32),
-}
+#: Columns of cells and their types on the device, in the order of prepared cells.
+CELL_COLUMNS = dict(zip(CellBatch._fields, COLUMN_TYPES, strict=True))
 _MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
 
 
@@ -62,25 +59,23 @@ def first_stage(event: Event) -> str:
     raise InputDataError(msg)
 
 
-def prepare_event(event: Event, detector: Any, source: Source | str | None = None) -> PreparedEvent:
-    """Check an event and bring its rows into canonical order.
+def prepare_event(event: Any, detector: Any, source: Source | str | None = None) -> PreparedMeasurements:
+    """Check an event that starts behind the clusterisation and bring its rows into canonical order.
 
     Parameters
     ----------
-    event : Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
-        Event.
+    event : Measurements or (Measurements, Spacepoints)
+        Event; `stage_cells` is for cells.
     detector : Detector
         Knows the modules.
     source : Source or str, optional
-        File of the cells, measurements or spacepoints, for errors and warnings.
+        File of the measurements or spacepoints, for errors and warnings.
 
     Raises
     ------
     InputDataError
         If a row is not on the detector or has an impossible value.
     """
-    if isinstance(event, (Cells, ModuleCells)):
-        return prepare_cells(event, detector, source)
     if isinstance(event, Measurements):
         return prepare_measurements(event, detector, source)
     of_measurements = source.measurements if isinstance(source, Source) else None

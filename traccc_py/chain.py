@@ -263,6 +263,8 @@ class TrackingChain:
         ------
         InputDataError
             If a row is not on the detector or has an impossible value, or an event is of another type.
+        TracccError
+            If the chain was given other events before the last result was taken.
         """
         return self._in_a_row((events, None) for events in batches)
 

@@ -164,7 +164,8 @@ def test_process_whose_sources_are_edited_keeps_its_code_to_itself(package, tmp_
     package(CPU)
     files = package.files()
     touch = (
-        f"import pathlib, traccc_py.kernels.stage\npathlib.Path({str(tmp_path)!r}, 'src/traccc_py/errors.py').touch()\n"
+        "import pathlib, time, traccc_py.kernels.stage\ntime.sleep(0.1)  # file times have steps of some ms\n"
+        f"pathlib.Path({str(tmp_path)!r}, 'src/traccc_py/errors.py').touch()\n"
     )
     assert package(touch + CPU)["misses"] == 2
     assert package.files() == files

@@ -16,6 +16,7 @@ from traccc_py.batch_input import prepare_event
 from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
+from traccc_py.data.prepare import prepare_cells
 from traccc_py.data.track_files import read_tracks
 from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
@@ -42,7 +43,8 @@ class FakeChain:
         pass
 
     def run(self, event, source=None):
-        prepared = prepare_event(event, self.detector, source)
+        prepare = prepare_cells if isinstance(event, Cells) else prepare_event
+        prepared = prepare(event, self.detector, source)
         self.n_runs += 1
         n = len(prepared.module_index)
         result = make_result((3,) * min(n, 2), n)

@@ -13,11 +13,12 @@ from traccc_py.data.source import Source, bad_row, check_readout, find_modules, 
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 
-__all__ = ["PreparedCells", "prepare_cells"]
+__all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
 
 _log = logging.getLogger(__name__)
 
-_TYPES = (*[np.int32] * 3, *[np.float32] * 2)  #: of the first columns of prepared cells
+#: Types of the columns of prepared cells, but for input_row.
+COLUMN_TYPES = (*[np.int32] * 3, *[np.float32] * 2)
 _FLOAT_MAX = np.finfo(np.float32).max
 
 
@@ -88,7 +89,7 @@ def prepare_cells(
     design = arrays.surfaces["design"][modules]
     limits = arrays.designs["n_channels0"][design], arrays.designs["n_channels1"][design]
     n = len(cells)
-    made = tuple(np.empty(n, dtype) for dtype in _TYPES) if out is None else tuple(column[:n] for column in out)
+    made = tuple(np.empty(n, dtype) for dtype in COLUMN_TYPES) if out is None else tuple(column[:n] for column in out)
     is_good, is_ordered = check_and_convert(runs.starts, modules, limits, _columns(cells), made)
     if not is_good:
         raise _first_problem(cells, runs, limits, source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from importlib import import_module
 from operator import attrgetter
@@ -18,7 +18,7 @@ from traccc_py.device.atomic import fetch_add
 from traccc_py.device.cache import cache_directory, is_packaged
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 
-__all__ = ["Loop", "compile_loops", "floating_dtype"]
+__all__ = ["Loop", "compile_loops", "compiled_for_host", "floating_dtype"]
 
 WORTH_A_THREAD = 100e-6  #: [s]; waking a thread costs 20 to 50 us
 _ROOM = 128  # elements, at least as many bytes
@@ -106,12 +106,17 @@ def _cached_function(kernel: Kernel, name: str, source: str, names: dict[str, An
     # A cached function is rebuilt by importing the module it names.
     scope = {**names, "__name__": kernel.body.py_func.__module__}
     exec(compile(source, kernel.filename, "exec"), scope)
+    return compiled_for_host(scope[name])
+
+
+def compiled_for_host(function: Callable[..., Any]) -> Any:
+    """Return a function compiled at its first call, kept on disk if its file is one of those of the cache's key."""
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_directory("cpu"))
     # Without reference counting, as in bodies: else each index counts each array of the payload up and down.
-    options = {"nogil": True, "error_model": "numpy", "_nrt": False, "cache": is_packaged(kernel.filename)}
+    is_kept = is_packaged(function.__code__.co_filename)
     try:
-        return numba.njit(**options)(scope[name])
+        return numba.njit(nogil=True, error_model="numpy", _nrt=False, cache=is_kept)(function)
     finally:
         numba.config.CACHE_DIR = before
 

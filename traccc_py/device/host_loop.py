@@ -9,7 +9,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from traccc_py.device.cache import cache_directory, is_packaged
+from traccc_py.device.cpu_compile import compiled_for_host
 
 __all__ = ["HostLoop", "host_loop", "read_only"]
 
@@ -54,13 +54,7 @@ class HostLoop:
 
     def _compile(self) -> Any:
         """Return the function in machine code; where that is kept may be chosen until now."""
-        is_kept = is_packaged(self._python_function.__code__.co_filename)
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(cache_directory("cpu"))
-        try:
-            made = numba.njit(nogil=True, error_model="numpy", _nrt=False, cache=is_kept)(self._python_function)
-        finally:
-            numba.config.CACHE_DIR = before
+        made = compiled_for_host(self._python_function)
         for signature in self._signatures:
             made.compile(signature)
         made.disable_compile()
