@@ -44,7 +44,7 @@ def detector_in(solenoid: bool) -> Any:
 def write_event(path: Path, n_muons: int, solenoid: bool) -> None:
     """Simulate an event and keep its cells."""
     from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
     gun = ParticleGunConfig(n_particles=n_muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
     cells = simulate_event(detector_in(solenoid), gun, SEED).cells

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numba
 import numpy as np
 
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.kernel import Scratch, kernel, scalar
 from traccc_py.device.workspace import Extent
 
@@ -95,7 +95,7 @@ def bench_uneven(threads):
 
 def bench_cuda():
     """Print the host cost of CUDA launches with the driver's part left out."""
-    from traccc_py.device.cuda_launch import Launcher
+    from traccc_py.device.cuda.launch import Launcher
 
     driver = SimpleNamespace(load=lambda compiled: None, launch=lambda *arguments: None)
 
@@ -125,10 +125,10 @@ def bench_chain():
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     import pytest
 
+    from tests.devices.cuda_fakes import STREAMS, fake_cuda_device
     from tests.integration.small_events import telescope, telescope_cells
-    from tests.unit.device_fakes import STREAMS, fake_cuda_device
     from traccc_py.chain import TrackingChain
-    from traccc_py.device import cuda_launch
+    from traccc_py.device.cuda import launch as cuda_launch
     from traccc_py.device.deferred import DeferredDevice
 
     detector = telescope()

@@ -60,7 +60,7 @@ class Budget:
 def simulated(muons: list[int], detector: Any) -> dict[str, list[Any]]:
     """Return simulated events by the name of their size."""
     from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
     found = {}
     for n in muons:
@@ -191,7 +191,7 @@ def make_chain(device: str, *, graphs: bool, no_pool: bool) -> tuple[Any, Any]:
     if device == "cpu":
         timer: Any = HostTimer()
         return TrackingChain(detector, device=timer.device), timer
-    from traccc_py.device.cuda import CudaDevice
+    from traccc_py.device.cuda.executor import CudaDevice
 
     timer = GpuTimer()
     index = int(device.partition(":")[2] or 0)

@@ -6,9 +6,9 @@ import resource
 import time
 from typing import Any
 
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.device.cuda_launch import BindingsDriver
-from traccc_py.device.cuda_layout import leaves
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.device.cuda.launch import BindingsDriver
+from traccc_py.device.cuda.layout import leaves
 
 __all__ = ["GpuTimer", "HostTimer", "copy_bandwidth", "memory_in_use"]
 

@@ -41,7 +41,7 @@ from traccc_py.backend.repository import ModelRepository  # noqa: E402
 from traccc_py.backend.server import ServerOptions, TritonServer  # noqa: E402
 from traccc_py.backend.settings import ModelSettings  # noqa: E402
 from traccc_py.client import TrackingClient  # noqa: E402
-from traccc_py.data.prepare import prepare_cells  # noqa: E402
+from traccc_py.pipeline.prepare_cells import prepare_cells  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 WAYS: dict[str, dict[str, Any]] = {
@@ -83,7 +83,7 @@ def arguments() -> argparse.Namespace:
 def simulated(n_muons: int) -> Cells:
     """Return the cells of an event of muons."""
     from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
     gun = ParticleGunConfig(n_particles=n_muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
     return simulate_event(build_detector("odd"), gun, SEED).cells

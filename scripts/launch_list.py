@@ -17,9 +17,9 @@ import numpy as np
 import typer
 
 from traccc_py.chain import TrackingChain
-from traccc_py.device.cuda_compile import CompiledKernel, compile_kernel
-from traccc_py.device.cuda_launch import grid_of
-from traccc_py.device.cuda_layout import leaves, payload_type
+from traccc_py.device.cuda.compile import CompiledKernel, compile_kernel
+from traccc_py.device.cuda.launch import grid_of
+from traccc_py.device.cuda.layout import leaves, payload_type
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.kernel import Kernel
 
@@ -42,8 +42,8 @@ WORK: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "seeding_doublets_fill_tops": ("tops", lambda p, n: np.diff(p.out_tops.offsets[: n + 1])),
     "seeding_triplets_count_triplets": ("triplets found", lambda p, n: p.out_n_triplets[:n]),
     "seeding_triplets_select_triplets": ("triplets", lambda p, n: np.diff(p.offsets[: n + 1])),
-    "seed_thinning_count_agreeing": ("seeds that agree", lambda p, n: p.described.n_agreeing[:n]),
-    "seed_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n)),
+    "seeding_thinning_count_agreeing": ("seeds that agree", lambda p, n: p.described.n_agreeing[:n]),
+    "seeding_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n)),
     "finding_follow_seeds": ("entries", lambda p, n: p.out_n_entries[p.listed[:n] * p.branches_per_seed]),
     "ambiguity_resolution_resolve_event": (
         "tracks",
@@ -126,7 +126,7 @@ def main(
     """List the launches of a batch of one event of muons in the Open Data Detector."""
     from traccc_py.geometry import build_detector
     from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
     detector = build_detector("odd")
     gun = ParticleGunConfig(n_particles=muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))

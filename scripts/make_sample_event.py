@@ -10,7 +10,7 @@ from pathlib import Path
 from traccc_py.data.sample import SAMPLE_DIRECTORY
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event, write_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 SEED = 20
 GUN = ParticleGunConfig(

@@ -24,8 +24,8 @@ from traccc_py.chain import STAGES, TrackingChain
 from traccc_py.data.manifest import read_manifest
 from traccc_py.edm import Cells
 from traccc_py.simulation.events import read_event, simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
-from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator
+from traccc_py.simulation.generators.gun import ParticleGunConfig
+from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
 
 TEV_JETS = 2000.0  # [GeV] pT-hat of the jets
 LIMIT = 10.0  # times the median at its size that no event may take

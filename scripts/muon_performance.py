@@ -22,7 +22,7 @@ from traccc_py.performance.frames import detector_frames
 from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import simulate_events
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 # Denominators: a muon that leaves enough hits to be found by design, and every muon that leaves hits.
 SELECTIONS = {

@@ -19,7 +19,7 @@ from traccc_py.config import ChainConfig, SeedingConfig
 from traccc_py.data.csv_events import read_cells
 from traccc_py.data.manifest import read_manifest
 from traccc_py.simulation.events import read_event, simulate_events
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.simulation.samples import load_sample
 
 PIXELS = (16, 17, 18)

@@ -21,7 +21,7 @@ from traccc_py.geometry import build_detector
 from traccc_py.performance.definitions import collision_selections
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import read_event, simulate_events
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 SELECTIONS = {
     "pT > 1, eta 2.5": collision_selections()["central"],

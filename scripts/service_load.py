@@ -34,7 +34,7 @@ from traccc_py import Cells, build_detector
 from traccc_py.client import TrackingClient
 from traccc_py.errors import TracccError
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 KINDS = (
     {"compact": True},

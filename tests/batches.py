@@ -6,14 +6,14 @@ from functools import cache
 
 import numpy as np
 
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import LayerKind
-from traccc_py.kernels.ambiguity_resolution import TrackSelection
-from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SeedParameters
-from traccc_py.kernels.candidates import CandidateBatch
-from traccc_py.kernels.finding import find_tracks
-from traccc_py.kernels.navigation import StackRanges
+from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSelection
+from traccc_py.kernels.finding.candidates import CandidateBatch
+from traccc_py.kernels.finding.finding import find_tracks
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters
+from traccc_py.kernels.tracking.navigation import StackRanges
 
 KINDS = (LayerKind.CYLINDER, LayerKind.DISC, LayerKind.PLANE)
 

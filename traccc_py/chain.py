@@ -9,18 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from traccc_py.batch_input import (
-    CELL_COLUMNS,
-    Event,
-    PreparedEvent,
-    first_stage,
-    prepare_event,
-    set_batch_size,
-    stage_cells,
-    upload_measurements,
-    upload_spacepoints,
-)
-from traccc_py.batch_output import BatchOutput, HostBatch, split_batch
 from traccc_py.config import ChainConfig, read_config
 from traccc_py.data.source import Source
 from traccc_py.device import get_device
@@ -31,17 +19,29 @@ from traccc_py.errors import GeometryError, TracccError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
-from traccc_py.kernels.ambiguity_resolution import resolve_ambiguities
-from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
-from traccc_py.kernels.cluster_slopes import find_cluster_slopes
-from traccc_py.kernels.clusterization import form_measurements
-from traccc_py.kernels.finding import MAX_SURFACES_IN_BIN, find_tracks
-from traccc_py.kernels.fitting import fit_tracks
-from traccc_py.kernels.navigation import StackRanges
-from traccc_py.kernels.parameter_estimation import estimate_parameters
-from traccc_py.kernels.seed_thinning import thin_seeds
-from traccc_py.kernels.seeding import find_seeds
-from traccc_py.kernels.spacepoint_formation import form_spacepoints
+from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
+from traccc_py.kernels.clusterization.clusterization import form_measurements
+from traccc_py.kernels.finding.finding import MAX_SURFACES_IN_BIN, find_tracks
+from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
+from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
+from traccc_py.kernels.seeding.seeding import find_seeds
+from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
+from traccc_py.kernels.seeding.thinning import thin_seeds
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.tracking.navigation import StackRanges
+from traccc_py.pipeline.results import BatchOutput, HostBatch, split_batch
+from traccc_py.pipeline.upload import (
+    CELL_COLUMNS,
+    Event,
+    PreparedEvent,
+    first_stage,
+    prepare_event,
+    set_batch_size,
+    stage_cells,
+    upload_measurements,
+    upload_spacepoints,
+)
 from traccc_py.units import T
 
 __all__ = ["STAGES", "TrackingChain"]

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 
 from tests.comparison import compare
+from tests.devices.checking_device import WORK_SPACE, copied
+from tests.devices.cuda_fakes import STREAMS, fake_cuda_device
 from tests.integration.small_events import columns, telescope, telescope_cells
-from tests.unit.checking_device import WORK_SPACE, copied
-from tests.unit.device_fakes import STREAMS, fake_cuda_device
 from traccc_py import read_cells
 from traccc_py.chain import TrackingChain
 from traccc_py.config import AmbiguityResolutionConfig, ChainConfig, SeedingConfig
 from traccc_py.data.sample import sample_event_path
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.device.cuda_layout import leaves
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.device.cuda.layout import leaves
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.kernel import registered_kernels
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -55,7 +55,7 @@ def _on_stand_ins(monkeypatch):
 
 
 def _on_gpu():
-    from traccc_py.device.cuda import CudaDevice
+    from traccc_py.device.cuda.executor import CudaDevice
 
     detector = build_detector("odd")
     guns = [

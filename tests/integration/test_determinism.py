@@ -9,7 +9,7 @@ from traccc_py.chain import TrackingChain
 from traccc_py.edm import Cells
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 N_EVENTS = 8
 

@@ -12,7 +12,7 @@ from tests.unit.detray_documents import PASSIVE, RECTANGLE, axis, grid, maps, sl
 from traccc_py import ChainConfig, TrackingChain, read_cells
 from traccc_py.geometry import build_detector, read_detray, write_detray
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 GUN = ParticleGunConfig(n_particles=30, momentum=(0.7, 5.0), eta=(-1.0, 1.0), vertex_sigma=(0.01, 0.01, 30.0))
 TRACK_COLUMNS = ("params", "chi2", "n_measurements", "n_holes")

@@ -20,7 +20,7 @@ from traccc_py.edm import Measurements, ModuleCells, Spacepoints
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 CONFIG = ChainConfig().with_settings({"clusterization.variance": "traccc", "seeding.cluster_size_tolerance": 1e6})
 SIZES = (20, 0, 60, 3)  # muons of the events

@@ -11,7 +11,7 @@ import pytest
 from tests.comparison import compare
 from tests.integration.small_events import telescope, telescope_cells
 from traccc_py.chain import TrackingChain
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 
 PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 

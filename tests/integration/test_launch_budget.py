@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.devices.cuda_fakes import STREAMS, fake_cuda_device
 from tests.integration.small_events import columns, telescope, telescope_cells
-from tests.unit.device_fakes import STREAMS, fake_cuda_device
 from traccc_py import chain as chain_module
-from traccc_py.batch_output import split_batch
 from traccc_py.chain import TrackingChain
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.errors import CapacityError, InputDataError, TracccError
+from traccc_py.pipeline.results import split_batch
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.detray_documents import barrel, geometry, homogeneous, load, slab
 from traccc_py import TrackingChain, build_detector
 from traccc_py.simulation.events import simulate_event, simulate_events, truth_measurements
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 N = 100
 LAYERS = ((35.0, 12), (70.0, 16), (110.0, 24), (150.0, 32), (200.0, 40), (260.0, 52))

@@ -207,7 +207,7 @@ def own(tmp_path_factory):
     from traccc_py.config import ChainConfig
     from traccc_py.geometry import build_detector
     from traccc_py.simulation.events import simulate_event, write_event
-    from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
     detector = build_detector("odd")
     gun = ParticleGunConfig(n_particles=60, momentum=(1.0, 10.0))

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.detray_documents import ANNULUS, SENSITIVE, barrel, disc, geometry, homogeneous, load, slab, surface
 from traccc_py import ChainConfig, TrackingChain
 from traccc_py.simulation.events import simulate_event, truth_measurements
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 N_SECTORS = 16
 R = (60.0, 160.0)

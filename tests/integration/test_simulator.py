@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from traccc_py.device.simulator import SimulatorDevice
+from tests.devices.simulator import SimulatorDevice
 from traccc_py.errors import DeviceUnavailableError
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
@@ -14,8 +14,8 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip insta
 SMALL = """
 import numpy as np
 from tests.unit.device_kernels import run_on
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.device.simulator import SimulatorDevice
+from traccc_py.device.cpu.executor import CpuDevice
+from tests.devices.simulator import SimulatorDevice
 
 item = np.random.default_rng(3).integers(0, 7, 45).astype(np.int32)
 for got, expected in zip(run_on(SimulatorDevice(), item), run_on(CpuDevice(1), item), strict=True):
@@ -27,7 +27,7 @@ PRIMITIVES = """
 import numpy as np
 from traccc_py.device import scan
 from traccc_py.device.grouping import group_rows
-from traccc_py.device.simulator import SimulatorDevice
+from tests.devices.simulator import SimulatorDevice
 from traccc_py.device.workspace import ScanColumn, Workspace
 
 scan._CHUNK = 128  # several chunks without many rows

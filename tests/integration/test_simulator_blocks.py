@@ -10,7 +10,7 @@ RESOLUTION = """
 import numpy as np
 import tests.batches
 import tests.unit.test_ambiguity_resolution as cases
-from tests.unit.checking_device import CheckingDevice
+from tests.devices.checking_device import CheckingDevice
 
 device = CheckingDevice("ambiguity_resolution_resolve_event")
 tests.batches.cpu_device = lambda threads: device
@@ -43,7 +43,7 @@ print(device.checked["ambiguity_resolution_resolve_event"])
 CLUSTERS = """
 import numpy as np
 from tests.unit import test_clusterization as cases
-from tests.unit.checking_device import CheckingDevice
+from tests.devices.checking_device import CheckingDevice
 from tests.unit.detectors import pad_module
 from scipy import ndimage
 
@@ -63,10 +63,10 @@ THINNING = """
 import numpy as np
 from tests.reference.helices import simulate
 from tests.reference.seed_thinning import toy_modules
-from tests.unit.checking_device import CheckingDevice
+from tests.devices.checking_device import CheckingDevice
 from tests.unit.test_seed_thinning import run, triplets_of
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.kernels import seed_thinning
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.kernels.seeding import thinning as seed_thinning
 
 points, _, layer = simulate(8, 3)
 points = np.concatenate([points, points[::-1]])
@@ -75,10 +75,10 @@ modules[len(layer) :] = modules[: len(layer)][::-1]
 event = np.repeat([0, 2], len(layer))
 _, expected = run(points, modules, event)
 seed_thinning._N_ROUNDS = 0  # all of it is left to the block
-device = CheckingDevice("seed_thinning_settle_event", "grouping_count_members")
+device = CheckingDevice("seeding_thinning_settle_event", "grouping_count_members")
 found, kept = run(points, modules, event, device=device)
 np.testing.assert_array_equal(triplets_of(kept), triplets_of(expected))
-print(len(found.event), len(kept.event), device.checked["seed_thinning_settle_event"])
+print(len(found.event), len(kept.event), device.checked["seeding_thinning_settle_event"])
 """
 
 

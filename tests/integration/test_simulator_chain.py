@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from tests.devices.cuda_fakes import fake_cuda_device
 from tests.integration.small_events import columns, telescope, telescope_cells
 from tests.integration.test_simulator import simulate
-from tests.unit.device_fakes import fake_cuda_device
 from traccc_py.chain import TrackingChain
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.geometry.field import solenoid_field_map
 
@@ -19,8 +19,8 @@ SIMULATED = """
 import numpy as np
 from tests.integration.small_events import columns, telescope, telescope_cells
 from traccc_py.chain import TrackingChain
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.device.simulator import SimulatorDevice
+from traccc_py.device.cpu.executor import CpuDevice
+from tests.devices.simulator import SimulatorDevice
 
 detector = telescope()
 events = [telescope_cells(n, n, detector) for n in (20, 0, 1)]

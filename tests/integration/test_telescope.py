@@ -21,15 +21,15 @@ from tests.batches import (
 )
 from tests.reference.kalman import unpacked
 from tests.reference.transport import helix_point, unit_direction
+from tests.smearing import smear_hits
 from traccc_py.config import FindingConfig, FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays, HomogeneousField
-from traccc_py.kernels.fitting import fit_tracks
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.measurements import smear_hits
+from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import transport
+from traccc_py.simulation.transport.transport import transport
 from traccc_py.units import T, um
 
 B_FIELD = 2.0 * T

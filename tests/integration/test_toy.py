@@ -5,7 +5,7 @@ import numpy as np
 from traccc_py.chain import TrackingChain
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 N_MUONS = 200
 MIN_HITS = 4

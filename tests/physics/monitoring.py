@@ -21,9 +21,9 @@ from traccc_py.performance.definitions import TruthSelection
 from traccc_py.performance.frames import detector_frames
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import simulate_events
-from traccc_py.simulation.generator import ParticleGunConfig
-from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator
-from traccc_py.simulation.transport import TransportConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
+from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
+from traccc_py.simulation.transport.transport import TransportConfig
 
 REFERENCE = Path(__file__).with_name("reference.json")
 SEED = 20_260_101

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from traccc_py.kernels.navigation import grid_bin, inside_margin, intersect_surface
+from traccc_py.kernels.tracking.navigation import grid_bin, inside_margin, intersect_surface
 
 MOST_LAYERS = 300
 MOST_VISITS = 64

@@ -19,15 +19,15 @@ from tests.batches import (
     stack_ranges,
 )
 from tests.reference.kalman import unpacked
+from tests.smearing import smear_hits
 from traccc_py.config import FindingConfig, FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
-from traccc_py.kernels.candidates import CandidateBatch
-from traccc_py.kernels.fitting import FittedBatch, fit_tracks
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.measurements import smear_hits
+from traccc_py.kernels.finding.candidates import CandidateBatch
+from traccc_py.kernels.fitting.fitting import FittedBatch, fit_tracks
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import transport
+from traccc_py.simulation.transport.transport import transport
 
 PARTICLES_PER_EVENT = 10
 VARIANCE = 0.01  # largest relative difference of variances

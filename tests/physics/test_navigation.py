@@ -8,9 +8,9 @@ from tests.batches import stack_ranges
 from tests.physics.surface_visits import AHEAD, BAND, EDGE, MOST_LAYERS, MOST_VISITS, Detector, reachable
 from tests.reference.geometry import random_helices, sensor_hits
 from traccc_py.geometry import build_detector
-from traccc_py.kernels.helix import trigonometry
-from traccc_py.kernels.linalg import wrap_angle
-from traccc_py.kernels.navigation import (
+from traccc_py.kernels.tracking.helix import trigonometry
+from traccc_py.kernels.tracking.linalg import wrap_angle
+from traccc_py.kernels.tracking.navigation import (
     NONE,
     first_gaps,
     inside_margin,

@@ -8,9 +8,9 @@ from tests.batches import stack_ranges
 from tests.physics.surface_visits import AHEAD, BAND, EDGE, MOST_LAYERS, MOST_VISITS, Detector, reachable
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import solenoid_field_map
-from traccc_py.kernels.helix import curvilinear_axes, trigonometry
-from traccc_py.kernels.magnetic_field import local_turn, position_ahead, turn_ahead
-from traccc_py.kernels.navigation import (
+from traccc_py.kernels.tracking.helix import curvilinear_axes, trigonometry
+from traccc_py.kernels.tracking.magnetic_field import local_turn, position_ahead, turn_ahead
+from traccc_py.kernels.tracking.navigation import (
     NONE,
     first_gaps,
     inside_margin,
@@ -18,9 +18,9 @@ from traccc_py.kernels.navigation import (
     is_on_new_leg,
     next_layer,
 )
-from traccc_py.kernels.propagation import transport_to_curvilinear, transport_to_surface
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.transport import TransportConfig, transport
+from traccc_py.kernels.tracking.propagation import transport_to_curvilinear, transport_to_surface
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.transport.transport import TransportConfig, transport
 
 WORLD_RADIUS = 1187.0  # [mm]
 

@@ -18,7 +18,7 @@ from traccc_py.performance.frames import detector_frames
 from traccc_py.performance.residuals import FIRST_STATE_NAMES, PERIGEE_NAMES
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import simulate_events
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 pytestmark = pytest.mark.physics
 

@@ -6,7 +6,7 @@ import pytest
 from tests.batches import candidate_batch, make_workspace
 from tests.reference.ambiguity import resolve
 from traccc_py.config import AmbiguityResolutionConfig
-from traccc_py.kernels.ambiguity_resolution import resolve_ambiguities
+from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
 
 # Tracks (p-value, measurements) and those accepted: test cases of traccc v1.6.0, which differs in nothing but how
 # remaining ties are broken. Lists with repeated measurements are meant so.

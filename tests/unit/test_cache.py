@@ -16,7 +16,7 @@ import traccc_py
 from traccc_py.chain import TrackingChain
 from traccc_py.cli.compilation import kernels_are_compiled
 from traccc_py.device import cache
-from traccc_py.device.cpu_compile import compile_loops
+from traccc_py.device.cpu.compile import compile_loops
 from traccc_py.device.signatures import record_signatures
 
 STAGE = """
@@ -60,7 +60,7 @@ def shifted(x):
 CPU = """
 import ast
 import json
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.kernels import stage
 
 device, results = CpuDevice(threads=1), []
@@ -73,7 +73,7 @@ misses, hits = (sum(sum(getattr(s, name).values()) for s in stats) for name in (
 print(json.dumps({"results": results, "misses": misses, "hits": hits}))
 """
 AHEAD = """
-from traccc_py.device.cpu_compile import compile_loops
+from traccc_py.device.cpu.compile import compile_loops
 from traccc_py.device.signatures import record_signatures
 from traccc_py.kernels import stage
 
@@ -85,8 +85,8 @@ print(0)
 CUDA = """
 import ast
 import json
-from traccc_py.device import cuda_compile
-from traccc_py.device.cuda_layout import payload_type
+from traccc_py.device.cuda import compile as cuda_compile
+from traccc_py.device.cuda.layout import payload_type
 from traccc_py.kernels import stage
 
 calls, original = [], cuda_compile._compile_ptx
@@ -263,7 +263,7 @@ def test_folders_that_numba_made_do_not_count_as_compiled_kernels(tmp_path, monk
 
 
 def test_loops_are_compiled_by_other_processes(tmp_path, monkeypatch):
-    name = "spacepoint_formation_count_spacepoints"
+    name = "seeding_spacepoint_formation_count_spacepoints"
     found = record_signatures(lambda device: TrackingChain("telescope", device=device).initialize())
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
     compile_loops({name: found[name]}, processes=2)

@@ -12,16 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.test_data_track_files import make_result
-from traccc_py.batch_input import prepare_event
 from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
-from traccc_py.data.prepare import prepare_cells
 from traccc_py.data.track_files import read_tracks
 from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
 from traccc_py.errors import DeviceUnavailableError
 from traccc_py.geometry import build_detector
+from traccc_py.pipeline.prepare_cells import prepare_cells
+from traccc_py.pipeline.upload import prepare_event
 
 STAGES = ("preparation", "clusterization", "fitting")
 

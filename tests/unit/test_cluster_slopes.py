@@ -7,11 +7,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import DESIGN, SURFACE
-from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
-from traccc_py.kernels.cluster_slopes import ANY_SLOPE, find_cluster_slopes
+from traccc_py.kernels.seeding.cluster_slopes import ANY_SLOPE, find_cluster_slopes
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 PITCH, THICKNESS = 0.05, 0.125  # mm
 N_CHANNELS, EDGE = 800, 20.0  # channels along loc1, from -20 mm to 20 mm

@@ -11,12 +11,12 @@ from scipy import ndimage
 from tests.reference.clusterization import find_clusters, measure
 from tests.unit.detectors import make_design, make_detector, pad_module
 from traccc_py.config import ClusterizationConfig
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
-from traccc_py.kernels.batch import CellBatch
-from traccc_py.kernels.clusterization import form_measurements
+from traccc_py.kernels.clusterization.clusterization import form_measurements
+from traccc_py.kernels.tracking.batch import CellBatch
 
 POSITION_TOLERANCE = 2e-6  # mm, float32 near 10
 LINEAR_SECONDS = 3.0  # 0.4 are needed; a quadratic search would take more than 10

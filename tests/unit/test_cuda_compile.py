@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from tests.devices.cuda_fakes import parameter_widths
 from tests.unit import device_kernels
-from tests.unit.device_fakes import parameter_widths
-from traccc_py.device import cache, cuda_compile
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.device.cuda_compile import compile_all, compile_kernel, float64_instructions, resource_table
-from traccc_py.device.cuda_layout import ParameterLayout, aligned, payload_type
+from traccc_py.device import cache
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.device.cuda import compile as cuda_compile
+from traccc_py.device.cuda.compile import compile_all, compile_kernel, float64_instructions, resource_table
+from traccc_py.device.cuda.layout import ParameterLayout, aligned, payload_type
 from traccc_py.device.kernel import kernel, registered_kernels
 from traccc_py.device.signatures import record_signatures
 from traccc_py.errors import DeviceUnavailableError, TracccError

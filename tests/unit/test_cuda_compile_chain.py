@@ -6,11 +6,11 @@ import sys
 import numpy as np
 import pytest
 
-from tests.unit.device_fakes import parameter_widths
+from tests.devices.cuda_fakes import parameter_widths
 from traccc_py.chain import TrackingChain
 from traccc_py.config import AmbiguityResolutionConfig, ChainConfig, SeedingConfig
-from traccc_py.device.cuda_compile import compile_all, float64_instructions, resource_table
-from traccc_py.device.cuda_layout import ParameterLayout, aligned
+from traccc_py.device.cuda.compile import compile_all, float64_instructions, resource_table
+from traccc_py.device.cuda.layout import ParameterLayout, aligned
 from traccc_py.device.kernel import registered_kernels
 from traccc_py.device.signatures import record_signatures
 from traccc_py.geometry import build_detector
@@ -35,7 +35,7 @@ CONFIGS = (
 
 #: Kernels that transport tracks, compiled for one capability in each kind of field map.
 IN_MAPS = {"cylindrical": (8, 0), "cartesian": (9, 0)}
-TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track", "seed_starts_move_start")
+TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track", "finding_starts_move_start")
 
 
 def recorded(detector_name, configs=CONFIGS, field_map=None):
@@ -87,7 +87,7 @@ def test_each_kernel_has_one_payload_type(signatures):
 def test_a_field_map_changes_the_types_of_what_reads_it_alone(signatures, kind):
     found = in_map(kind)
     changed = {name for name in found if found[name] != signatures[name]}
-    assert changed == {*TRANSPORTING, "parameter_estimation_estimate_parameters"}
+    assert changed == {*TRANSPORTING, "seeding_parameter_estimation_estimate_parameters"}
 
 
 @pytest.mark.slow

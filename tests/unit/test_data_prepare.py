@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traccc_py.data.cell_loop import check_and_convert, order_cells
-from traccc_py.data.prepare import prepare_cells
-from traccc_py.device.host_loop import HostLoop
+from traccc_py.device.cpu.host_loop import HostLoop
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 from traccc_py.geometry.records import DESIGN, SURFACE
+from traccc_py.pipeline.cell_loop import check_and_convert, order_cells
+from traccc_py.pipeline.prepare_cells import prepare_cells
 
 CHANNELS = [(336, 1344), (1344, 1), (20, 30)]
 

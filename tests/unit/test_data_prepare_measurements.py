@@ -6,11 +6,11 @@ import types
 import numpy as np
 import pytest
 
-from traccc_py.data.prepare_measurements import prepare_measurements, prepare_spacepoints
 from traccc_py.data.source import Source
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import build_detector
+from traccc_py.pipeline.prepare_measurements import prepare_measurements, prepare_spacepoints
 
 N = 40
 

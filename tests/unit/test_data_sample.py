@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from traccc_py.data.csv_events import read_cells, read_hits, read_measurement_hit_map, read_measurements, read_particles
-from traccc_py.data.prepare import prepare_cells
 from traccc_py.data.sample import SAMPLE_DIRECTORY, sample_event_path
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import build_detector
+from traccc_py.pipeline.prepare_cells import prepare_cells
 
 
 def test_sample_event_is_on_the_odd(caplog):

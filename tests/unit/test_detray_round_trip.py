@@ -8,7 +8,7 @@ import pytest
 
 from tests.unit.detray_documents import PASSIVE, RING, barrel, geometry, homogeneous, load, slab, surface
 from traccc_py.geometry import build_detector, read_detray, write_detray
-from traccc_py.geometry.detray_volumes import Box, borders, divide_world
+from traccc_py.geometry.detray.volumes import Box, borders, divide_world
 from traccc_py.geometry.records import LayerKind
 
 POSITION = 1e-6  # mm

@@ -29,18 +29,18 @@ from tests.unit.detray_documents import (
     slab,
     surface,
 )
-from traccc_py.data.prepare import prepare_cells
 from traccc_py.edm import Cells
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry import write_detray
 from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import encode_geometry_id
-from traccc_py.kernels.navigation import inside_margin
-from traccc_py.simulation.digitization import digitization_geometry
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.surface_places import is_inside
-from traccc_py.simulation.transport import TransportConfig, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.kernels.tracking.navigation import inside_margin
+from traccc_py.pipeline.prepare_cells import prepare_cells
+from traccc_py.simulation.digitization.digitization import digitization_geometry
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.transport.surface_places import is_inside
+from traccc_py.simulation.transport.transport import TransportConfig, transport
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 
 STEREO = 0.02
 

@@ -13,7 +13,7 @@ import pytest
 import traccc_py.device as devices
 from tests.unit.device_kernels import HEAVY_SUM, run_on, uneven_payload
 from traccc_py.device import get_device
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.kernel import kernel
 from traccc_py.errors import DeviceUnavailableError
 

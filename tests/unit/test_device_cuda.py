@@ -5,11 +5,11 @@ import threading
 import numpy as np
 import pytest
 
-from tests.unit.device_fakes import fake_cuda_device
+from tests.devices.cuda_fakes import fake_cuda_device
 from tests.unit.device_kernels import ITEM, make_tables, run_on, run_stages
-from traccc_py.device import cuda_launch
-from traccc_py.device.cpu import CpuDevice
-from traccc_py.device.cuda_launch import grid_of
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.device.cuda import launch as cuda_launch
+from traccc_py.device.cuda.launch import grid_of
 from traccc_py.device.workspace import Workspace
 from traccc_py.errors import CapacityError, DeviceUnavailableError
 

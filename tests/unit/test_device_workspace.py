@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests.unit.device_kernels import make_tables, run_on, run_stages
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.workspace import ScanColumn, Workspace

@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.geometry_summary import summarize_layers
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.detector import assemble_detector
+from traccc_py.geometry.detectors.odd import odd_passive_surfaces, odd_surfaces
 from traccc_py.geometry.digitization import Design, Digitization, symmetric_axes
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
-from traccc_py.geometry.material import CARBON_FIBRE, SILICON_TML, VACUUM_SLAB
-from traccc_py.geometry.odd import odd_passive_surfaces, odd_surfaces
+from traccc_py.geometry.material.material import CARBON_FIBRE, SILICON_TML, VACUUM_SLAB
 from traccc_py.geometry.records import DESIGN, LAYER, STACK, SURFACE, LayerKind, Shape
-from traccc_py.geometry.summary import summarize_layers
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, decode_geometry_id, encode_geometry_id
 from traccc_py.geometry.variance_table import VarianceTable
 from traccc_py.units import T

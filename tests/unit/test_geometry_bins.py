@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.geometry_summary import bin_occupancy
 from tests.reference.geometry import (
     Helices,
     disc_path,
@@ -12,7 +13,6 @@ from tests.reference.geometry import (
 )
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import LayerKind
-from traccc_py.geometry.summary import bin_occupancy
 
 CYLINDER = int(LayerKind.CYLINDER)
 

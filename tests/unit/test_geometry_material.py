@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from traccc_py.geometry.material import (
+from traccc_py.geometry.material.material import (
     ALUMINIUM,
     BERYLLIUM,
     KAPTON,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.reference.transport import bound_to_bound, helix_point, numerical_jacobian
-from traccc_py.kernels.helix import (
+from traccc_py.kernels.tracking.helix import (
     helix_displacement,
     helix_jacobian,
     path_to_beam_line,

@@ -23,14 +23,13 @@ ALLOWED = {
     "geometry": BASE | {"edm", "device"},
     "kernels": BASE | {"edm", "device", "geometry", "config"},
     "data": BASE | {"edm", "device", "geometry"},
-    "batch_input": BASE | {"edm", "device", "data", "kernels"},
-    "batch_output": BASE | {"edm", "device", "data", "kernels", "batch_input"},
-    "chain": BASE | {"edm", "device", "geometry", "config", "data", "kernels", "batch_input", "batch_output"},
+    "pipeline": BASE | {"edm", "device", "geometry", "config", "data", "kernels"},
+    "chain": BASE | {"edm", "device", "geometry", "config", "data", "kernels", "pipeline"},
     "detector_options": BASE | {"geometry"},
     "simulation": BASE | {"edm", "device", "geometry", "data"},
     "performance": BASE | {"edm", "device", "geometry", "data", "config", "simulation"},
     "client": BASE | {"edm", "wire"},
-    "backend": BASE | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "chain", "wire"},
+    "backend": BASE | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
     "cli": None,  # anything below it
     "__main__": {"cli"},
     "__init__": None,  # lazy

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import gammaincc
 
 from tests.reference import kalman as reference
-from traccc_py.kernels.kalman import chi2_survival, combine_estimates, predicted_chi2, scale_diagonal, update
+from traccc_py.kernels.tracking.kalman import chi2_survival, combine_estimates, predicted_chi2, scale_diagonal, update
 
 SCALES = np.array([0.05, 0.3, 1e-3, 2e-3, 1e-2])  # of loc0, loc1 [mm], phi, theta [rad], q/p [1/GeV]
 TOLERANCE = {np.float32: 1e-4, np.float64: 1e-12}  # relative to the standard deviations

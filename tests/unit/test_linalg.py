@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from traccc_py.kernels.linalg import cross, dot, sinc_pair, sincos, wrap_angle
+from traccc_py.kernels.tracking.linalg import cross, dot, sinc_pair, sincos, wrap_angle
 
 EPS = float(np.finfo(np.float32).eps)
 REDUCTION = 1e-9  # of the argument: what taking off multiples of pi/2 costs

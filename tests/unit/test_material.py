@@ -8,8 +8,8 @@ import pytest
 
 from tests.reference import kalman as reference
 from tests.reference.material_formulas import bethe_stopping_power, highland
-from traccc_py.geometry.material import SILICON, SILICON_TML
-from traccc_py.kernels.material import energy_loss, interact, scattering_variance
+from traccc_py.geometry.material.material import SILICON, SILICON_TML
+from traccc_py.kernels.tracking.material import energy_loss, interact, scattering_variance
 from traccc_py.units import MeV, cm, muon_mass
 
 # Mean stopping power of muons in silicon [MeV cm^2 / g] (PDG tables; tolerance of detray's own test).

@@ -27,13 +27,13 @@ from tests.unit.detray_documents import (
 )
 from traccc_py.data.truth import Particles
 from traccc_py.geometry import build_detector, read_detray, write_detray
-from traccc_py.geometry.material_maps import MaterialMap
+from traccc_py.geometry.material.maps import MaterialMap
 from traccc_py.geometry.records import MapKind
-from traccc_py.kernels.propagation import _layer_slab, _surface_slab
+from traccc_py.kernels.tracking.propagation import _layer_slab, _surface_slab
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.surface_places import module_slab, passive_slab
-from traccc_py.simulation.transport import TransportConfig, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.transport.surface_places import module_slab, passive_slab
+from traccc_py.simulation.transport.transport import TransportConfig, transport
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 
 N_POINTS = 500
 X0 = 95.7

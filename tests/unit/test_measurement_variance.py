@@ -9,8 +9,8 @@ from tests.unit.detectors import make_design, make_detector
 from traccc_py.config import ClusterizationConfig
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.variance_table import path_sigmas
-from traccc_py.kernels.helix import trigonometry
-from traccc_py.kernels.measurement_variance import channel_paths, measurement_variance
+from traccc_py.kernels.tracking.helix import trigonometry
+from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
 
 PITCH = (0.05, 0.4)
 THICKNESS = 0.25

@@ -7,8 +7,8 @@ import pytest
 from tests.batches import stack_ranges
 from tests.reference.transport import cross_plane, helix_point
 from traccc_py.geometry.records import LAYER, STACK, SURFACE, LayerKind, Shape
-from traccc_py.kernels.helix import trigonometry, turned
-from traccc_py.kernels.navigation import (
+from traccc_py.kernels.tracking.helix import trigonometry, turned
+from traccc_py.kernels.tracking.navigation import (
     NONE,
     first_gaps,
     grid_bin,
@@ -18,7 +18,7 @@ from traccc_py.kernels.navigation import (
     layer_normal,
     next_layer,
 )
-from traccc_py.simulation.truth_helix import CYLINDER_SURFACE, PLANE_SURFACE, helix_position, next_crossing
+from traccc_py.simulation.transport.truth_helix import CYLINDER_SURFACE, PLANE_SURFACE, helix_position, next_crossing
 from traccc_py.units import T
 
 B_Z = 2 * T

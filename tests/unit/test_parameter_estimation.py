@@ -10,12 +10,12 @@ import pytest
 from tests.reference.helices import position_at
 from tests.unit.detectors import FIELD, pad_module
 from traccc_py.config import ParameterEstimationConfig
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import LOC0, LOC1, PHI, QOP, THETA
 from traccc_py.geometry.records import HomogeneousField
-from traccc_py.kernels.batch import MeasurementBatch, SeedBatch, SpacepointBatch
-from traccc_py.kernels.parameter_estimation import estimate_parameters
+from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 
 
 def run(points, b_z=FIELD, config=None, threads=1, local=None, variance=None):

@@ -21,7 +21,7 @@ from traccc_py.performance.matching import (
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import EventTracks
 from traccc_py.performance.truth import link_cells, link_digitization, link_hits, link_map
-from traccc_py.simulation.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import Digitization
 from traccc_py.units import T
 
 SINGLE = replace(TRACCC, double_matching=False)

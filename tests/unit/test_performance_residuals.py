@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.performance_events import particles_at
+from tests.smearing import smear_hits
 from traccc_py.config import ClusterizationConfig
 from traccc_py.data.truth import Particles
 from traccc_py.edm import (
@@ -42,12 +43,11 @@ from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import EventTruth, link_hits
-from traccc_py.simulation.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import Digitization
 from traccc_py.simulation.events import SimulatedEvent
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.measurements import smear_hits
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import transport
+from traccc_py.simulation.transport.transport import transport
 from traccc_py.units import T
 
 SIGMAS = np.array([0.02, 0.05, 3e-4, 2e-4, 1e-3])

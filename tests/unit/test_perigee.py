@@ -12,11 +12,11 @@ from tests.reference.geometry import random_helices, sensor_hits
 from tests.reference.kalman import packed, unpacked
 from tests.reference.perigee import perigee_jacobian, perigee_parameters
 from traccc_py.geometry import build_detector
-from traccc_py.kernels.perigee import track_at_beam_line
-from traccc_py.kernels.propagation import on_surface
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.kernels.fitting.perigee import track_at_beam_line
+from traccc_py.kernels.tracking.propagation import on_surface
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import TransportConfig, transport
+from traccc_py.simulation.transport.transport import TransportConfig, transport
 from traccc_py.units import muon_mass, um
 
 POSITION_TOLERANCE = 3 * um

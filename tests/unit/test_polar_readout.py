@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 
 from tests.reference import kalman as reference
+from tests.smearing import smear_hits
 from tests.unit.detray_documents import ANNULUS, RING, SENSITIVE, barrel, geometry, load, surface
 from tests.unit.test_clusterization import run as make_measurements
 from tests.unit.test_kalman import as_tuple, random_covariance
 from traccc_py.errors import ConfigError, GeometryError
 from traccc_py.geometry import write_detray
-from traccc_py.geometry.detray_read import read_detray
-from traccc_py.kernels.kalman import predicted_chi2
-from traccc_py.kernels.polar import strip_direction, turned_covariance, turned_place, widening
-from traccc_py.kernels.propagation import on_surface, updated
+from traccc_py.geometry.detray.read import read_detray
+from traccc_py.kernels.tracking.kalman import predicted_chi2
+from traccc_py.kernels.tracking.polar import strip_direction, turned_covariance, turned_place, widening
+from traccc_py.kernels.tracking.propagation import on_surface, updated
 from traccc_py.simulation.calibration import calibrate_variances
-from traccc_py.simulation.channel_loop import HitArrays, divide_paths
-from traccc_py.simulation.digitization import digitization_geometry
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.measurements import smear_hits
-from traccc_py.simulation.transport import transport
+from traccc_py.simulation.digitization.channel_loop import HitArrays, divide_paths
+from traccc_py.simulation.digitization.digitization import digitization_geometry
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.transport.transport import transport
 
 BOUNDARIES = [384.5, 498.2, 0.6, 0.75, 0.1, 4.0, -3.0]  # skewed: 4 and -3 mm off the beam
 MIDDLE = 0.1 + (0.6 + 0.75) / 2

@@ -8,9 +8,9 @@ from tests.reference.field_tracks import TESLA, bound_to_bound, direction_of, in
 from tests.reference.transport import helix_point
 from tests.unit.test_helix import as_tuple, random_frame
 from traccc_py.geometry.field import FieldMap, solenoid_field_map
-from traccc_py.kernels.helix import transport_covariance_and_theta, trigonometry
-from traccc_py.kernels.magnetic_field import field_and_gradient, field_at, field_in_precision, local_turn
-from traccc_py.kernels.runge_kutta import bound_columns, follow_field
+from traccc_py.kernels.tracking.helix import transport_covariance_and_theta, trigonometry
+from traccc_py.kernels.tracking.magnetic_field import field_and_gradient, field_at, field_in_precision, local_turn
+from traccc_py.kernels.tracking.runge_kutta import bound_columns, follow_field
 
 PRECISIONS = [np.float32, np.float64]
 

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.batch import SeedBatch
-from traccc_py.kernels.candidates import Branches
-from traccc_py.kernels.seed_retry import list_retried
+from traccc_py.kernels.finding.candidates import Branches
+from traccc_py.kernels.finding.retry import list_retried
+from traccc_py.kernels.tracking.batch import SeedBatch
 
 CUTS = SimpleNamespace(min_measurements=3, measurements_per_hole=2)
 

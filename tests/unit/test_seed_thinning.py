@@ -10,13 +10,13 @@ import pytest
 from tests.reference import seed_thinning as reference
 from tests.reference.helices import simulate
 from traccc_py.config import SeedingConfig
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.batch import MeasurementBatch, SpacepointBatch
-from traccc_py.kernels.cluster_slopes import ANY_SLOPE
-from traccc_py.kernels.seed_thinning import thin_seeds
-from traccc_py.kernels.seeding import find_seeds
+from traccc_py.kernels.seeding.cluster_slopes import ANY_SLOPE
+from traccc_py.kernels.seeding.seeding import find_seeds
+from traccc_py.kernels.seeding.thinning import thin_seeds
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.units import T
 
 RING = 20.0  # mm, bottoms nearer than that count as equally far inside

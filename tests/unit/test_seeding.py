@@ -11,13 +11,13 @@ import pytest
 from tests.reference import seeding as reference
 from tests.reference.helices import simulate
 from traccc_py.config import SeedingConfig
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.batch import SpacepointBatch
-from traccc_py.kernels.cluster_slopes import ANY_SLOPE
-from traccc_py.kernels.seeding import find_seeds
-from traccc_py.kernels.seeding_cuts import seeding_cuts
+from traccc_py.kernels.seeding.cluster_slopes import ANY_SLOPE
+from traccc_py.kernels.seeding.cuts import seeding_cuts
+from traccc_py.kernels.seeding.seeding import find_seeds
+from traccc_py.kernels.tracking.batch import SpacepointBatch
 from traccc_py.units import T
 
 EDGE = 3e-5  # relative distance from a cut within which float32 may decide otherwise

@@ -13,13 +13,13 @@ from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.geometry import build_detector
 from traccc_py.simulation import samples
 from traccc_py.simulation.events import read_event, simulate_event
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator, pack_particle_id
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator, pack_particle_id
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.samples import SampleConfig, load_sample, make_sample
-from traccc_py.simulation.secondaries import transport_all
-from traccc_py.simulation.transport import TransportConfig, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.transport.secondaries import transport_all
+from traccc_py.simulation.transport.transport import TransportConfig, transport
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 from traccc_py.units import T
 
 # The hard process is cheap to set up; pile-up of the same process needs no second set-up.

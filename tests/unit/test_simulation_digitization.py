@@ -3,10 +3,10 @@ import pytest
 
 from traccc_py.data.truth import Hits
 from traccc_py.geometry import build_detector
-from traccc_py.simulation.digitization import digitization_geometry, digitize
+from traccc_py.simulation.digitization.digitization import digitization_geometry, digitize
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import SimulatedHits
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.transport.transport import SimulatedHits
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 
 KEY = event_key(1, 0)
 PATH_TOLERANCE = 1e-5  # [mm] borders of channels are float32

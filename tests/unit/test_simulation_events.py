@@ -28,7 +28,7 @@ from traccc_py.simulation.calibration import (
     robust_variance,
 )
 from traccc_py.simulation.events import simulate_event, simulate_events, truth_measurements, write_event
-from traccc_py.simulation.generator import ParticleGunConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 GUN = ParticleGunConfig(n_particles=30, momentum=(1.0, 10.0), vertex_sigma=(0.0125, 0.0125, 55.0))
 REFERENCE = os.environ.get("TRACCC_PY_REFERENCE_DATA")
@@ -217,9 +217,9 @@ def test_cells_look_like_those_of_a_real_event(odd):
 
 def _repeat(odd, tracks, gun, n_copies=40):
     from traccc_py.data.truth import Particles
-    from traccc_py.simulation.digitization import digitize
+    from traccc_py.simulation.digitization.digitization import digitize
     from traccc_py.simulation.random_numbers import event_key
-    from traccc_py.simulation.transport import transport
+    from traccc_py.simulation.transport.transport import transport
 
     rng = np.random.default_rng(1)
     n = len(tracks) * n_copies

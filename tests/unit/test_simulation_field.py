@@ -23,10 +23,10 @@ from tests.unit.test_runge_kutta import cartesian, homogeneous_map
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import solenoid_field_map
 from traccc_py.geometry.records import Shape
-from traccc_py.simulation.field_loop import field_vector, runge_kutta_step, truth_field
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.transport import TransportConfig, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.transport.field_loop import field_vector, runge_kutta_step, truth_field
+from traccc_py.simulation.transport.transport import TransportConfig, transport
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 
 
 @pytest.fixture(scope="module", params=["rz", "xyz"])

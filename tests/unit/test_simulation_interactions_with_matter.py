@@ -5,13 +5,13 @@ import pytest
 
 from traccc_py.data.truth import Particles
 from traccc_py.geometry import build_detector
-from traccc_py.geometry.material import ALUMINIUM, BERYLLIUM, CARBON_FIBRE, SILICON, TITANIUM
-from traccc_py.simulation.nuclear import hadron_strength, interaction_depth
-from traccc_py.simulation.radiation import electron_fractions
+from traccc_py.geometry.material.material import ALUMINIUM, BERYLLIUM, CARBON_FIBRE, SILICON, TITANIUM
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.secondaries import transport_all
-from traccc_py.simulation.transport import TransportConfig, find_conversions, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.transport.nuclear import hadron_strength, interaction_depth
+from traccc_py.simulation.transport.radiation import electron_fractions
+from traccc_py.simulation.transport.secondaries import transport_all
+from traccc_py.simulation.transport.transport import TransportConfig, find_conversions, transport
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 
 N = 20_000
 THICK = 0.05  # radiation lengths of a module in these tests

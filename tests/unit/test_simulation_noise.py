@@ -7,9 +7,9 @@ from typer.testing import CliRunner
 from traccc_py.cli.app import app
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import build_detector
+from traccc_py.simulation.digitization.noise import noise_cells
 from traccc_py.simulation.events import read_event, simulate_event, write_event
-from traccc_py.simulation.generator import ParticleGunConfig
-from traccc_py.simulation.noise import noise_cells
+from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.samples import SampleConfig
 

@@ -6,9 +6,9 @@ import pytest
 from tests.reference.helix_crossings import crossed_modules
 from tests.unit.detray_documents import barrel, disc, geometry, homogeneous, load, slab
 from tests.unit.test_runge_kutta import homogeneous_map
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.transport import TransportConfig, find_conversions, transport
-from traccc_py.simulation.truth_geometry import truth_geometry
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.transport.transport import TransportConfig, find_conversions, transport
+from traccc_py.simulation.transport.truth_geometry import truth_geometry
 
 KEY = np.uint64(9)
 FIELDS = ("helix", "rz", "xyz")

@@ -5,9 +5,9 @@ import pytest
 
 from tests.reference.helix_crossings import integrate
 from tests.reference.material_formulas import bethe_stopping_power, highland
-from traccc_py.simulation.interactions import highland_angle, mean_energy_loss, straggling_sigma
 from traccc_py.simulation.random_numbers import event_key, normal_pair, normal_pairs, philox4x32, uniform_pair
-from traccc_py.simulation.truth_helix import (
+from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss, straggling_sigma
+from traccc_py.simulation.transport.truth_helix import (
     CYLINDER_SURFACE,
     PLANE_SURFACE,
     helix_direction,

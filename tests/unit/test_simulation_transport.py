@@ -3,13 +3,13 @@ import pytest
 
 from tests.reference.helix_crossings import crossed_modules
 from tests.reference.material_formulas import highland
+from tests.smearing import smear_hits
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import build_detector
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.measurements import smear_hits
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import TransportConfig, transport
-from traccc_py.simulation.truth_geometry import local_vectors, truth_geometry
+from traccc_py.simulation.transport.transport import TransportConfig, transport
+from traccc_py.simulation.transport.truth_geometry import local_vectors, truth_geometry
 from traccc_py.units import T, muon_mass
 
 KEY = event_key(5, 0)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.unit.detectors import make_design, make_detector
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.batch import MeasurementBatch
-from traccc_py.kernels.spacepoint_formation import form_spacepoints
+from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
+from traccc_py.kernels.tracking.batch import MeasurementBatch
 
 TOLERANCE = 1e-5  # mm, float32 near 180
 

@@ -15,10 +15,10 @@ from traccc_py.backend.settings import ModelSettings
 from traccc_py.chain import TrackingChain
 from traccc_py.config import read_config
 from traccc_py.data.athena_ids import AthenaIds, read_athena_ids
-from traccc_py.data.prepare import prepare_cells
 from traccc_py.device.cache import CACHE_VARIABLE
 from traccc_py.edm import Cells, EventResult, ModuleCells
 from traccc_py.errors import CapacityError, InputDataError, TracccError, WireError
+from traccc_py.pipeline.prepare_cells import prepare_cells
 
 __all__ = ["Answer", "BatchReport", "Request", "TrackingService"]
 

@@ -22,7 +22,7 @@ def kernels_are_compiled(chain: Any) -> bool:
 def compile_in_processes(chain: Any) -> None:
     """Compile the kernels of a chain for the CPU on as many cores as it may use; it then finds them on disk."""
     from traccc_py.chain import TrackingChain
-    from traccc_py.device.cpu_compile import compile_loops
+    from traccc_py.device.cpu.compile import compile_loops
     from traccc_py.device.signatures import record_signatures
 
     processes = min(chain.device.threads if chain.device.name == "cpu" else 1, _MOST_PROCESSES)

@@ -173,7 +173,7 @@ def _simulate(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Simulate and reconstruct; return the numbers and the facts of the sample."""
     from traccc_py.simulation.events import simulate_events
-    from traccc_py.simulation.generator import ParticleGunConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
     settings = load_config(gun.config, gun.particle, options.detector.name)
     shot = ParticleGunConfig(

@@ -103,7 +103,7 @@ def simulate(
     OSError
         If it can't be written.
     """
-    from traccc_py.device.cpu import CpuDevice
+    from traccc_py.device.cpu.executor import CpuDevice
     from traccc_py.simulation.compiled import is_compiled
     from traccc_py.simulation.samples import find_sample, make_sample
 

@@ -79,10 +79,10 @@ def simulate(
     """Simulate events, of a particle gun or collisions with pile-up: cells, truth and a manifest."""
     from traccc_py.cli.simulate import OPTIONS_OF_SOURCES, check_sample
     from traccc_py.cli.simulate import simulate as simulate_events
-    from traccc_py.simulation.generator import ParticleGunConfig
-    from traccc_py.simulation.pileup import CollisionConfig
+    from traccc_py.simulation.generators.gun import ParticleGunConfig
+    from traccc_py.simulation.generators.pileup import CollisionConfig
     from traccc_py.simulation.samples import SampleConfig
-    from traccc_py.simulation.transport import TransportConfig
+    from traccc_py.simulation.transport.transport import TransportConfig
     from traccc_py.units import degree
 
     console, messages = consoles()

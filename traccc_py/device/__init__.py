@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from traccc_py.errors import DeviceUnavailableError
 
 if TYPE_CHECKING:
-    from traccc_py.device.protocol import Device
+    from traccc_py.device.base import Device
 
 __all__ = ["get_device"]
 
@@ -50,7 +50,7 @@ def get_device(name: str = "auto", threads: int | None = None, **gpu_options: An
     if name == "auto":
         return _best_device(threads, gpu_options)
     if name == "cpu":
-        from traccc_py.device.cpu import CpuDevice
+        from traccc_py.device.cpu.executor import CpuDevice
 
         return CpuDevice(threads)
     chosen = re.fullmatch(r"cuda(?::(\d+))?", name)
@@ -68,7 +68,7 @@ def _gpu(index: int, options: dict[str, Any]) -> Device:
             'with pip install "traccc-py[cuda13]" (driver 580 or newer) or "traccc-py[cuda12]", or use device "cpu"'
         )
         raise DeviceUnavailableError(msg)
-    from traccc_py.device.cuda import CudaDevice
+    from traccc_py.device.cuda.executor import CudaDevice
 
     return CudaDevice(index, **options)
 

@@ -24,10 +24,14 @@ __all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 # Folders and files whose code kernels contain; editing others must not cost a compilation.
-_COMPILED = ("device", "kernels", "data/cell_loop.py", "edm.py", "errors.py", "geometry/records.py", "units.py")
+_COMPILED = ("device", "kernels", "pipeline/cell_loop.py", "edm.py", "errors.py", "geometry/records.py", "units.py")
 # Files among them that launch and allocate, and hold no code that is compiled. A kernel in one would not be kept.
-_HOST_ONLY = ("__init__", "cpu", "cuda", "cuda_launch", "deferred", "protocol", "signatures", "simulator", "staging")
-_COMPILERS = ("numba", "llvmlite", "numpy")  # those for CUDA are named in the entries of `cuda_compile`
+_HOST_ONLY = (
+    *("device/__init__.py", "device/base.py", "device/deferred.py", "device/signatures.py", "device/staging.py"),
+    *("device/cpu/__init__.py", "device/cpu/executor.py"),
+    *("device/cuda/__init__.py", "device/cuda/executor.py", "device/cuda/launch.py"),
+)
+_COMPILERS = ("numba", "llvmlite", "numpy")  # those for CUDA are named in the entries of `cuda.compile`
 _UNUSED_AFTER = 30 * 24 * 3600  # [s]; folders of other versions are removed when not used for that long
 _PACKAGE = Path(__file__).resolve().parent.parent
 _LOADED_AT = time.time()  # before any kernel's module is imported: that of `kernel` imports this one
@@ -46,7 +50,7 @@ def _sources() -> list[Path]:
 
 
 def _may_be_compiled(path: Path) -> bool:
-    if path.parent == _PACKAGE / "device" and path.stem in _HOST_ONLY:
+    if any(path == _PACKAGE / name for name in _HOST_ONLY):
         return False
     return any(path.is_relative_to(_PACKAGE / name) for name in _COMPILED)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import Kernel
 from traccc_py.device.scan import MAX_CHUNKS, MAX_COLUMNS, launch_scan

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.atomic import fetch_add
+from traccc_py.device.cpu.atomic import fetch_add
 from traccc_py.device.kernel import CudaBody, kernel
 from traccc_py.device.workspace import Extent, Workspace
 
@@ -34,7 +34,7 @@ class _Payload(NamedTuple):
     out_order: Any  # (n * width,) int32
 
 
-@kernel(grain=4096, cuda=CudaBody("traccc_py.device.primitives_cuda:count_members"))
+@kernel(grain=4096, cuda=CudaBody("traccc_py.device.cuda.primitives:count_members"))
 def _count_members(i, p):
     """Give each row of index i a place within its key."""
     for row in range(i * p.width, (i + 1) * p.width):

@@ -6,7 +6,6 @@ The executors in `traccc_py.device` generate a loop around it. Nothing is compil
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -51,7 +50,7 @@ class CudaBody:
     ----------
     function : str
         "module:function". The module is imported when the kernel is compiled for CUDA; it takes the primitives of CUDA
-        from `traccc_py.device.block`.
+        from `traccc_py.device.cuda.block`.
     threads : int, optional
         With 0 each index has a thread of its own, and the body is ``body(i, payload)``. Else a block of up to so many
         threads works on each index, and all of them run ``body(i, thread, n_threads, payload, *shared)``.
@@ -76,7 +75,7 @@ class Kernel:
     Parameters
     ----------
     name : str
-        Unique name, ``<file>_<function>``.
+        Unique name, ``<stage>_<file>_<function>`` or ``<file>_<function>``.
     body : callable
         ``body(i, payload, *scratch)``, compiled.
     filename : str
@@ -152,8 +151,7 @@ def kernel(
 
     def decorate(function: Callable[..., Any]) -> Kernel:
         filename = function.__code__.co_filename
-        stem = os.path.splitext(os.path.basename(filename))[0]  # noqa: PTH119, PTH122
-        name = f"{stem}_{function.__name__.strip('_')}"
+        name = _kernel_name(function)
         if name in _REGISTRY and _REGISTRY[name].filename != filename:
             msg = f"two kernels are named {name}: in {filename} and {_REGISTRY[name].filename}; rename one"
             raise ValueError(msg)
@@ -162,6 +160,13 @@ def kernel(
         return made
 
     return decorate
+
+
+def _kernel_name(function: Callable[..., Any]) -> str:
+    """Return ``<file>_<function>``, for stages ``<stage>_<file>_<function>``: both once where they are the same."""
+    *packages, file = function.__module__.split(".")
+    stage = packages[-1] if packages[:-1] == ["traccc_py", "kernels"] and packages[-1] != file else ""
+    return "_".join(part for part in (stage, file, function.__name__.strip("_")) if part)
 
 
 def registered_kernels() -> dict[str, Kernel]:

@@ -22,7 +22,7 @@ MAX_CHUNKS = 512  #: of a column
 _CHUNK = 4096  # rows, at least: fewer are not worth a block
 THREADS = 256  #: of a block
 LARGEST = np.iinfo(np.int32).max
-_CUDA = "traccc_py.device.primitives_cuda:"
+_CUDA = "traccc_py.device.cuda.primitives:"
 _SHARED = (Scratch(THREADS, np.int64),)
 
 

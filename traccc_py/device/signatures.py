@@ -11,7 +11,7 @@ from typing import Any
 import numba
 from numba.core.types.containers import BaseTuple
 
-from traccc_py.device.cpu import CpuDevice
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice, exercise_primitives
 from traccc_py.device.kernel import Kernel
 from traccc_py.device.workspace import Extent

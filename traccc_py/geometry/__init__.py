@@ -2,8 +2,8 @@
 
 from traccc_py.geometry.builders import build_detector, detector_names
 from traccc_py.geometry.detector import Detector
-from traccc_py.geometry.detray_read import read_detray
-from traccc_py.geometry.detray_write import write_detray
+from traccc_py.geometry.detray.read import read_detray
+from traccc_py.geometry.detray.write import write_detray
 from traccc_py.geometry.records import DetectorArrays
 
 __all__ = ["Detector", "DetectorArrays", "build_detector", "detector_names", "read_detray", "write_detray"]

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from traccc_py.errors import GeometryError
-from traccc_py.geometry import odd
 from traccc_py.geometry.detector import Detector, assemble_detector
-from traccc_py.geometry.detray_read import read_detray
-from traccc_py.geometry.telescope import build_telescope
-from traccc_py.geometry.toy import build_toy
+from traccc_py.geometry.detectors import odd
+from traccc_py.geometry.detectors.telescope import build_telescope
+from traccc_py.geometry.detectors.toy import build_toy
+from traccc_py.geometry.detray.read import read_detray
 
 __all__ = ["build_detector", "detector_names"]
 
@@ -40,9 +40,9 @@ def build_detector(name: str | Path, **options: Any) -> Detector:
     name : str or Path
         "odd", "toy", "telescope", or detray's geometry file, whose name ends in ``.json`` or ``.json.gz``.
     **options
-        For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy": see
-        `traccc_py.geometry.toy.build_toy`; "telescope": see `traccc_py.geometry.telescope.build_telescope`; a geometry
-        file: see `read_detray`.
+        For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy" and
+        "telescope": see `build_toy` and `build_telescope` in `traccc_py.geometry.detectors`; a geometry file: see
+        `read_detray`.
 
     Returns
     -------

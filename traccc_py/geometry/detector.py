@@ -16,7 +16,7 @@ from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
 from traccc_py.geometry.field import FieldMap, read_field_map
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
-from traccc_py.geometry.material_maps import MaterialMap, pack_maps
+from traccc_py.geometry.material.maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
 from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays, HomogeneousField, Shape
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.errors import GeometryError
-from traccc_py.geometry.material import Slab
+from traccc_py.geometry.material.material import Slab
 from traccc_py.geometry.records import OUTLINE, LayerKind, Shape
 
 __all__ = [

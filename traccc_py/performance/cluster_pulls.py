@@ -15,7 +15,7 @@ from traccc_py.performance.residuals import measurement_residuals
 from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.truth import link_digitization, simulated_truth
 from traccc_py.simulation.events import SimulatedEvent
-from traccc_py.simulation.truth_geometry import channel_paths
+from traccc_py.simulation.transport.truth_geometry import channel_paths
 
 __all__ = ["ClusterPulls"]
 

@@ -12,7 +12,7 @@ from traccc_py.data.csv_events import find_event_file, read_hits, read_particles
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
-from traccc_py.simulation.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import Digitization
 from traccc_py.simulation.events import SimulatedEvent
 
 __all__ = [

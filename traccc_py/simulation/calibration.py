@@ -15,11 +15,11 @@ import numpy as np
 from traccc_py.errors import ConfigError
 from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path, sigma_of_ends
-from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
+from traccc_py.simulation.digitization.digitization import Digitization, digitization_geometry, digitize
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport import SimulatedHits, transport
-from traccc_py.simulation.truth_geometry import TruthGeometry, channel_paths, local_vectors, truth_geometry
+from traccc_py.simulation.transport.transport import SimulatedHits, transport
+from traccc_py.simulation.transport.truth_geometry import TruthGeometry, channel_paths, local_vectors, truth_geometry
 
 __all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibrate_variances", "cluster_residuals"]
 

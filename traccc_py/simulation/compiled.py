@@ -27,7 +27,7 @@ def _cache_directory() -> Path:
     """Return the cache folder of these sources; entries of other versions are never read."""
     here = Path(__file__).resolve().parent
     digest = hashlib.sha256(f"{platform.python_version()} {numba.__version__} {np.__version__}".encode())
-    for path in [*sorted(here.glob("*.py")), here.parent / "units.py", here.parent / "geometry" / "records.py"]:
+    for path in [*sorted(here.rglob("*.py")), here.parent / "units.py", here.parent / "geometry" / "records.py"]:
         digest.update(path.name.encode() + path.read_bytes())
     folder = cache_root() / f"simulation-{digest.hexdigest()[:16]}"
     folder.mkdir(parents=True, exist_ok=True)

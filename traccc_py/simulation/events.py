@@ -24,14 +24,14 @@ from traccc_py.data.csv_events import (
 )
 from traccc_py.data.truth import MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
-from traccc_py.simulation.digitization import Digitization, digitization_geometry, digitize
-from traccc_py.simulation.generator import ParticleGunConfig, generate_particles
-from traccc_py.simulation.noise import NoiseOccupancy
-from traccc_py.simulation.pileup import CollisionGenerator, GeneratedEvent
+from traccc_py.simulation.digitization.digitization import Digitization, digitization_geometry, digitize
+from traccc_py.simulation.digitization.noise import NoiseOccupancy
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.generators.pileup import CollisionGenerator, GeneratedEvent
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.secondaries import transport_all
-from traccc_py.simulation.transport import SimulatedHits, TransportConfig
-from traccc_py.simulation.truth_geometry import local_vectors, truth_geometry
+from traccc_py.simulation.transport.secondaries import transport_all
+from traccc_py.simulation.transport.transport import SimulatedHits, TransportConfig
+from traccc_py.simulation.transport.truth_geometry import local_vectors, truth_geometry
 
 __all__ = [
     "EVENT_KINDS",
@@ -137,7 +137,7 @@ def simulate_event(
     Examples
     --------
     >>> from traccc_py.geometry import build_detector
-    >>> from traccc_py.simulation.generator import ParticleGunConfig
+    >>> from traccc_py.simulation.generators.gun import ParticleGunConfig
     >>> event = simulate_event(build_detector("telescope"), ParticleGunConfig(eta=(0, 0), phi=(0, 0)), seed=1)
     >>> len(event.particles)
     1

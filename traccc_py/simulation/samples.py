@@ -30,12 +30,12 @@ from traccc_py.data.manifest import (
 from traccc_py.data.words import counted
 from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
+from traccc_py.simulation.digitization.noise import NoiseOccupancy, check_occupancy
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
-from traccc_py.simulation.generator import ParticleGunConfig
-from traccc_py.simulation.noise import NoiseOccupancy, check_occupancy
-from traccc_py.simulation.pileup import CollisionConfig, CollisionGenerator
-from traccc_py.simulation.pythia import pythia_version
-from traccc_py.simulation.transport import TransportConfig
+from traccc_py.simulation.generators.gun import ParticleGunConfig
+from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
+from traccc_py.simulation.generators.pythia import pythia_version
+from traccc_py.simulation.transport.transport import TransportConfig
 
 __all__ = ["Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
@@ -68,7 +68,7 @@ def _source_digest() -> str:
     """Return a hash [16 hexadecimal digits] of the sources that events depend on."""
     here = Path(__file__).resolve().parent
     digest = hashlib.sha256()
-    for path in [*sorted(here.glob("*.py")), here.parent / "units.py", here.parent / "data" / "csv_events.py"]:
+    for path in [*sorted(here.rglob("*.py")), here.parent / "units.py", here.parent / "data" / "csv_events.py"]:
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

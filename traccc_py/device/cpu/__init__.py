@@ -1,0 +1,1 @@
+"""Kernels on the host: compiled loops shared out over a pool of threads."""

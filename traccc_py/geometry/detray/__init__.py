@@ -1,0 +1,1 @@
+"""Detectors from and to detray's JSON files."""

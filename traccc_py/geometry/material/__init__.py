@@ -1,0 +1,1 @@
+"""Material slabs, and maps of them over a surface."""

@@ -1,0 +1,1 @@
+"""Candidates that share measurements: the better ones are kept."""

@@ -1,0 +1,1 @@
+"""Seeds to track candidates: the combinatorial Kalman filter."""

@@ -1,0 +1,1 @@
+"""Candidates to fitted tracks: Kalman filter, smoother, parameters at the beam line."""

@@ -1,0 +1,1 @@
+"""Measurements to spacepoints, seeds and their track parameters."""

@@ -1,0 +1,228 @@
+"""Seed parameter estimation: the helix through three spacepoints, as bound parameters on the bottom one's surface.
+
+Everything is computed relative to the bottom spacepoint, and the curvature from the sagitta itself (not as a difference
+of larger numbers), so float32 keeps it to a part in a thousand at 100 GeV.
+
+References
+----------
+traccc v1.6.0, `core/include/traccc/seeding/track_params_estimation_helper.hpp`: conformal map and covariance.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.config import ParameterEstimationConfig
+from traccc_py.device.kernel import device_function, kernel, scalar
+from traccc_py.device.workspace import Workspace
+from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
+from traccc_py.geometry.records import DetectorArrays
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
+from traccc_py.kernels.tracking.helix import trigonometry
+from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, bending_field, field_in_precision
+
+__all__ = ["estimate_parameters", "helix_through_points"]
+
+_ZERO = scalar(0)
+_ONE = scalar(1)
+_TWO = scalar(2)
+_FOUR = scalar(4)
+_HALF = scalar(0.5)
+_SMALL_ANGLE = scalar(0.1)  # below, the series of asin(x)/x is exact to float32
+_A2, _A4, _A6 = scalar(1 / 6), scalar(3 / 40), scalar(15 / 336)
+_SMALLEST_QOPT = scalar(1e-6)  # a straight seed is given this q/pT [e/GeV]: a momentum must stay finite
+_X, _Y, _Z = 0, 1, 2
+
+
+class _Payload(NamedTuple):
+    bottom_index: Any  # (n_seeds,) int32, spacepoint
+    middle_index: Any  # (n_seeds,) int32
+    top_index: Any  # (n_seeds,) int32
+    event: Any  # (n_seeds,) int32
+    global_position: Any  # (n_spacepoints, 3) scalar [mm]
+    measurement_index: Any  # (n_spacepoints,) int32
+    event_module: Any  # (n_measurements,) int32
+    local_position: Any  # (n_measurements, 2) scalar [mm]
+    n_modules: Any  # int32
+    field: Any  # see `geometry.records`
+    local_variance: Any  # (n_measurements, 2) scalar [mm^2]
+    var_loc0: Any  # scalar [mm^2]
+    var_loc1: Any  # scalar [mm^2]
+    inflation2: Any  # scalar [1]
+    var_scattering: Any  # scalar [rad^2 GeV^2]
+    var_pt_scattering: Any  # scalar [1]
+    out_module: Any  # (n_seeds,) int32
+    out_measurement: Any  # (n_seeds,) int32
+    out_event: Any  # (n_seeds,) int32
+    out_params: Any  # (n_seeds, 5) scalar
+    out_variance: Any  # (n_seeds, 5) scalar
+
+
+@device_function
+def _arc_over_chord(ratio):
+    """Return asin(x)/x."""
+    x2 = ratio * ratio
+    if abs(ratio) < _SMALL_ANGLE:
+        return _ONE + x2 * (_A2 + x2 * (_A4 + x2 * _A6))
+    return math.asin(min(abs(ratio), _ONE)) / abs(ratio)
+
+
+@device_function
+def helix_through_points(x1, y1, x2, y2, z2):
+    """Return (phi, cot theta, curvature) at the origin of the helix through the origin, point 1 and point 2.
+
+    Positions relative to the first point [mm]; z of point 1 is not used, as in traccc. The curvature [1/mm] is 1/R,
+    positive for clockwise tracks: for positive charges in a field along +z.
+    """
+    chord1 = math.sqrt(x1 * x1 + y1 * y1)
+    ex, ey = x1 / chord1, y1 / chord1
+    along, across = x2 * ex + y2 * ey, y2 * ex - x2 * ey
+    chord2_squared = x2 * x2 + y2 * y2
+    # On the conformal plane v = slope * u + intercept goes through (u1, 0) and (u2, v2).
+    u1 = _ONE / chord1
+    v2 = across / chord2_squared
+    u_difference = along / chord2_squared - u1
+    slope = v2 / u_difference
+    intercept = -v2 * u1 / u_difference
+    curvature = -_TWO * intercept / math.sqrt(_ONE + slope * slope)
+    chord2 = math.sqrt(chord2_squared)
+    arc = chord2 * _arc_over_chord(_HALF * chord2 * curvature)
+    phi = math.atan2(ey + slope * ex, ex - slope * ey)
+    return phi, z2 / arc, curvature
+
+
+@device_function
+def _bending_field(field, position, phi, theta):
+    """Return the field along z that bends a track of this direction as that at its position does."""
+    if len(field) == HOMOGENEOUS:
+        return field.b_z
+    return bending_field(field, position, trigonometry(phi, theta))
+
+
+@device_function
+def _point_variance(p, spacepoint):
+    """Return the larger variance [mm^2] of a spacepoint's measurement."""
+    measurement = p.measurement_index[spacepoint]
+    return max(p.local_variance[measurement, 0], p.local_variance[measurement, 1])
+
+
+@device_function
+def variance_factors(a, b):
+    """Return what the variance of the points' positions is multiplied by in those of slope and curvature at the first.
+
+    For a parabola through three points at distances 0, a and b [mm]: [1/mm^2] and [1/mm^4].
+    """
+    c = b - a
+    first, second, third = (a + b) / (a * b), b / (a * c), a / (b * c)
+    slope = first * first + second * second + third * third
+    first, second, third = _ONE / (a * b), _ONE / (a * c), _ONE / (b * c)
+    return slope, _FOUR * (first * first + second * second + third * third)
+
+
+@kernel(grain=512)
+def _estimate_parameters(i, p):
+    """One seed: parameters and diagonal covariance."""
+    bottom, middle, top = p.bottom_index[i], p.middle_index[i], p.top_index[i]
+    x0, y0, z0 = p.global_position[bottom, _X], p.global_position[bottom, _Y], p.global_position[bottom, _Z]
+    x1, y1 = p.global_position[middle, _X] - x0, p.global_position[middle, _Y] - y0
+    x2, y2 = p.global_position[top, _X] - x0, p.global_position[top, _Y] - y0
+    phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, p.global_position[top, _Z] - z0)
+    theta = math.atan2(_ONE, cot_theta)
+    place = (x1 + x0, y1 + y0, p.global_position[middle, _Z])
+    b_z = _bending_field(p.field, place, phi, theta)
+    qopt = curvature / b_z
+    if not abs(qopt) >= _SMALLEST_QOPT:
+        qopt = _SMALLEST_QOPT
+    sin2 = _ONE / (_ONE + cot_theta * cot_theta)
+    qop = qopt * math.sqrt(sin2)
+    measurement = p.measurement_index[bottom]
+    p.out_module[i] = p.event_module[measurement] % p.n_modules
+    p.out_measurement[i] = measurement
+    p.out_event[i] = p.event[i]
+    p.out_params[i, LOC0] = p.local_position[measurement, 0]
+    p.out_params[i, LOC1] = p.local_position[measurement, 1]
+    p.out_params[i, PHI] = phi
+    p.out_params[i, THETA] = theta
+    p.out_params[i, QOP] = qop
+    position = max(_point_variance(p, bottom), max(_point_variance(p, middle), _point_variance(p, top)))
+    chord2 = x2 * x2 + y2 * y2
+    by_slope, by_curvature = variance_factors(math.sqrt(x1 * x1 + y1 * y1), math.sqrt(chord2))
+    scattering = p.var_scattering * qopt * qopt
+    var_theta = p.inflation2 * (scattering + _TWO * position * sin2 / chord2)
+    var_qopt = p.inflation2 * (p.var_pt_scattering * qopt * qopt + position * by_curvature / (b_z * b_z))
+    p.out_variance[i, LOC0] = p.var_loc0
+    p.out_variance[i, LOC1] = p.var_loc1
+    p.out_variance[i, PHI] = p.inflation2 * (scattering + position * by_slope)
+    p.out_variance[i, THETA] = var_theta
+    p.out_variance[i, QOP] = var_qopt * sin2 + var_theta * qop * qop * cot_theta * cot_theta
+
+
+def estimate_parameters(
+    ws: Workspace,
+    seeds: SeedBatch,
+    spacepoints: SpacepointBatch,
+    measurements: MeasurementBatch,
+    detector: DetectorArrays,
+    config: ParameterEstimationConfig,
+    n_modules: int,
+) -> SeedParameters:
+    """Estimate the track parameters of seeds.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The size of "seeds" must be set.
+    seeds : SeedBatch
+        Three spacepoints each.
+    spacepoints : SpacepointBatch
+        Global positions [mm].
+    measurements : MeasurementBatch
+        Local positions [mm] of the bottom spacepoints, variances [mm^2] of all.
+    detector : DetectorArrays
+        Its field.
+    config : ParameterEstimationConfig
+        Standard deviations, and what they are multiplied by.
+    n_modules : int
+        Number of surfaces [1].
+
+    Returns
+    -------
+    SeedParameters
+        loc0, loc1 [mm], phi, theta [rad], q/p [e/GeV] on the surface of the bottom measurement, and their variances.
+    """
+    extent = ws.extent("seeds")
+    dtype = spacepoints.global_position.dtype
+    out = SeedParameters(
+        module=ws.array("seed_parameters.module", extent, np.int32),
+        measurement=ws.array("seed_parameters.measurement", extent, np.int32),
+        event=ws.array("seed_parameters.event", extent, np.int32),
+        params=ws.array("seed_parameters.params", extent, dtype, N_PARAMETERS),
+        variance=ws.array("seed_parameters.variance", extent, dtype, N_PARAMETERS),
+    )
+    sigmas = (
+        config.sigma_loc0,
+        config.sigma_loc1,
+        config.inflation,
+        config.sigma_scattering,
+        config.sigma_pt_scattering,
+    )
+    payload = _Payload(
+        seeds.bottom_index,
+        seeds.middle_index,
+        seeds.top_index,
+        seeds.event,
+        spacepoints.global_position,
+        spacepoints.measurement_index,
+        measurements.event_module,
+        measurements.local_position,
+        np.int32(n_modules),
+        field_in_precision(detector.field, dtype.type),
+        measurements.local_variance,
+        *(scalar(sigma**2) for sigma in sigmas),
+        *out,
+    )
+    ws.launch(_estimate_parameters, extent, payload)
+    return out

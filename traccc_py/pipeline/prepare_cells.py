@@ -1,0 +1,214 @@
+"""Cells of one event as the reconstruction wants them: checked, in canonical order, without duplicates."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.data.source import Source, bad_row, check_readout, find_modules, prefix
+from traccc_py.edm import Cells, ModuleCells
+from traccc_py.errors import InputDataError
+from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, check_and_convert, order_cells
+
+__all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
+
+_log = logging.getLogger(__name__)
+
+#: Types of the columns of prepared cells, but for input_row.
+COLUMN_TYPES = (*[np.int32] * 3, *[np.float32] * 2)
+_FLOAT_MAX = np.finfo(np.float32).max
+
+
+class PreparedCells(NamedTuple):
+    """Cells ordered by (module_index, channel1, channel0), each channel once."""
+
+    module_index: np.ndarray  # (n,) int32, index of the surface
+    channel0: np.ndarray  # (n,) int32
+    channel1: np.ndarray  # (n,) int32
+    activation: np.ndarray  # (n,) float32
+    time: np.ndarray  # (n,) float32 [ns]
+    input_row: (
+        np.ndarray | None
+    )  # (n,) int64, row of the input; of merged cells the first. None: i, all are as they came
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells [1]."""
+        return len(self.module_index)
+
+
+class _Runs(NamedTuple):
+    """Cells of one module that stand together, so that each module is looked up once."""
+
+    geometry_id: np.ndarray  # (n_runs,) uint64
+    starts: np.ndarray  # (n_runs + 1,) int64, first cell; the last is the number of cells
+
+
+def prepare_cells(
+    cells: Cells | ModuleCells,
+    detector: Any,
+    source: Source | str | None = None,
+    out: Sequence[np.ndarray] | None = None,
+) -> PreparedCells:
+    """Check cells, bring them into canonical order and merge duplicates.
+
+    The result does not depend on the order of the rows. Cells of one channel are merged: their activations are
+    summed, the earliest time is kept, and a warning tells their number.
+
+    Parameters
+    ----------
+    cells : Cells or ModuleCells
+        Cells of one event.
+    detector : Detector
+        Knows the modules and their channels.
+    source : Source or str, optional
+        File the cells are from: errors and the warning then name it and its lines, else the rows (counted from 0).
+    out : sequence of ndarray, optional
+        Memory for the first five columns, each with room for all cells.
+
+    Returns
+    -------
+    PreparedCells
+        Arrays of equal length, in `out` if that was given; none shares memory with `cells`.
+
+    Raises
+    ------
+    InputDataError
+        If a module is unknown, a channel is outside its module, an activation is negative or not finite, a time is
+        not finite, or the columns differ in length or have the wrong type.
+    """
+    _check_columns(cells)
+    runs = _module_runs(cells)
+    rows = runs.starts[:-1]
+    modules = find_modules(runs.geometry_id, rows, detector, "cells", source)
+    check_readout(detector, modules, runs.geometry_id, rows, source)
+    arrays = detector.arrays()
+    design = arrays.surfaces["design"][modules]
+    limits = arrays.designs["n_channels0"][design], arrays.designs["n_channels1"][design]
+    n = len(cells)
+    made = tuple(np.empty(n, dtype) for dtype in COLUMN_TYPES) if out is None else tuple(column[:n] for column in out)
+    is_good, is_ordered = check_and_convert(runs.starts, modules, limits, _columns(cells), made)
+    if not is_good:
+        raise _first_problem(cells, runs, limits, source)
+    prepared = PreparedCells._make([*made, None])
+    if is_ordered:
+        return prepared
+    ordered = _order_and_merge(prepared, len(arrays.surfaces), source)
+    for column, values in zip(made, ordered, strict=False):  # all but input_row
+        column[: ordered.n_cells] = values
+    return PreparedCells._make([*(column[: ordered.n_cells] for column in made), ordered.input_row])
+
+
+def _check_columns(cells: Cells | ModuleCells) -> None:
+    """Check lengths and types."""
+    n = len(cells)
+    per_cell = [("channel0", "iu"), ("channel1", "iu"), ("activation", "iuf"), ("time", "iuf")]
+    if isinstance(cells, ModuleCells):
+        n_modules = len(cells.geometry_id)
+        expected = [("geometry_id", "iu", n_modules), ("n_cells", "iu", n_modules), *((*c, n) for c in per_cell)]
+    else:
+        expected = [("geometry_id", "iu", n), *((*c, n) for c in per_cell)]
+    for name, kinds, length in expected:
+        values = np.asarray(getattr(cells, name))
+        if values.shape != (length,):
+            like = "geometry_id" if length == len(cells.geometry_id) else "channel0"
+            msg = f"cells.{name} has shape {values.shape}; expected ({length},), as cells.{like}"
+            raise InputDataError(msg)
+        if values.dtype.kind not in kinds and length:
+            wanted = "integers" if kinds == "iu" else "numbers"
+            msg = f"cells.{name} has type {values.dtype}; expected {wanted}"
+            raise InputDataError(msg)
+
+
+def _module_runs(cells: Cells | ModuleCells) -> _Runs:
+    # A negative int64 becomes an id beyond 2^63, as when it came in through a signed column.
+    ids = np.asarray(cells.geometry_id).astype(np.uint64, copy=False)
+    n = len(cells)
+    if isinstance(cells, Cells):
+        is_first = np.ones(n, bool)
+        np.not_equal(ids[1:], ids[:-1], out=is_first[1:])
+        first = np.flatnonzero(is_first)
+        return _Runs(ids[first], np.append(first, n))
+    lengths = np.asarray(cells.n_cells).astype(np.int64, copy=False)
+    least, most = lengths.min(initial=0), lengths.max(initial=0)
+    if least < 0 or most > n or lengths.sum() != n:  # the sum alone may wrap
+        msg = f"cells.n_cells has numbers from {least} to {most} with the sum {lengths.sum()}; expected the sum {n}"
+        raise InputDataError(msg)
+    starts = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=starts[1:])
+    return _Runs(ids, starts)
+
+
+def _columns(cells: Cells | ModuleCells) -> tuple[np.ndarray, ...]:
+    """Return channels, activations and times in types that `check_and_convert` takes."""
+    channels = np.asarray(cells.channel0), np.asarray(cells.channel1)
+    is_known = channels[0].dtype == channels[1].dtype and channels[0].dtype in CHANNEL_TYPES
+    kind = channels[0].dtype if is_known else np.int64
+    with np.errstate(over="ignore"):  # what is too large becomes inf, which is refused
+        values = [np.ascontiguousarray(column, np.float32) for column in (cells.activation, cells.time)]
+    return (*(np.ascontiguousarray(channel, kind) for channel in channels), *values)
+
+
+def _first_problem(
+    cells: Cells | ModuleCells, runs: _Runs, limits: tuple[np.ndarray, np.ndarray], source: Source | str | None
+) -> InputDataError:
+    """Return the error that names the first row of the first column with a value out of range."""
+    lengths = np.diff(runs.starts)
+    for name, limit in zip(("channel0", "channel1"), limits, strict=True):
+        channels, n_channels = getattr(cells, name), np.repeat(limit, lengths)
+        good = (channels < n_channels) & (channels >= 0)
+        if not good.all():
+            row = int(np.argmin(good))
+            module = runs.geometry_id[np.searchsorted(runs.starts, row, side="right") - 1]
+            problem = f"{name} is {channels[row]}, outside module {module}; expected 0 to {n_channels[row] - 1}"
+            return bad_row(source, "cells", row, problem)
+    good = (cells.activation >= 0) & (cells.activation <= _FLOAT_MAX)
+    if not good.all():
+        row = int(np.argmin(good))
+        problem = f"value (activation) is {cells.activation[row]}; expected a finite number >= 0"
+        return bad_row(source, "cells", row, problem)
+    row = int(np.argmin(np.abs(cells.time) <= _FLOAT_MAX))
+    return bad_row(source, "cells", row, f"timestamp is {cells.time[row]}; expected a finite number")
+
+
+def _order_and_merge(cells: PreparedCells, n_modules: int, source: Source | str | None) -> PreparedCells:
+    """Sort by (module, channel1, channel0) and merge cells of one channel."""
+    order = np.empty(cells.n_cells, np.int64)
+    order_cells(*cells[:3], np.zeros(n_modules, np.int64), np.empty_like(order), order)
+    ordered = PreparedCells._make([*(column[order] for column in cells[:-1]), order])
+    is_repeated = np.logical_and.reduce([column[1:] == column[:-1] for column in ordered[:3]])
+    return _merge(cells, order, is_repeated, source) if is_repeated.any() else ordered
+
+
+def _merge(
+    cells: PreparedCells, order: np.ndarray, is_repeated: np.ndarray, source: Source | str | None
+) -> PreparedCells:
+    """Merge neighbours in `order` that are of one channel.
+
+    Activations are summed in double precision, smallest first: the sum does not depend on the order of the rows.
+    """
+    is_first = np.concatenate(([True], ~is_repeated))
+    channel = np.cumsum(is_first)  # ordinal of the channel of each cell in `order`
+    shared = np.flatnonzero(~is_first | np.concatenate((is_repeated, [False])))
+    rows = order[shared]
+    canonical = order.copy()
+    canonical[shared] = rows[np.lexsort((rows, cells.activation[rows], channel[shared]))]
+    starts = np.flatnonzero(is_first)
+    activation = np.add.reduceat(cells.activation[canonical].astype(np.float64), starts)
+    if activation.max() > _FLOAT_MAX:
+        sum_up = f"the activations of cells of one channel sum up to {activation.max():.3g}"
+        msg = f"{prefix(source)}{sum_up}; expected a float32 number"
+        raise InputDataError(msg)
+    time = np.minimum.reduceat(cells.time[canonical], starts)
+    first_row = np.minimum.reduceat(canonical, starts)
+    _log.warning(
+        "%s%d of %d cells repeat a channel of their module; merged: activations summed, earliest time kept",
+        prefix(source),
+        np.count_nonzero(is_repeated),
+        len(order),
+    )
+    channels = (column[first_row] for column in cells[:3])
+    return PreparedCells._make([*channels, activation.astype(np.float32), time, first_row])

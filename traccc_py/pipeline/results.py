@@ -1,0 +1,204 @@
+"""Batches on their way out: copied to the host in one go and cut into events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.workspace import Workspace
+from traccc_py.edm import EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
+from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSelection
+from traccc_py.kernels.finding.candidates import CandidateBatch
+from traccc_py.kernels.fitting.fitting import FittedBatch
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
+from traccc_py.pipeline.prepare_cells import PreparedCells
+from traccc_py.pipeline.upload import PreparedEvent
+
+__all__ = ["BatchOutput", "HostBatch", "split_batch"]
+
+_OF_STATES = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
+
+
+class BatchOutput(NamedTuple):
+    """What the stages made of a batch, in device memory."""
+
+    measurements: MeasurementBatch
+    spacepoints: SpacepointBatch
+    seeds: SeedBatch
+    candidates: CandidateBatch
+    selection: TrackSelection
+    fitted: FittedBatch
+
+
+class _Rows(NamedTuple):
+    """Rows of the collections that belong to one event."""
+
+    cells: slice
+    measurements: slice
+    spacepoints: slice
+    seeds: slice
+    tracks: slice
+
+
+def split_batch(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[EventResult]:
+    """Cut the outputs of a batch into events.
+
+    Parameters
+    ----------
+    host : HostBatch
+        The outputs.
+    prepared : sequence of PreparedEvent
+        The events that went in.
+
+    Returns
+    -------
+    list of EventResult
+        One per event, without times; no array is shared.
+    """
+    n_candidates = np.bincount(host.candidate_event, minlength=len(prepared))
+    bounds = _bounds(host, prepared)
+    return [
+        _event(host, _Rows(*(slice(*b[k : k + 2].tolist()) for b in bounds)), p, int(n_candidates[k]))
+        for k, p in enumerate(prepared)
+    ]
+
+
+def _bounds(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarray]:
+    """Return where each event begins, and the end, in the order of `_Rows`."""
+    events = np.arange(len(prepared) + 1, dtype=np.int32)
+    track_event = host.candidate_event[host.selection.candidate]
+    return [
+        np.cumsum([0, *(p.n_cells for p in prepared)]),
+        host.measurement.offsets[events * len(host.geometry_ids)],
+        *(np.searchsorted(rows, events) for rows in (host.spacepoint.event, host.seed.event, track_event)),
+    ]
+
+
+def _event(host: HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates: int) -> EventResult:
+    first_measurement, first_spacepoint = np.int32(rows.measurements.start), np.int32(rows.spacepoints.start)
+    return EventResult(
+        measurements=_measurements(host, rows, prepared),
+        spacepoints=Spacepoints(
+            host.spacepoint.global_position[rows.spacepoints].copy(),
+            host.spacepoint.measurement_index[rows.spacepoints] - first_measurement,
+        ),
+        seeds=Seeds(
+            *(column[rows.seeds] - first_spacepoint for column in host.seed[:3]), host.seed.quality[rows.seeds].copy()
+        ),
+        tracks=_tracks(host, rows.tracks),
+        track_states=_states(host, rows),
+        n_cells=prepared.n_cells,
+        n_candidates=n_candidates,
+    )
+
+
+def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Measurements:
+    m, n = host.measurement, rows.measurements.stop - rows.measurements.start
+    module = m.event_module[rows.measurements] % np.int32(len(host.geometry_ids))
+    if isinstance(prepared, PreparedCells):
+        ids = np.arange(n, dtype=np.int64)
+        of_cell = m.cell_measurement[rows.cells] - np.int32(rows.measurements.start)
+        cell_indices = np.argsort(of_cell, kind="stable")
+        if prepared.input_row is not None:
+            cell_indices = prepared.input_row[cell_indices]
+    else:
+        ids, cell_indices = prepared.measurement_id.copy(), np.zeros(0, np.int64)
+    n_cells = m.n_cells[rows.measurements].copy()
+    return Measurements(
+        geometry_id=host.geometry_ids[module],
+        local_position=m.local_position[rows.measurements].copy(),
+        local_variance=m.local_variance[rows.measurements].copy(),
+        dimensions=m.dimensions[rows.measurements].copy(),
+        time=m.time[rows.measurements].copy(),
+        module_index=module,
+        cluster_size=m.cluster_size[rows.measurements].copy(),
+        n_cells=n_cells,
+        measurement_id=ids,
+        cell_offsets=np.concatenate(([0], np.cumsum(n_cells, dtype=np.int64))),
+        cell_indices=cell_indices,
+    )
+
+
+def _tracks(host: HostBatch, rows: slice) -> Tracks:
+    fit, offsets = host.fitted, host.selection.state_offsets
+    candidate = host.selection.candidate[rows]
+    first_state = offsets[rows.start : rows.stop]
+    n_measurements = np.diff(offsets[rows.start : rows.stop + 1])
+    first = fit.measurement[first_state]
+    return Tracks(
+        fit_outcome=fit.outcome[rows].copy(),
+        geometry_id=host.geometry_id(first),
+        params=fit.params[rows].copy(),
+        covariance=fit.covariance[rows].copy(),
+        time=host.measurement.time[first],
+        chi2=fit.chi2[rows].copy(),
+        ndf=fit.ndf[rows].astype(np.float32),
+        pval=fit.pval[rows].copy(),
+        n_measurements=n_measurements.astype(np.int32),
+        n_holes=host.candidate_holes[candidate],
+        perigee=fit.perigee[rows].copy(),
+        perigee_covariance=fit.perigee_covariance[rows].copy(),
+        state_offsets=np.concatenate(([0], np.cumsum(n_measurements, dtype=np.int64))),
+    )
+
+
+def _states(host: HostBatch, rows: _Rows) -> TrackStates:
+    fit, offsets = host.fitted, host.selection.state_offsets
+    states = slice(int(offsets[rows.tracks.start]), int(offsets[rows.tracks.stop]))
+    measurement = fit.measurement[states]
+    return TrackStates(
+        measurement_index=measurement - np.int32(rows.measurements.start),
+        geometry_id=host.geometry_id(measurement),
+        params=fit.state_params[states].copy(),
+        covariance=fit.state_covariance[states].copy(),
+        chi2=fit.state_chi2[states].copy(),
+    )
+
+
+class HostBatch:
+    """The outputs of a batch on the host, cut to their sizes; the device is waited for once.
+
+    On the CPU they are views of the workspace, which the next batch changes.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Knows the sizes.
+    out : BatchOutput
+        Outputs of the stages.
+    geometry_ids : ndarray of shape (n_modules,), uint64
+        Ids of the surfaces.
+    """
+
+    def __init__(self, ws: Workspace, out: BatchOutput, geometry_ids: np.ndarray) -> None:
+        self._ws = ws
+        self.geometry_ids = geometry_ids
+        links = {"offsets": "event_modules", "cell_measurement": "cells"}
+        collections = [
+            (out.measurements, self._rows(out.measurements, "measurements", links)),
+            (out.spacepoints, self._rows(out.spacepoints, "spacepoints", {})),
+            (out.seeds, self._rows(out.seeds, "seeds", {})),
+            (out.selection, self._rows(out.selection, "tracks", {})),
+            (out.fitted, self._rows(out.fitted, "tracks", _OF_STATES)),
+        ]
+        n = ws.size(ws.extent("candidates"))
+        candidates = (out.candidates.event[:n], out.candidates.n_holes[:n])
+        columns = iter(ws.device.fetch(*(row for _, rows in collections for row in rows), *candidates))
+        made: list[Any] = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
+        self.measurement, self.spacepoint, self.seed, self.selection, self.fitted = made
+        self.candidate_event, self.candidate_holes = columns
+        self.selection.state_offsets[0] = 0  # not written where there is no candidate
+
+    def _rows(self, collection: Any, default: str, extents: dict[str, str]) -> list[Any]:
+        """Return the columns of a collection, cut to their sizes."""
+        rows = []
+        for name, column in zip(collection._fields, collection, strict=True):
+            extra = 1 if name.endswith("offsets") else 0
+            rows.append(column[: self._ws.size(self._ws.extent(extents.get(name, default))) + extra])
+        return rows
+
+    def geometry_id(self, measurement: np.ndarray) -> np.ndarray:
+        """Return the geometry ids of measurements."""
+        return self.geometry_ids[self.measurement.event_module[measurement] % len(self.geometry_ids)]

@@ -1,0 +1,194 @@
+"""Events on their way in: checked on the host, then put into device memory as one batch.
+
+An event is given where the chain shall start: as cells, as measurements, or as measurements and spacepoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from traccc_py.data.source import Source
+from traccc_py.device.staging import InputBuffers
+from traccc_py.device.workspace import Workspace
+from traccc_py.edm import Cells, Measurements, ModuleCells, Spacepoints
+from traccc_py.errors import CapacityError, InputDataError
+from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
+from traccc_py.pipeline.prepare_cells import COLUMN_TYPES, PreparedCells, prepare_cells
+from traccc_py.pipeline.prepare_measurements import PreparedMeasurements, prepare_measurements, prepare_spacepoints
+
+__all__ = [
+    "CELL_COLUMNS",
+    "Event",
+    "PreparedEvent",
+    "first_stage",
+    "prepare_event",
+    "set_batch_size",
+    "stage_cells",
+    "upload_measurements",
+    "upload_spacepoints",
+]
+
+Event: TypeAlias = Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints]
+PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
+
+#: Columns of cells and their types on the device, in the order of prepared cells.
+CELL_COLUMNS = dict(zip(CellBatch._fields, COLUMN_TYPES, strict=True))
+_MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
+
+
+def first_stage(event: Event) -> str:
+    """Return the stage that an event starts with.
+
+    Raises
+    ------
+    InputDataError
+        If it is no event.
+    """
+    if isinstance(event, (Cells, ModuleCells)):
+        return "clusterization"
+    if isinstance(event, Measurements):
+        return "spacepoint_formation"
+    parts: Any = event  # whatever was given
+    if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints]:
+        return "seeding"
+    expected = "Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
+    msg = f"an event is a {type(event).__name__}; expected {expected}"
+    raise InputDataError(msg)
+
+
+def prepare_event(event: Any, detector: Any, source: Source | str | None = None) -> PreparedMeasurements:
+    """Check an event that starts behind the clusterisation and bring its rows into canonical order.
+
+    Parameters
+    ----------
+    event : Measurements or (Measurements, Spacepoints)
+        Event; `stage_cells` is for cells.
+    detector : Detector
+        Knows the modules.
+    source : Source or str, optional
+        File of the measurements or spacepoints, for errors and warnings.
+
+    Raises
+    ------
+    InputDataError
+        If a row is not on the detector or has an impossible value.
+    """
+    if isinstance(event, Measurements):
+        return prepare_measurements(event, detector, source)
+    of_measurements = source.measurements if isinstance(source, Source) else None
+    measurements, spacepoints = event
+    return prepare_spacepoints(measurements, spacepoints, detector, source, of_measurements)
+
+
+def set_batch_size(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> None:
+    """Set the sizes of "events", "event_modules" (events times modules) and "cells".
+
+    Raises
+    ------
+    CapacityError
+        If the batch is too large.
+    """
+    if len(prepared) > _MAX_BATCH:
+        msg = f"a batch of {len(prepared)} events; at most {_MAX_BATCH} are possible: use smaller batches"
+        raise CapacityError(msg)
+    ws.set_sizes(events=len(prepared), event_modules=len(prepared) * n_modules, cells=sum(p.n_cells for p in prepared))
+
+
+def _event_module(prepared: Sequence[PreparedEvent], n_modules: int) -> np.ndarray:
+    return np.concatenate([p.module_index + np.int32(k * n_modules) for k, p in enumerate(prepared)])
+
+
+def _put_columns(ws: Workspace, name: str, prepared: Sequence[Any], columns: Sequence[str]) -> dict[str, Any]:
+    """Copy columns of the events of a batch, one after the other, to the device."""
+    extent = ws.extent(name)
+    values = {column: np.concatenate([getattr(p, column) for p in prepared]) for column in columns}
+    return {column: ws.put(f"{name}.{column}", extent, v) for column, v in values.items()}
+
+
+def stage_cells(
+    buffers: InputBuffers, events: Sequence[Any], detector: Any, sources: Sequence[Source | str | None]
+) -> tuple[list[PreparedEvent], CellBatch]:
+    """Check and order the cells of a batch and start to copy them to the device, beside what is running there.
+
+    Parameters
+    ----------
+    buffers : InputBuffers
+        For the columns of `CELL_COLUMNS`.
+    events : sequence of Cells or ModuleCells
+        Events, at least one.
+    detector : Detector
+        Knows the modules.
+    sources : sequence of Source or str or None
+        Their files, for errors and warnings.
+
+    Raises
+    ------
+    InputDataError
+        If a cell is not on the detector or has an impossible value.
+    """
+    columns = list(buffers.begin(sum(map(len, events))).values())
+    prepared: list[PreparedEvent] = []
+    first = 0
+    for k, (event, source) in enumerate(zip(events, sources, strict=True)):
+        cells = prepare_cells(event, detector, source, [column[first:] for column in columns])
+        if k > 0:
+            columns[0][first : first + cells.n_cells] += np.int32(k * len(detector.geometry_ids))
+        first += cells.n_cells
+        prepared.append(cells)
+    return prepared, CellBatch(**buffers.send(first))
+
+
+def upload_measurements(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> MeasurementBatch:
+    """Put the measurements of a batch into device memory; sets the size of "measurements". There are no cells.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers; the sizes of "event_modules" and "cells" must be set.
+    prepared : sequence of PreparedMeasurements
+        Events.
+    n_modules : int
+        Number of surfaces [1].
+    """
+    extent, modules = ws.extent("measurements"), ws.extent("event_modules")
+    event_module = _event_module(prepared, n_modules)
+    n = len(event_module)
+    ws.set_size(extent, n)
+    n_per_module = np.bincount(event_module, minlength=len(prepared) * n_modules)
+    offsets = ws.array("measurements.offsets", modules, np.int32, extra=1)
+    ws.device.upload(np.concatenate(([0], np.cumsum(n_per_module))).astype(np.int32), offsets)
+    columns = ("local_position", "local_variance", "dimensions", "time")
+    return MeasurementBatch(
+        event_module=ws.put("measurements.event_module", extent, event_module),
+        **_put_columns(ws, "measurements", prepared, columns),
+        cluster_size=ws.put("measurements.cluster_size", extent, np.zeros((n, 2), np.int32)),
+        n_cells=ws.put("measurements.n_cells", extent, np.zeros(n, np.int32)),
+        offsets=offsets,
+        cell_measurement=ws.array("measurements.cell_measurement", ws.extent("cells"), np.int32),
+    )
+
+
+def upload_spacepoints(ws: Workspace, prepared: Sequence[PreparedEvent]) -> SpacepointBatch:
+    """Put the spacepoints of a batch into device memory; sets the size of "spacepoints".
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers.
+    prepared : sequence of PreparedMeasurements
+        Events, with spacepoints.
+    """
+    parts = [p.spacepoints for p in prepared if isinstance(p, PreparedMeasurements) and p.spacepoints is not None]
+    first = np.cumsum([0, *(len(p.module_index) for p in prepared[:-1])])
+    links = [p.measurement_index + np.int32(f) for p, f in zip(parts, first, strict=True)]
+    n = [len(link) for link in links]
+    extent = ws.extent("spacepoints")
+    ws.set_size(extent, sum(n))
+    return SpacepointBatch(
+        **_put_columns(ws, "spacepoints", parts, ("global_position",)),
+        measurement_index=ws.put("spacepoints.measurement_index", extent, np.concatenate(links)),
+        event=ws.put("spacepoints.event", extent, np.repeat(np.arange(len(n), dtype=np.int32), n)),
+    )

@@ -1,0 +1,1 @@
+"""Particles: a gun, and collisions from Pythia 8."""

@@ -1,0 +1,177 @@
+"""Events of a hard collision and pile-up: which collisions, where, and which of their particles are followed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from traccc_py.data.truth import Particles
+from traccc_py.errors import ConfigError
+from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.generators.pythia import PROCESSES, Collision, PythiaGenerator
+
+__all__ = ["DECAY_PROCESS", "GUN", "CollisionConfig", "CollisionGenerator", "GeneratedEvent", "pack_particle_id"]
+
+GUN = "gun"  #: process of a hard collision that is a particle gun
+DECAY_PROCESS = 1  #: process of particles from decays, as ActsFatras numbers processes
+_STREAM_VERTICES = 1
+_STREAM_SEEDS = 2
+_MAX_SEED = 900_000_000  # of Pythia
+_MAX_COLLISIONS = 4095  # 12 bits of the particle ids
+_SHIFTS = (52, 40, 24, 16, 0)  # of the fields of an Acts barcode
+
+
+class GeneratedEvent(NamedTuple):
+    """Particles of an event before the transport."""
+
+    particles: Particles  # with photons
+    path_limit: np.ndarray  # (n,) path to the decay [mm], inf if there is none
+
+
+@dataclass(frozen=True, slots=True)
+class CollisionConfig:
+    """Hard process and pile-up of proton-proton collisions."""
+
+    process: str = "ttbar"  #: of the hard collision: minbias, softqcd, ttbar, jets, zmumu, or gun
+    pileup: float = 0.0  #: mean number of collisions besides the hard one
+    pileup_process: str = "minbias"  #: process of these; Acts' examples take softqcd, which has elastic ones
+    energy: float = 14_000.0  #: centre-of-mass energy [GeV]
+    pt_hat_min: float = 0.0  #: smallest pT of the hard scattering [GeV]
+    max_eta: float = 4.0  #: particles within this |eta| are kept ...
+    min_pt: float = 0.1  #: ... that have at least this pT [GeV]
+    vertex_sigma: tuple[float, float, float] = (0.01, 0.01, 55.0)  #: Gaussian beam spot [mm]
+    gun: ParticleGunConfig | None = None  #: what a gun shoots in the place of a hard collision
+
+    def __post_init__(self) -> None:
+        for name, others in (("process", (GUN,)), ("pileup_process", ())):
+            known = (*PROCESSES, *others)
+            if getattr(self, name) not in known:
+                msg = f"CollisionConfig: {name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                raise ConfigError(msg)
+        if (self.process == GUN) != (self.gun is not None):
+            msg = f"CollisionConfig: process is {self.process!r} and gun is {self.gun}; expected both or neither"
+            raise ConfigError(msg)
+        for name in ("pileup", "pt_hat_min", "min_pt"):
+            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                msg = f"CollisionConfig: {name} is {getattr(self, name)}; expected a finite number >= 0"
+                raise ConfigError(msg)
+        if not (self.max_eta > 0 and self.energy > 0 and min(self.vertex_sigma) >= 0):
+            msg = f"{self}: expected max_eta > 0, energy > 0 and widths of the beam spot >= 0"
+            raise ConfigError(msg)
+
+
+def pack_particle_id(
+    primary: np.ndarray, secondary: np.ndarray, particle: np.ndarray, generation: np.ndarray, sub: np.ndarray
+) -> np.ndarray:
+    """Return the Acts barcode of particles, (n,) uint64.
+
+    Parameters
+    ----------
+    primary : ndarray of shape (n,)
+        Collision, from 1 (the hard one); 12 bits.
+    secondary : ndarray of shape (n,)
+        Vertex of a decay, 0 if there is none; 12 bits.
+    particle : ndarray of shape (n,)
+        Number in the collision; 16 bits.
+    generation : ndarray of shape (n,)
+        Interactions with material since the collision; 8 bits.
+    sub : ndarray of shape (n,)
+        Number in the interaction; 16 bits.
+    """
+    fields = np.broadcast_arrays(primary, secondary, particle, generation, sub)
+    packed = np.zeros(fields[0].shape, np.uint64)
+    for values, shift in zip(fields, _SHIFTS, strict=True):
+        packed |= values.astype(np.uint64) << np.uint64(shift)
+    return packed
+
+
+class CollisionGenerator:
+    """Make events of collisions; each depends on (seed, event) alone.
+
+    Parameters
+    ----------
+    config : CollisionConfig
+        What collides.
+    b_z : float
+        Field along z [GeV / (e mm)].
+    """
+
+    def __init__(self, config: CollisionConfig, b_z: float) -> None:
+        self.config = config
+        self._b_z = b_z
+        self._generators: dict[tuple[str, float], PythiaGenerator] = {}  # shared with those of other pile-up
+        if config.process != GUN:
+            self._generator(config.process, config.pt_hat_min)
+        if config.pileup > 0:
+            self._generator(config.pileup_process)
+
+    def _generator(self, process: str, pt_hat_min: float = 0.0) -> PythiaGenerator:
+        """Return the generator of a process; setting one up takes seconds."""
+        key = (process, pt_hat_min)
+        if key not in self._generators:
+            self._generators[key] = PythiaGenerator(process, self.config.energy, pt_hat_min, self._b_z)
+        return self._generators[key]
+
+    def with_pileup(self, pileup: float) -> CollisionGenerator:
+        """Return the generator of the same collisions with another mean number of pile-up collisions."""
+        other = copy.copy(self)
+        other.config = replace(self.config, pileup=pileup)
+        return other
+
+    def generate(self, seed: int, event: int) -> GeneratedEvent:
+        """Return the particles of one event: those of the hard collision first. A gun has vertices of its own.
+
+        Raises
+        ------
+        ConfigError
+            If there are more collisions than particle ids can tell apart.
+        """
+        random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, event, _STREAM_VERTICES))))
+        n = 1 + int(random.poisson(self.config.pileup))
+        if n > _MAX_COLLISIONS:
+            msg = f"event {event} has {n} collisions; at most {_MAX_COLLISIONS} are possible: lower pileup"
+            raise ConfigError(msg)
+        vertices = np.array(self.config.vertex_sigma) * random.standard_normal((n, 3))
+        words = np.random.SeedSequence((seed, event, _STREAM_SEEDS)).generate_state(n)
+        parts = [self._hard_collision(seed, event, int(words[0]), vertices[0])]
+        for k, word in enumerate(words[1:].tolist(), start=1):
+            collision = self._generator(self.config.pileup_process).collide(1 + word % _MAX_SEED)
+            parts.append(self._select(collision, k + 1, vertices[k]))
+        particles = Particles(
+            *(np.concatenate([getattr(p.particles, name) for p in parts]) for name in Particles.__dataclass_fields__)
+        )
+        return GeneratedEvent(particles, np.concatenate([p.path_limit for p in parts]))
+
+    def _hard_collision(self, seed: int, event: int, word: int, vertex: np.ndarray) -> GeneratedEvent:
+        config = self.config
+        if config.gun is None:
+            collision = self._generator(config.process, config.pt_hat_min).collide(1 + word % _MAX_SEED)
+            return self._select(collision, 1, vertex)
+        shot = generate_particles(config.gun, seed, event)
+        zero = np.array(0)
+        shot.particle_id = pack_particle_id(np.array(1), zero, np.arange(1, len(shot) + 1), zero, zero)
+        return GeneratedEvent(shot, np.full(len(shot), np.inf))
+
+    def _select(self, collision: Collision, number: int, vertex: np.ndarray) -> GeneratedEvent:
+        """Return the particles of a collision that are kept, moved to its vertex."""
+        pt = np.hypot(collision.momentum[:, 0], collision.momentum[:, 1])
+        is_kept = (pt >= self.config.min_pt) & (pt > 0)
+        is_kept[is_kept] &= np.abs(np.arcsinh(collision.momentum[is_kept, 2] / pt[is_kept])) <= self.config.max_eta
+        kept = Collision(*(column[is_kept] for column in collision))
+        mothers, secondary = np.unique(kept.mother, return_inverse=True)
+        secondary = secondary + (0 if len(mothers) and mothers[0] == 0 else 1)
+        n = len(kept.code)
+        particles = Particles(
+            particle_id=pack_particle_id(np.full(n, number), secondary, np.arange(1, n + 1), np.array(0), np.array(0)),
+            particle_type=kept.code,
+            process=np.where(kept.mother > 0, DECAY_PROCESS, 0).astype(np.int32),
+            vertex=kept.vertex + vertex,
+            time=kept.time,
+            momentum=kept.momentum,
+            mass=kept.mass,
+            charge=kept.charge,
+        )
+        return GeneratedEvent(particles, kept.path_limit)

@@ -1,0 +1,383 @@
+"""The compiled loop over particles of the transport in a homogeneous field."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from traccc_py.geometry.records import LayerKind
+from traccc_py.simulation.compiled import compiled, compiled_entry
+from traccc_py.simulation.random_numbers import normal_pair
+from traccc_py.simulation.transport.crossed_surfaces import LEAVE, crossed_surfaces, forget, remember, search_from
+from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss, straggling_sigma
+from traccc_py.simulation.transport.nuclear import interaction_depth, is_absorbed
+from traccc_py.simulation.transport.radiation import conversion_depth, remaining_energy
+from traccc_py.simulation.transport.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
+from traccc_py.simulation.transport.surface_places import is_inside, module_slab, passive_slab
+from traccc_py.simulation.transport.truth_helix import (
+    CYLINDER_SURFACE,
+    PLANE_SURFACE,
+    helix_direction,
+    helix_position,
+    next_crossing,
+)
+
+__all__ = [
+    "ELECTRON_CODE",
+    "FIRST_CAPACITY",
+    "HIT_COLUMNS",
+    "N_COLUMNS",
+    "SPEED_OF_LIGHT",
+    "convert_photons",
+    "interact",
+    "keep_hit",
+    "particle_of",
+    "slab_and_cosine",
+    "transport_particles",
+]
+
+ELECTRON_CODE = 11  #: PDG code
+#: Columns of the rows that the loop returns.
+HIT_COLUMNS = (
+    "particle", "module", "x", "y", "z", "time", "px", "py", "pz", "energy",
+    "delta_px", "delta_py", "delta_pz", "delta_energy", "local0", "local1",
+)  # fmt: skip
+N_COLUMNS = len(HIT_COLUMNS)
+
+_CYLINDER = int(LayerKind.CYLINDER)
+_DISC = int(LayerKind.DISC)
+SPEED_OF_LIGHT = 299.792458  #: [mm / ns]
+_TWO_PI = 2.0 * math.pi
+_STREAM_SCATTERING = 1
+_STREAM_STRAGGLING = 2
+_MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
+_NOTHING = -1  # index of a surface: the world's end
+FIRST_CAPACITY = 256  #: rows
+_SLACK = 100.0  # the world's end is looked for again this far behind the one of the prefilter's helix [mm]
+_STRAIGHT = 1e-30  # turning rate that stands for none [1/mm]
+
+LOCAL = 14  # first local column of HIT_COLUMNS
+
+
+@compiled
+def _make_helix(position, direction, charge, b_z, p):
+    x, y, z = position
+    dx, dy, dz = direction
+    return x, y, z, dx, dy, dz, -charge * b_z / p
+
+
+@compiled
+def _plane_crossing(module, helix, s_low, s_high):
+    """Return path and local position of the next crossing inside the module's bounds, path inf if there is none."""
+    cx, cy, cz = module.cx, module.cy, module.cz
+    wx, wy, wz = module.wx, module.wy, module.wz
+    distance = wx * (helix[0] - cx) + wy * (helix[1] - cy) + wz * (helix[2] - cz)
+    if abs(distance) > s_high:
+        return np.inf, 0.0, 0.0
+    surface = (PLANE_SURFACE, wx, wy, wz, wx * cx + wy * cy + wz * cz)
+    low = s_low
+    while True:
+        s = next_crossing(helix, surface, low, s_high)
+        if s > s_high:
+            return np.inf, 0.0, 0.0
+        x, y, z = helix_position(helix, s)
+        x, y, z = x - cx, y - cy, z - cz
+        local0 = module.ux * x + module.uy * y + module.uz * z
+        local1 = module.vx * x + module.vy * y + module.vz * z
+        if is_inside(module, local0, local1):
+            return s, local0, local1
+        low = s + LEAVE
+
+
+@compiled
+def _passive_crossing(passive, helix, s_low, s_high):
+    """Return the path to the next crossing of a passive surface inside its extent, or inf."""
+    if passive.kind == _DISC:
+        s = (passive.position - helix[2]) / helix[5] if helix[5] != 0.0 else np.inf
+        if not s_low < s <= s_high:
+            return np.inf
+        x, y, _ = helix_position(helix, s)
+        return s if passive.extent_min <= math.hypot(x, y) <= passive.extent_max else np.inf
+    if passive.kind == _CYLINDER:
+        if abs(math.hypot(helix[0], helix[1]) - passive.position) > s_high:
+            return np.inf
+        surface = (CYLINDER_SURFACE, passive.position * passive.position, 0.0, 0.0, 0.0)
+    else:
+        surface = (PLANE_SURFACE, passive.normal_x, passive.normal_y, passive.normal_z, passive.position)
+    low = s_low
+    while True:
+        s = next_crossing(helix, surface, low, s_high)
+        if s > s_high:
+            return np.inf
+        _, _, z = helix_position(helix, s)
+        if passive.kind != _CYLINDER or passive.extent_min <= z <= passive.extent_max:
+            return s
+        low = s + LEAVE
+
+
+@compiled
+def _path_to_world_end(helix, options, turned):
+    """Return the path to where the world or the allowed number of turns ends."""
+    end = (_TWO_PI * options.max_turns - turned) / max(abs(helix[6]), _STRAIGHT)
+    if helix[5] != 0.0:
+        end = min(end, (math.copysign(options.z_max, helix[5]) - helix[2]) / helix[5])
+    surface = (CYLINDER_SURFACE, options.r_max * options.r_max, 0.0, 0.0, 0.0)
+    return min(end, next_crossing(helix, surface, 0.0, end))
+
+
+@compiled
+def _ends_before(helix, options, turned, s):
+    """Tell whether the track has done its turns, or was beyond the world's radius, before path `s`."""
+    if turned + abs(helix[6]) * s > _TWO_PI * options.max_turns:
+        return True
+    if math.hypot(helix[0], helix[1]) + s * math.hypot(helix[3], helix[4]) < options.r_max:
+        return False
+    surface = (CYLINDER_SURFACE, options.r_max * options.r_max, 0.0, 0.0, 0.0)
+    return next_crossing(helix, surface, 0.0, s) < s
+
+
+@compiled
+def _next_surface(geometry, reachable, n_reachable, helix, travelled, crossed, s_end):
+    """Return (path, surface, local0, local1) of the first crossing within `s_end`, path >= 0.
+
+    Surfaces are numbered modules first, then passive ones. `crossed` are those just crossed; `travelled` is the path
+    since the prefilter was made.
+    """
+    n_modules = len(geometry.modules)
+    best, surface, local0, local1 = s_end, _NOTHING, 0.0, 0.0
+    for i in range(n_reachable):
+        if reachable.s_low[i] - travelled > best:
+            break
+        if reachable.s_high[i] < travelled:
+            continue
+        module = reachable.module[i]
+        low = max(search_from(crossed, module), reachable.s_low[i] - travelled)
+        high = min(best, reachable.s_high[i] - travelled)
+        s, a, b = _plane_crossing(geometry.modules[module], helix, low, high)
+        if s < best:
+            best, surface, local0, local1 = s, module, a, b
+    for k in range(len(geometry.passives)):
+        low = search_from(crossed, n_modules + k)
+        s = _passive_crossing(geometry.passives[k], helix, low, best)
+        if s < best:
+            best, surface = s, n_modules + k
+    return max(best, 0.0), surface, local0, local1
+
+
+@compiled
+def slab_and_cosine(geometry, surface, position, direction, local0, local1):
+    """Return the slab of a surface and the cosine of the incidence."""
+    n_modules = len(geometry.modules)
+    dx, dy, dz = direction
+    if surface < n_modules:
+        module = geometry.modules[surface]
+        cosine = abs(module.wx * dx + module.wy * dy + module.wz * dz)
+        return module_slab(geometry, module, local0, local1), max(cosine, _MIN_COSINE)
+    passive = geometry.passives[surface - n_modules]
+    if passive.kind == _DISC:
+        cosine = abs(dz)
+    elif passive.kind == _CYLINDER:
+        cosine = abs(position[0] * dx + position[1] * dy) / math.hypot(position[0], position[1])
+    else:
+        cosine = abs(passive.normal_x * dx + passive.normal_y * dy + passive.normal_z * dz)
+    return passive_slab(geometry, passive, position), max(cosine, _MIN_COSINE)
+
+
+@compiled
+def _deflect(direction, first, second):
+    """Return the unit direction turned by two small angles about axes perpendicular to it."""
+    dx, dy, dz = direction
+    transverse = math.hypot(dx, dy)
+    if transverse > 0.0:
+        ex, ey = -dy / transverse, dx / transverse
+    else:
+        ex, ey = 1.0, 0.0
+    # second axis: direction x first axis
+    fx, fy, fz = -dz * ey, dz * ex, dx * ey - dy * ex
+    nx, ny, nz = dx + first * ex + second * fx, dy + first * ey + second * fy, dz + second * fz
+    norm = math.sqrt(nx * nx + ny * ny + nz * nz)
+    return nx / norm, ny / norm, nz / norm
+
+
+@compiled
+def interact(slab, cosine, particle, p, direction, options, key, draw):
+    """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
+    identity, mass, charge, is_electron, nuclear, _ = particle
+    if options.scattering and slab[0] > 0.0:
+        theta0 = highland_angle(p, mass, charge, slab[0] / cosine, is_electron)
+        first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
+        direction = _deflect(direction, theta0 * first, theta0 * second)
+    if options.energy_loss and slab[1] > 0.0:
+        xi = slab[1] / cosine
+        loss = mean_energy_loss(p, mass, charge, xi, slab[2], slab[3])
+        if options.straggling:
+            fluctuation, _ = normal_pair(key, identity, draw, _STREAM_STRAGGLING)
+            loss = max(0.0, loss + fluctuation * straggling_sigma(p, mass, charge, xi))
+        energy = math.sqrt(p * p + mass * mass) - loss
+        p = math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
+    if options.bremsstrahlung and is_electron:
+        p *= remaining_energy(slab[0] / cosine, key, identity, draw)
+    if options.nuclear_interactions and nuclear > 0.0:
+        depth = nuclear * interaction_depth(slab[0], slab[1]) / cosine
+        if is_absorbed(depth, key, identity, draw):
+            p = 0.0
+    if p < options.min_momentum:
+        p = 0.0
+    return p, direction
+
+
+@compiled
+def _record_hit(row, hit):
+    """Fill a row of HIT_COLUMNS; momenta before and after are (p, direction)."""
+    index, module, position, time, (p, (dx, dy, dz)), (q, (ex, ey, ez)), mass, local0, local1 = hit
+    energy = math.sqrt(p * p + mass * mass)
+    row[0], row[1] = index, module
+    row[2], row[3], row[4], row[5] = position[0], position[1], position[2], time
+    row[6], row[7], row[8], row[9] = p * dx, p * dy, p * dz, energy
+    row[10], row[11], row[12] = q * ex - p * dx, q * ey - p * dy, q * ez - p * dz
+    row[13] = math.sqrt(q * q + mass * mass) - energy
+    row[LOCAL], row[LOCAL + 1] = local0, local1
+
+
+@compiled
+def keep_hit(geometry, rows, n_rows, hit):
+    """Add the row of a hit if its surface is a sensor; returns the rows, possibly in a larger array, and their number.
+
+    `hit` is (index of the particle, surface, position, time, momentum before and after, mass, local0, local1).
+    """
+    surface = hit[1]
+    if surface < len(geometry.modules) and geometry.modules[surface].design >= 0:
+        if n_rows == len(rows):
+            rows = np.concatenate((rows, np.empty_like(rows)))
+        _record_hit(rows[n_rows], hit)
+        n_rows += 1
+    return rows, n_rows
+
+
+@compiled
+def _distance(first, second):
+    return math.sqrt((first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2 + (first[2] - second[2]) ** 2)
+
+
+@compiled
+def particle_of(particles, i):
+    """Return (identity, mass, charge, whether an electron, nuclear strength, path limit) of a particle."""
+    return (
+        particles.identity[i],
+        particles.mass[i],
+        particles.charge[i],
+        particles.is_electron[i],
+        particles.nuclear_strength[i],
+        particles.path_limit[i],
+    )
+
+
+@compiled
+def _transport_particle(geometry, reachable, crossed, particle, state, index, options, key, rows, n_rows):
+    """Transport one particle; returns the rows, possibly in a larger array, and their number."""
+    _, mass, charge, _, _, path_limit = particle
+    p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
+    position, direction = (state[0], state[1], state[2]), (state[4] / p, state[5] / p, state[6] / p)
+    time, turned, draw = state[3], 0.0, 0
+    crossed.n[0] = 0
+    path_left = path_limit
+    n_reachable, travelled, deviation, reachable_end = -1, 0.0, 0.0, 0.0
+    helix = _make_helix(position, direction, charge, geometry.b_z, p)
+    reference = helix
+    while p > 0.0:
+        helix = _make_helix(position, direction, charge, geometry.b_z, p)
+        s, surface, local0, local1 = np.inf, _NOTHING, 0.0, 0.0
+        if n_reachable >= 0:
+            s_end = reachable_end - travelled
+            s, surface, local0, local1 = _next_surface(
+                geometry, reachable, n_reachable, helix, travelled, crossed, s_end
+            )
+            deviation = _distance(helix_position(helix, s), helix_position(reference, travelled + s))
+        if n_reachable < 0 or deviation > MAX_DEVIATION:
+            reference, travelled = helix, 0.0
+            s_end = _path_to_world_end(helix, options, turned)
+            reachable_end = s_end + _SLACK
+            n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
+            s, surface, local0, local1 = _next_surface(
+                geometry, reachable, n_reachable, helix, travelled, crossed, s_end
+            )
+        if surface == _NOTHING or s > path_left or time > options.max_time or _ends_before(helix, options, turned, s):
+            break
+        path_left -= s
+        position, direction = helix_position(helix, s), helix_direction(helix, s)
+        time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
+        turned += abs(helix[6]) * s
+        travelled += s
+        slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
+        before = (p, direction)
+        p, direction = interact(slab, cosine, particle, p, direction, options, key, draw)
+        draw += 1
+        hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)
+        rows, n_rows = keep_hit(geometry, rows, n_rows, hit)
+        forget(crossed, s)
+        remember(crossed, surface)
+    return reachable, rows, n_rows
+
+
+@compiled_entry
+def transport_particles(geometry, particles, options, key, start, stop):
+    """Return the rows (HIT_COLUMNS) of the hits of particles start ... stop - 1."""
+    rows = np.empty((FIRST_CAPACITY, N_COLUMNS))
+    n_rows = 0
+    reachable = empty_list(FIRST_CAPACITY)
+    crossed = crossed_surfaces(len(geometry.modules) + len(geometry.passives))
+    for i in range(start, stop):
+        if particles.charge[i] == 0.0:
+            continue
+        particle = particle_of(particles, i)
+        reachable, rows, n_rows = _transport_particle(
+            geometry, reachable, crossed, particle, particles.state[i], i, options, key, rows, n_rows
+        )
+    return rows[:n_rows].copy()
+
+
+@compiled
+def _convert_photon(geometry, reachable, crossed, identity, state, options, key):
+    """Follow one photon; returns whether it converts, and where (x, y, z, time)."""
+    p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
+    direction = (state[4] / p, state[5] / p, state[6] / p)
+    helix = _make_helix((state[0], state[1], state[2]), direction, 0.0, geometry.b_z, p)
+    s_end = _path_to_world_end(helix, options, 0.0)
+    n_reachable, reachable = find_reachable_modules(geometry, helix, s_end, reachable)
+    left, travelled = conversion_depth(key, identity), 0.0
+    crossed.n[0] = 0
+    while True:
+        s_left = s_end - travelled
+        s, surface, local0, local1 = _next_surface(geometry, reachable, n_reachable, helix, travelled, crossed, s_left)
+        if surface == _NOTHING:
+            return False, (0.0, 0.0, 0.0, 0.0), reachable
+        x, y, z = helix_position(helix, s)
+        travelled += s
+        slab, cosine = slab_and_cosine(geometry, surface, (x, y, z), direction, local0, local1)
+        left -= slab[0] / cosine
+        if left <= 0.0:
+            return True, (x, y, z, state[3] + travelled / SPEED_OF_LIGHT), reachable
+        helix = _make_helix((x, y, z), direction, 0.0, geometry.b_z, p)
+        forget(crossed, s)
+        remember(crossed, surface)
+
+
+@compiled_entry
+def convert_photons(geometry, particles, options, key, start, stop):
+    """Return rows (particle, x, y, z, time) of the photons among particles start ... stop - 1 that convert."""
+    rows = np.empty((stop - start, 5))
+    n_rows = 0
+    reachable = empty_list(FIRST_CAPACITY)
+    crossed = crossed_surfaces(len(geometry.modules) + len(geometry.passives))
+    for i in range(start, stop):
+        if particles.charge[i] != 0.0:
+            continue
+        is_converted, where, reachable = _convert_photon(
+            geometry, reachable, crossed, particles.identity[i], particles.state[i], options, key
+        )
+        if is_converted:
+            rows[n_rows, 0] = i
+            rows[n_rows, 1], rows[n_rows, 2], rows[n_rows, 3], rows[n_rows, 4] = where
+            n_rows += 1
+    return rows[:n_rows].copy()

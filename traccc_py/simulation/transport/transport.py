@@ -1,0 +1,274 @@
+"""Transport of particles through the detector: helices between surfaces, scattering and energy loss on them.
+
+Independent of the reconstruction's transport and navigation, so that it can check both: every crossing of every
+module's plane is looked for. A prefilter with bounding spheres only spares modules that the helix can't reach; when
+scattering has bent the track away from the helix of the prefilter, it is made again.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.data.truth import Hits, Particles
+from traccc_py.errors import ConfigError
+from traccc_py.simulation.transport.field_loop import transport_particles_in_map
+from traccc_py.simulation.transport.nuclear import hadron_strength
+from traccc_py.simulation.transport.particle_loop import (
+    ELECTRON_CODE,
+    HIT_COLUMNS,
+    N_COLUMNS,
+    convert_photons,
+    transport_particles,
+)
+from traccc_py.simulation.transport.truth_geometry import TruthGeometry, truth_geometry
+
+__all__ = ["INTERACTIONS", "SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
+
+#: Fields of `TransportConfig` that switch interactions on and off.
+INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
+_PIECE = 64  # particles a thread takes at a time
+_READOUT_TIME = 25.0  # [ns]
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """Physics of the transport."""
+
+    scattering: bool = True  #: multiple scattering
+    energy_loss: bool = True  #: mean energy loss
+    straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
+    nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
+    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
+    conversions: bool = False  #: photons convert into pairs of electrons
+    max_turns: float = 2.0  #: a particle is dropped after this many turns
+    max_time: float = 1000.0  #: a particle is dropped after this time [ns]
+    min_momentum: float = 0.01  #: below it a particle has stopped [GeV]
+    r_max: float = 1150.0  #: the world ends here [mm]
+    z_max: float = 3100.0  #: [mm]
+
+    def __post_init__(self) -> None:
+        for name in ("max_turns", "max_time", "min_momentum", "r_max", "z_max"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                msg = f"TransportConfig: {name} is {value}; expected a number > 0"
+                raise ConfigError(msg)
+
+    def without(self, *interactions: str) -> TransportConfig:
+        """Return the configuration with some interactions switched off.
+
+        Raises
+        ------
+        ConfigError
+            If one is not among `INTERACTIONS`.
+        """
+        unknown = [name for name in interactions if name not in INTERACTIONS]
+        if unknown:
+            msg = f"interaction {unknown[0]!r}: expected one of {', '.join(INTERACTIONS)}"
+            raise ConfigError(msg)
+        return replace(self, **dict.fromkeys(interactions, False))
+
+    @classmethod
+    def without_material(cls) -> TransportConfig:
+        """Return a configuration in which particles neither scatter nor lose energy."""
+        return cls(scattering=False, energy_loss=False)
+
+    @classmethod
+    def of_collisions(cls) -> TransportConfig:
+        """Return the configuration for whole collisions: all interactions; up to 25 ns, as in Acts' ODD examples."""
+        return cls(
+            nuclear_interactions=True, bremsstrahlung=True, conversions=True, max_turns=10.0, max_time=_READOUT_TIME
+        )
+
+
+class TransportOptions(NamedTuple):
+    """`TransportConfig` for the compiled loop."""
+
+    scattering: bool
+    energy_loss: bool
+    straggling: bool
+    nuclear_interactions: bool
+    bremsstrahlung: bool
+    max_turns: float
+    max_time: float
+    min_momentum: float
+    r_max: float
+    z_max: float
+
+
+@dataclass(slots=True)
+class SimulatedHits:
+    """Hits ordered by particle, then along the path, and their links."""
+
+    hits: Hits
+    particle_index: np.ndarray  # (n,) int64, row of the particle
+    module_index: np.ndarray  # (n,) int32, index of the surface
+    local_position: np.ndarray  # (n, 2) float64, loc0, loc1 [mm]
+
+    def __len__(self) -> int:
+        return len(self.module_index)
+
+    def select(self, rows: np.ndarray) -> SimulatedHits:
+        """Return the hits of `rows` (indices or mask)."""
+        columns = {name: getattr(self.hits, name)[rows] for name in Hits.__dataclass_fields__}
+        return SimulatedHits(
+            Hits(**columns), self.particle_index[rows], self.module_index[rows], self.local_position[rows]
+        )
+
+    @property
+    def outgoing_momentum(self) -> np.ndarray:
+        """Momenta after the surface's material, (n, 3) [GeV]."""
+        return self.hits.momentum + self.hits.delta_momentum
+
+
+class _ParticleArrays(NamedTuple):
+    identity: Any  # (n,) uint64
+    state: Any  # (n, 7) float64: position, time, momentum
+    mass: Any  # (n,) float64
+    charge: Any  # (n,) float64
+    is_electron: Any  # (n,) bool
+    nuclear_strength: Any  # (n,) float64, `nuclear.hadron_strength`
+    path_limit: Any  # (n,) float64, path after which the particle decays [mm]
+
+
+def _particle_arrays(particles: Particles, path_limit: np.ndarray | None) -> _ParticleArrays:
+    state = np.empty((len(particles), 7))
+    state[:, 0:3] = particles.vertex
+    state[:, 3] = particles.time
+    state[:, 4:7] = particles.momentum
+    return _ParticleArrays(
+        particles.particle_id.astype(np.uint64),
+        state,
+        particles.mass.astype(np.float64),
+        particles.charge.astype(np.float64),
+        np.abs(particles.particle_type) == ELECTRON_CODE,
+        hadron_strength(particles.particle_type),
+        np.full(len(particles), np.inf) if path_limit is None else path_limit.astype(np.float64),
+    )
+
+
+def _to_hits(rows: np.ndarray, particles: Particles, geometry_ids: np.ndarray) -> SimulatedHits:
+    def columns(name: str, width: int = 1) -> np.ndarray:
+        first = HIT_COLUMNS.index(name)
+        return rows[:, first : first + width].copy() if width > 1 else rows[:, first].copy()
+
+    particle_index = columns("particle").astype(np.int64)
+    module_index = columns("module").astype(np.int32)
+    first_of_particle = np.searchsorted(particle_index, particle_index)
+    hits = Hits(
+        particle_id=particles.particle_id[particle_index].astype(np.uint64),
+        geometry_id=geometry_ids[module_index].astype(np.uint64),
+        position=columns("x", 3),
+        time=columns("time"),
+        momentum=columns("px", 3),
+        energy=columns("energy"),
+        delta_momentum=columns("delta_px", 3),
+        delta_energy=columns("delta_energy"),
+        index=np.arange(len(rows)) - first_of_particle,
+    )
+    return SimulatedHits(hits, particle_index, module_index, columns("local0", 2))
+
+
+def _options(config: TransportConfig) -> TransportOptions:
+    return TransportOptions(**{name: getattr(config, name) for name in TransportOptions._fields})
+
+
+def _in_pieces(loop: Any, n: int, threads: int) -> list[np.ndarray]:
+    """Return the rows of `loop(start, stop)` for pieces of n particles, in order."""
+    pieces = [(start, min(start + _PIECE, n)) for start in range(0, n, _PIECE)]
+    if threads > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda piece: loop(*piece), pieces))
+    return [loop(*piece) for piece in pieces]
+
+
+def transport(
+    detector: Any,
+    particles: Particles,
+    key: np.uint64,
+    config: TransportConfig | None = None,
+    *,
+    threads: int = 1,
+    geometry: TruthGeometry | None = None,
+    path_limit: np.ndarray | None = None,
+) -> SimulatedHits:
+    """Transport particles through a detector.
+
+    Parameters
+    ----------
+    detector : Detector
+        With `arrays()` and `geometry_ids`.
+    particles : Particles
+        What to transport; neutral particles make no hits.
+    key : uint64
+        Key of the event's random numbers (`random_numbers.event_key`).
+    config : TransportConfig, optional
+        Physics.
+    threads : int, optional
+        Number of threads; the result does not depend on it.
+    geometry : TruthGeometry, optional
+        `truth_geometry(detector)`, to spare its making for each event.
+    path_limit : ndarray of shape (n_particles,), optional
+        Path after which a particle ends, because it decays [mm].
+
+    Returns
+    -------
+    SimulatedHits
+        Crossings of sensitive surfaces inside their bounds, ordered by particle, then path.
+
+    Notes
+    -----
+    The random numbers of a particle depend on `key` and its `particle_id` only. Highland's formula gives the width of
+    two independent Gaussian angles; the loss is Bethe's mean. All interactions act at the surface, with the momentum
+    before it; a hadron that is lost in a module leaves a hit there.
+    """
+    config = config or TransportConfig()
+    geometry = geometry if geometry is not None else truth_geometry(detector)
+    options, arrays = _options(config), _particle_arrays(particles, path_limit)
+
+    loop = transport_particles if geometry.field is None else transport_particles_in_map
+
+    def run(start: int, stop: int) -> np.ndarray:
+        return loop(geometry, arrays, options, np.uint64(key), start, stop)
+
+    pieces = _in_pieces(run, len(particles), threads)
+    rows = np.concatenate(pieces) if pieces else np.zeros((0, N_COLUMNS))
+    return _to_hits(rows, particles, np.asarray(detector.geometry_ids))
+
+
+def find_conversions(
+    particles: Particles, key: np.uint64, config: TransportConfig, geometry: TruthGeometry, *, threads: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find where photons convert in the detector's material.
+
+    Parameters
+    ----------
+    particles : Particles
+        Particles; neutral ones are taken as photons.
+    key : uint64
+        Key of the event's random numbers.
+    config : TransportConfig
+        Size of the world.
+    geometry : TruthGeometry
+        The detector.
+    threads : int, optional
+        Number of threads; the result does not depend on it.
+
+    Returns
+    -------
+    particle_index : ndarray of shape (n,), int64
+        Rows of the photons that convert, ascending.
+    place : ndarray of shape (n, 4), float64
+        x, y, z [mm] and time [ns].
+    """
+    options, arrays = _options(config), _particle_arrays(particles, None)
+
+    def run(start: int, stop: int) -> np.ndarray:
+        return convert_photons(geometry, arrays, options, np.uint64(key), start, stop)
+
+    pieces = _in_pieces(run, len(particles), threads)
+    rows = np.concatenate(pieces) if pieces else np.zeros((0, 5))
+    return rows[:, 0].astype(np.int64), rows[:, 1:]
