@@ -13,8 +13,8 @@ from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSel
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.fitting import FittedBatch
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
+from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.prepare_cells import PreparedCells
-from traccc_py.pipeline.upload import PreparedEvent
 
 __all__ = ["BatchOutput", "HostBatch", "split_batch"]
 
