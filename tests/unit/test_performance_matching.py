@@ -21,7 +21,7 @@ from traccc_py.performance.matching import (
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import EventTracks
 from traccc_py.performance.truth import link_cells, link_digitization, link_hits, link_map
-from traccc_py.simulation.digitization.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.units import T
 
 SINGLE = replace(TRACCC, double_matching=False)
@@ -214,7 +214,7 @@ def test_links_of_cells_count_cells_and_keep_the_main_hit():
     hits_of_cell = [[0], [0, 2], [2], [1], [3]]
     empty = np.zeros(5, np.int64)
     cells = Cells(empty.astype(np.uint64), empty, empty, empty, empty, empty)
-    made = Digitization(
+    made = DigitizedHits(
         cells,
         np.concatenate(([0], np.cumsum([len(h) for h in hits_of_cell]))),
         np.array([0, 0, 2, 2, 1, 3]),

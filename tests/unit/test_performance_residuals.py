@@ -43,7 +43,7 @@ from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import EventTruth, link_hits
-from traccc_py.simulation.digitization.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.simulation.events import SimulatedEvent
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
@@ -289,7 +289,7 @@ def as_simulated(sample):
     zero = np.zeros(n, np.int64)
     cells = Cells(simulated.hits.geometry_id[hit], zero, zero, np.ones(n), np.zeros(n), zero)
     measurements.cell_offsets, measurements.cell_indices = np.arange(n + 1), np.arange(n)
-    return SimulatedEvent(0, sample.event.particles, simulated, Digitization(cells, np.arange(n + 1), hit, hit))
+    return SimulatedEvent(0, sample.event.particles, simulated, DigitizedHits(cells, np.arange(n + 1), hit, hit))
 
 
 @pytest.fixture(scope="module")

@@ -18,10 +18,11 @@ from traccc_py.cli.inputs import EventFile, check_event_files, find_event_files
 from traccc_py.cli.outputs import check_directory, check_figure
 from traccc_py.client import Tls, TrackingClient
 from traccc_py.data.csv_events import event_file_name, read_cells
-from traccc_py.data.csv_table import format_table, write_files
+from traccc_py.data.csv_table import format_table
 from traccc_py.data.words import counted
 from traccc_py.edm import PHI, QOP, THETA, Cells, packed_index
 from traccc_py.errors import TracccError
+from traccc_py.files import write_files
 from traccc_py.wire import ServedTracks
 
 __all__ = ["RemoteOptions", "reconstruct_remotely"]

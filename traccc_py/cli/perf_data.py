@@ -13,8 +13,8 @@ from traccc_py import wire
 from traccc_py.cli.inputs import check_event_files, find_event_files
 from traccc_py.cli.outputs import check_file
 from traccc_py.data.csv_events import read_cells
-from traccc_py.data.csv_table import write_files
 from traccc_py.data.words import counted
+from traccc_py.files import write_files
 
 __all__ = ["write_perf_data"]
 

@@ -19,10 +19,10 @@ from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import make_chain
 from traccc_py.cli.settings import load_config
 from traccc_py.data.csv_events import event_number
-from traccc_py.data.csv_table import write_files
 from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
+from traccc_py.files import write_files
 from traccc_py.performance.cluster_pulls import ClusterPulls
 from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection, collision_selections
 from traccc_py.performance.frames import detector_frames

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
-from traccc_py.data.csv_table import Column, format_table, input_error, read_table, write_files
+from traccc_py.data.csv_table import Column, format_table, input_error, read_table
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
+from traccc_py.files import write_files
 
 __all__ = [
     "CHANNEL_MAX",

@@ -1,4 +1,4 @@
-"""Tables of numbers in CSV files, plain or gzipped: strict reading, writing without half-written files.
+"""Tables of numbers in CSV files, plain or gzipped: strict reading, and writing.
 
 One header line with the column names, comma separated, no quotes. Columns are found by name, in any order; unknown
 ones are ignored. Whatever is wrong is reported with file, line, column, value and what was expected. Checks run on
@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 import re
-import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +24,8 @@ from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.data.words import counted
 from traccc_py.errors import InputDataError
 
-__all__ = ["Column", "check_header", "format_table", "input_error", "read_table", "write_files"]
+__all__ = ["Column", "check_header", "format_table", "input_error", "read_table"]
 
-_GZIP_LEVEL = 4  # higher levels take twice the time for 3 % less
 _GZIP_MAGIC = b"\x1f\x8b"
 _COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
@@ -339,43 +335,3 @@ def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
     line = ",".join("%d" if a.dtype.kind in "iub" else "%.9g" for a in arrays)
     rows = zip(*(a.tolist() for a in arrays), strict=True)
     return "\n".join([",".join(columns), *(line % row for row in rows), ""]).encode()
-
-
-def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files so that each appears whole or not at all, and none if any can't be written.
-
-    All are first written under temporary names in their folders, then renamed. Names that end in ``.gz`` are gzipped.
-
-    Parameters
-    ----------
-    contents : mapping of Path to bytes
-        What to write, before compression. Folders are made as needed.
-
-    Raises
-    ------
-    OSError
-        If a file can't be written; no file has changed then.
-    """
-    suffix = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    temporary = {path: path.with_name(f".{path.name}{suffix}") for path in contents}
-    try:
-        for path, content in contents.items():
-            _write(temporary[path], content, path)
-            if path.is_dir():  # the one way for a rename in the same folder to fail
-                raise IsADirectoryError(EISDIR, "a folder has the name of this file", str(path))
-        for path in contents:
-            temporary[path].replace(path)
-    finally:
-        for path in temporary.values():
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-def _write(temporary: Path, content: bytes, path: Path) -> None:
-    """Write what shall be at `path` to `temporary`; errors name `path`."""
-    data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from traccc_py.data.csv_events import event_number
-from traccc_py.data.csv_table import write_files
 from traccc_py.errors import InputDataError
+from traccc_py.files import write_files
 
 __all__ = ["MANIFEST_NAME", "Manifest", "check_folder", "file_digest", "read_manifest", "write_manifest"]
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
-from traccc_py.data.csv_table import Column, format_table, input_error, read_table, write_files
+from traccc_py.data.csv_table import Column, format_table, input_error, read_table
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.errors import InputDataError
+from traccc_py.files import write_files
 
 __all__ = ["SPACEPOINT_COLUMNS", "measurements_file_of", "read_spacepoints", "write_spacepoints"]
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from traccc_py.data.csv_events import event_file_name, find_event_file, measurement_columns
-from traccc_py.data.csv_table import Column, format_table, read_table, write_files
+from traccc_py.data.csv_table import Column, format_table, read_table
 from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, EventResult, Tracks, packed_index
+from traccc_py.files import write_files
 
 __all__ = [
     "COLUMNS",

@@ -12,7 +12,7 @@ from traccc_py.data.csv_events import find_event_file, read_hits, read_particles
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
-from traccc_py.simulation.digitization.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.simulation.events import SimulatedEvent
 
 __all__ = [
@@ -117,14 +117,14 @@ def csr_expand(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     return start + np.arange(len(owner)), owner
 
 
-def link_digitization(measurements: Measurements, made: Digitization, particle_of_hit: np.ndarray) -> MeasurementTruth:
+def link_digitization(measurements: Measurements, made: DigitizedHits, particle_of_hit: np.ndarray) -> MeasurementTruth:
     """Return the particles behind measurements that were formed from simulated cells.
 
     Parameters
     ----------
     measurements : Measurements
         With `cell_offsets` and `cell_indices`, rows of the cells.
-    made : Digitization
+    made : DigitizedHits
         The cells and all hits behind each.
     particle_of_hit : ndarray of shape (n_hits,)
         Rows of the particles.
