@@ -146,8 +146,8 @@ def test_command_refuses_what_it_cannot_use(toy, tmp_path):
     for arguments, words in (
         (["--truth", truth], "belong together"),
         (["--tracks", tracks], "belong together"),
-        (["--truth", truth, "--tracks", tmp_path], "has no file event*-tracks.csv*"),
-        (["--truth", truth, "--tracks", tracks, "--tracks-kind", "own"], "has no file event*-tracks.csv*"),
+        (["--truth", truth, "--tracks", tmp_path], "has no file event*-tracks.csv"),
+        (["--truth", truth, "--tracks", tracks, "--tracks-kind", "own"], "has no file event*-tracks.csv"),
         (["--truth", tmp_path, "--tracks", tracks], "has no file event*-hits.csv"),
         (["--truth", truth, "--tracks", tracks, "--compare", "nonsense"], "expected label=folder"),
         (["--truth", truth, "--tracks", tracks, "--compare", f"traccc fitted={tracks}"], "appears more than once"),

@@ -18,7 +18,7 @@ from traccc_py.cli.performance_tables import print_performance
 from traccc_py.cli.report import versions, write_json
 from traccc_py.cli.run import make_chain
 from traccc_py.cli.settings import load_config
-from traccc_py.data.csv_events import event_number
+from traccc_py.data.csv_events import event_files
 from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
@@ -273,7 +273,7 @@ def evaluate_files(
     InputDataError
         If a file is missing or can't be used.
     """
-    numbers = sorted({n for path in truth.glob("event*-hits.csv*") if (n := event_number(path)) is not None})
+    numbers = list(dict.fromkeys(number for number, _ in event_files(truth, "hits")))
     if not numbers:
         msg = f"{truth}: has no file event*-hits.csv; --truth names the folder with hits, particles and links"
         raise InputDataError(msg)

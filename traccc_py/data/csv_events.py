@@ -7,6 +7,7 @@ in rad; times are copied. `docs/file_formats.md` lists the columns.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.data.csv_table import Column, format_table, input_error, read_table
+from traccc_py.data.particle_ids import BARCODE_BITS, BARCODE_COLUMNS, unpack_particle_id
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
@@ -23,8 +25,10 @@ __all__ = [
     "CHANNEL_MAX",
     "COLUMNS",
     "event_file_name",
+    "event_files",
     "event_number",
     "find_event_file",
+    "has_event_file",
     "measurement_columns",
     "read_cells",
     "read_hits",
@@ -44,13 +48,14 @@ NO_MEASUREMENT = -1  #: measurement_id of cells whose file has no truth link
 _LOC0_MEASURED = 2  # bits of local_key
 _LOC1_MEASURED = 4
 _KEY_BITS = _LOC0_MEASURED | _LOC1_MEASURED
-_EVENT_NUMBER = re.compile(r"event(\d{9,})")
+_EVENT_NUMBER = re.compile(r"(?:event|evt)[_-]?(\d+)", re.IGNORECASE)
 
 
 def _vector(name: str, names: str, **options: Any) -> list[Column]:
     return [Column(f"{name}{axis}", "f4", **options) for axis in names]
 
 
+_PARTICLE_ID = Column("particle_id", "u8", parts=tuple(zip(BARCODE_COLUMNS, BARCODE_BITS, strict=True)))
 _ID = {"dtype": "i8", "minimum": 0}
 _CELLS = [
     Column("geometry_id", "u8"),
@@ -61,7 +66,7 @@ _CELLS = [
     Column("value", "f4", minimum=0),
 ]
 _HITS = [
-    Column("particle_id", "u8"),
+    _PARTICLE_ID,
     Column("geometry_id", "u8"),
     *_vector("t", "xyz"),
     Column("tt", "f4", default=0),
@@ -72,7 +77,7 @@ _HITS = [
     Column("index", "i8", default=-1),
 ]
 _PARTICLES = [
-    Column("particle_id", "u8"),
+    _PARTICLE_ID,
     Column("particle_type", "i4"),
     Column("process", "i4", default=0),
     *_vector("v", "xyz"),
@@ -127,10 +132,12 @@ def event_file_name(event: int, kind: str, *, compress: bool = False) -> str:
 def event_number(path: Path | str) -> int | None:
     """Return the event number in a file's name, or None if it has none.
 
+    It is the number behind "event" or "evt".
+
     Examples
     --------
-    >>> event_number("muons/event000000007-cells.csv.gz")
-    7
+    >>> event_number("muons/event000000007-cells.csv.gz"), event_number("event12-hits.csv"), event_number("cells.csv")
+    (7, 12, None)
     """
     found = _EVENT_NUMBER.search(Path(path).name)
     return int(found[1]) if found else None
@@ -142,15 +149,33 @@ def find_event_file(directory: Path | str, event: int, kind: str) -> Path:
     Raises
     ------
     InputDataError
-        If there is none, or both.
+        If there is none, or several.
     """
     paths = [Path(directory) / event_file_name(event, kind, compress=compress) for compress in (False, True)]
-    found = [path for path in paths if path.exists()]
+    found = [path for path in paths if path.exists()] or _of_event(event_files(directory, kind), event)
     if len(found) != 1:
-        problem = "there are both; remove one" if found else "there is neither"
+        names = " and ".join(path.name for path in found)
+        problem = f"there are {names}; remove all but one" if found else "there is neither"
         msg = f"{paths[0]} or {paths[1].name}: {problem}"
         raise InputDataError(msg)
     return found[0]
+
+
+def has_event_file(directory: Path | str, event: int, kind: str) -> bool:
+    """Return whether a folder has a file of an event, plain or gzipped."""
+    return bool(_of_event(event_files(directory, kind), event))
+
+
+def event_files(directory: Path | str, kind: str) -> list[tuple[int, Path]]:
+    """Return the files of a kind in a folder whose names have an event number, with it and in its order."""
+    ends = (f"-{kind}.csv", f"-{kind}.csv.gz")
+    paths = [path for path in Path(directory).glob(f"*-{kind}.csv*") if path.name.endswith(ends)]
+    numbered = [(number, path) for path in paths if (number := event_number(path)) is not None]
+    return sorted(numbered)
+
+
+def _of_event(files: Sequence[tuple[int, Path]], event: int) -> list[Path]:
+    return [path for number, path in files if number == event]
 
 
 def read_cells(path: Path | str) -> Cells:
@@ -235,8 +260,26 @@ def read_hits(path: Path | str) -> Hits:
     )
 
 
-def write_hits(path: Path | str, hits: Hits) -> None:
-    """Write the simulated hits of one event; gzipped if the name ends in ``.gz``."""
+def _with_particle_ids(columns: Sequence[Column], values: Sequence[np.ndarray], *, in_fields: bool) -> bytes:
+    """Return a table whose first column is particle_id, which may be written as the fields of a barcode."""
+    table = dict(zip((c.name for c in columns), values, strict=True))
+    if in_fields:
+        table = unpack_particle_id(table.pop("particle_id")) | table
+    return format_table(table)
+
+
+def write_hits(path: Path | str, hits: Hits, *, ids_in_fields: bool = False) -> None:
+    """Write the simulated hits of one event; gzipped if the name ends in ``.gz``.
+
+    Parameters
+    ----------
+    path : path
+        File.
+    hits : Hits
+        What to write.
+    ids_in_fields : bool, optional
+        Write the particles' ids as the five columns of newer Acts files instead of one packed number.
+    """
     values = [
         hits.particle_id,
         hits.geometry_id,
@@ -248,7 +291,7 @@ def write_hits(path: Path | str, hits: Hits) -> None:
         hits.delta_energy,
         hits.index,
     ]
-    write_files({Path(path): format_table(dict(zip((c.name for c in _HITS), values, strict=True)))})
+    write_files({Path(path): _with_particle_ids(_HITS, values, in_fields=ids_in_fields)})
 
 
 def read_particles(path: Path | str) -> Particles:
@@ -272,8 +315,8 @@ def read_particles(path: Path | str) -> Particles:
     )
 
 
-def write_particles(path: Path | str, particles: Particles) -> None:
-    """Write the generated particles of one event; gzipped if the name ends in ``.gz``."""
+def write_particles(path: Path | str, particles: Particles, *, ids_in_fields: bool = False) -> None:
+    """Write the generated particles of one event; parameters as for `write_hits`."""
     values = [
         particles.particle_id,
         particles.particle_type,
@@ -284,7 +327,7 @@ def write_particles(path: Path | str, particles: Particles) -> None:
         particles.mass,
         particles.charge,
     ]
-    write_files({Path(path): format_table(dict(zip((c.name for c in _PARTICLES), values, strict=True)))})
+    write_files({Path(path): _with_particle_ids(_PARTICLES, values, in_fields=ids_in_fields)})
 
 
 def read_measurement_hit_map(path: Path | str) -> MeasurementHitMap:

@@ -115,4 +115,8 @@ def other_event_files(folder: Path, names: Sequence[str]) -> list[str]:
     """Return the names of event files in a folder that are not among `names`."""
     if not folder.is_dir():
         return []
-    return [p.name for p in folder.iterdir() if event_number(p) is not None and p.name not in set(names)]
+    return [
+        p.name
+        for p in folder.iterdir()
+        if ".csv" in p.name and event_number(p) is not None and p.name not in set(names)
+    ]
