@@ -1,7 +1,7 @@
 """Configuration: one frozen dataclass per stage, grouped in `ChainConfig`, read from and written to TOML.
 
 Physics only. Lengths in mm, momenta in GeV, angles in rad. Defaults are those of traccc v1.6.0 unless the field says
-otherwise; `docs/decisions.md` gives the reasons. Types and ranges are part of the annotations and are checked
+otherwise; `docs/adr` gives the reasons. Types and ranges are part of the annotations and are checked
 whenever a configuration is made.
 """
 
@@ -144,7 +144,7 @@ class ClusterizationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. Cuts are made for the ODD; docs/decisions.md says which differ from traccc."""
+    """Triplet seeding. Cuts are made for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
     z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
     z_max: Number = 2000.0  #: ... to this z [mm]
@@ -197,7 +197,7 @@ class ParameterEstimationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class FindingConfig(_Section):
-    """Combinatorial Kalman filter. Cuts are made for the ODD; docs/decisions.md says which differ from traccc."""
+    """Combinatorial Kalman filter. Cuts are made for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface

@@ -6,7 +6,7 @@ module's clusters are found in one pass with two moving pointers; measurements a
 References
 ----------
 Connectivity and activation-weighted position: traccc v1.6.0, `core/include/traccc/clusterization`. The calibrated
-variances are our own (docs/decisions.md).
+variances are our own (ADR 32).
 """
 
 from __future__ import annotations
