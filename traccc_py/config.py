@@ -144,7 +144,7 @@ class ClusterizationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. Cuts are made for the ODD; docs/odd_configuration.md says which differ from traccc."""
+    """Triplet seeding. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
     z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
     z_max: Number = 2000.0  #: ... to this z [mm]
@@ -197,7 +197,7 @@ class ParameterEstimationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class FindingConfig(_Section):
-    """Combinatorial Kalman filter. Cuts are made for the ODD; docs/odd_configuration.md says which differ from traccc."""
+    """Combinatorial Kalman filter. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
