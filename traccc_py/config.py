@@ -42,18 +42,21 @@ PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")} 
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Numbers allowed: at least `low` (above it, if `is_open`)."""
+    """Numbers allowed: at least `low` (above it, if `is_open`), and less than `below`."""
 
     low: float = -math.inf
     is_open: bool = False
+    below: float = math.inf
 
     def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and (value > self.low if self.is_open else value >= self.low)
+        is_allowed = value > self.low if self.is_open else value >= self.low
+        return math.isfinite(value) and is_allowed and value < self.below
 
     def __str__(self) -> str:
         if self.low == -math.inf:
             return ""
-        return f" {'>' if self.is_open else '>='} {self.low:g}"
+        below = "" if self.below == math.inf else f" and < {self.below:g}"
+        return f" {'>' if self.is_open else '>='} {self.low:g}{below}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ Number = Annotated[float, _Range()]
 Positive = Annotated[float, _Range(0, is_open=True)]
 NonNegative = Annotated[float, _Range(0)]
 AboveOne = Annotated[float, _Range(1, is_open=True)]
+Tesla = Annotated[float, _Range(0, below=20)]  # as of detectors
 Count = Annotated[int, _Range(0)]
 PositiveCount = Annotated[int, _Range(1)]
 Switch = Annotated[bool, "true or false"]
@@ -161,7 +165,7 @@ class SeedingConfig(_Section):
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
-    b_field_z: NonNegative = 0.0  #: field assumed by the cuts [T]; 0: that of the detector at the origin
+    b_field_z: Tesla = 0.0  #: field assumed by the cuts [T]; 0: that of the detector at the origin
     rad_length_per_seed: NonNegative = 0.03  #: material assumed, in radiation lengths
     delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
     impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from traccc_py.errors import GeometryError
+
 if TYPE_CHECKING:
     from traccc_py.geometry import Detector
 
@@ -39,6 +41,10 @@ class DetectorOptions:
         Field map.
     bfield_format : str, optional
         Its format, "cvf" or "csv"; by default its name tells.
+    bfield_symmetry : str, optional
+        Axes at which it is mirrored, such as "xyz" of an octant.
+    bfield_partial : bool, optional
+        It may end before the detector does.
     """
 
     name: str | None = None
@@ -50,6 +56,8 @@ class DetectorOptions:
     bfield_value: float | None = None
     bfield_file: Path | None = None
     bfield_format: str | None = None
+    bfield_symmetry: str | None = None
+    bfield_partial: bool = False
 
     def resolved(self) -> DetectorOptions:
         """Return the options with absolute paths."""
@@ -79,7 +87,14 @@ class DetectorOptions:
         if self.bfield_file is not None:
             from traccc_py.geometry.field import read_field_map
 
-            return detector.with_field_map(read_field_map(self.bfield_file, self.bfield_format))
+            field_map = read_field_map(self.bfield_file, self.bfield_format)
+            try:
+                if self.bfield_symmetry is not None:
+                    field_map = field_map.mirrored(self.bfield_symmetry)
+                return detector.with_field_map(field_map, allow_partial=self.bfield_partial)
+            except GeometryError as error:
+                msg = f"{self.bfield_file}: {error}"
+                raise GeometryError(msg) from error
         return detector if self.bfield_value is None else detector.with_field(self.bfield_value)
 
     def _by_name(self) -> Detector:

@@ -199,6 +199,8 @@ def test_settings_survive_the_parameters():
         conditions_file=Path("/d/conditions.json"),
         bfield_file=Path("/d/field.csv"),
         bfield_format="csv",
+        bfield_symmetry="xyz",
+        bfield_partial=True,
     )
     settings = ModelSettings(detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", log_calls=True)
     for given in (settings, ModelSettings(), ModelSettings(DetectorOptions("toy", bfield_value=1.5))):

@@ -189,6 +189,9 @@ def test_traccc_preset_has_the_defaults_of_traccc():
         (["toy", "--detector-file", "d.json"], "--detector-file d.json and the name toy: expected one of them"),
         (["--bfield-value", "2", "--bfield-file", "f.cvf"], "--bfield-file and --bfield-value: expected one of them"),
         (["--bfield-file-format", "csv"], "--bfield-file-format belongs to a --bfield-file"),
+        (["--bfield-symmetry", "xyz"], "--bfield-symmetry belongs to a --bfield-file"),
+        (["--bfield-partial"], "--bfield-partial belongs to a --bfield-file"),
+        (["telescope", "--bfield-value", "2000"], "b_z is 2,000 T; expected less than 20 T"),
         (
             ["--bfield-file", "f", "--bfield-file-format", "root"],
             "--bfield-file-format is 'root'; expected one of binary",

@@ -30,9 +30,15 @@ def _check(options: DetectorOptions) -> None:
     if options.bfield_file is not None and options.bfield_value is not None:
         msg = "--bfield-file and --bfield-value: expected one of them"
         raise ConfigError(msg)
-    if options.bfield_file is None and options.bfield_format is not None:
-        msg = "--bfield-file-format belongs to a --bfield-file, which is not given"
-        raise ConfigError(msg)
+    of_map = {
+        "--bfield-file-format": options.bfield_format,
+        "--bfield-symmetry": options.bfield_symmetry,
+        "--bfield-partial": options.bfield_partial,
+    }
+    for name, setting in of_map.items():
+        if options.bfield_file is None and setting:
+            msg = f"{name} belongs to a --bfield-file, which is not given"
+            raise ConfigError(msg)
 
 
 def _gather(
@@ -82,6 +88,17 @@ _FILES = [
     option("bfield_value", float | None, None, "--bfield-value", metavar="T", help="Field along z [T]."),
     option("bfield_file", Path | None, None, "--bfield-file", metavar="FILE", help="Field map, .cvf or .csv."),
     option("bfield_format", str | None, None, "--bfield-file-format", help="binary or csv. (default: by its name)"),
+    option(
+        "bfield_symmetry",
+        str | None,
+        None,
+        "--bfield-symmetry",
+        metavar="AXES",
+        help="Mirror the map, as a solenoid's field: z (half), xy (quadrant), xyz (octant).",
+    ),
+    option(
+        "bfield_partial", bool, False, "--bfield-partial", help="The map may end before the detector: with a warning."
+    ),
     # Accepted so that traccc's command lines work; ids of both kinds are recognised, and a file that is named is read.
     option("use_acts_geom_source", str, "true", "--use-acts-geom-source", hidden=True),
     option("read_bfield_from_file", bool, False, "--read-bfield-from-file", hidden=True),

@@ -14,6 +14,7 @@ from traccc_py.device.base import Device
 from traccc_py.device.workspace import Workspace
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector, DetectorArrays
+from traccc_py.geometry.field import likely_units
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
@@ -30,7 +31,6 @@ from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
 from traccc_py.pipeline.upload import upload_measurements, upload_spacepoints
-from traccc_py.units import T
 
 __all__ = ["STAGES", "StageClock", "StageInput", "Stages"]
 
@@ -106,7 +106,8 @@ class Stages:
 
     def __init__(self, device: Device, detector: Detector, config: ChainConfig) -> None:
         host = detector.arrays()
-        _check_detector(host)
+        _check_field(detector)
+        _check_bins(host)
         host = host._replace(path_sigmas=path_sigmas(host, config.clusterization))
         self._detector: DetectorArrays = _on_device(device, host)
         self._stacks = _stack_ranges(host.stacks)
@@ -170,14 +171,27 @@ class Stages:
         return measurements, spacepoints
 
 
-def _check_detector(arrays: DetectorArrays) -> None:
-    """Raise for a detector the kernels can't work with."""
-    if abs(arrays.b_z) < _SMALLEST_FIELD * T:
-        msg = (
-            f"the field along z at the origin is {arrays.b_z / T:.3g} T; expected at least {_SMALLEST_FIELD} T: "
-            "seeds get their momentum from the curvature"
-        )
-        raise GeometryError(msg)
+def _check_field(detector: Detector) -> None:
+    """Raise for a field that seeds can't get their momentum from."""
+    if abs(detector.b_field_z) >= _SMALLEST_FIELD:
+        return
+    field = (0.0, 0.0, detector.b_field_z) if detector.field_map is None else detector.field_map.at(np.zeros(3))
+    strength = float(np.linalg.norm(field))
+    hint = likely_units(strength)
+    if strength >= _SMALLEST_FIELD:
+        hint = f"it is ({field[0]:.3g}, {field[1]:.3g}, {field[2]:.3g}) T, so turn the axes or columns of the map"
+    elif hint:
+        hint = f"its numbers would make {hint}; convert them"
+    else:
+        hint = "seeds get their momentum from the curvature"
+    msg = (
+        f"the field along z at the origin is {detector.b_field_z:.3g} T; expected at least {_SMALLEST_FIELD} T: {hint}"
+    )
+    raise GeometryError(msg)
+
+
+def _check_bins(arrays: DetectorArrays) -> None:
+    """Raise for bins that the kernels can't work with."""
     largest = int(np.diff(arrays.bin_offsets).max(initial=0))
     if largest > MAX_SURFACES_IN_BIN:
         msg = (
