@@ -27,7 +27,7 @@ import numpy as np
 import typer
 
 from traccc_py.chain import TrackingChain
-from traccc_py.config import AmbiguityResolutionConfig, ChainConfig, SeedingConfig
+from traccc_py.config import ChainConfig
 from traccc_py.device.cuda.compile import CompiledKernel, compile_all
 from traccc_py.device.kernel import Kernel, registered_kernels
 from traccc_py.device.signatures import record_signatures
@@ -37,7 +37,7 @@ from traccc_py.geometry.field import FieldMap, solenoid_field_map
 #: Kernels that the default configuration leaves out are launched by the other one.
 CONFIGS = (
     ChainConfig(),
-    ChainConfig(seeding=SeedingConfig(thinning=False), ambiguity_resolution=AmbiguityResolutionConfig(enabled=False)),
+    ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}),
 )
 #: The kinds of field maps, which kernels are compiled for anew.
 FIELD_MAPS = {

@@ -3,6 +3,9 @@
 Physics only. Lengths in mm, momenta in GeV, angles in rad. Defaults are those of traccc v1.6.0 unless the field says
 otherwise; `docs/adr` gives the reasons. Types and ranges are part of the annotations and are checked
 whenever a configuration is made.
+
+A stage that can be left out has a switch, `enabled`. A cut or an assumption that can be left out is None without it,
+``"off"`` in TOML and in ``--set``: no number stands for "none".
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from types import NoneType
+from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from traccc_py.errors import ConfigError
 
@@ -31,6 +35,7 @@ __all__ = [
     "FindingConfig",
     "FittingConfig",
     "ParameterEstimationConfig",
+    "SeedThinningConfig",
     "SeedingConfig",
     "read_config",
 ]
@@ -38,6 +43,8 @@ __all__ = [
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
 PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: settings by name
+_OFF = "off"
+_MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +82,9 @@ class _Choice:
 Number = Annotated[float, _Range()]
 Positive = Annotated[float, _Range(0, is_open=True)]
 NonNegative = Annotated[float, _Range(0)]
+NonNegativeOrOff = Annotated[float | None, _Range(0)]
 AboveOne = Annotated[float, _Range(1, is_open=True)]
-Tesla = Annotated[float, _Range(0, below=20)]  # as of detectors
+TeslaOrOff = Annotated[float | None, _Range(0, is_open=True, below=20)]  # as of detectors
 Count = Annotated[int, _Range(0)]
 PositiveCount = Annotated[int, _Range(1)]
 Switch = Annotated[bool, "true or false"]
@@ -84,25 +92,44 @@ Particle = Annotated[str, _Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, _Choice(("calibrated", "traccc"))]
 
 
+class _Values(NamedTuple):
+    """What a field may be."""
+
+    kind: type
+    allowed: Any
+    can_be_off: bool
+
+    def __str__(self) -> str:
+        names = {int: f"an integer{self.allowed}", float: f"a finite number{self.allowed}"}
+        return names.get(self.kind, str(self.allowed)) + (f' or "{_OFF}"' if self.can_be_off else "")
+
+    def __contains__(self, value: object) -> bool:
+        if value is None:
+            return self.can_be_off
+        if self.kind is bool or isinstance(value, bool):
+            return self.kind is bool and isinstance(value, bool)
+        if self.kind is str:
+            return isinstance(value, str) and value in self.allowed
+        return isinstance(value, Integral if self.kind is int else Real) and value in self.allowed
+
+    def read(self, value: Any) -> Any:
+        """Return a value of a file or an option as the field has it."""
+        if self.can_be_off and value == _OFF:
+            return None
+        return float(value) if self.kind is float and type(value) is int else value
+
+
 @cache
-def _annotations(section: type) -> dict[str, tuple[type, Any]]:
-    """Return type and allowed values of each field of a section."""
+def _annotations(section: type) -> dict[str, _Values]:
+    """Return what each field of a section may be."""
     hints = get_type_hints(section, include_extras=True)
-    return {f.name: get_args(hints[f.name])[:2] for f in dataclasses.fields(section)}
 
+    def values(name: str) -> _Values:
+        kind, allowed = get_args(hints[name])[:2]
+        kinds = get_args(kind) or (kind,)
+        return _Values(kinds[0], allowed, NoneType in kinds)
 
-def _expected(kind: type, allowed: Any) -> str:
-    if kind is int:
-        return f"an integer{allowed}"
-    return f"a finite number{allowed}" if kind is float else str(allowed)
-
-
-def _is_allowed(value: object, kind: type, allowed: Any) -> bool:
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    if kind is str:
-        return isinstance(value, str) and value in allowed
-    return isinstance(value, Integral if kind is int else Real) and value in allowed
+    return {f.name: values(f.name) for f in dataclasses.fields(section)}
 
 
 def _shown(value: object) -> str:
@@ -120,10 +147,9 @@ class _Section:
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()
 
     def __post_init__(self) -> None:
-        for name, (kind, allowed) in _annotations(type(self)).items():  # type: ignore[arg-type]
-            value = getattr(self, name)
-            if not _is_allowed(value, kind, allowed):
-                self._reject(name, _expected(kind, allowed))
+        for name, values in _annotations(type(self)).items():  # type: ignore[arg-type]
+            if getattr(self, name) not in values:
+                self._reject(name, str(values))
         self._check_together()
 
     def _check_together(self) -> None:
@@ -160,12 +186,12 @@ class SeedingConfig(_Section):
     delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
     delta_r_max: Positive = 150.0  #: ... to [mm]
     delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
-    cluster_size_tolerance: NonNegative = 2.0  #: channels a cluster may differ from what a doublet's slope predicts
+    cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
-    b_field_z: Tesla = 0.0  #: field assumed by the cuts [T]; 0: that of the detector at the origin
+    b_field_z: TeslaOrOff = None  #: field assumed by the cuts [T]; off: that of the detector at the origin
     rad_length_per_seed: NonNegative = 0.03  #: material assumed, in radiation lengths
     delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
     impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter
@@ -179,13 +205,32 @@ class SeedingConfig(_Section):
     good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
     seed_min_weight: NonNegative = 199.0  #: smallest weight of all seeds of a middle but the best
     bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
-    thinning: Switch = True  #: drop seeds that would follow the same particle
-    min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
 
     def _check_together(self) -> None:
         self._require_below("z_min", "z_max")
         self._require_below("collision_region_min", "collision_region_max")
         self._require_below("delta_r_min", "delta_r_max")
+
+
+@dataclass(frozen=True, slots=True)
+class SeedThinningConfig(_Section):
+    """Choice of the seeds to follow first, so that few follow the same particle. Not in traccc.
+
+    Tolerances are for the ODD: seeds of the same particle (0.5 to 100 GeV, 10 um, 1.5 % of a radiation length a layer)
+    that share a spacepoint differ by less in 99.9 % of the cases. Scattering grows like 1/pT, as the curvature does.
+    """
+
+    enabled: Switch = True  #: without it all seeds are followed first
+    min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
+    curvature_tolerance: NonNegative = 0.00015  #: seeds agree if their curvatures differ by less than this [1/mm] ...
+    curvature_scattering: NonNegative = 0.12  #: ... plus this times the larger curvature ...
+    phi_tolerance: NonNegative = 0.02  #: ... their phi at the beam line by less than this [rad] ...
+    phi_scattering: NonNegative = 16.0  #: ... plus this times the curvature [mm] ...
+    theta_tolerance: NonNegative = 0.001  #: ... and their theta by less than this [rad] ...
+    theta_scattering: NonNegative = 8.0  #: ... plus this times the curvature [mm]
+    kink_tolerance: NonNegative = 0.0015  #: a seed is straight if dz per arc length changes by less than this ...
+    kink_scattering: NonNegative = 9.0  #: ... plus this times curvature / sin^2(theta) [mm]
+    ring_width: Positive = 20.0  #: of two seeds that agree the one with its bottom in the inner ring is kept [mm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +295,7 @@ class ChainConfig:
 
     clusterization: ClusterizationConfig = field(default_factory=ClusterizationConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
+    seed_thinning: SeedThinningConfig = field(default_factory=SeedThinningConfig)
     parameter_estimation: ParameterEstimationConfig = field(default_factory=ParameterEstimationConfig)
     finding: FindingConfig = field(default_factory=FindingConfig)
     ambiguity_resolution: AmbiguityResolutionConfig = field(default_factory=AmbiguityResolutionConfig)
@@ -397,21 +443,20 @@ def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str
 
 
 def _make_section(section: Any, values: Mapping[str, Any]) -> Any:
-    known: Mapping[str, Any] = _annotations(section)
+    known: Mapping[str, _Values] = _annotations(section)
     for key in values:
+        name = f"{section.section_name()}.{key}"
+        if name in _MOVED:
+            msg = f"{name} is no known key; it is {_MOVED[name]} now"
+            raise ConfigError(msg)
         if key not in known:
             _reject_unknown("key", key, known, f"{section.section_name()}.")
-
-    def typed(key: str, value: Any) -> Any:
-        is_whole_float = known[key][0] is float and type(value) is int
-        return float(value) if is_whole_float else value
-
-    return section(**{key: typed(key, value) for key, value in values.items()})
+    return section(**{key: known[key].read(value) for key, value in values.items()})
 
 
 def _toml_value(value: Any) -> str:
-    if isinstance(value, (str, bool)):
-        return json.dumps(value)
+    if value is None or isinstance(value, (str, bool)):
+        return json.dumps(_OFF if value is None else value)
     return repr(int(value)) if isinstance(value, Integral) else repr(float(value))
 
 

@@ -136,7 +136,7 @@ class Stages:
         tolerance = config.seeding.cluster_size_tolerance
         slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance)
         seeds = find_seeds(ws, spacepoints, slopes, config.seeding, float(detector.b_z), len(given.prepared))
-        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seeding)
+        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seed_thinning)
         clock.lap("seeding")
         parameters = estimate_parameters(
             ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
