@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
+from tests.columns import zeros
 from traccc_py.data.csv_events import read_measurements
 from traccc_py.data.track_files import read_track_states, read_tracks, write_event_result
 from traccc_py.edm import LOC0, LOC1, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates, packed_index
@@ -29,7 +30,9 @@ def make_result(n_states_of_track=(3, 2), n_measurements=6, seed=1):
         measurement_id=np.arange(n_measurements) * 10,
     )
     link = rng.integers(0, max(n_measurements, 1), n_states).astype(np.int32)
-    tracks = Tracks(
+    tracks = zeros(
+        Tracks,
+        n,
         fit_outcome=np.ones(n, np.int32),
         geometry_id=np.arange(n, dtype=np.uint64) + 2**63 + 1,
         params=floats(n, 5),
@@ -39,7 +42,6 @@ def make_result(n_states_of_track=(3, 2), n_measurements=6, seed=1):
         ndf=np.full(n, 4, np.float32),
         pval=np.full(n, 0.5, np.float32),
         n_measurements=np.array(n_states_of_track, np.int32),
-        n_holes=np.zeros(n, np.int32),
         perigee=floats(n, 5),
         perigee_covariance=floats(n, 15),
         state_offsets=np.concatenate(([0], np.cumsum(n_states_of_track, dtype=np.int64))),
