@@ -1,4 +1,4 @@
-"""Tables of the documentation are those that the code makes; names elsewhere on the page of the protocol are its own."""
+"""Tables of the documentation are those that the code makes."""
 
 import pytest
 
