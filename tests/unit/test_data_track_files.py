@@ -90,6 +90,18 @@ def test_write_event_result_survives_a_round_trip(tmp_path, compress):
     np.testing.assert_array_equal(measurements.measurement_id, result.measurements.measurement_id)
 
 
+def test_tracks_of_an_older_version_are_read(tmp_path):
+    """Columns that came later are -1, which no file has, where the file lacks them."""
+    result = make_result()
+    result.tracks.n_shared_measurements[:] = 1, 2
+    path = write_event_result(tmp_path, 0, result)[0]
+    lines = path.read_text().splitlines()
+    assert lines[0].endswith(",n_shared_measurements")
+    assert read_tracks(tmp_path, 0)["n_shared_measurements"].tolist() == [1, 2]
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in lines))
+    assert read_tracks(tmp_path, 0)["n_shared_measurements"].tolist() == [-1, -1]
+
+
 def test_track_states_hold_measured_and_smoothed_positions(tmp_path):
     result = make_result()
     write_event_result(tmp_path, 0, result)
@@ -118,7 +130,8 @@ def test_tracks_file_has_the_documented_columns(tmp_path):
     ]
     assert header[14:19] == ["chi2", "ndf", "pval", "n_measurements", "n_holes"]
     assert header[19:24] == ["d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop"]
-    assert len(header) == len(set(header)) == 39
+    assert header[39:] == ["n_shared_measurements"]
+    assert len(header) == len(set(header)) == 40
 
 
 @pytest.mark.parametrize("n_measurements", [0, 4])

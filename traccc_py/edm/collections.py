@@ -219,6 +219,13 @@ class Tracks(Collection):
         ),
     )
     state_offsets: np.ndarray = column("int64", "first state of each track", rows="n + 1")
+    n_shared_measurements: np.ndarray = column(
+        "int32",
+        "measurements that other tracks of the event hold, too",
+        csv=Csv(minimum=0, default=-1),
+        tensor="TRK_SHARED",
+        since=2,
+    )
 
 
 @dataclass(slots=True, repr=False)
