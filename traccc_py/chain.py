@@ -12,9 +12,8 @@ from traccc_py.edm import EventResult
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.pipeline.prepare import Event
 from traccc_py.pipeline.schedule import BatchSchedule
-from traccc_py.pipeline.stages import STAGES
 
-__all__ = ["STAGES", "TrackingChain"]
+__all__ = ["TrackingChain"]
 
 
 class TrackingChain:

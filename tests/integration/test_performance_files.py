@@ -290,4 +290,4 @@ def test_tracks_of_the_true_measurements_are_linked_by_their_ids(own, tmp_path):
     assert len(read_tracks(folder / "tracks", 0)["track_id"]) == len(found.tracks)
     assert len(read_track_states(folder / "tracks", 0)["track_id"]) == len(found.tracks.measurement_index)
     assert len(read_cells(folder / "truth" / "event000000000-cells.csv").geometry_id) == len(event.cells.geometry_id)
-    assert (found.tracks.outcome == FitOutcome.SUCCESS).all()
+    assert (found.tracks.fit_outcome == FitOutcome.SUCCESS).all()

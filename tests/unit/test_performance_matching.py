@@ -171,7 +171,7 @@ def test_counts_equal_those_of_plain_python(seed, definition):
 def test_tracks_whose_fit_failed_can_be_left_out():
     links = links_of([[0]] * 3 + [[1]] * 3)
     tracks = tracks_of([[0, 1, 2], [3, 4, 5]])
-    tracks.outcome[:] = FitOutcome.SUCCESS, FitOutcome.FITTER
+    tracks.fit_outcome[:] = FitOutcome.SUCCESS, FitOutcome.FITTER
     event = event_of(particles_at([1.0, 1.0], [0.0, 0.0], [0.0, 0.0]), [0, 0, 0, 1, 1, 1])
     for require_fit, n_found in ((False, 2), (True, 1)):
         summary = PerformanceSummary(

@@ -28,7 +28,7 @@ CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 # Folders and files whose code kernels contain; editing others must not cost a compilation.
 _COMPILED = (
     *("device", "kernels", "pipeline/cell_loop.py", "geometry/records.py"),
-    *("edm.py", "errors.py", "files.py", "units.py"),
+    *("edm/parameters.py", "errors.py", "files.py", "units.py"),
 )
 # Files among them that launch and allocate, and hold no code that is compiled. A kernel in one would not be kept.
 _HOST_ONLY = (

@@ -16,9 +16,10 @@ from traccc_py.data.csv_events import (
 )
 from traccc_py.data.csv_table import Column, check_header, input_error, read_table
 from traccc_py.data.headers import check_event_headers
+from traccc_py.data.layouts import columns_from_table
 from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
-from traccc_py.edm import N_PARAMETERS, Measurements, packed_index
+from traccc_py.edm import Measurements, Tracks, columns_of
 from traccc_py.errors import InputDataError
 from traccc_py.performance.joins import check_rows, read_links, state_offsets
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
@@ -28,13 +29,12 @@ __all__ = ["KINDS", "check_event_tracks", "read_event_tracks", "tracks_kind"]
 
 _TRACCC_KINDS = ("fitted", "resolved", "found", "seeds")
 KINDS = ("own", *_TRACCC_KINDS)
-_NAMES = ("loc0", "loc1", "phi", "theta", "qop")
+_OF_TRACKS = columns_of(Tracks)
 _SAME_POSITION = 1e-3  #: [mm]
 
 _FIRST_STATE = [
     Column("geometry_id", "u8"),
-    *(Column(name, "f8", allow_nan=True) for name in _NAMES),
-    *(Column(f"var_{name}", "f8", allow_nan=True) for name in _NAMES),
+    *(Column(name, "f8", allow_nan=True) for k in ("params", "covariance") for name in _OF_TRACKS[k].csv_names),
 ]
 _TRACCC_TRACKS = [
     Column("outcome", "i8", minimum=0, maximum=8),
@@ -147,10 +147,7 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
 
 
 def _fill_first_state(tracks: TrackSet, table: dict[str, np.ndarray]) -> None:
-    tracks.geometry_id = table["geometry_id"]
-    tracks.params = np.stack([table[name] for name in _NAMES], axis=1).astype(np.float64)
-    for k, name in enumerate(_NAMES):
-        tracks.covariance[:, packed_index(k, k)] = table[f"var_{name}"]
+    tracks.fill({name: _OF_TRACKS[name].from_csv(table) for name in ("geometry_id", "params", "covariance")})
 
 
 def _hits_to_measurements(
@@ -179,9 +176,7 @@ def _read_traccc(directory: Path | str, kind: str, event: int, measurement_of_hi
     measurement = _hits_to_measurements(path, "hit_ids", rows, hit, measurement_of_hit)
     tracks = TrackSet.without_fit(np.concatenate(([0], np.cumsum(n_hits))), measurement)
     _fill_first_state(tracks, table)
-    tracks.outcome, tracks.n_holes = table["outcome"], table["nholes"].astype(np.float64)
-    for name in ("chi2", "ndf", "pval"):
-        setattr(tracks, name, table[name])
+    tracks.fill({"fit_outcome": table["outcome"], "n_holes": table["nholes"], **table})
     return tracks
 
 
@@ -207,11 +202,7 @@ def _read_own(
     offsets = state_offsets(of_states, states["track_id"], len(table["track_id"]))
     measurement = _rows_of_ids(of_states, path, measurements.measurement_id, states["measurement_id"])
     tracks = TrackSet.without_fit(offsets, measurement)
-    _fill_first_state(tracks, table)
-    tracks.outcome, tracks.n_holes = table["fit_outcome"].astype(np.int64), table["n_holes"].astype(np.float64)
-    for name in ("chi2", "ndf", "pval"):
-        setattr(tracks, name, table[name].astype(np.float64))
-    _fill_perigee(tracks, table)
+    tracks.fill(columns_from_table("tracks", table))
     return EventTracks(_link_own(path, measurements, truth_directory, event, links_path, links), tracks, None)
 
 
@@ -221,15 +212,6 @@ def _check_track_ids(path: Path, track_id: np.ndarray) -> None:
     if is_bad.any():
         row = int(np.argmax(is_bad))
         raise input_error(path, row + FIRST_DATA_LINE, "track_id", track_id[row], f"{row}, the number of the row")
-
-
-def _fill_perigee(tracks: TrackSet, table: dict[str, np.ndarray]) -> None:
-    names = ("d0", "z0", *(f"perigee_{name}" for name in _NAMES[2:]))
-    tracks.perigee = np.stack([table[name] for name in names], axis=1).astype(np.float64)
-    for k in range(N_PARAMETERS):
-        tracks.perigee_covariance[:, packed_index(k, k)] = table[f"var_{names[k]}"]
-        for j in range(k):
-            tracks.perigee_covariance[:, packed_index(k, j)] = table[f"cov_{names[j]}_{names[k]}"]
 
 
 def _rows_of_ids(of_states: Path, path: Path, ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:

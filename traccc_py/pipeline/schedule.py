@@ -13,12 +13,12 @@ from traccc_py.data.source import Source
 from traccc_py.device.base import Device
 from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import Cells, EventResult
+from traccc_py.edm import STAGES, Cells, EventResult
 from traccc_py.errors import TracccError
 from traccc_py.geometry import Detector
 from traccc_py.pipeline.prepare import Event, first_stage, prepare_event
 from traccc_py.pipeline.results import BatchOutput, HostBatch, split_batch
-from traccc_py.pipeline.stages import STAGES, StageClock, StageInput, Stages
+from traccc_py.pipeline.stages import StageClock, StageInput, Stages
 from traccc_py.pipeline.upload import CELL_COLUMNS, set_batch_size, stage_cells
 
 __all__ = ["BatchSchedule", "Sources"]

@@ -32,20 +32,7 @@ from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
 from traccc_py.pipeline.upload import upload_measurements, upload_spacepoints
 
-__all__ = ["STAGES", "StageClock", "StageInput", "Stages"]
-
-#: Stages whose times are reported, in order.
-STAGES = (
-    "preparation",
-    "clusterization",
-    "spacepoint_formation",
-    "seeding",
-    "parameter_estimation",
-    "finding",
-    "ambiguity_resolution",
-    "fitting",
-    "output",
-)
+__all__ = ["StageClock", "StageInput", "Stages"]
 
 _SMALLEST_FIELD = 0.1  # [T]
 

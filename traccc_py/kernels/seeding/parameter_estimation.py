@@ -18,7 +18,7 @@ import numpy as np
 from traccc_py.config import ParameterEstimationConfig
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
+from traccc_py.edm.parameters import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import FOUR, HALF, ONE, TWO, X, Y, Z
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
