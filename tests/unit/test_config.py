@@ -119,7 +119,7 @@ def test_every_number_rejects_values_out_of_range(section, name):
         ("[finding]\nparticle = 'kaon'\n", r'finding\.particle is "kaon"; expected one of "pion", "muon", "electron"'),
         ("[seed_thinning]\nenabled = 1\n", r"seed_thinning\.enabled is 1; expected true or false"),
         ("[seeding]\nthinning = true\n", r"seeding\.thinning is no known key; it is seed_thinning\.enabled now"),
-        ("[seeding]\nb_field_z = 0\n", r'seeding\.b_field_z is 0\.0; expected a finite number > 0 or "off"'),
+        ("[seeding]\nb_field_z = 0\n", r'seeding\.b_field_z is 0\.0; expected a finite number > 0 and < 20 or "off"'),
         ("[seeding]\nmin_pt = 'off'\n", r'seeding\.min_pt is "off"; expected a finite number > 0$'),
         ("[seeding]\nz_min = 3000\n", r"seeding\.z_min is 3000\.0; expected less than z_max, which is 2000"),
         ("[seeding]\ndelta_r_max = 8\n", r"seeding\.delta_r_min is 8\.0; expected less than delta_r_max"),
