@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.errors import ConfigError, TracccError
+from traccc_py.units import speed_of_light
 
 __all__ = ["PROCESSES", "Collision", "PythiaGenerator", "pythia_version"]
 
@@ -37,7 +38,6 @@ _SETTINGS = (
     "Random:seed = 1",
 )
 _PHOTON = 22
-_MM_PER_NS = 299.792458
 _MIN_FLIGHT = 5.0  # [mm] shorter flights of charged particles are not bent
 _MIN_DECAY_RADIUS = 20.0  # [mm] particles that decay nearer to the beam leave no hits: the beam pipe is outside
 _PROMPT = 1e-6  # [mm]
@@ -196,7 +196,7 @@ class PythiaGenerator:
             0 if is_prompt else particle.mother1(),
             particle.id(),
             *turn.position(*position),
-            particle.tProd() / _MM_PER_NS,
+            particle.tProd() / speed_of_light,
             *turn.direction(particle.px(), particle.py(), particle.pz()),
             particle.m(),
             particle.charge(),

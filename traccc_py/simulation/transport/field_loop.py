@@ -18,7 +18,6 @@ from traccc_py.simulation.transport.crossed_surfaces import crossed_surfaces, fo
 from traccc_py.simulation.transport.particle_loop import (
     FIRST_CAPACITY,
     N_COLUMNS,
-    SPEED_OF_LIGHT,
     cross_slab,
     keep_hit,
     particle_of,
@@ -27,6 +26,7 @@ from traccc_py.simulation.transport.particle_loop import (
 from traccc_py.simulation.transport.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
 from traccc_py.simulation.transport.surface_places import is_inside
 from traccc_py.simulation.transport.truth_helix import helix_position
+from traccc_py.units import speed_of_light
 
 __all__ = ["TruthField", "field_vector", "runge_kutta_step", "transport_particles_in_map", "truth_field"]
 
@@ -275,7 +275,7 @@ def _transport_particle(geometry, reachable, crossed, particle, start, index, op
         else:
             end = runge_kutta_step(field, charge / p, state, s)
         turned += math.acos(min(1.0, state[3] * end[3] + state[4] * end[4] + state[5] * end[5]))
-        time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
+        time += s * math.sqrt(p * p + mass * mass) / (p * speed_of_light)
         travelled += s
         path_left -= s
         if path_left < 0.0:

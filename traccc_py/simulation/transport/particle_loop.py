@@ -22,13 +22,13 @@ from traccc_py.simulation.transport.truth_helix import (
     helix_position,
     next_crossing,
 )
+from traccc_py.units import speed_of_light
 
 __all__ = [
     "ELECTRON_CODE",
     "FIRST_CAPACITY",
     "HIT_COLUMNS",
     "N_COLUMNS",
-    "SPEED_OF_LIGHT",
     "convert_photons",
     "cross_slab",
     "keep_hit",
@@ -47,7 +47,6 @@ N_COLUMNS = len(HIT_COLUMNS)
 
 _CYLINDER = int(LayerKind.CYLINDER)
 _DISC = int(LayerKind.DISC)
-SPEED_OF_LIGHT = 299.792458  #: [mm / ns]
 _TWO_PI = 2.0 * math.pi
 _STREAM_SCATTERING = 1
 _STREAM_STRAGGLING = 2
@@ -306,7 +305,7 @@ def _transport_particle(geometry, reachable, crossed, particle, state, index, op
             break
         path_left -= s
         position, direction = helix_position(helix, s), helix_direction(helix, s)
-        time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
+        time += s * math.sqrt(p * p + mass * mass) / (p * speed_of_light)
         turned += abs(helix[6]) * s
         travelled += s
         slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
@@ -357,7 +356,7 @@ def _convert_photon(geometry, reachable, crossed, identity, state, options, key)
         slab, cosine = slab_and_cosine(geometry, surface, (x, y, z), direction, local0, local1)
         left -= slab[0] / cosine
         if left <= 0.0:
-            return True, (x, y, z, state[3] + travelled / SPEED_OF_LIGHT), reachable
+            return True, (x, y, z, state[3] + travelled / speed_of_light), reachable
         helix = _make_helix((x, y, z), direction, 0.0, geometry.b_z, p)
         forget(crossed, s)
         remember(crossed, surface)
