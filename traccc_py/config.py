@@ -9,19 +9,28 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any
 
 from traccc_py.errors import ConfigError
+from traccc_py.settings import (
+    AboveOne,
+    Choice,
+    Count,
+    NonNegative,
+    Number,
+    Positive,
+    PositiveCount,
+    Settings,
+    settings_of,
+    shown,
+)
 
 __all__ = [
     "PRESETS",
@@ -40,73 +49,12 @@ _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
 PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: settings by name
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """Numbers allowed: at least `low` (above it, if `is_open`)."""
-
-    low: float = -math.inf
-    is_open: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return math.isfinite(value) and (value > self.low if self.is_open else value >= self.low)
-
-    def __str__(self) -> str:
-        if self.low == -math.inf:
-            return ""
-        return f" {'>' if self.is_open else '>='} {self.low:g}"
+Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
+Variance = Annotated[str, Choice(("calibrated", "traccc"))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """Texts allowed."""
-
-    names: tuple[str, ...]
-
-    def __contains__(self, value: str) -> bool:
-        return value in self.names
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(f'"{name}"' for name in self.names)
-
-
-Number = Annotated[float, _Range()]
-Positive = Annotated[float, _Range(0, is_open=True)]
-NonNegative = Annotated[float, _Range(0)]
-AboveOne = Annotated[float, _Range(1, is_open=True)]
-Count = Annotated[int, _Range(0)]
-PositiveCount = Annotated[int, _Range(1)]
-Switch = Annotated[bool, "true or false"]
-Particle = Annotated[str, _Choice(("pion", "muon", "electron"))]
-Variance = Annotated[str, _Choice(("calibrated", "traccc"))]
-
-
-@cache
-def _annotations(section: type) -> dict[str, tuple[type, Any]]:
-    """Return type and allowed values of each field of a section."""
-    hints = get_type_hints(section, include_extras=True)
-    return {f.name: get_args(hints[f.name])[:2] for f in dataclasses.fields(section)}
-
-
-def _expected(kind: type, allowed: Any) -> str:
-    if kind is int:
-        return f"an integer{allowed}"
-    return f"a finite number{allowed}" if kind is float else str(allowed)
-
-
-def _is_allowed(value: object, kind: type, allowed: Any) -> bool:
-    if kind is bool or isinstance(value, bool):
-        return kind is bool and isinstance(value, bool)
-    if kind is str:
-        return isinstance(value, str) and value in allowed
-    return isinstance(value, Integral if kind is int else Real) and value in allowed
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value) if isinstance(value, (str, bool)) else str(value)
-
-
-class _Section:
-    """Base of the configurations of stages: checks every field when one is made."""
+class _Section(Settings):
+    """Base of the configurations of stages."""
 
     __slots__ = ()
 
@@ -115,19 +63,10 @@ class _Section:
         """Return the name of the section in the TOML file."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()
 
-    def __post_init__(self) -> None:
-        for name, (kind, allowed) in _annotations(type(self)).items():  # type: ignore[arg-type]
-            value = getattr(self, name)
-            if not _is_allowed(value, kind, allowed):
-                self._reject(name, _expected(kind, allowed))
-        self._check_together()
-
-    def _check_together(self) -> None:
-        """Check what concerns several fields."""
-
-    def _reject(self, name: str, expected: str) -> None:
-        msg = f"{self.section_name()}.{name} is {_shown(getattr(self, name))}; expected {expected}"
-        raise ConfigError(msg)
+    @classmethod
+    def path_of(cls, name: str) -> str:
+        """Return how errors name a field: as it stands in the file."""
+        return f"{cls.section_name()}.{name}"
 
     def _require_below(self, low: str, high: str) -> None:
         if not getattr(self, low) < getattr(self, high):
@@ -175,7 +114,7 @@ class SeedingConfig(_Section):
     good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
     seed_min_weight: NonNegative = 199.0  #: smallest weight of all seeds of a middle but the best
     bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
-    thinning: Switch = True  #: drop seeds that would follow the same particle
+    thinning: bool = True  #: drop seeds that would follow the same particle
     min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
 
     def _check_together(self) -> None:
@@ -226,7 +165,7 @@ class FindingConfig(_Section):
 class AmbiguityResolutionConfig(_Section):
     """Greedy removal of tracks that share measurements."""
 
-    enabled: Switch = True  #: without it all candidates are fitted
+    enabled: bool = True  #: without it all candidates are fitted
     min_measurements_per_track: PositiveCount = 3  #: shorter candidates are dropped
     max_shared_measurements: PositiveCount = 3  #: tracks that share at least this many may be removed
 
@@ -299,8 +238,8 @@ class ChainConfig:
             if name not in sections:
                 _reject_unknown("section", name, sections)
             if not isinstance(values, Mapping):
-                msg = f"{name} is {_shown(values)}; expected a section [{name}]"
-                raise ConfigError(msg)
+                problem = f"is {shown(values)}; expected a section [{name}]"
+                raise ConfigError(problem, field=name, value=values)
             made[name] = _make_section(sections[name], values)
         return cls(**made)
 
@@ -320,10 +259,10 @@ class ChainConfig:
         for entry in dataclasses.fields(self):
             section: Any = getattr(self, entry.name)
             kind: Any = type(section)
-            comments = _comments(kind)
+            meanings = {setting.name: setting.meaning for setting in settings_of(kind)}
             lines += [f"# {(kind.__doc__ or '').splitlines()[0].replace('`', '')}", f"[{entry.name}]"]
             for key, value in dataclasses.asdict(section).items():
-                comment = f"  # {comments[key]}" if key in comments else ""
+                comment = f"  # {meanings[key]}" if meanings[key] else ""
                 lines.append(f"{key} = {_toml_value(value)}{comment}")
             lines.append("")
         return "\n".join(lines)
@@ -388,18 +327,18 @@ def read_config(source: Path | str | None = None, detector: str | None = None) -
 def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str = "") -> None:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    msg = f"{section}{name} is no known {what}; {hint}"
-    raise ConfigError(msg)
+    problem = f"is no known {what}; {hint}"
+    raise ConfigError(problem, field=f"{section}{name}")
 
 
 def _make_section(section: Any, values: Mapping[str, Any]) -> Any:
-    known: Mapping[str, Any] = _annotations(section)
+    known = {setting.name: setting.kind for setting in settings_of(section)}
     for key in values:
         if key not in known:
             _reject_unknown("key", key, known, f"{section.section_name()}.")
 
     def typed(key: str, value: Any) -> Any:
-        is_whole_float = known[key][0] is float and type(value) is int
+        is_whole_float = known[key] is float and type(value) is int
         return float(value) if is_whole_float else value
 
     return section(**{key: typed(key, value) for key, value in values.items()})
@@ -409,15 +348,3 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, (str, bool)):
         return json.dumps(value)
     return repr(int(value)) if isinstance(value, Integral) else repr(float(value))
-
-
-_FIELD_COMMENT = re.compile(r"^    (\w+): [^#\n]*#: (.*)$", re.MULTILINE)
-
-
-@cache
-def _comments(section: type) -> dict[str, str]:
-    """Return the ``#:`` comments of a section's fields, which say what they mean."""
-    try:
-        return dict(_FIELD_COMMENT.findall(inspect.getsource(section)))
-    except OSError:  # installed without sources
-        return {}
