@@ -57,7 +57,9 @@ class Range:
         if self.low == -math.inf:
             return ""
         if self.high < math.inf:
-            return f" {'above' if self.is_open else 'from'} {self.low:g} {'and up ' if self.is_open else ''}to {self.high:g}"
+            return (
+                f" above {self.low:g}, up to {self.high:g}" if self.is_open else f" from {self.low:g} to {self.high:g}"
+            )
         return f" {'>' if self.is_open else '>='} {self.low:g}"
 
 
@@ -214,9 +216,10 @@ _ABOVE = re.compile(r"((?:^    #: .*\n)+)    (\w+): ", re.MULTILINE)
 
 def _comments(owner: type) -> dict[str, str]:
     """Return the ``#:`` comments of a class, by field; none where it is installed without sources."""
+    inherited = {name: text for base in owner.__mro__[-2:0:-1] for name, text in _comments(base).items()}
     text = "".join(linecache.getlines(getattr(sys.modules[owner.__module__], "__file__", None) or ""))
     found = re.search(rf"^class {owner.__name__}\b.*?(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
     if found is None:
-        return {}
+        return inherited
     above = {name: re.sub(r"\s*#: ", " ", lines).strip() for lines, name in _ABOVE.findall(found[0])}
-    return above | dict(_BESIDE.findall(found[0]))
+    return inherited | above | dict(_BESIDE.findall(found[0]))

@@ -30,7 +30,8 @@ ALLOWED = {
     "simulation": BASE | {"edm", "device", "geometry", "data"},
     "performance": BASE | {"edm", "device", "geometry", "data", "config", "simulation"},
     "client": BASE | {"edm", "wire"},
-    "backend": BASE | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
+    "backend": BASE
+    | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
     "cli": None,  # anything below it
     "__main__": {"cli"},
     "__init__": None,  # lazy

@@ -19,13 +19,12 @@ from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
 from traccc_py.edm import N_PARAMETERS, Measurements, packed_index
 from traccc_py.errors import InputDataError
+from traccc_py.performance.definitions import TRACK_KINDS
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
 from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map, particle_kind
 
-__all__ = ["KINDS", "check_event_tracks", "read_event_tracks", "tracks_kind"]
+__all__ = ["check_event_tracks", "read_event_tracks", "tracks_kind"]
 
-_TRACCC_KINDS = ("fitted", "resolved", "found", "seeds")
-KINDS = ("own", *_TRACCC_KINDS)
 _NAMES = ("loc0", "loc1", "phi", "theta", "qop")
 _SAME_POSITION = 1e-3  #: [mm]
 
@@ -70,8 +69,8 @@ def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
     """
     folder = Path(directory)
     patterns = {"own": "event*-tracks.csv*", "seeds": "event*-seeds.csv*"}
-    patterns |= {k: f"event*-{k}_tracks.csv*" for k in _TRACCC_KINDS if k != "seeds"}
-    there = [k for k in KINDS if any(folder.glob(patterns[k]))]
+    patterns |= {k: f"event*-{k}_tracks.csv*" for k in TRACK_KINDS if k not in patterns}
+    there = [k for k in TRACK_KINDS if any(folder.glob(patterns[k]))]
     if kind is None and there:
         return there[0]
     if kind in there:
@@ -120,7 +119,7 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     directory : path
         Folder of the tracks.
     kind : str
-        One of KINDS.
+        One of `TRACK_KINDS`.
     truth_directory : path
         Folder of the truth: the measurement-hit map, and cells or measurements.
     event : EventTruth

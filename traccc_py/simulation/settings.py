@@ -62,8 +62,7 @@ class CollisionConfig(Settings):
 
     process: Annotated[str, Choice((*PROCESSES, GUN))] = "ttbar"  #: what the hard collision is
     pileup: NonNegative = 0.0  #: mean number of collisions besides the hard one
-    #: process of these; Acts' examples take softqcd, which has elastic ones
-    pileup_process: Annotated[str, Choice(PROCESSES)] = "minbias"
+    pileup_process: Annotated[str, Choice(PROCESSES)] = "minbias"  #: process of the collisions besides
     energy: Positive = 14_000.0  #: centre-of-mass energy [GeV]
     pt_hat_min: NonNegative = 0.0  #: smallest pT of the hard scattering [GeV]
     max_eta: Positive = 4.0  #: particles within this |eta| are kept
@@ -73,7 +72,7 @@ class CollisionConfig(Settings):
 
     def _check_together(self) -> None:
         if (self.process == GUN) != (self.gun is not None):
-            self._reject("process", f"{GUN!r} together with settings of a gun, and with these alone")
+            self._reject("process", f"{GUN!r} and settings of a gun, both or neither")
 
 
 @dataclass(frozen=True, slots=True)
