@@ -30,10 +30,10 @@ class ModelRepository:
     ----------
     settings : ModelSettings
         Settings of each instance.
-    device : str, optional
-        "cpu" or "cuda".
     scheduling : SchedulingSettings, optional
         Instances and batches.
+    device : str, optional
+        "cpu" or "cuda".
     fingerprint : str, optional
         Of the detector; clients find it in the parameters of the model.
     package_folder : Path, optional
@@ -43,8 +43,8 @@ class ModelRepository:
     """
 
     settings: ModelSettings = field(default_factory=ModelSettings)
-    device: str = "cpu"
     scheduling: SchedulingSettings = field(default_factory=SchedulingSettings)
+    device: str = "cpu"
     fingerprint: str = ""
     package_folder: Path | None = None
     reloads: int = 0

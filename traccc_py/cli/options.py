@@ -19,9 +19,21 @@ from typing import Annotated, Any, NamedTuple, get_args, get_origin
 import typer
 
 from traccc_py.errors import ConfigError, TracccError
-from traccc_py.settings import Choice, Range, Setting, Settings, settings_of, shown
+from traccc_py.settings import Choice, Count, PositiveCount, Range, Setting, Settings, settings_of, shown
 
-__all__ = ["DEVICE", "Group", "Option", "command", "consoles", "naming_options", "options_of"]
+__all__ = [
+    "Compress",
+    "Device",
+    "Events",
+    "Group",
+    "Option",
+    "Skip",
+    "Threads",
+    "command",
+    "consoles",
+    "naming_options",
+    "options_of",
+]
 
 _BAD_INPUT = 2
 _FAILURE = 1
@@ -159,8 +171,8 @@ def options_of(
     settings : type
         A dataclass. Its fields may have an `Option` among the metadata of their annotation.
     make : callable, optional
-        Makes the object of the fields' values; by default the dataclass. Options that were not given and whose default
-        is None, in the place of another one of the field, are left out.
+        Makes the object of the fields' values; by default the dataclass. Values None of fields that may not be None are
+        left out.
     leave_out : sequence of str, optional
         Fields without an option.
     otherwise : Option, optional
@@ -168,20 +180,17 @@ def options_of(
     **options
         How fields are given.
     """
-    chosen_options = {
-        s.name: options.get(s.name) or _own_option(s) or otherwise or Option() for s in settings_of(settings)
+    fields = {
+        s.name: (s, options.get(s.name) or _own_option(s) or otherwise or Option())
+        for s in settings_of(settings)
+        if s.name not in leave_out
     }
-    fields = {s.name: (s, chosen_options[s.name]) for s in settings_of(settings) if s.name not in leave_out}
     names = {name: _name(option, setting) for name, (setting, option) in fields.items()}
     paths = _paths(settings, names)
 
     def gather(**given: Any) -> Any:
         values = {name: option.value(setting, given[name]) for name, (setting, option) in fields.items()}
-        chosen = {
-            name: value
-            for name, value in values.items()
-            if value is not None or fields[name][0].is_optional or fields[name][1].default is not None
-        }
+        chosen = {name: value for name, value in values.items() if value is not None or fields[name][0].is_optional}
         with naming_options(paths, given={names[name]: value for name, value in given.items()}):
             return (make or settings)(**chosen)
 
@@ -279,7 +288,12 @@ def _device(name: str) -> str:
     return name
 
 
-DEVICE = Option(convert=_device)  #: of fields that name a device
+# Types of fields that several commands have.
+Device = Annotated[str, Option(meaning="device: auto (a GPU if any), cpu, cuda or cuda:N", convert=_device)]
+Threads = Annotated[PositiveCount | None, Option(meaning="CPU threads; by default all cores")]
+Events = Annotated[PositiveCount | None, Option("--events", "-n", meaning="number of events at most")]
+Skip = Annotated[Count, Option(meaning="events to leave out at the start")]
+Compress = Annotated[bool, Option(meaning="write .csv.gz")]
 
 
 def consoles() -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ import typer
 
 from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.files import check_directory, check_file
-from traccc_py.cli.options import DEVICE, Group, Option, command, consoles, naming_options, options_of
+from traccc_py.cli.options import Device, Group, Option, Threads, command, consoles, naming_options, options_of
 from traccc_py.cli.settings import load_config
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
@@ -64,8 +64,8 @@ class Evaluation(Settings):
     #: number of events; by default 10 simulated ones, or all there are
     events: Annotated[PositiveCount | None, Option("-n")] = None
     config: Annotated[Path | None, Option(metavar="TOML")] = None  #: settings; see 'traccc-py config'
-    device: Annotated[str, DEVICE] = "auto"  #: auto (a GPU if there is one), cpu, cuda or cuda:N
-    threads: PositiveCount | None = None  #: CPU threads; by default all cores
+    device: Device = "auto"
+    threads: Threads = None
     seed: Annotated[Count, Option(of="Simulation")] = 1  #: seed of the random numbers
     per_bin: bool = False  #: print tables versus eta, phi and pT
     plots: Annotated[Path | None, Option(metavar="DIR")] = None  #: draw plots

@@ -22,7 +22,7 @@ from traccc_py.cli.files import (
     find_event_files,
     read_event,
 )
-from traccc_py.cli.options import DEVICE, Option, command, consoles, options_of
+from traccc_py.cli.options import Compress, Device, Option, Threads, command, consoles, options_of
 from traccc_py.cli.settings import SETTINGS, ChosenSettings
 from traccc_py.config import ChainConfig
 from traccc_py.data.words import counted
@@ -52,7 +52,7 @@ class RunOptions(Settings):
     athena_map: Annotated[Path | None, Option(metavar="FILE")] = None
     #: write tracks, track states and measurements to a folder, not that of the input
     output: Annotated[Path | None, Option("--output", "-o", "--output-directory", metavar="DIR")] = None
-    device: Annotated[str, DEVICE] = "auto"  #: auto (a GPU if there is one), cpu, cuda or cuda:N
+    device: Device = "auto"
     #: CPU threads; by default all cores
     threads: Annotated[PositiveCount | None, Option("--threads", "--cpu-threads")] = None
     #: number of events at most
@@ -60,7 +60,7 @@ class RunOptions(Settings):
     skip: Annotated[Count, Option("--skip", "--input-skip")] = 0  #: events to leave out at the start
     #: write counts, times, versions, device and settings
     json: Annotated[Path | None, Option(metavar="FILE")] = None
-    compress: bool = False  #: write .csv.gz
+    compress: Compress = False
 
     def all_inputs(self) -> list[str]:
         """Return the names of files and directories.
@@ -156,10 +156,10 @@ def config(settings: ChosenSettings, options: _ConfigOptions) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _CompileOptions(Settings):
-    device: Annotated[str, DEVICE] = "auto"  #: auto (a GPU if there is one), cpu, cuda or cuda:N
+    device: Device = "auto"
     #: architecture of GPUs that need not be here, such as sm_90; may be repeated
     arch: Annotated[tuple[str, ...], Option(metavar="SM")] = ()
-    threads: PositiveCount | None = None  #: CPU threads; by default all cores
+    threads: Threads = None
 
     def _check_together(self) -> None:
         if self.arch and self.device not in ("auto", "cuda"):

@@ -16,11 +16,11 @@ from traccc_py.backend.ports import check_port, free_port
 from traccc_py.backend.settings import ModelSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.cli.detector import DETECTOR
-from traccc_py.cli.options import DEVICE, Option, command, consoles, naming_options, options_of
+from traccc_py.cli.options import Compress, Device, Events, Option, Skip, command, consoles, naming_options, options_of
 from traccc_py.client.settings import ConnectionSettings, Tls
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
-from traccc_py.settings import Count, PositiveCount, Settings
+from traccc_py.settings import PositiveCount, Settings
 
 if TYPE_CHECKING:
     from traccc_py.backend.repository import ModelRepository
@@ -38,7 +38,7 @@ def _gpus(text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _ServeOptions(Settings):
-    device: Annotated[str, DEVICE] = "auto"  #: auto (a GPU if there is one), cpu, cuda or cuda:N
+    device: Device = "auto"
     #: do not revive dead instances
     watch: Annotated[bool, Option("--no-watch", is_negated=True)] = True
 
@@ -217,11 +217,11 @@ class ClientRunOptions(Settings):
     ca: Annotated[Path | None, Option(metavar="FILE")] = None  #: certificates of authorities (PEM); implies --tls
     in_flight: PositiveCount = 4  #: events on the way at a time
     repeat: PositiveCount = 1  #: send all events so many times
-    events: Annotated[PositiveCount | None, Option("-n")] = None  #: number of events at most
-    skip: Count = 0  #: events to leave out at the start
+    events: Events = None
+    skip: Skip = 0
     output: Annotated[Path | None, Option("-o", metavar="DIR")] = None  #: write tracks and track states
     plots: Annotated[Path | None, Option(metavar="FILE")] = None  #: draw histograms (.png, .pdf, .svg)
-    compress: bool = False  #: write .csv.gz
+    compress: Compress = False
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:
@@ -262,7 +262,7 @@ class PerfDataOptions(Settings):
     inputs: Annotated[tuple[str, ...], _INPUTS]  #: cells files (.csv, .csv.gz), directories of them, or globs
     output: Annotated[Path, Option("-o", metavar="FILE")]  #: JSON file to write
     compact: bool = False  #: compact tensors, for the model of that name
-    events: Annotated[PositiveCount | None, Option("-n")] = None  #: number of events at most
+    events: Events = None
 
 
 @command(options=options_of(PerfDataOptions))
