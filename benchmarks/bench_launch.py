@@ -145,16 +145,16 @@ def bench_chain():
             )
             chain = TrackingChain(detector, device=device)
             chain.initialize()
-            for name, extent in model._workspace._extents.items():
-                chain._workspace.reserve(chain._workspace.extent(name), extent.capacity)
-            batches = chain._jobs((events, None) for _ in range(9))
+            for name, extent in model._schedule.workspace._extents.items():
+                chain._schedule.workspace.reserve(chain._schedule.workspace.extent(name), extent.capacity)
+            batches = chain._schedule.jobs((events, None) for _ in range(9))
             for _ in range(6):
-                chain._start(next(batches))
+                chain._schedule.start(next(batches))
             n_launches.clear()
-            chain._start(next(batches))
+            chain._schedule.start(next(batches))
             n = len(n_launches)
             jobs = iter([next(batches), next(batches)] * 50)
-            time_us = median_us(lambda c=chain, j=jobs: c._start(next(j)), 100)
+            time_us = median_us(lambda c=chain, j=jobs: c._schedule.start(next(j)), 100)
             print(f"CUDA, a batch of the chain: {n} launches, {time_us:.0f} us, graphs {graphs}")
     STREAMS.clear()
 

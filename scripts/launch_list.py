@@ -36,11 +36,11 @@ HEADER = (
 WORK: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "clusterization_label_cells": ("cells", lambda p, n: (p.end - p.begin)[:n]),
     "clusterization_number_measurements": ("cells", lambda p, n: (p.end - p.begin)[:n]),
-    "clusterization_fill_measurements": ("cells", lambda p, n: p.out_n_cells[:n]),
+    "clusterization_fill_measurements": ("cells", lambda p, n: p.out.n_cells[:n]),
     "grouping_order_members": ("rows of the key", lambda p, n: p.size[p.key[: n * p.width]][p.key[: n * p.width] >= 0]),
     "seeding_doublets_count_tops": ("tops found", lambda p, n: p.out_n_tops[:n]),
     "seeding_doublets_fill_tops": ("tops", lambda p, n: np.diff(p.out_tops.offsets[: n + 1])),
-    "seeding_triplets_count_triplets": ("triplets found", lambda p, n: p.out_n_triplets[:n]),
+    "seeding_triplets_count_triplets": ("triplets found", lambda p, n: p.out_bottoms.n_triplets[:n]),
     "seeding_triplets_select_triplets": ("triplets", lambda p, n: np.diff(p.offsets[: n + 1])),
     "seeding_thinning_count_agreeing": ("seeds that agree", lambda p, n: p.described.n_agreeing[:n]),
     "seeding_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n)),

@@ -20,9 +20,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from traccc_py.chain import STAGES, TrackingChain
+from traccc_py.chain import TrackingChain
 from traccc_py.data.manifest import read_manifest
-from traccc_py.edm import Cells
+from traccc_py.edm import STAGES, Cells
 from traccc_py.simulation.events import read_event, simulate_event
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
-from traccc_py.chain import STAGES, TrackingChain
+from traccc_py.chain import TrackingChain
 from traccc_py.config import read_config
 from traccc_py.data.manifest import read_manifest
-from traccc_py.edm import EventResult
+from traccc_py.edm import STAGES, EventResult
 from traccc_py.performance.definitions import TRACCC, collision_selections
 from traccc_py.performance.matching import Counts, Matches, count_matches, match_seeds, match_tracks
 from traccc_py.performance.selection import select_particles

@@ -128,7 +128,8 @@ def main() -> None:
         before = default.to_dict()[section][name] if name else ""
         rows.append({"setting": key, "default": before, "value": value, **found})
         cells = (f"{x:,.0f}" if x >= 200 else f"{x:.2f}" for x in found.values())
-        print(f"| `{key}` | {before} | {value} |", " | ".join(cells), "|", flush=True)
+        shown = ["off" if x is None else x for x in (before, value)]
+        print(f"| `{key}` | {shown[0]} | {shown[1]} |", " | ".join(cells), "|", flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
 

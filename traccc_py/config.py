@@ -1,8 +1,11 @@
 """Configuration: one frozen dataclass per stage, grouped in `ChainConfig`, read from and written to TOML.
 
 Physics only. Lengths in mm, momenta in GeV, angles in rad. Defaults are those of traccc v1.6.0 unless the field says
-otherwise; `docs/decisions.md` gives the reasons. Types and ranges are part of the annotations and are checked
+otherwise; `docs/adr` gives the reasons. Types and ranges are part of the annotations and are checked
 whenever a configuration is made.
+
+A stage that can be left out has a switch, `enabled`. A cut or an assumption that can be left out is None without it,
+``"off"`` in TOML and in ``--set``: no number stands for "none".
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from traccc_py.settings import (
     Number,
     Positive,
     PositiveCount,
+    Range,
+    Setting,
     Settings,
     settings_of,
     shown,
@@ -40,6 +45,7 @@ __all__ = [
     "FindingConfig",
     "FittingConfig",
     "ParameterEstimationConfig",
+    "SeedThinningConfig",
     "SeedingConfig",
     "read_config",
 ]
@@ -47,8 +53,12 @@ __all__ = [
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
 PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: settings by name
+_OFF = "off"
+_MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
 
+NonNegativeOrOff = Annotated[float | None, Range(0)]
+TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, Choice(("calibrated", "traccc"))]
 
@@ -68,6 +78,9 @@ class _Section(Settings):
         """Return how errors name a field: as it stands in the file."""
         return f"{cls.section_name()}.{name}"
 
+    def _expected(self, setting: Setting) -> str:
+        return setting.expected + (f' or "{_OFF}"' if setting.is_optional else "")
+
     def _require_below(self, low: str, high: str) -> None:
         if not getattr(self, low) < getattr(self, high):
             self._reject(low, f"less than {high}, which is {getattr(self, high)}")
@@ -83,7 +96,7 @@ class ClusterizationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. Cuts are made for the ODD; docs/decisions.md says which differ from traccc."""
+    """Triplet seeding. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
     z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
     z_max: Number = 2000.0  #: ... to this z [mm]
@@ -95,12 +108,12 @@ class SeedingConfig(_Section):
     delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
     delta_r_max: Positive = 150.0  #: ... to [mm]
     delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
-    cluster_size_tolerance: NonNegative = 2.0  #: channels a cluster may differ from what a doublet's slope predicts
+    cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
-    b_field_z: NonNegative = 0.0  #: field assumed by the cuts [T]; 0: that of the detector at the origin
+    b_field_z: TeslaOrOff = None  #: field assumed by the cuts [T]; off: that of the detector at the origin
     rad_length_per_seed: NonNegative = 0.03  #: material assumed, in radiation lengths
     delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
     impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter
@@ -114,13 +127,32 @@ class SeedingConfig(_Section):
     good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
     seed_min_weight: NonNegative = 199.0  #: smallest weight of all seeds of a middle but the best
     bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
-    thinning: bool = True  #: drop seeds that would follow the same particle
-    min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
 
     def _check_together(self) -> None:
         self._require_below("z_min", "z_max")
         self._require_below("collision_region_min", "collision_region_max")
         self._require_below("delta_r_min", "delta_r_max")
+
+
+@dataclass(frozen=True, slots=True)
+class SeedThinningConfig(_Section):
+    """Choice of the seeds to follow first, so that few follow the same particle. Not in traccc.
+
+    Tolerances are for the ODD: seeds of the same particle (0.5 to 100 GeV, 10 um, 1.5 % of a radiation length a layer)
+    that share a spacepoint differ by less in 99.9 % of the cases. Scattering grows like 1/pT, as the curvature does.
+    """
+
+    enabled: bool = True  #: without it all seeds are followed first
+    min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
+    curvature_tolerance: NonNegative = 0.00015  #: seeds agree if their curvatures differ by less than this [1/mm] ...
+    curvature_scattering: NonNegative = 0.12  #: ... plus this times the larger curvature ...
+    phi_tolerance: NonNegative = 0.02  #: ... their phi at the beam line by less than this [rad] ...
+    phi_scattering: NonNegative = 16.0  #: ... plus this times the curvature [mm] ...
+    theta_tolerance: NonNegative = 0.001  #: ... and their theta by less than this [rad] ...
+    theta_scattering: NonNegative = 8.0  #: ... plus this times the curvature [mm]
+    kink_tolerance: NonNegative = 0.0015  #: a seed is straight if dz per arc length changes by less than this ...
+    kink_scattering: NonNegative = 9.0  #: ... plus this times curvature / sin^2(theta) [mm]
+    ring_width: Positive = 20.0  #: of two seeds that agree the one with its bottom in the inner ring is kept [mm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +168,7 @@ class ParameterEstimationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class FindingConfig(_Section):
-    """Combinatorial Kalman filter. Cuts are made for the ODD; docs/decisions.md says which differ from traccc."""
+    """Combinatorial Kalman filter. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
@@ -185,6 +217,7 @@ class ChainConfig:
 
     clusterization: ClusterizationConfig = field(default_factory=ClusterizationConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
+    seed_thinning: SeedThinningConfig = field(default_factory=SeedThinningConfig)
     parameter_estimation: ParameterEstimationConfig = field(default_factory=ParameterEstimationConfig)
     finding: FindingConfig = field(default_factory=FindingConfig)
     ambiguity_resolution: AmbiguityResolutionConfig = field(default_factory=AmbiguityResolutionConfig)
@@ -332,19 +365,25 @@ def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str
 
 
 def _make_section(section: Any, values: Mapping[str, Any]) -> Any:
-    known = {setting.name: setting.kind for setting in settings_of(section)}
+    known = {setting.name: setting for setting in settings_of(section)}
     for key in values:
+        name = section.path_of(key)
+        if name in _MOVED:
+            problem = f"is no known key; it is {_MOVED[name]} now"
+            raise ConfigError(problem, field=name)
         if key not in known:
             _reject_unknown("key", key, known, f"{section.section_name()}.")
+    return section(**{key: _read(known[key], value) for key, value in values.items()})
 
-    def typed(key: str, value: Any) -> Any:
-        is_whole_float = known[key] is float and type(value) is int
-        return float(value) if is_whole_float else value
 
-    return section(**{key: typed(key, value) for key, value in values.items()})
+def _read(setting: Setting, value: Any) -> Any:
+    """Return a value of a file or an option as the field has it."""
+    if setting.is_optional and value == _OFF:
+        return None
+    return float(value) if setting.kind is float and type(value) is int else value
 
 
 def _toml_value(value: Any) -> str:
-    if isinstance(value, (str, bool)):
-        return json.dumps(value)
+    if value is None or isinstance(value, (str, bool)):
+        return json.dumps(_OFF if value is None else value)
     return repr(int(value)) if isinstance(value, Integral) else repr(float(value))

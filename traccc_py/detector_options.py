@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from traccc_py.errors import GeometryError
 from traccc_py.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ class DetectorOptions(Settings):
     bfield_value: float | None = None  #: field along z [T]; by default the detector's, 2 T for one from files
     bfield_file: Path | None = None  #: field map
     bfield_format: str | None = None  #: its format, cvf or csv; by default its name tells
+    #: axes at which the map is mirrored, as a solenoid's field: z (half), xy (quadrant), xyz (octant)
+    bfield_symmetry: str | None = None
+    bfield_partial: bool = False  #: the map may end before the detector: with a warning
 
     def resolved(self) -> DetectorOptions:
         """Return the options with absolute paths."""
@@ -59,7 +63,14 @@ class DetectorOptions(Settings):
         if self.bfield_file is not None:
             from traccc_py.geometry.field import read_field_map
 
-            return detector.with_field_map(read_field_map(self.bfield_file, self.bfield_format))
+            field_map = read_field_map(self.bfield_file, self.bfield_format)
+            try:
+                if self.bfield_symmetry is not None:
+                    field_map = field_map.mirrored(self.bfield_symmetry)
+                return detector.with_field_map(field_map, allow_partial=self.bfield_partial)
+            except GeometryError as error:
+                msg = f"{self.bfield_file}: {error}"
+                raise GeometryError(msg) from error
         return detector if self.bfield_value is None else detector.with_field(self.bfield_value)
 
     def _by_name(self) -> Detector:

@@ -43,15 +43,16 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers allowed, also in each place of a tuple: from `low` (above it, if `is_open`) to `high`."""
+    """Numbers allowed, also in each place of a tuple: `low` or more (above it, if `is_open`), to `high`, below `below`."""
 
     low: float = -math.inf
     high: float = math.inf
     is_open: bool = False
+    below: float = math.inf
 
     def __contains__(self, value: float) -> bool:
         is_above = value > self.low if self.is_open else value >= self.low
-        return math.isfinite(value) and is_above and value <= self.high
+        return math.isfinite(value) and is_above and value <= self.high and value < self.below
 
     def __str__(self) -> str:
         if self.low == -math.inf:
@@ -60,7 +61,8 @@ class Range:
             return (
                 f" above {self.low:g}, up to {self.high:g}" if self.is_open else f" from {self.low:g} to {self.high:g}"
             )
-        return f" {'>' if self.is_open else '>='} {self.low:g}"
+        below = "" if self.below == math.inf else f" and < {self.below:g}"
+        return f" {'>' if self.is_open else '>='} {self.low:g}{below}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +173,11 @@ class Settings:
     def __post_init__(self) -> None:
         for setting in settings_of(type(self)):  # type: ignore[arg-type] # mypy: a class with slots has no hash
             if not setting.accepts(getattr(self, setting.name)):
-                self._reject(setting.name, setting.expected)
+                self._reject(setting.name, self._expected(setting))
         self._check_together()
+
+    def _expected(self, setting: Setting) -> str:
+        return setting.expected
 
     def _check_together(self) -> None:
         """Check what concerns several fields."""

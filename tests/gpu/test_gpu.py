@@ -15,7 +15,7 @@ from tests.devices.cuda_fakes import STREAMS, fake_cuda_device
 from tests.integration.small_events import columns, telescope, telescope_cells
 from traccc_py import read_cells
 from traccc_py.chain import TrackingChain
-from traccc_py.config import AmbiguityResolutionConfig, ChainConfig, SeedingConfig
+from traccc_py.config import ChainConfig
 from traccc_py.data.sample import sample_event_path
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.cuda.layout import leaves
@@ -28,9 +28,7 @@ from traccc_py.simulation.generators.gun import ParticleGunConfig
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
 N_REPEATS = 20
-OTHER_CONFIG = ChainConfig(
-    seeding=SeedingConfig(thinning=False), ambiguity_resolution=AmbiguityResolutionConfig(enabled=False)
-)
+OTHER_CONFIG = ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False})
 # Of the elements of an output. Cut variables within 1e-4 of a cut fall on either side; contraction to fused
 # multiply-add changes last bits, and what is a difference of large numbers more.
 MAX_SHARE_OFF = 1e-3

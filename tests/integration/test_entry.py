@@ -22,7 +22,7 @@ from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 
-CONFIG = ChainConfig().with_settings({"clusterization.variance": "traccc", "seeding.cluster_size_tolerance": 1e6})
+CONFIG = ChainConfig().with_settings({"clusterization.variance": "traccc", "seeding.cluster_size_tolerance": "off"})
 SIZES = (20, 0, 60, 3)  # muons of the events
 OF_CELLS = {f"measurements.{name}" for name in ("cluster_size", "n_cells", "cell_offsets", "cell_indices")}
 

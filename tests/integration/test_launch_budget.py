@@ -11,11 +11,11 @@ import pytest
 
 from tests.devices.cuda_fakes import STREAMS, fake_cuda_device
 from tests.integration.small_events import columns, telescope, telescope_cells
-from traccc_py import chain as chain_module
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.errors import CapacityError, InputDataError, TracccError
+from traccc_py.pipeline import schedule
 from traccc_py.pipeline.results import split_batch
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
@@ -145,7 +145,7 @@ def test_copies_made_ahead_go_to_the_buffer_that_is_not_in_use(grown, batches):
 
 def test_results_are_cut_into_events_while_the_next_batch_runs(grown, batches, monkeypatch):
     order = []
-    monkeypatch.setattr(chain_module, "split_batch", lambda *a: (order.append("split"), split_batch(*a))[1])
+    monkeypatch.setattr(schedule, "split_batch", lambda *a: (order.append("split"), split_batch(*a))[1])
     original = grown.device.recorded
     grown.device.recorded = lambda *a: (order.append("start"), original(*a))[1]
     list(grown.run_batches(batches[:3]))
@@ -198,7 +198,7 @@ def test_a_batch_too_large_for_memory_does_not_stay(detector, batches, expected)
     device = SmallDevice(1)
     chain = TrackingChain(detector, device=device)
     assert_same(chain.run_batch(batches[0]), expected[0])
-    device.limit = 2 * max(array.nbytes for array in chain._workspace._arrays.values())
+    device.limit = 2 * max(array.nbytes for array in chain._schedule.workspace._arrays.values())
     with pytest.raises(CapacityError, match="no memory"):
         chain.run_batch(batches[0] * 20)
     assert_same(chain.run_batch(batches[0]), expected[0])

@@ -146,8 +146,8 @@ def test_command_refuses_what_it_cannot_use(toy, tmp_path):
     for arguments, words in (
         (["--truth", truth], "belong together"),
         (["--tracks", tracks], "belong together"),
-        (["--truth", truth, "--tracks", tmp_path], "has no file event*-tracks.csv*"),
-        (["--truth", truth, "--tracks", tracks, "--tracks-kind", "own"], "has no file event*-tracks.csv*"),
+        (["--truth", truth, "--tracks", tmp_path], "has no file event*-tracks.csv"),
+        (["--truth", truth, "--tracks", tracks, "--tracks-kind", "own"], "has no file event*-tracks.csv"),
         (["--truth", tmp_path, "--tracks", tracks], "has no file event*-hits.csv"),
         (["--truth", truth, "--tracks", tracks, "--compare", "nonsense"], "expected label=folder"),
         (["--truth", truth, "--tracks", tracks, "--compare", f"traccc fitted={tracks}"], "appears more than once"),
@@ -290,4 +290,4 @@ def test_tracks_of_the_true_measurements_are_linked_by_their_ids(own, tmp_path):
     assert len(read_tracks(folder / "tracks", 0)["track_id"]) == len(found.tracks)
     assert len(read_track_states(folder / "tracks", 0)["track_id"]) == len(found.tracks.measurement_index)
     assert len(read_cells(folder / "truth" / "event000000000-cells.csv").geometry_id) == len(event.cells.geometry_id)
-    assert (found.tracks.outcome == FitOutcome.SUCCESS).all()
+    assert (found.tracks.fit_outcome == FitOutcome.SUCCESS).all()

@@ -82,7 +82,8 @@ def test_stages_on_cuda_never_wait_for_the_device(detector, events, monkeypatch)
     device = fake_cuda_device(monkeypatch)
     chain = TrackingChain(detector, device=device)
     chain.initialize()
-    run_stages, waits = chain._run_stages, []
+    stages, waits = chain._schedule._stages, []
+    run_stages = stages.run
 
     def counting(*arguments):
         before = device.stream.n_waits
@@ -90,7 +91,7 @@ def test_stages_on_cuda_never_wait_for_the_device(detector, events, monkeypatch)
         waits.append(device.stream.n_waits - before)
         return out
 
-    monkeypatch.setattr(chain, "_run_stages", counting)
+    monkeypatch.setattr(stages, "run", counting)
     chain.run_batch(events)
     assert len(waits) > 1  # the buffers grew
     assert set(waits) == {0}

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import http.client
+import json
 import socket
 from pathlib import Path
 
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import _why_no_gpu
+from tests.old_client import KNOWN_OUTPUTS, old_request
 from traccc_py import wire
-from traccc_py.edm import Cells
+from traccc_py.edm import STAGES, Cells
 from traccc_py.errors import ConfigError, DeviceUnavailableError, InputDataError, ServiceError, WireError
 
 client_module = pytest.importorskip("traccc_py.client")
@@ -67,7 +70,7 @@ def test_tensors_that_come_without_being_asked_for(address, events):
         tracks, light = standard.reconstruct(events[0]), compact.reconstruct(events[0])
     assert tracks.state_covariance is not None
     assert tracks.perigee is None
-    assert set(tracks.stage_milliseconds) == set(wire.STAGE_NAMES)
+    assert set(tracks.stage_milliseconds) == set(STAGES)
     assert light.perigee is not None
     assert light.covariance is not None
     assert light.state_geometry_id is None
@@ -161,7 +164,8 @@ def test_asynchronous_client(request, protocol, events, expected):
 def test_facts_and_fingerprint(address, detector, events, expected):
     with TrackingClient(*address, fingerprint=detector.fingerprint) as client:
         assert client.facts() == {
-            "protocol_version": str(wire.PROTOCOL_VERSION),
+            "protocol_version": str(wire.INPUT_VERSION),
+            "output_version": str(wire.OUTPUT_VERSION),
             "detector": "odd",
             "detector_fingerprint": detector.fingerprint,
         }
@@ -175,13 +179,36 @@ def test_facts_and_fingerprint(address, detector, events, expected):
 
 
 def test_newer_server_is_refused(grpc_url, events, monkeypatch):
-    version = wire.PROTOCOL_VERSION
-    monkeypatch.setattr(wire, "PROTOCOL_VERSION", 0)
+    version = wire.INPUT_VERSION
+    monkeypatch.setattr(wire, "INPUT_VERSION", 0)
     with (
         TrackingClient(grpc_url) as client,
-        pytest.raises(ServiceError, match=rf"speaks version {version} .*client version 0"),
+        pytest.raises(ServiceError, match=rf"takes input of version {version}, this client makes version 0"),
     ):
         client.reconstruct(events[0])
+
+
+def test_client_of_an_older_version_is_answered(http_url, sample_result):
+    """The bytes that it sent then, and the tensors that it knows."""
+    request = old_request()
+    connection = http.client.HTTPConnection(http_url, timeout=60)
+    headers = {"Inference-Header-Content-Length": str(request.header_length)}
+    connection.request("POST", f"/v2/models/{wire.COMPACT_MODEL}/infer", request.body, headers)
+    answer = connection.getresponse()
+    body, length = answer.read(), int(answer.getheader("Inference-Header-Content-Length"))
+    connection.close()
+    assert answer.status == 200, body
+    outputs = {output["name"]: output for output in json.loads(body[:length])["outputs"]}
+    assert sorted(outputs) == sorted(request.outputs)
+    expected = wire.pack_result(sample_result)
+    at = length
+    for name, output in outputs.items():
+        dtype, dims = KNOWN_OUTPUTS[name]
+        size = output["parameters"]["binary_data_size"]
+        assert (output["datatype"], output["shape"][1:]) == (dtype, list(dims[1:])), name
+        if name != "STAGE_TIMES":
+            assert body[at : at + size] == expected[name].tobytes(), name
+        at += size
 
 
 def test_shared_memory_is_given_back(address, events):

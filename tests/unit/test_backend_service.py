@@ -11,7 +11,7 @@ from traccc_py import wire
 from traccc_py.backend.service import Request, TrackingService
 from traccc_py.backend.settings import ModelSettings
 from traccc_py.detector_options import DetectorOptions
-from traccc_py.edm import Cells
+from traccc_py.edm import STAGES, Cells
 from traccc_py.errors import CapacityError, ConfigError, InputDataError, TracccError, WireError
 from traccc_py.geometry import write_detray
 
@@ -73,7 +73,7 @@ def test_requests_of_a_call_are_one_batch(service, events, monkeypatch):
     assert (report.n_requests, report.n_refused, report.n_failed) == (3, 0, 0)
     assert report.n_cells == sum(map(len, events))
     assert report.n_tracks >= 14
-    assert set(report.stage_milliseconds) == set(wire.STAGE_NAMES)
+    assert set(report.stage_milliseconds) == set(STAGES)
 
 
 def test_standard_and_compact_requests_in_one_call(service, events):
@@ -199,6 +199,8 @@ def test_settings_survive_the_parameters():
         conditions_file=Path("/d/conditions.json"),
         bfield_file=Path("/d/field.csv"),
         bfield_format="csv",
+        bfield_symmetry="xyz",
+        bfield_partial=True,
     )
     settings = ModelSettings(detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", log_calls=True)
     for given in (settings, ModelSettings(), ModelSettings(DetectorOptions("toy", bfield_value=1.5))):

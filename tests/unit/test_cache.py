@@ -103,7 +103,8 @@ def package(tmp_path):
     source = Path(traccc_py.__file__).parent
     target = tmp_path / "src" / "traccc_py"
     shutil.copytree(source / "device", target / "device", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(source / "errors.py", target)
+    for name in ("errors.py", "files.py"):
+        shutil.copy(source / name, target)
     (target / "kernels").mkdir()
     (target / "__init__.py").touch()
     (target / "kernels" / "__init__.py").touch()
@@ -181,7 +182,7 @@ def test_kernels_outside_the_package_are_not_kept(package, tmp_path):
 
 def test_chosen_folder_is_used(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "new"))
-    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
     assert cache.cache_root() == tmp_path / "new"
     assert cache.cache_directory("cpu") == tmp_path / "new" / f"cpu-{cache.source_hash()}"
 
@@ -205,7 +206,7 @@ def test_user_cache_folder_falls_back_to_a_temporary_one(tmp_path, monkeypatch):
 
 def test_folders_unused_for_long_are_removed_with_the_first_use_of_a_new_one(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
     names = ("cpu-old", "cpu-recent", "cuda-sm90-old")
     for name in names:
         (tmp_path / name).mkdir()
@@ -218,7 +219,7 @@ def test_folders_unused_for_long_are_removed_with_the_first_use_of_a_new_one(tmp
 
 def test_use_of_a_folder_is_noted(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
     folder = cache.cache_directory("cpu")
     os.utime(folder, (0, 0))
     assert cache.cache_directory("cpu") == folder

@@ -20,8 +20,8 @@ from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
 from traccc_py.errors import DeviceUnavailableError
 from traccc_py.geometry import build_detector
+from traccc_py.pipeline.prepare import prepare_event
 from traccc_py.pipeline.prepare_cells import prepare_cells
-from traccc_py.pipeline.upload import prepare_event
 
 STAGES = ("preparation", "clusterization", "fitting")
 

@@ -98,8 +98,16 @@ def test_other_commands_have_the_detector_options_too(command):
 
 
 def test_set_changes_one_setting_and_reads_values_as_toml():
-    arguments = ["--set", "finding.chi2_max=20", "--set", "seeding.thinning = false", "--set", "fitting.particle=muon"]
-    assert changed(*arguments) == {"finding.chi2_max": 20, "seeding.thinning": False, "fitting.particle": "muon"}
+    arguments = [
+        "--set",
+        "finding.chi2_max=20",
+        "--set",
+        "seed_thinning.enabled = false",
+        "--set",
+        "fitting.particle=muon",
+    ]
+    assert changed(*arguments) == {"finding.chi2_max": 20, "seed_thinning.enabled": False, "fitting.particle": "muon"}
+    assert changed("--set", "seeding.cluster_size_tolerance=off") == {"seeding.cluster_size_tolerance": None}
     assert changed("--set", 'finding.particle="electron"') == {"finding.particle": "electron"}
 
 
@@ -175,7 +183,8 @@ def test_traccc_preset_has_the_defaults_of_traccc():
     assert found.ambiguity_resolution.min_measurements_per_track == 3
     assert found.fitting.backward_inflation == 1000
     assert found.clusterization.variance == "traccc"
-    assert not seeding.thinning
+    assert seeding.cluster_size_tolerance is None
+    assert not found.seed_thinning.enabled
 
 
 # --- the detector
@@ -189,6 +198,9 @@ def test_traccc_preset_has_the_defaults_of_traccc():
         (["toy", "--detector-file", "d.json"], "--detector-file d.json and the name toy: expected one of them"),
         (["--bfield-value", "2", "--bfield-file", "f.cvf"], "--bfield-file and --bfield-value: expected one of them"),
         (["--bfield-file-format", "csv"], "--bfield-file-format belongs to a --bfield-file"),
+        (["--bfield-symmetry", "xyz"], "--bfield-symmetry belongs to a --bfield-file"),
+        (["--bfield-partial"], "--bfield-partial belongs to a --bfield-file"),
+        (["telescope", "--bfield-value", "2000"], "b_z is 2,000 T; expected less than 20 T"),
         (
             ["--bfield-file", "f", "--bfield-file-format", "root"],
             "--bfield-file-format is 'root'; expected one of binary",

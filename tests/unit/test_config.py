@@ -12,7 +12,12 @@ SECTIONS = {f.name: f.default_factory for f in dataclasses.fields(ChainConfig)}
 FIELDS = [(section, f.name) for section, made in SECTIONS.items() for f in dataclasses.fields(made)]
 
 
+CAN_BE_OFF = {"seeding.cluster_size_tolerance", "seeding.b_field_z"}
+
+
 def changed(value):
+    if value is None:
+        return 1.5
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
@@ -50,6 +55,17 @@ def test_every_field_survives_a_round_trip(tmp_path):
         assert getattr(getattr(other, section), name) != getattr(getattr(default, section), name), (section, name)
 
 
+def test_off_is_none_in_python(tmp_path):
+    path = tmp_path / "config.toml"
+    for key in CAN_BE_OFF:
+        off = ChainConfig().with_settings({key: "off"})
+        assert off == ChainConfig().with_settings({key: None}) == ChainConfig.from_dict(off.to_dict())
+        assert off.with_settings({key: 1.5}) != off
+        path.write_text(off.to_toml())
+        assert f'{key.partition(".")[2]} = "off"' in path.read_text()
+        assert read_config(path) == off
+
+
 def test_to_toml_says_what_every_key_means():
     lines = ChainConfig().to_toml().splitlines()
     keys = [line for line in lines if " = " in line]
@@ -70,6 +86,8 @@ def test_every_field_rejects_wrong_types(section, name):
     default = getattr(getattr(ChainConfig(), section), name)
     wrong = ["text", 1.5, None, [1]] if isinstance(default, (bool, int)) else ["text", True, None, [1]]
     wrong = [1, True, "neutrino", None] if isinstance(default, str) else wrong
+    if f"{section}.{name}" in CAN_BE_OFF:
+        wrong.remove(None)
     for value in [*wrong, *([1] if isinstance(default, bool) else [])]:
         with pytest.raises(ConfigError, match=rf"^{section}\.{name} is .*; expected "):
             ChainConfig.from_dict({section: {name: value}})
@@ -81,6 +99,7 @@ def test_every_number_rejects_values_out_of_range(section, name):
     if isinstance(default, (bool, str)):
         pytest.skip("no number")
     has_no_limit = name in ("z_min", "z_max", "collision_region_min", "collision_region_max")
+    default = 1.0 if default is None else default
     values = [float("nan"), float("inf")] if isinstance(default, float) else []
     for value in values if has_no_limit else [*values, -1 * type(default)(1)]:
         with pytest.raises(ConfigError, match=rf"{section}\.{name} is {value}"):
@@ -98,7 +117,10 @@ def test_every_number_rejects_values_out_of_range(section, name):
         ("[finding]\nmax_holes = 1.0\n", r"finding\.max_holes is 1\.0; expected an integer >= 0"),
         ("[finding]\nmax_holes = true\n", r"finding\.max_holes is true; expected an integer >= 0"),
         ("[finding]\nparticle = 'kaon'\n", r'finding\.particle is "kaon"; expected one of "pion", "muon", "electron"'),
-        ("[seeding]\nthinning = 1\n", r"seeding\.thinning is 1; expected true or false"),
+        ("[seed_thinning]\nenabled = 1\n", r"seed_thinning\.enabled is 1; expected true or false"),
+        ("[seeding]\nthinning = true\n", r"seeding\.thinning is no known key; it is seed_thinning\.enabled now"),
+        ("[seeding]\nb_field_z = 0\n", r'seeding\.b_field_z is 0\.0; expected a finite number > 0 and < 20 or "off"'),
+        ("[seeding]\nmin_pt = 'off'\n", r'seeding\.min_pt is "off"; expected a finite number > 0$'),
         ("[seeding]\nz_min = 3000\n", r"seeding\.z_min is 3000\.0; expected less than z_max, which is 2000"),
         ("[seeding]\ndelta_r_max = 8\n", r"seeding\.delta_r_min is 8\.0; expected less than delta_r_max"),
         ("[finding]\nmin_measurements = 50\n", r"finding\.min_measurements is 50; expected at most max_measurements"),

@@ -3,18 +3,13 @@
 import os
 import sys
 
-import numpy as np
 import pytest
 
+from studies.kernel_digest import CONFIGS, recorded
 from tests.devices.cuda_fakes import parameter_widths
-from traccc_py.chain import TrackingChain
-from traccc_py.config import AmbiguityResolutionConfig, ChainConfig, SeedingConfig
 from traccc_py.device.cuda.compile import compile_all, float64_instructions, resource_table
 from traccc_py.device.cuda.layout import ParameterLayout, aligned
 from traccc_py.device.kernel import registered_kernels
-from traccc_py.device.signatures import record_signatures
-from traccc_py.geometry import build_detector
-from traccc_py.geometry.field import FieldMap, solenoid_field_map
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
@@ -26,29 +21,9 @@ MAX_PARAMETER_BYTES = 4000  #: CUDA's limit is 4096 before compute capability 7.
 DOUBLE_PRECISION_ALLOWED: dict[str, str] = {}  #: kernel: reason
 
 
-#: Kernels that the default configuration leaves out are launched by one of the others.
-CONFIGS = (
-    ChainConfig(),
-    ChainConfig(seeding=SeedingConfig(thinning=False), ambiguity_resolution=AmbiguityResolutionConfig(enabled=False)),
-)
-
-
 #: Kernels that transport tracks, compiled for one capability in each kind of field map.
 IN_MAPS = {"cylindrical": (8, 0), "cartesian": (9, 0)}
 TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track", "finding_starts_move_start")
-
-
-def recorded(detector_name, configs=CONFIGS, field_map=None):
-    """Return the payload types of all kernels; a batch without cells launches each of them."""
-    detector = build_detector(detector_name)
-    if field_map is not None:
-        detector = detector.with_field_map(field_map)
-
-    def run(device):
-        for config in configs:
-            TrackingChain(detector, config, device).initialize()
-
-    return record_signatures(run)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +33,7 @@ def signatures():
 
 def in_map(kind):
     """Return the payload types of all kernels in a field map."""
-    if kind == "cylindrical":
-        field_map = solenoid_field_map(spacing=500)
-    else:
-        field_map = FieldMap(np.full((3, 3, 3, 3), 2.0), (-1000.0,) * 3, (1000.0,) * 3)
-    return recorded("telescope", CONFIGS[:1], field_map)
+    return recorded("telescope", CONFIGS[:1], kind)
 
 
 @pytest.fixture(scope="module")

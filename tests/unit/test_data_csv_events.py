@@ -1,5 +1,6 @@
 """Event files in traccc's format."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from traccc_py.data.csv_events import (
     event_file_name,
+    event_files,
     event_number,
     find_event_file,
     read_cells,
@@ -24,6 +26,7 @@ from traccc_py.data.csv_events import (
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
+from traccc_py.performance.truth import read_truth
 
 REFERENCE_DATA = os.environ.get("TRACCC_PY_REFERENCE_DATA")
 SUFFIXES = [".csv", ".csv.gz"]
@@ -192,7 +195,9 @@ def test_read_measurements_finds_modules(tmp_path, rng):
 def test_event_names():
     assert event_file_name(12, "tracks", compress=True) == "event000000012-tracks.csv.gz"
     assert event_number("some_event000000012-cells.csv") == 12
-    assert event_number("event12-cells.csv") is None
+    assert event_number("event12-cells.csv") == 12
+    assert event_number("run3_evt_7-hits.csv") == 7
+    assert event_number("mu200_3-cells.csv") is None
     assert event_number(Path("event000000001") / "cells.csv") is None
 
 
@@ -202,8 +207,63 @@ def test_find_event_file(tmp_path):
     (tmp_path / "event000000003-cells.csv.gz").touch()
     assert find_event_file(tmp_path, 3, "cells").name == "event000000003-cells.csv.gz"
     (tmp_path / "event000000003-cells.csv").touch()
-    with pytest.raises(InputDataError, match="there are both"):
+    with pytest.raises(InputDataError, match=r"there are event000000003-cells.csv and event000000003-cells.csv.gz"):
         find_event_file(tmp_path, 3, "cells")
+
+
+def test_files_of_any_number_of_digits_are_found_in_the_order_of_their_events(tmp_path):
+    for name in ("event1-cells.csv", "event10-cells.csv", "event2-cells.csv.gz", "event3-cells.csv.bak", "cells.csv"):
+        (tmp_path / name).touch()
+    assert [number for number, _ in event_files(tmp_path, "cells")] == [1, 2, 10]
+    assert find_event_file(tmp_path, 10, "cells").name == "event10-cells.csv"
+    (tmp_path / "event010-cells.csv").touch()
+    with pytest.raises(InputDataError, match=r"there are event010-cells.csv and event10-cells.csv; remove all but one"):
+        find_event_file(tmp_path, 10, "cells")
+
+
+def test_ids_of_particles_in_five_columns_are_those_of_one(tmp_path, rng):
+    particles = Particles(
+        ids(rng, 9), *(np.zeros(9, np.int32),) * 2, *(floats(rng, 9, 3), floats(rng, 9)) * 2, floats(rng, 9)
+    )
+    particles.mass = np.abs(particles.mass)
+    path = tmp_path / "p.csv"
+    write_particles(path, particles, ids_in_fields=True)
+    assert path.read_text().startswith("particle_id_pv,particle_id_sv,particle_id_part,particle_id_gen,particle_id_sub")
+    assert_same(read_particles(path), particles)
+    lines = path.read_text().splitlines()
+    for name, value, expected in (("pv", 4096, 4095), ("gen", -1, 255), ("part", "1.5", 65535)):
+        column = lines[0].split(",").index(f"particle_id_{name}")
+        values = lines[3].split(",")
+        values[column] = str(value)
+        path.write_text("\n".join([*lines[:3], ",".join(values), *lines[4:], ""]))
+        message = rf"line 4: column particle_id_{name} is '{value}'; expected an integer from 0 to {expected}"
+        with pytest.raises(InputDataError, match=message):
+            read_particles(path)
+    path.write_text("\n".join([lines[0].replace("particle_id_gen", "generation"), *lines[1:], ""]))
+    with pytest.raises(InputDataError, match=r"no column particle_id or \(particle_id_pv, particle_id_sv"):
+        read_particles(path)
+
+
+@pytest.mark.skipif(REFERENCE_DATA is None, reason="needs TRACCC_PY_REFERENCE_DATA")
+def test_barcodes_of_acts_in_five_columns_link_hits_to_particles():
+    folder = Path(REFERENCE_DATA) / "cases" / "acts_barcodes"
+    truth = read_truth(folder, 0)
+    assert (truth.particle_of_hit >= 0).all()
+    assert len(truth.particles) == len(np.unique(truth.particles.particle_id))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
+def test_a_last_line_without_end_is_told(tmp_path, caplog, suffix):
+    path, open_file = tmp_path / f"m{suffix}", gzip.open if suffix.endswith("gz") else open
+    with open_file(path, "wb") as file:
+        file.write(b"measurement_id,hit_id\n0,0\n1,123")
+    assert len(read_measurement_hit_map(path)) == 2
+    assert "line 3: the last line has no end, so digits of its last value '123' may be missing" in caplog.text
+    caplog.clear()
+    with open_file(path, "wb") as file:
+        file.write(b"measurement_id,hit_id\n0,0\n1,123\n")
+    read_measurement_hit_map(path)
+    assert caplog.text == ""
 
 
 @pytest.mark.skipif(REFERENCE_DATA is None, reason="needs TRACCC_PY_REFERENCE_DATA")

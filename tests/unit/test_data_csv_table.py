@@ -6,8 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from traccc_py.data import csv_table
-from traccc_py.data.csv_table import Column, check_header, format_table, read_table, write_files
+from traccc_py.data.csv_table import Column, check_header, format_table, read_table
 from traccc_py.errors import InputDataError
 
 COLUMNS = [
@@ -209,42 +208,6 @@ def test_format_table_gives_back_the_same_bits(tmp_path):
     table = table_of(tmp_path, format_table(columns))
     np.testing.assert_array_equal(table["id"], ids)
     np.testing.assert_array_equal(table["x"].view(np.uint32), x.view(np.uint32))
-
-
-def test_write_files_leaves_nothing_behind_when_one_fails(tmp_path):
-    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
-    first.write_bytes(b"old")
-    second.mkdir()
-    with pytest.raises(IsADirectoryError, match="a folder has the name"):
-        write_files({first: b"new", second: b"new"})
-    assert first.read_bytes() == b"old"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.csv"]
-
-
-def test_write_files_leaves_nothing_behind_when_the_disk_is_full(tmp_path, monkeypatch):
-    written = []
-    original = csv_table.Path.write_bytes
-
-    def write_bytes(self, data):
-        written.append(self)
-        if len(written) == 2:
-            original(self, data[:1])
-            raise OSError(28, "No space left on device")
-        return original(self, data)
-
-    monkeypatch.setattr(csv_table.Path, "write_bytes", write_bytes)
-    with pytest.raises(OSError, match="No space left"):
-        write_files({tmp_path / "a.csv": b"new", tmp_path / "b.csv": b"new"})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_write_files_compresses_reproducibly(tmp_path):
-    path = tmp_path / "deep" / "a.csv.gz"
-    write_files({path: b"content"})
-    first = path.read_bytes()
-    write_files({path: b"content"})
-    assert path.read_bytes() == first
-    assert gzip.decompress(first) == b"content"
 
 
 def test_read_table_is_fast(tmp_path):

@@ -5,6 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
+from tests.columns import zeros
 from traccc_py.data.csv_events import read_measurements
 from traccc_py.data.track_files import read_track_states, read_tracks, write_event_result
 from traccc_py.edm import LOC0, LOC1, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates, packed_index
@@ -29,7 +30,9 @@ def make_result(n_states_of_track=(3, 2), n_measurements=6, seed=1):
         measurement_id=np.arange(n_measurements) * 10,
     )
     link = rng.integers(0, max(n_measurements, 1), n_states).astype(np.int32)
-    tracks = Tracks(
+    tracks = zeros(
+        Tracks,
+        n,
         fit_outcome=np.ones(n, np.int32),
         geometry_id=np.arange(n, dtype=np.uint64) + 2**63 + 1,
         params=floats(n, 5),
@@ -39,7 +42,6 @@ def make_result(n_states_of_track=(3, 2), n_measurements=6, seed=1):
         ndf=np.full(n, 4, np.float32),
         pval=np.full(n, 0.5, np.float32),
         n_measurements=np.array(n_states_of_track, np.int32),
-        n_holes=np.zeros(n, np.int32),
         perigee=floats(n, 5),
         perigee_covariance=floats(n, 15),
         state_offsets=np.concatenate(([0], np.cumsum(n_states_of_track, dtype=np.int64))),
@@ -88,6 +90,18 @@ def test_write_event_result_survives_a_round_trip(tmp_path, compress):
     np.testing.assert_array_equal(measurements.measurement_id, result.measurements.measurement_id)
 
 
+def test_tracks_of_an_older_version_are_read(tmp_path):
+    """Columns that came later are -1, which no file has, where the file lacks them."""
+    result = make_result()
+    result.tracks.n_shared_measurements[:] = 1, 2
+    path = write_event_result(tmp_path, 0, result)[0]
+    lines = path.read_text().splitlines()
+    assert lines[0].endswith(",n_shared_measurements")
+    assert read_tracks(tmp_path, 0)["n_shared_measurements"].tolist() == [1, 2]
+    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in lines))
+    assert read_tracks(tmp_path, 0)["n_shared_measurements"].tolist() == [-1, -1]
+
+
 def test_track_states_hold_measured_and_smoothed_positions(tmp_path):
     result = make_result()
     write_event_result(tmp_path, 0, result)
@@ -116,7 +130,8 @@ def test_tracks_file_has_the_documented_columns(tmp_path):
     ]
     assert header[14:19] == ["chi2", "ndf", "pval", "n_measurements", "n_holes"]
     assert header[19:24] == ["d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop"]
-    assert len(header) == len(set(header)) == 39
+    assert header[39:] == ["n_shared_measurements"]
+    assert len(header) == len(set(header)) == 40
 
 
 @pytest.mark.parametrize("n_measurements", [0, 4])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from traccc_py.errors import GeometryError, InputDataError
-from traccc_py.geometry import build_detector, read_detray
+from traccc_py.geometry import build_detector, read_detray, write_detray
 from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import decode_geometry_id
 
@@ -48,6 +48,13 @@ def test_toy_detector_of_traccc_has_its_surfaces(toy):
     assert (~sensitive).sum() == 1  # the beam pipe; portals have no material
     pipe = toy.passive[0]
     assert (pipe.position, pipe.extent_min, pipe.extent_max) == (19.0, -1500.0, 1500.0)
+
+
+def test_toy_detector_of_traccc_written_again_keeps_the_order_of_ids(acts_toy, tmp_path):
+    files = write_detray(acts_toy, tmp_path)
+    found = read_detray(files["geometry"], files["homogeneous_material"], files["surface_grids"])
+    np.testing.assert_array_equal(found.geometry_ids, acts_toy.geometry_ids)
+    assert (np.diff(found.detray_ids.astype(object)) > 0).all()
 
 
 def test_toy_detector_of_traccc_has_its_material(toy):

@@ -10,6 +10,7 @@ from tests.unit.detray_documents import PASSIVE, RING, barrel, geometry, homogen
 from traccc_py.geometry import build_detector, read_detray, write_detray
 from traccc_py.geometry.detray.volumes import Box, borders, divide_world
 from traccc_py.geometry.records import LayerKind
+from traccc_py.geometry.surfaces import encode_geometry_id
 
 POSITION = 1e-6  # mm
 MATERIAL = 1e-5  # relative
@@ -59,6 +60,57 @@ def test_built_in_detectors_survive(tmp_path, name, options):
     assert len(first.passive) == len(detector.passive)
     if name != "odd":  # takes a second or two each time
         assert_same(again(first, tmp_path), detector)
+
+
+def with_sources(volumes):
+    """Barrels with Acts ids: (radius, Acts volume of sensor k)."""
+    found = []
+    for radius, volume_of in volumes:
+        sensors = barrel(radius)
+        for k, s in enumerate(sensors):
+            s["source"] = int(encode_geometry_id(volume_of(k), 2, k + 1))
+        found.append(sensors)
+    return found
+
+
+@pytest.mark.parametrize(("name", "options"), BUILT_IN)
+def test_detray_numbers_sensors_in_the_order_of_their_acts_ids(tmp_path, name, options):
+    """traccc's CPU programs leave measurements in the order of Acts ids, and find those of a surface by binary search.
+
+    The search goes by detray's numbers, which count the surfaces of the file. In another order of volumes, whole
+    endcaps had no measurements.
+    """
+    found = again(build_detector(name, **options), tmp_path)
+    assert found.surfaces.is_sensitive.all()
+    assert (np.diff(found.geometry_ids.astype(object)) > 0).all()
+    assert (np.diff(found.detray_ids.astype(object)) > 0).all()
+
+
+def test_order_of_ids_does_not_depend_on_the_places_of_layers(tmp_path, caplog):
+    outside_in = with_sources([(50.0, lambda _: 9), (80.0, lambda _: 5), (110.0, lambda _: 3)])
+    outside_in[1].reverse()
+    wall = surface(PASSIVE, RING, (60, 90), (0, 0, 100))
+    detector = load(tmp_path, geometry(*outside_in, [wall]), homogeneous({3: [slab(0)]}))
+    found = again(detector, tmp_path / "out")
+    assert_same(found, detector)
+    assert len(found.passive) == 1
+    assert (np.diff(found.detray_ids.astype(object)) > 0).all()
+    assert not caplog.records
+
+
+def test_ids_that_interleave_are_told(tmp_path, caplog):
+    """No order of volumes is that of the ids."""
+    mixed = with_sources([(50.0, lambda k: 1 + k % 2), (80.0, lambda k: 1 + (k + 1) % 2)])
+    again(load(tmp_path, geometry(*mixed)), tmp_path / "out")
+    assert [r.levelname for r in caplog.records] == ["WARNING"]
+    assert "interleave: traccc's CPU programs need them in the order of volumes" in caplog.text
+
+
+def test_written_surfaces_have_no_identifier(volumes):
+    """It is optional, and detray makes it anew; simulated particles start in volume 0, around the origin."""
+    assert not any("identifier" in s for v in volumes[0] for s in v["surfaces"])
+    r_low, _, z_low, z_high = tube(volumes[0][0])
+    assert (r_low, z_low < 0 < z_high) == (0, True)
 
 
 def test_shifts_and_field_survive(tmp_path):

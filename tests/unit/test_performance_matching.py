@@ -22,7 +22,7 @@ from traccc_py.performance.selection import select_particles
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import EventTracks
 from traccc_py.performance.truth import link_cells, link_digitization, link_hits, link_map
-from traccc_py.simulation.digitization.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.units import T
 
 SINGLE = replace(TRACCC, double_matching=False)
@@ -172,7 +172,7 @@ def test_counts_equal_those_of_plain_python(seed, definition):
 def test_tracks_whose_fit_failed_can_be_left_out():
     links = links_of([[0]] * 3 + [[1]] * 3)
     tracks = tracks_of([[0, 1, 2], [3, 4, 5]])
-    tracks.outcome[:] = FitOutcome.SUCCESS, FitOutcome.FITTER
+    tracks.fit_outcome[:] = FitOutcome.SUCCESS, FitOutcome.FITTER
     event = event_of(particles_at([1.0, 1.0], [0.0, 0.0], [0.0, 0.0]), [0, 0, 0, 1, 1, 1])
     for require_fit, n_found in ((False, 2), (True, 1)):
         summary = PerformanceSummary(
@@ -215,7 +215,7 @@ def test_links_of_cells_count_cells_and_keep_the_main_hit():
     hits_of_cell = [[0], [0, 2], [2], [1], [3]]
     empty = np.zeros(5, np.int64)
     cells = Cells(empty.astype(np.uint64), empty, empty, empty, empty, empty)
-    made = Digitization(
+    made = DigitizedHits(
         cells,
         np.concatenate(([0], np.cumsum([len(h) for h in hits_of_cell]))),
         np.array([0, 0, 2, 2, 1, 3]),

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
+from tests.columns import zeros
 from tests.performance_events import particles_at
 from tests.smearing import smear_hits
 from traccc_py.config import ClusterizationConfig
@@ -43,7 +44,7 @@ from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import EventTruth, link_hits
-from traccc_py.simulation.digitization.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.simulation.events import SimulatedEvent
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
@@ -127,17 +128,14 @@ def sample():
         covariance[:, packed_index(k, k)] = sigma**2
     n = len(particle)
     zero = np.zeros(n)
-    tracks = Tracks(
+    tracks = zeros(
+        Tracks,
+        n,
         fit_outcome=np.full(n, FitOutcome.SUCCESS, np.int32),
         geometry_id=simulated.hits.geometry_id[first],
         params=at_first + SIGMAS * rng.normal(size=(n, 5)),
         covariance=covariance,
-        time=zero,
-        chi2=zero,
-        ndf=zero,
-        pval=zero,
         n_measurements=n_hits[particle],
-        n_holes=zero,
         perigee=at_perigee + SIGMAS * rng.normal(size=(n, 5)),
         perigee_covariance=covariance,
         state_offsets=offsets,
@@ -212,8 +210,8 @@ def test_truth_on_the_other_side_of_the_material_is_seen(sample):
 
 def test_failed_fits_are_left_out(sample):
     tracks = tracks_of_result(sample.result)
-    tracks.outcome = tracks.outcome.copy()
-    tracks.outcome[10:] = FitOutcome.FITTER
+    tracks.fit_outcome = tracks.fit_outcome.copy()
+    tracks.fit_outcome[10:] = FitOutcome.FITTER
     assert [len(first_state(sample, tracks).pull), len(perigee(sample, tracks).pull)] == [10, 10]
 
 
@@ -289,7 +287,7 @@ def as_simulated(sample):
     zero = np.zeros(n, np.int64)
     cells = Cells(simulated.hits.geometry_id[hit], zero, zero, np.ones(n), np.zeros(n), zero)
     measurements.cell_offsets, measurements.cell_indices = np.arange(n + 1), np.arange(n)
-    return SimulatedEvent(0, sample.event.particles, simulated, Digitization(cells, np.arange(n + 1), hit, hit))
+    return SimulatedEvent(0, sample.event.particles, simulated, DigitizedHits(cells, np.arange(n + 1), hit, hit))
 
 
 @pytest.fixture(scope="module")

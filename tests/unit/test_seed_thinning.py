@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from tests.reference import seed_thinning as reference
 from tests.reference.helices import simulate
-from traccc_py.config import SeedingConfig
+from traccc_py.config import SeedingConfig, SeedThinningConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
@@ -19,17 +17,18 @@ from traccc_py.kernels.seeding.thinning import thin_seeds
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.units import T
 
-RING = 20.0  # mm, bottoms nearer than that count as equally far inside
+RING = SeedThinningConfig().ring_width
 MAX_SEEDS_PER_PARTICLE = 1.2
+MANY_SEEDS = SeedingConfig(delta_z_max=800.0)  # for each particle
 MAX_LOST = 1e-3  # share of particles; two tracks that cross a layer at the same place can take each other's seeds
 
 
-def run(points, modules, event=None, config=None, device=None):
+def run(points, modules, event=None, *, seeding=MANY_SEEDS, device=None, least=0, **thinning):
     """(found, kept) seeds, host arrays."""
     points = np.asarray(points, np.float32)
     n = len(points)
     event = np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32)
-    config = config or SeedingConfig(min_agreeing_seeds=0, delta_z_max=800.0)  # many seeds a particle
+    config = SeedThinningConfig(min_agreeing_seeds=least, **thinning)
     unused = np.zeros(n, np.int32)
     slopes = np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
     spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), event)
@@ -37,7 +36,7 @@ def run(points, modules, event=None, config=None, device=None):
     ws = Workspace(device or CpuDevice(1))
     for _ in range(12):
         ws.set_sizes(spacepoints=n, events=int(event.max(initial=0)) + 1)
-        found = find_seeds(ws, spacepoints, slopes, config, 2.0 * T, int(event.max(initial=0)) + 1)
+        found = find_seeds(ws, spacepoints, slopes, seeding, 2.0 * T, int(event.max(initial=0)) + 1)
         is_kept = thin_seeds(ws, found, spacepoints, measurements, config)
         if not ws.overflowed():
             break
@@ -70,7 +69,7 @@ def test_every_particle_keeps_a_good_seed_with_its_innermost_hit(n_tracks, seed)
 
 def test_without_thinning_all_seeds_are_kept():
     points, _, layer = simulate(50, 6)
-    found, kept = run(points, reference.toy_modules(points, layer), config=replace(SeedingConfig(), thinning=False))
+    found, kept = run(points, reference.toy_modules(points, layer), enabled=False)
     for a, b in zip(found, kept, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -87,30 +86,30 @@ def test_one_straight_track_keeps_one_seed_from_the_innermost_hit():
 
 def test_seeds_with_different_hits_of_one_module_exclude_each_other():
     points = [*STRAIGHT[:3], (116.0, 0.05, 232.0)]
-    config = SeedingConfig(seed_min_weight=0.0, min_agreeing_seeds=0)  # both tops give a seed
-    found, kept = run(points, [0, 1, 2, 2], config=config)
+    seeding = SeedingConfig(seed_min_weight=0.0)  # both tops give a seed
+    found, kept = run(points, [0, 1, 2, 2], seeding=seeding)
     assert sorted(found.top_index.tolist()) == sorted(kept.top_index.tolist()) == [2, 3]
-    _, kept = run(points, [0, 1, 2, 3], config=config)
+    _, kept = run(points, [0, 1, 2, 3], seeding=seeding)
     assert len(kept.event) == 1
 
 
 def test_a_seed_with_too_few_that_agree_is_not_among_the_first():
     for least, n_kept in ((0, 1), (1, 0)):
-        found, kept = run(STRAIGHT[:3], range(3), config=SeedingConfig(min_agreeing_seeds=least))
+        found, kept = run(STRAIGHT[:3], range(3), least=least)
         assert (len(found.event), len(kept.event)) == (1, n_kept)
     points, _, layer = simulate(150, 8)
     modules = reference.toy_modules(points, layer)
     found, all_kept = run(points, modules)
-    agrees, _ = _agreement(found, points, modules)
+    agrees, _ = _agreement(found, points, modules, SeedThinningConfig())
     n_agreeing = {tuple(t): n for t, n in zip(triplets_of(found).tolist(), agrees.sum(axis=1), strict=True)}
     for least in (1, 4):
-        kept = run(points, modules, config=SeedingConfig(min_agreeing_seeds=least, delta_z_max=800.0))[1]
+        kept = run(points, modules, least=least)[1]
         expected = [t for t in triplets_of(all_kept).tolist() if n_agreeing[tuple(t)] >= least]
         assert triplets_of(kept).tolist() == expected
         assert len(expected) < len(all_kept.event)
 
 
-def _agreement(found, points, modules):
+def _agreement(found, points, modules, config):
     """Who agrees with whom, by the text of the module, in float64."""
     triplets = triplets_of(found)
     n = len(triplets)
@@ -128,8 +127,9 @@ def _agreement(found, points, modules):
         c = np.maximum(np.abs(curvature[a]), np.abs(curvature))
         turn = (phi[a] - phi + np.pi) % (2 * np.pi) - np.pi
         sin2 = 1 / (1 + np.minimum(cot[a] ** 2, cot**2))
-        alike = (np.abs(curvature[a] - curvature) <= 1.5e-4 + 0.12 * c) & (np.abs(turn) <= 0.02 + 16 * c)
-        alike &= np.abs(cot[a] - cot) * sin2 <= 1e-3 + 8 * c
+        alike = np.abs(curvature[a] - curvature) <= config.curvature_tolerance + config.curvature_scattering * c
+        alike &= np.abs(turn) <= config.phi_tolerance + config.phi_scattering * c
+        alike &= np.abs(cot[a] - cot) * sin2 <= config.theta_tolerance + config.theta_scattering * c
         same = (triplets[a][:, None, None] == triplets.T[None]).any(axis=(0, 1))
         excluded = (modules[triplets[a]][:, None, None] == modules[triplets].T[None]) & (
             triplets[a][:, None, None] != triplets.T[None]
@@ -139,17 +139,37 @@ def _agreement(found, points, modules):
     return agrees, r
 
 
-def test_the_rounds_give_the_greedy_choice():
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"curvature_tolerance": 1e-6, "curvature_scattering": 0.0},
+        {"phi_tolerance": 0.002, "phi_scattering": 1.0},
+        {"theta_tolerance": 1e-5, "theta_scattering": 0.0},
+        {"ring_width": 200.0},
+    ],
+    ids=lambda settings: next(iter(settings), "default"),
+)
+def test_the_rounds_give_the_greedy_choice(settings):
+    config = SeedThinningConfig(**settings)
     points, _, layer = simulate(150, 8)
     points = points.astype(np.float32).astype(float)
     modules = reference.toy_modules(points, layer)
-    found, kept = run(points, modules)
-    agrees, r = _agreement(found, points, modules)
-    keys = (*triplets_of(found).T[::-1], -found.quality, -agrees.sum(axis=1), np.floor(r / RING))
+    found, kept = run(points, modules, **settings)
+    agrees, r = _agreement(found, points, modules, config)
+    keys = (*triplets_of(found).T[::-1], -found.quality, -agrees.sum(axis=1), np.floor(r / config.ring_width))
     rank = np.empty(len(r), int)
     rank[np.lexsort(keys)] = np.arange(len(r))
     expected = triplets_of(found)[reference.greedy(rank, agrees)]
     np.testing.assert_array_equal(triplets_of(kept), expected)
+    assert (triplets_of(run(points, modules)[1]).tolist() == expected.tolist()) == (not settings)
+
+
+def test_a_seed_with_a_kink_drops_only_seeds_with_its_own_bottom():
+    points = [(34.0, 0, 68.07), *STRAIGHT[1:]]
+    wide = {"theta_tolerance": 1.0}
+    assert sorted(run(points, range(4), **wide)[1].bottom_index.tolist()) == [0, 1]
+    assert run(points, range(4), kink_tolerance=1.0, **wide)[1].bottom_index.tolist() == [0]
 
 
 @pytest.mark.parametrize("device", [CpuDevice(1), DeferredDevice(1)], ids=["cpu", "deferred"])

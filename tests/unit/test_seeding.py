@@ -120,7 +120,7 @@ def test_derived_thresholds(config, scattering_angle2, diameter2):
 
 
 def test_the_field_is_the_detectors_unless_configured():
-    without = replace(TRACCC, b_field_z=0.0)
+    without = replace(TRACCC, b_field_z=None)
     for sign in (1, -1):
         assert seeding_cuts(without, sign * FIELD * T) == seeding_cuts(TRACCC, 0.5 * T)
     assert seeding_cuts(without, 1.0 * T).min_helix_diameter2 > seeding_cuts(TRACCC, 1.0 * T).min_helix_diameter2

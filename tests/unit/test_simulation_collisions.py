@@ -9,12 +9,13 @@ from typer.testing import CliRunner
 
 from traccc_py.cli.app import app
 from traccc_py.data.manifest import check_folder, read_manifest
+from traccc_py.data.particle_ids import pack_particle_id
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.geometry import build_detector
 from traccc_py.simulation import samples
 from traccc_py.simulation.events import read_event, simulate_event
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
-from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator, pack_particle_id
+from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.samples import SampleConfig, load_sample, make_sample
 from traccc_py.simulation.transport.secondaries import transport_all

@@ -23,7 +23,7 @@ _HOW_TO_INSTALL = (
 )
 
 
-_ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}  # docs/decisions.md, 61
+_ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}  # ADR 41
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from traccc_py.backend.service import BatchReport
-from traccc_py.wire import STAGE_NAMES
+from traccc_py.edm import STAGES
 
 __all__ = ["ServiceMetrics"]
 
@@ -56,7 +56,7 @@ class ServiceMetrics:
         for name, meaning in _COUNTERS.items():
             self._counters[name] = self._family(pb_utils, name, meaning, "COUNTER").Metric(labels=labels)
         family = self._family(pb_utils, _STAGE, "Time in each stage of the chain", "COUNTER")
-        for stage in STAGE_NAMES:
+        for stage in STAGES:
             self._counters[stage] = family.Metric(labels={**labels, "stage": stage})
         for name, meaning in _RECOVERIES.items():
             gauge = self._family(pb_utils, name, meaning, "GAUGE").Metric(labels={"model": labels["model"]})

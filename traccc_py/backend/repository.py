@@ -94,7 +94,8 @@ class ModelRepository:
     def _facts(self) -> dict[str, str]:
         """Return what clients may want to know, for the parameters of the models they see."""
         return {
-            "protocol_version": str(wire.PROTOCOL_VERSION),
+            "protocol_version": str(wire.INPUT_VERSION),  # the name that clients of version 0.1.0 read
+            wire.OUTPUT_VERSION_PARAMETER: str(wire.OUTPUT_VERSION),
             "detector": Path(self.settings.detector.label).name,
             wire.FINGERPRINT_PARAMETER: self.fingerprint,
         }

@@ -134,6 +134,8 @@ def _detector(parameters: Mapping[str, str]) -> DetectorOptions:
             values[name] = tuple(Path(path) for path in _list(name, text))
         elif name == "bfield_value":
             values[name] = _number(name, text)
+        elif name == "bfield_partial":
+            values[name] = text.lower() == "true"
         else:
             values[f.name] = Path(text) if name.endswith("_file") else text
     return DetectorOptions(**values)

@@ -29,17 +29,16 @@ from traccc_py.cli.service import ClientRunOptions, PerfDataOptions
 from traccc_py.client import TrackingClient
 from traccc_py.client.settings import ConnectionSettings
 from traccc_py.data.csv_events import event_file_name, read_cells
-from traccc_py.data.csv_table import format_table, write_files
+from traccc_py.data.csv_table import format_table
 from traccc_py.data.words import counted
-from traccc_py.edm import PHI, QOP, THETA, Cells, packed_index
+from traccc_py.edm import PHI, QOP, THETA, Cells, columns_of
 from traccc_py.errors import TracccError
-from traccc_py.wire import ServedTracks
+from traccc_py.files import write_files
+from traccc_py.wire import TRACK_TENSORS, ServedTracks
 
 __all__ = ["reconstruct_remotely", "write_perf_data"]
 
 _MAX_ROWS = 20  #: events listed one by one
-_PARAMETERS = ("loc0", "loc1", "phi", "theta", "qop")
-_PERIGEE = ("d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop")
 
 
 @dataclass(slots=True)
@@ -179,9 +178,10 @@ def _row(answer: ServedTracks | TracccError) -> tuple[str, ...]:
 
 
 def _n_states(tracks: ServedTracks) -> int:
-    if tracks.state_offsets is not None:
-        return int(tracks.state_offsets[-1])
-    return 0 if tracks.n_measurements is None else int(tracks.n_measurements.sum())
+    columns = tracks.columns()
+    if "state_offsets" in columns:
+        return int(columns["state_offsets"][-1])
+    return int(columns.get("n_measurements", np.zeros(0)).sum())
 
 
 def _milliseconds(tracks: ServedTracks) -> str:
@@ -198,7 +198,7 @@ def _write(totals: _Totals, options: ClientRunOptions, log: Console) -> None:
     last = totals.last_of_each_event
     for event, tracks in last.items():
         tables = {"served_tracks": _track_columns(tracks)}
-        if tracks.state_offsets is not None:
+        if "state_offsets" in tracks.columns():
             tables["served_track_states"] = _state_columns(tracks)
         paths = {kind: options.output / event_file_name(event, kind, compress=options.compress) for kind in tables}
         write_files({path: format_table(tables[kind]) for kind, path in paths.items()})
@@ -206,21 +206,19 @@ def _write(totals: _Totals, options: ClientRunOptions, log: Console) -> None:
 
 
 def _track_columns(tracks: ServedTracks) -> dict[str, np.ndarray]:
+    """Return what came, in the order of the tensors."""
     columns = {"track_id": np.arange(len(tracks))}
-    columns |= {name: tracks.params[:, k] for k, name in enumerate(_PARAMETERS)}
-    columns |= {"time": tracks.time, "chi2": tracks.chi2, "ndf": tracks.ndf}
-    if tracks.perigee is not None:
-        columns |= {name: tracks.perigee[:, k] for k, name in enumerate(_PERIGEE)}
-    if tracks.covariance is not None:
-        columns |= {f"var_{name}": tracks.covariance[:, packed_index(k, k)] for k, name in enumerate(_PARAMETERS)}
-    if tracks.n_measurements is not None and tracks.n_holes is not None:
-        columns |= {"n_measurements": tracks.n_measurements, "n_holes": tracks.n_holes}
+    of_tracks = columns_of(ServedTracks)
+    for tensor in TRACK_TENSORS:
+        for name, column in of_tracks.items():
+            if column.tensor == tensor and getattr(tracks, name) is not None:
+                columns |= column.to_csv(getattr(tracks, name))
     return columns
 
 
 def _state_columns(tracks: ServedTracks) -> dict[str, np.ndarray]:
-    assert tracks.state_offsets is not None
     lengths = np.diff(tracks.state_offsets)
+    names = [component.name for component in columns_of(ServedTracks)["params"].components]
     columns = {
         "track_id": np.repeat(np.arange(len(lengths)), lengths),
         "state_index": np.arange(lengths.sum()) - np.repeat(tracks.state_offsets[:-1], lengths),
@@ -228,10 +226,10 @@ def _state_columns(tracks: ServedTracks) -> dict[str, np.ndarray]:
     }
     if tracks.state_local_position is not None and tracks.state_direction is not None:
         columns |= {f"measured_loc{k}": tracks.state_local_position[:, k] for k in range(2)}
-        columns |= {name: tracks.state_direction[:, k] for k, name in enumerate(_PARAMETERS[PHI:])}
+        columns |= {name: tracks.state_direction[:, k] for k, name in enumerate(names[PHI:])}
         columns["time"] = tracks.state_time
     if tracks.state_covariance is not None:
-        columns |= {f"var_{name}": tracks.state_covariance[:, k, k] for k, name in enumerate(_PARAMETERS)}
+        columns |= {f"var_{name}": tracks.state_covariance[:, k, k] for k, name in enumerate(names)}
     return {name: values for name, values in columns.items() if values is not None}
 
 

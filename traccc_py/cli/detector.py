@@ -41,9 +41,15 @@ def _checked(**values: Any) -> DetectorOptions:
     if options.bfield_file is not None and options.bfield_value is not None:
         msg = "--bfield-file and --bfield-value: expected one of them"
         raise ConfigError(msg)
-    if options.bfield_file is None and options.bfield_format is not None:
-        msg = "--bfield-file-format belongs to a --bfield-file, which is not given"
-        raise ConfigError(msg)
+    of_map = {
+        "--bfield-file-format": options.bfield_format,
+        "--bfield-symmetry": options.bfield_symmetry,
+        "--bfield-partial": options.bfield_partial,
+    }
+    for name, setting in of_map.items():
+        if options.bfield_file is None and setting:
+            msg = f"{name} belongs to a --bfield-file, which is not given"
+            raise ConfigError(msg)
     return options
 
 
@@ -73,6 +79,7 @@ def _detector(name: Option) -> Group:
             meaning="its format: binary (covfie, .cvf) or csv; by default its name tells",
             convert=_field_format,
         ),
+        bfield_symmetry=Option(metavar="AXES"),
     )
 
     def gather(*, use_acts_geom_source: str, read_bfield_from_file: bool, **values: Any) -> DetectorOptions:

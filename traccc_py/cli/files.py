@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -64,8 +65,8 @@ def find_event_files(
     Parameters
     ----------
     arguments : sequence of str
-        Files are taken in the order given; those of a directory or glob in the order of their names. Of a directory
-        the files of one kind are taken: the first in `KINDS` that it has.
+        Files are taken in the order given; those of a directory or glob in the order of their names, in which digits
+        count as numbers. Of a directory the files of one kind are taken: the first in `KINDS` that it has.
     skip : int, optional
         Number of events to leave out at the start [1].
     limit : int, optional
@@ -78,7 +79,7 @@ def find_event_files(
     Returns
     -------
     list of EventFile
-        The event number is that in the file's name (``event000000007-cells.csv``), else its place in the list.
+        The event number is that in the file's name (see `event_number`), else its place in the list.
 
     Raises
     ------
@@ -107,6 +108,12 @@ def find_event_files(
     return selected
 
 
+def _by_number(path: Path) -> list[tuple[bool, int, str]]:
+    """Return what sorts files by their names, in which digits count as numbers: event2 comes before event10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
 def _kind_of(path: Path) -> str | None:
     return next((kind for kind, ends in KINDS.items() if path.name.endswith(ends)), None)
 
@@ -121,7 +128,7 @@ def _expand(argument: str, kind: str | None, tell: Callable[[str], None]) -> lis
     if _WILDCARDS & set(argument):
         found = sorted(Path(name) for name in glob.glob(argument, recursive=True))  # noqa: PTH207 (absolute ones too)
         if found:
-            return found
+            return sorted(found, key=_by_number)
         problem = "matches no file"
     msg = f"{argument}: {problem}"
     raise InputDataError(msg)
@@ -130,7 +137,7 @@ def _expand(argument: str, kind: str | None, tell: Callable[[str], None]) -> lis
 def _files_of_directory(path: Path, kind: str | None, tell: Callable[[str], None]) -> list[Path]:
     wanted = KINDS if kind is None else (kind,)
     by_kind: dict[str, list[Path]] = {name: [] for name in wanted}
-    for entry in sorted(path.iterdir()):
+    for entry in sorted(path.iterdir(), key=_by_number):
         by_kind.get(_kind_of(entry) or "", []).append(entry)
     there = [name for name, files in by_kind.items() if files]
     if not there:

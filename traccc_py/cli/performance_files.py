@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import track
 
-from traccc_py.data.csv_events import event_number
+from traccc_py.data.csv_events import event_files
 from traccc_py.errors import InputDataError
 from traccc_py.performance.definitions import TRACK_KINDS
 from traccc_py.performance.summary import PerformanceSummary
@@ -98,7 +98,7 @@ def evaluate_files(
     InputDataError
         If a file is missing or can't be used.
     """
-    numbers = sorted({n for path in truth.glob("event*-hits.csv*") if (n := event_number(path)) is not None})
+    numbers = list(dict.fromkeys(number for number, _ in event_files(truth, "hits")))
     if not numbers:
         msg = f"{truth}: has no file event*-hits.csv; --truth names the folder with hits, particles and links"
         raise InputDataError(msg)

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from traccc_py.cli.performance import Evaluation
 from traccc_py.cli.report import versions, write_json
-from traccc_py.data.csv_table import write_files
 from traccc_py.data.words import counted
+from traccc_py.files import write_files
 from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.report_page import performance_page
 from traccc_py.performance.rows import fit_table, mean_p_values, total_table, with_interval

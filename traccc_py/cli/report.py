@@ -184,6 +184,6 @@ def run_report(
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
-    from traccc_py.data.csv_table import write_files
+    from traccc_py.files import write_files
 
     write_files({path: (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()})

@@ -12,9 +12,9 @@ from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating
 from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
-    check_protocol_version,
     make_inputs,
     model_facts,
+    options_for_server,
     present,
     requested_outputs,
     tls_arguments,
@@ -118,7 +118,7 @@ class AsyncTrackingClient:
     async def _infer(self, inputs: list[Any]) -> Any:
         if self._facts is None:
             facts = await self._repeat(self._read_facts)
-            check_protocol_version(facts, self.options.url)
+            self.options = options_for_server(self.options, facts)
             self._facts = facts
         return await self._repeat(lambda: self._ask(inputs))
 

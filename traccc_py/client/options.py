@@ -18,9 +18,7 @@ FIRST_PAUSE = 0.1  #: [s] before an event is sent again, doubled each time ...
 LAST_PAUSE = 2.0  #: [s] ... up to this
 
 _STANDARD = tuple(spec.name for spec in (*wire.STANDARD_OUTPUTS, wire.STAGE_TIMES))
-_COMPACT = tuple(
-    spec.name for spec in (wire.TRK_PARAMS, wire.TRK_PERIGEE, wire.TRK_COVARIANCES, wire.TRK_SUMMARY, wire.STAGE_TIMES)
-)
+_COMPACT = (*wire.TRACK_TENSORS, wire.STAGE_TIMES.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from traccc_py.client.options import ClientOptions
 from traccc_py.errors import ServiceError
 
 __all__ = [
-    "check_protocol_version",
     "make_input",
     "make_inputs",
     "model_facts",
+    "options_for_server",
     "present",
     "requested_outputs",
     "tls_arguments",
@@ -54,21 +55,38 @@ def model_facts(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value.get("string_value", "")) for name, value in parameters.items()}
 
 
-def check_protocol_version(facts: Mapping[str, str], url: str) -> None:
-    """Raise if the server speaks a later protocol.
+def options_for_server(options: ClientOptions, facts: Mapping[str, str]) -> ClientOptions:
+    """Return the options without the tensors that came after the server, unless they were asked for by name.
 
     Raises
     ------
     ServiceError
-        If so.
+        If the server expects later input than this client makes, or has not what was asked for.
     """
-    theirs = facts.get("protocol_version", "")
-    if theirs.isdigit() and int(theirs) > wire.PROTOCOL_VERSION:
+    expected = _number(facts, "protocol_version", wire.INPUT_VERSION)
+    if expected > wire.INPUT_VERSION:
         msg = (
-            f"the server at {url} speaks version {theirs} of the protocol, this client version "
-            f"{wire.PROTOCOL_VERSION}: use a newer traccc-py here"
+            f"the server at {options.url} takes input of version {expected}, this client makes version "
+            f"{wire.INPUT_VERSION}: use a newer traccc-py here"
         )
         raise ServiceError(msg)
+    version = _number(facts, wire.OUTPUT_VERSION_PARAMETER, 1)
+    missing = {spec.name: spec.since for spec in wire.OUTPUTS if spec.since > version} if facts else {}
+    unmet = [name for name in options.output_names if name in missing]
+    if not unmet:
+        return options
+    if options.outputs is not None:
+        msg = (
+            f"the server at {options.url} has outputs of version {version}, and {unmet[0]} came with version "
+            f"{missing[unmet[0]]}: use a newer traccc-py there, or do not ask for it"
+        )
+        raise ServiceError(msg)
+    return replace(options, outputs=[name for name in options.output_names if name not in missing])
+
+
+def _number(facts: Mapping[str, str], name: str, default: int) -> int:
+    text = facts.get(name, "")
+    return int(text) if text.isdigit() else default
 
 
 def make_input(module: Any, name: str, values: np.ndarray) -> Any:

@@ -17,9 +17,9 @@ from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating, lost_shared_memory, needs_larger_outputs
 from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
-    check_protocol_version,
     make_inputs,
     model_facts,
+    options_for_server,
     present,
     requested_outputs,
     tls_arguments,
@@ -176,10 +176,10 @@ class TrackingClient:
         self.close()
 
     def _check_server(self, deadline: float) -> None:
-        """Compare the versions of the protocol, once."""
+        """Compare versions and leave out what the server does not have, once."""
         with self._connection() as connection:
             facts = self._repeat(connection.facts, deadline)
-        check_protocol_version(facts, self.options.url)
+        self.options = options_for_server(self.options, facts)
         self._facts = facts
 
     @contextlib.contextmanager
@@ -190,6 +190,7 @@ class TrackingClient:
             connection = free.pop() if free else None
         if connection is None:
             connection = _Connection(self._module, self.options)
+        connection.options = self.options  # it may have been made before the server's versions were known
         try:
             yield connection
         finally:
@@ -242,7 +243,7 @@ class _Connection:
     """One connection, for one event at a time, with its own shared memory."""
 
     def __init__(self, module: Any, options: ClientOptions) -> None:
-        self._module, self._options = module, options
+        self._module, self.options = module, options
         self._client = _connect(module, options)
         self._region: SystemRegion | CudaRegion | None = None
         if options.shared_memory == "system":
@@ -253,15 +254,15 @@ class _Connection:
     def infer(self, cells: Cells, timeout: float) -> dict[str, np.ndarray]:
         """Return the output tensors of an event."""
         if self._region is None:
-            inputs = make_inputs(self._module, self._options.pack(cells))
-            answer = self._ask(inputs, requested_outputs(self._module, self._options), timeout)
-            return {name: present(answer.as_numpy(name), name) for name in self._options.output_names}
+            inputs = make_inputs(self._module, self.options.pack(cells))
+            answer = self._ask(inputs, requested_outputs(self._module, self.options), timeout)
+            return {name: present(answer.as_numpy(name), name) for name in self.options.output_names}
         return self._infer_shared(self._region, cells, timeout)
 
     def _infer_shared(self, region: SystemRegion | CudaRegion, cells: Cells, timeout: float) -> dict[str, np.ndarray]:
-        names = self._options.output_names
+        names = self.options.output_names
         for _ in range(_OUTPUT_ATTEMPTS):
-            inputs, outputs = region.put(self._module, partial(self._options.pack, cells), len(cells), names)
+            inputs, outputs = region.put(self._module, partial(self.options.pack, cells), len(cells), names)
             try:
                 answer = self._ask(inputs, outputs, timeout)
             except Exception as error:
@@ -273,23 +274,23 @@ class _Connection:
                     raise
                 continue
             return {name: region.get(answer, name) for name in names}
-        msg = f"the tracks of an event do not fit into shared memory at {self._options.url}"
+        msg = f"the tracks of an event do not fit into shared memory at {self.options.url}"
         raise ServiceError(msg)
 
     def facts(self, timeout: float) -> dict[str, str]:
         """Return what the model's configuration says; nothing if it may not be read."""
-        headers = dict(self._options.headers)
-        if self._options.protocol == "grpc":
+        headers = dict(self.options.headers)
+        if self.options.protocol == "grpc":
             config = self._client.get_model_config(
-                self._options.model, headers=headers, as_json=True, client_timeout=timeout
+                self.options.model, headers=headers, as_json=True, client_timeout=timeout
             )
         else:
-            config = self._client.get_model_config(self._options.model, headers=headers)
+            config = self._client.get_model_config(self.options.model, headers=headers)
         return model_facts(config)
 
     def is_ready(self) -> bool:
         """Return whether the server is."""
-        return bool(self._client.is_model_ready(self._options.model, headers=dict(self._options.headers)))
+        return bool(self._client.is_model_ready(self.options.model, headers=dict(self.options.headers)))
 
     def close(self) -> None:
         """Close it."""
@@ -299,13 +300,13 @@ class _Connection:
             self._client.close()
 
     def _ask(self, inputs: list[Any], outputs: list[Any], timeout: float) -> Any:
-        more: dict[str, Any] = {"client_timeout": timeout} if self._options.protocol == "grpc" else {}
+        more: dict[str, Any] = {"client_timeout": timeout} if self.options.protocol == "grpc" else {}
         return self._client.infer(
-            self._options.model,
+            self.options.model,
             inputs,
             outputs=outputs,
-            headers=dict(self._options.headers),
-            parameters=self._options.parameters or None,
+            headers=dict(self.options.headers),
+            parameters=self.options.parameters or None,
             **more,
         )
 

@@ -1,4 +1,4 @@
-"""Tables of numbers in CSV files, plain or gzipped: strict reading, writing without half-written files.
+"""Tables of numbers in CSV files, plain or gzipped: strict reading, and writing.
 
 One header line with the column names, comma separated, no quotes. Columns are found by name, in any order; unknown
 ones are ignored. Whatever is wrong is reported with file, line, column, value and what was expected. Checks run on
@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
+import logging
 import re
-import secrets
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from errno import EISDIR
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +25,10 @@ from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.data.words import counted
 from traccc_py.errors import InputDataError
 
-__all__ = ["Column", "check_header", "format_table", "input_error", "read_table", "write_files"]
+__all__ = ["Column", "check_header", "format_table", "input_error", "read_table"]
 
-_GZIP_LEVEL = 4  # higher levels take twice the time for 3 % less
+_log = logging.getLogger(__name__)
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
@@ -60,6 +59,8 @@ class Column:
         Return strings, for the caller to decode.
     aliases : tuple of str, optional
         Other names it may have in the header line.
+    parts : tuple of (str, int), optional
+        Names of the columns that may hold it in pieces and their numbers of bits, from the highest ones.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Column:
     allow_nan: bool = False
     is_text: bool = False
     aliases: tuple[str, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_integer(self) -> bool:
@@ -128,19 +130,39 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
         If the file is missing, empty or broken, lacks a column or holds a value that is not allowed.
     """
     path = Path(path)
-    raw = _strip_blank_end(_read_bytes(path))
+    raw = _read_bytes(path)
+    is_cut = bool(raw) and not raw.endswith((b"\n", b"\r"))
+    raw = _strip_blank_end(raw)
     header = _read_header(path, raw)
     found = _found_columns(path, header, columns)
     n_rows = _check_lines(path, raw, len(header))
-    frame = _parse(path, raw, header, [c for c in found.values() if c is not None], n_rows)
+    if is_cut and n_rows:
+        _warn_of_cut_line(path, raw, n_rows + 1)
+    frame = _parse(path, raw, header, [c for there in found.values() for c in there], n_rows)
     table = {}
     for column in columns:
-        there = found[column.name]
-        if there is None:
-            table[column.name] = np.full(n_rows, column.default, column.dtype)
-        else:
-            table[column.name] = _convert(path, raw, header, there, frame[there.name])
+        values = [_convert(path, raw, header, there, frame[there.name]) for there in found[column.name]]
+        table[column.name] = _joined(column, values) if values else np.full(n_rows, column.default, column.dtype)
     return table
+
+
+def _joined(column: Column, values: Sequence[np.ndarray]) -> np.ndarray:
+    """Return a column of its pieces: one as it is, several as bits of a number."""
+    joined = values[0]
+    for (_, n_bits), piece in zip(column.parts[1:], values[1:], strict=False):
+        joined = (joined << np.uint64(n_bits)) | piece
+    return joined
+
+
+def _warn_of_cut_line(path: Path, raw: bytes, line: int) -> None:
+    """Say that the last line lacks its end: a file that was cut there has lost digits that nothing else shows."""
+    value = raw[raw.rfind(b",") + 1 :].strip().decode(errors="replace")[:_LONGEST_QUOTED_VALUE]
+    _log.warning(
+        "%s, line %d: the last line has no end, so digits of its last value %r may be missing: is the file complete?",
+        path,
+        line,
+        value,
+    )
 
 
 def check_header(path: Path | str, columns: Sequence[Column]) -> None:
@@ -164,22 +186,30 @@ def check_header(path: Path | str, columns: Sequence[Column]) -> None:
     _found_columns(path, _read_header(path, _strip_blank_end(first_line)), columns)
 
 
-def _found_columns(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dict[str, Column | None]:
-    """Return by name the columns as the header has them, None for those it may lack and does."""
+def _found_columns(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dict[str, list[Column]]:
+    """Return by name the columns as the header has them: one, or its parts, or none where it may lack it and does."""
     found = {c.name: _found_in(header, c) for c in columns}
-    missing = [" or ".join((c.name, *c.aliases)) for c in columns if c.default is None and found[c.name] is None]
+    missing = [_names_of(c) for c in columns if c.default is None and not found[c.name]]
     if missing:
         msg = f"{path}, line 1: no column {', '.join(missing)}; the header has {', '.join(header)}"
         raise InputDataError(msg)
     return found
 
 
-def _found_in(header: Sequence[str], column: Column) -> Column | None:
-    """Return the column under the name that it has in the header; None if it is not there."""
+def _names_of(column: Column) -> str:
+    """Return the names that a column may have, for people."""
+    parts = [f"({', '.join(name for name, _ in column.parts)})"] if column.parts else []
+    return " or ".join((column.name, *column.aliases, *parts))
+
+
+def _found_in(header: Sequence[str], column: Column) -> list[Column]:
+    """Return the column under the name that it has in the header, or its parts; nothing if it is not there."""
     for name in (column.name, *column.aliases):
         if name in header:
-            return replace(column, name=name)
-    return None
+            return [replace(column, name=name)]
+    if column.parts and all(name in header for name, _ in column.parts):
+        return [Column(name, column.dtype, minimum=0, maximum=(1 << n_bits) - 1) for name, n_bits in column.parts]
+    return []
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -339,43 +369,3 @@ def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
     line = ",".join("%d" if a.dtype.kind in "iub" else "%.9g" for a in arrays)
     rows = zip(*(a.tolist() for a in arrays), strict=True)
     return "\n".join([",".join(columns), *(line % row for row in rows), ""]).encode()
-
-
-def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files so that each appears whole or not at all, and none if any can't be written.
-
-    All are first written under temporary names in their folders, then renamed. Names that end in ``.gz`` are gzipped.
-
-    Parameters
-    ----------
-    contents : mapping of Path to bytes
-        What to write, before compression. Folders are made as needed.
-
-    Raises
-    ------
-    OSError
-        If a file can't be written; no file has changed then.
-    """
-    suffix = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    temporary = {path: path.with_name(f".{path.name}{suffix}") for path in contents}
-    try:
-        for path, content in contents.items():
-            _write(temporary[path], content, path)
-            if path.is_dir():  # the one way for a rename in the same folder to fail
-                raise IsADirectoryError(EISDIR, "a folder has the name of this file", str(path))
-        for path in contents:
-            temporary[path].replace(path)
-    finally:
-        for path in temporary.values():
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
-
-
-def _write(temporary: Path, content: bytes, path: Path) -> None:
-    """Write what shall be at `path` to `temporary`; errors name `path`."""
-    data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from traccc_py.data import csv_events, track_files
 from traccc_py.data.csv_events import find_event_file
 from traccc_py.data.csv_table import check_header
-from traccc_py.data.spacepoint_files import SPACEPOINT_COLUMNS
+from traccc_py.data.layouts import reading_rules
 
 __all__ = ["check_event_headers", "check_file_header"]
-
-_COLUMNS = {**csv_events.COLUMNS, **track_files.COLUMNS, "spacepoints": SPACEPOINT_COLUMNS}
 
 
 def check_file_header(path: Path | str, kind: str) -> None:
@@ -30,7 +27,7 @@ def check_file_header(path: Path | str, kind: str) -> None:
     InputDataError
         If it can't be read, or lacks a column.
     """
-    check_header(path, _COLUMNS[kind])
+    check_header(path, reading_rules(kind))
 
 
 def check_event_headers(directory: Path | str, event: int, kinds: Iterable[str]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from traccc_py.data.csv_events import event_number
-from traccc_py.data.csv_table import write_files
 from traccc_py.errors import InputDataError
+from traccc_py.files import write_files
 
 __all__ = ["MANIFEST_NAME", "Manifest", "check_folder", "file_digest", "read_manifest", "write_manifest"]
 
@@ -115,4 +115,8 @@ def other_event_files(folder: Path, names: Sequence[str]) -> list[str]:
     """Return the names of event files in a folder that are not among `names`."""
     if not folder.is_dir():
         return []
-    return [p.name for p in folder.iterdir() if event_number(p) is not None and p.name not in set(names)]
+    return [
+        p.name
+        for p in folder.iterdir()
+        if ".csv" in p.name and event_number(p) is not None and p.name not in set(names)
+    ]

@@ -8,18 +8,15 @@ from pathlib import Path
 import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
-from traccc_py.data.csv_table import Column, format_table, input_error, read_table, write_files
-from traccc_py.edm import Measurements, Spacepoints
+from traccc_py.data.csv_table import format_table, input_error, read_table
+from traccc_py.data.layouts import columns_from_table, reading_rules
+from traccc_py.edm import Measurements, Spacepoints, columns_of
 from traccc_py.errors import InputDataError
+from traccc_py.files import write_files
 
-__all__ = ["SPACEPOINT_COLUMNS", "measurements_file_of", "read_spacepoints", "write_spacepoints"]
+__all__ = ["measurements_file_of", "read_spacepoints", "write_spacepoints"]
 
 _NONE = 2**64 - 1  #: measurement_id_2 of a spacepoint made of one measurement
-SPACEPOINT_COLUMNS = [
-    Column("measurement_id", "i8", minimum=0, aliases=("measurement_id_1",)),
-    Column("measurement_id_2", "u8", default=_NONE),
-    *(Column(axis, "f4", aliases=(f"sp_{axis}",)) for axis in "xyz"),
-]
 _NAME = re.compile(r"-spacepoints?(\.csv(?:\.gz)?)$")
 
 
@@ -73,7 +70,7 @@ def read_spacepoints(path: Path | str, measurements: Measurements) -> Spacepoint
         If the file can't be used, an id is not that of exactly one measurement, or a spacepoint was made of two
         measurements; the message names file, line and value.
     """
-    table = read_table(path, SPACEPOINT_COLUMNS)
+    table = read_table(path, reading_rules("spacepoints"))
     is_pair = table["measurement_id_2"] != np.uint64(_NONE)
     if is_pair.any():
         row = int(np.argmax(is_pair))
@@ -90,7 +87,7 @@ def read_spacepoints(path: Path | str, measurements: Measurements) -> Spacepoint
         found = "none has it" if first[row] == last[row] else f"{last[row] - first[row]} have it"
         expected = f"the id of one of the event's {len(ids)} measurements; {found}"
         raise input_error(path, row + FIRST_DATA_LINE, "measurement_id", wanted[row], expected)
-    position = np.stack([table[axis] for axis in "xyz"], axis=1)
+    position = columns_from_table("spacepoints", table)["global_position"]
     return Spacepoints(position, order[first].astype(np.int32))
 
 
@@ -110,6 +107,6 @@ def write_spacepoints(path: Path | str, spacepoints: Spacepoints, measurements: 
     columns = {
         "measurement_id": measurements.measurement_id[link],
         "geometry_id": measurements.geometry_id[link],
-        **{axis: spacepoints.global_position[:, k] for k, axis in enumerate("xyz")},
+        **columns_of(Spacepoints)["global_position"].to_csv(spacepoints.global_position),
     }
     write_files({Path(path): format_table(columns)})

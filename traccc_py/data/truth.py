@@ -6,53 +6,72 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from traccc_py.data.particle_ids import BARCODE_BITS, BARCODE_COLUMNS
+from traccc_py.edm import Component, Csv, column
+from traccc_py.edm.columns import Collection
+
 __all__ = ["Hits", "MeasurementHitMap", "Particles"]
 
 
-@dataclass(slots=True)
-class Particles:
+_PARTICLE_ID = Csv(parts=tuple(zip(BARCODE_COLUMNS, BARCODE_BITS, strict=True)))
+
+
+def _vector(prefix: str, unit: str, meaning: str) -> tuple[Component, ...]:
+    return tuple(Component(f"{prefix}{axis}", unit, f"{meaning}, {axis}") for axis in "xyz")
+
+
+@dataclass(slots=True, repr=False)
+class Particles(Collection):
     """Generated particles, as they leave their vertex."""
 
-    particle_id: np.ndarray  # (n,) uint64
-    particle_type: np.ndarray  # (n,) int32, PDG number
-    process: np.ndarray  # (n,) int32
-    vertex: np.ndarray  # (n, 3) float32, global position [mm]
-    time: np.ndarray  # (n,) float32 [ns]
-    momentum: np.ndarray  # (n, 3) float32, global [GeV]
-    mass: np.ndarray  # (n,) float32 [GeV]
-    charge: np.ndarray  # (n,) float32 [e]
+    particle_id: np.ndarray = column("uint64", "particle", csv=_PARTICLE_ID)
+    particle_type: np.ndarray = column("int32", "PDG number", csv=Csv())
+    process: np.ndarray = column("int32", "number of the process that made it", csv=Csv(default=0))
+    vertex: np.ndarray = column(
+        "float32", "global position", components=_vector("v", "mm", "global position"), csv=Csv()
+    )
+    time: np.ndarray = column("float32", "time", unit="ns", csv=Csv({"vt": 0}, default=0))
+    momentum: np.ndarray = column(
+        "float32", "global momentum", components=_vector("p", "GeV", "global momentum"), csv=Csv()
+    )
+    mass: np.ndarray = column("float32", "mass", unit="GeV", csv=Csv({"m": 0}, default=0, minimum=0))
+    charge: np.ndarray = column("float32", "charge", unit="e", csv=Csv({"q": 0}))
 
-    def __len__(self) -> int:
-        """Return the number of particles."""
-        return len(self.particle_id)
 
-
-@dataclass(slots=True)
-class Hits:
+@dataclass(slots=True, repr=False)
+class Hits(Collection):
     """Passages of particles through sensitive surfaces; the row is the hit's id."""
 
-    particle_id: np.ndarray  # (n,) uint64
-    geometry_id: np.ndarray  # (n,) uint64, surface
-    position: np.ndarray  # (n, 3) float32, global [mm]
-    time: np.ndarray  # (n,) float32 [ns]
-    momentum: np.ndarray  # (n, 3) float32, global, before the surface's material [GeV]
-    energy: np.ndarray  # (n,) float32, before the surface's material [GeV]
-    delta_momentum: np.ndarray  # (n, 3) float32, change in the surface's material [GeV]
-    delta_energy: np.ndarray  # (n,) float32, change in the surface's material [GeV]
-    index: np.ndarray  # (n,) int64, ordinal of the hit on its particle
+    particle_id: np.ndarray = column("uint64", "particle", csv=_PARTICLE_ID)
+    geometry_id: np.ndarray = column("uint64", "surface", csv=Csv())
+    position: np.ndarray = column(
+        "float32", "global position", components=_vector("t", "mm", "global position"), csv=Csv()
+    )
+    time: np.ndarray = column("float32", "time", unit="ns", csv=Csv({"tt": 0}, default=0))
+    momentum: np.ndarray = column(
+        "float32",
+        "global momentum before the surface's material",
+        components=_vector("tp", "GeV", "global momentum"),
+        csv=Csv(),
+    )
+    energy: np.ndarray = column(
+        "float32", "energy before the surface's material", unit="GeV", csv=Csv({"te": 0}, default=0)
+    )
+    delta_momentum: np.ndarray = column(
+        "float32",
+        "change of the momentum in the surface's material",
+        components=_vector("deltap", "GeV", "change of the momentum"),
+        csv=Csv(default=0),
+    )
+    delta_energy: np.ndarray = column(
+        "float32", "change of the energy in it", unit="GeV", csv=Csv({"deltae": 0}, default=0)
+    )
+    index: np.ndarray = column("int64", "ordinal of the hit on its particle", csv=Csv(default=-1))
 
-    def __len__(self) -> int:
-        """Return the number of hits."""
-        return len(self.particle_id)
 
-
-@dataclass(slots=True)
-class MeasurementHitMap:
+@dataclass(slots=True, repr=False)
+class MeasurementHitMap(Collection):
     """Pairs of a measurement and a hit that contributed to it: many to many."""
 
-    measurement_id: np.ndarray  # (n,) int64, row of the measurements file
-    hit_id: np.ndarray  # (n,) int64, row of the hits file
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self.measurement_id)
+    measurement_id: np.ndarray = column("int64", "row of the measurements", csv=Csv(minimum=0))
+    hit_id: np.ndarray = column("int64", "row of the hits", csv=Csv(minimum=0))

@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import hashlib
 import os
 import platform
 import shutil
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["cache_directory", "cache_root", "is_packaged", "source_hash"]
+from traccc_py.files import package_sources, source_digest
+
+__all__ = ["cache_directory", "cache_root", "code_digest", "code_directory", "is_packaged", "source_hash"]
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 # Folders and files whose code kernels contain; editing others must not cost a compilation.
-_COMPILED = ("device", "kernels", "pipeline/cell_loop.py", "edm.py", "errors.py", "geometry/records.py", "units.py")
+_COMPILED = (
+    *("device", "kernels", "pipeline/cell_loop.py", "geometry/records.py"),
+    *("edm/parameters.py", "errors.py", "files.py", "units.py"),
+)
 # Files among them that launch and allocate, and hold no code that is compiled. A kernel in one would not be kept.
 _HOST_ONLY = (
     *("device/__init__.py", "device/base.py", "device/deferred.py", "device/signatures.py", "device/staging.py"),
@@ -33,7 +38,6 @@ _HOST_ONLY = (
 )
 _COMPILERS = ("numba", "llvmlite", "numpy")  # those for CUDA are named in the entries of `cuda.compile`
 _UNUSED_AFTER = 30 * 24 * 3600  # [s]; folders of other versions are removed when not used for that long
-_PACKAGE = Path(__file__).resolve().parent.parent
 _LOADED_AT = time.time()  # before any kernel's module is imported: that of `kernel` imports this one
 
 
@@ -46,35 +50,28 @@ def _version_or_none(distribution: str) -> str:
 
 def _sources() -> list[Path]:
     """Return the files a kernel's machine code may depend on."""
-    return [path for path in sorted(_PACKAGE.rglob("*.py")) if _may_be_compiled(path)]
-
-
-def _may_be_compiled(path: Path) -> bool:
-    if any(path == _PACKAGE / name for name in _HOST_ONLY):
-        return False
-    return any(path.is_relative_to(_PACKAGE / name) for name in _COMPILED)
+    return package_sources(_COMPILED, _HOST_ONLY)
 
 
 @cache
 def source_hash() -> str:
     """Return a hash [16 hexadecimal digits] over the sources that kernels use, Python and the compilers."""
-    digest = hashlib.sha256()
-    digest.update(platform.python_version().encode())
-    for distribution in _COMPILERS:
-        digest.update(f"{distribution}={_version_or_none(distribution)};".encode())
-    for path in _sources():
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return code_digest(_sources())
+
+
+def code_digest(sources: Sequence[Path]) -> str:
+    """Return a hash [16 hexadecimal digits] over sources, Python and the compilers."""
+    versions = (f"{distribution}={_version_or_none(distribution)}" for distribution in _COMPILERS)
+    return source_digest(sources, platform.python_version(), *versions)
 
 
 def is_packaged(filename: str) -> bool:
     """Return whether a source file is one of those whose edits `source_hash` knows of."""
-    return _may_be_compiled(Path(filename).resolve())
+    return Path(filename).resolve() in _sources()
 
 
-def _edited_since_loaded() -> bool:
-    return any(path.stat().st_mtime > _LOADED_AT for path in _sources())
+def _edited_since_loaded(sources: Sequence[Path]) -> bool:
+    return any(path.stat().st_mtime > _LOADED_AT for path in sources)
 
 
 @cache
@@ -119,12 +116,17 @@ def cache_root() -> Path:
 
 
 def cache_directory(kind: str) -> Path:
-    """Return (and make) the cache folder of `kind` for exactly these sources and compilers.
+    """Return (and make) the cache folder of `kind` for exactly these sources of kernels and compilers."""
+    return code_directory(kind, source_hash(), _sources())
+
+
+def code_directory(kind: str, digest: str, sources: Sequence[Path]) -> Path:
+    """Return (and make) the cache folder of `kind` for what is compiled from `sources`.
 
     If a source was edited since this process began, the folder is one of its own that ends with the process.
     """
-    root = _private_root() if _edited_since_loaded() else cache_root()
-    folder = root / f"{kind}-{source_hash()}"
+    root = _private_root() if _edited_since_loaded(sources) else cache_root()
+    folder = root / f"{kind}-{digest}"
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError):  # another user's, mounted for reading

@@ -94,7 +94,15 @@ def group_rows(
     size = ws.array(f"{name}.group_size", keys, np.int32)
     offsets = ws.array(f"{name}.group_offsets", keys, np.int32, extra=1)
     place, unordered, order = (ws.array(f"{name}.{part}", rows, np.int32) for part in ("place", "unordered", "order"))
-    payload = _Payload(key, np.int32(width), offsets, size, place, unordered, order)
+    payload = _Payload(
+        key=key,
+        width=np.int32(width),
+        offsets=offsets,
+        size=size,
+        place=place,
+        unordered=unordered,
+        out_order=order,
+    )
     ws.clear(size)
     ws.launch(_count_members, extent, payload)
     ws.scan(size, keys, offsets, rows)

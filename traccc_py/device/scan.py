@@ -24,30 +24,26 @@ THREADS = 256  #: of a block
 LARGEST = np.iinfo(np.int32).max
 _CUDA = "traccc_py.device.cuda.primitives:"
 _SHARED = (Scratch(THREADS, np.int64),)
+_FIRST, _SECOND, _THIRD = range(MAX_COLUMNS)
+_BEGIN = 0  # where running sums begin
 
 
-class _Totals(NamedTuple):
-    slot_0: Any  # int32, size that receives the sum of column 0
-    slot_1: Any
-    slot_2: Any
-    capacity_0: Any  # int32, rows its buffers have room for
-    capacity_1: Any
-    capacity_2: Any
+class _Column(NamedTuple):
+    values: Any  # (capacity,) int32
+    out_offsets: Any  # (capacity + 1,) int32
+    slot: Any  # int32, size that receives the total
+    room: Any  # int32, rows that the buffers of the total's collection have room for
 
 
 class _Payload(NamedTuple):
-    values_0: Any  # (capacity,) int32
-    values_1: Any
-    values_2: Any
-    offsets_0: Any  # (capacity + 1,) int32, output
-    offsets_1: Any
-    offsets_2: Any
+    first: _Column
+    second: _Column  # the first again where there are fewer, as for the third
+    third: _Column
     n_columns: Any  # int32
     n_chunks: Any  # int32, of a column
     chunk: Any  # int32, rows of a chunk
     slot: Any  # int32, size that is summed over; -1: it is `capacity`
     capacity: Any  # int32, rows at most
-    totals: _Totals
     out_sums: Any  # (MAX_COLUMNS * MAX_CHUNKS,) int64, of chunks
     out_sizes: Any  # (3, MAX_EXTENTS) int32
 
@@ -72,28 +68,33 @@ def sum_before(p, first, last):
 
 
 @device_function
-def _close(p, column, slot, capacity, fits):
+def _total(p, number):
+    """Return the sum of a column by its number."""
+    return sum_before(p, number * p.n_chunks, (number + 1) * p.n_chunks)
+
+
+@device_function
+def _close(p, column, number, fits):
     """Put the total of a column in its place, or 0 if there is no room for it or for one of the others."""
-    total = sum_before(p, column * p.n_chunks, (column + 1) * p.n_chunks)
+    total = _total(p, number)
     if total > LARGEST:
-        p.out_sizes[WRAPPED, slot] = 1
-    p.out_sizes[NEEDED, slot] = np.int32(min(total, np.int64(LARGEST)))
-    p.out_sizes[COUNT, slot] = np.int32(total) if fits else np.int32(0)
+        p.out_sizes[WRAPPED, column.slot] = 1
+    p.out_sizes[NEEDED, column.slot] = np.int32(min(total, np.int64(LARGEST)))
+    p.out_sizes[COUNT, column.slot] = np.int32(total) if fits else np.int32(0)
 
 
 @device_function
 def close_columns(p):
     """Put the totals of all columns in their places."""
-    t = p.totals
-    fits = sum_before(p, 0, p.n_chunks) <= t.capacity_0
-    if p.n_columns > 1:
-        fits = fits and sum_before(p, p.n_chunks, 2 * p.n_chunks) <= t.capacity_1
-    if p.n_columns > 2:  # noqa: PLR2004
-        fits = fits and sum_before(p, 2 * p.n_chunks, 3 * p.n_chunks) <= t.capacity_2
-        _close(p, 2, t.slot_2, t.capacity_2, fits)
-    if p.n_columns > 1:
-        _close(p, 1, t.slot_1, t.capacity_1, fits)
-    _close(p, 0, t.slot_0, t.capacity_0, fits)
+    fits = _total(p, _FIRST) <= p.first.room
+    if p.n_columns > _SECOND:
+        fits = fits and _total(p, _SECOND) <= p.second.room
+    if p.n_columns > _THIRD:
+        fits = fits and _total(p, _THIRD) <= p.third.room
+        _close(p, p.third, _THIRD, fits)
+    if p.n_columns > _SECOND:
+        _close(p, p.second, _SECOND, fits)
+    _close(p, p.first, _FIRST, fits)
 
 
 @device_function
@@ -105,13 +106,13 @@ def _sum(values, first, last):
 
 
 @device_function
-def _write(values, offsets, first, last, total):
+def _write(column, first, last, total):
     """Write the running sums of a chunk, which begins with `total`."""
     if first == 0:
-        offsets[0] = 0
+        column.out_offsets[_BEGIN] = 0
     for k in range(first, last):
-        total += np.int64(values[k])
-        offsets[k + 1] = np.int32(min(total, np.int64(LARGEST)))
+        total += np.int64(column.values[k])
+        column.out_offsets[k + 1] = np.int32(min(total, np.int64(LARGEST)))
 
 
 @kernel(grain=1, cuda=CudaBody(f"{_CUDA}sum_chunk", THREADS, _SHARED))
@@ -119,11 +120,11 @@ def _sum_chunks(i, p):
     """Sum chunk i: chunks of the first column, then of the second, then of the third."""
     first, last = chunk_range(p, i)
     if i < p.n_chunks:
-        p.out_sums[i] = _sum(p.values_0, first, last)
+        p.out_sums[i] = _sum(p.first.values, first, last)
     elif i < 2 * p.n_chunks:
-        p.out_sums[i] = _sum(p.values_1, first, last)
+        p.out_sums[i] = _sum(p.second.values, first, last)
     else:
-        p.out_sums[i] = _sum(p.values_2, first, last)
+        p.out_sums[i] = _sum(p.third.values, first, last)
 
 
 @kernel(grain=1, cuda=CudaBody(f"{_CUDA}write_chunk", THREADS, _SHARED))
@@ -132,11 +133,11 @@ def _write_chunks(i, p):
     first, last = chunk_range(p, i)
     before = sum_before(p, i - i % p.n_chunks, i)
     if i < p.n_chunks:
-        _write(p.values_0, p.offsets_0, first, last, before)
+        _write(p.first, first, last, before)
     elif i < 2 * p.n_chunks:
-        _write(p.values_1, p.offsets_1, first, last, before)
+        _write(p.second, first, last, before)
     else:
-        _write(p.values_2, p.offsets_2, first, last, before)
+        _write(p.third, first, last, before)
     if i == 0:
         close_columns(p)
 
@@ -170,18 +171,19 @@ def launch_scan(device: Any, extent: Extent, columns: tuple[ScanColumn, ...], su
         msg = f"{len(columns)} columns are summed together; at most {MAX_COLUMNS} are possible"
         raise ValueError(msg)
     n_chunks, rows = _chunks(extent.capacity)
-    padded = columns + (columns[0],) * (MAX_COLUMNS - len(columns))
+    made = [_Column(c.values, c.offsets, np.int32(c.total.slot), np.int32(c.total.capacity)) for c in columns]
+    first, second, third = made + made[:1] * (MAX_COLUMNS - len(made))
     payload = _Payload(
-        *(c.values for c in padded),
-        *(c.offsets for c in padded),
-        np.int32(len(columns)),
-        np.int32(n_chunks),
-        np.int32(rows),
-        np.int32(extent.slot),
-        np.int32(extent.capacity),
-        _Totals(*(np.int32(c.total.slot) for c in padded), *(np.int32(c.total.capacity) for c in padded)),
-        sums,
-        extent.sizes,
+        first=first,
+        second=second,
+        third=third,
+        n_columns=np.int32(len(columns)),
+        n_chunks=np.int32(n_chunks),
+        chunk=np.int32(rows),
+        slot=np.int32(extent.slot),
+        capacity=np.int32(extent.capacity),
+        out_sums=sums,
+        out_sizes=extent.sizes,
     )
     device.launch(_sum_chunks, len(columns) * n_chunks, payload)
     device.launch(_write_chunks, len(columns) * n_chunks, payload)

@@ -14,7 +14,7 @@ import numpy as np
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
-from traccc_py.geometry.field import FieldMap, read_field_map
+from traccc_py.geometry.field import FieldMap, check_coverage, check_strength, read_field_map, warn_of_strength
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.material.maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
@@ -204,27 +204,31 @@ class Detector:
         Raises
         ------
         GeometryError
-            If the field is not finite.
+            If the field is not finite, or 20 T or more.
         """
-        if not np.isfinite(b_z):
-            msg = f"b_z is {b_z}; expected a finite field in T"
-            raise GeometryError(msg)
+        check_strength(b_z, "b_z")
+        warn_of_strength(b_z)
         return replace(self, b_field_z=float(b_z), field_map=None)
 
-    def with_field_map(self, map_or_path: FieldMap | str | Path) -> Detector:
+    def with_field_map(self, map_or_path: FieldMap | str | Path, *, allow_partial: bool = False) -> Detector:
         """Return the detector in a field that changes from place to place.
 
         Parameters
         ----------
         map_or_path : FieldMap, str or Path
-            The map, or its file (see `traccc_py.geometry.field.read_field_map`).
+            The map, or its file (see `traccc_py.geometry.field.read_field_map`). One side of a symmetric field is
+            completed by `FieldMap.mirrored`.
+        allow_partial : bool, optional
+            Surfaces may lie outside of the map, where the field is that of its edge; a warning says how many.
 
         Raises
         ------
         GeometryError
-            If the file is no field map.
+            If the file is no field map, or the map does not cover the detector.
         """
         chosen = map_or_path if isinstance(map_or_path, FieldMap) else read_field_map(map_or_path)
+        check_coverage(chosen, self.surfaces.centre, self.surfaces.points(7, 3), allow_partial=allow_partial)
+        warn_of_strength(chosen.strongest)
         return replace(self, b_field_z=float(chosen.at(np.zeros(3))[2]), field_map=chosen)
 
     def with_digitization(self, name_or_path: str | Path | Digitization) -> Detector:

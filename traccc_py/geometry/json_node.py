@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from traccc_py.errors import GeometryError
+from traccc_py.files import write_files
 
 __all__ = ["JsonNode", "paused_collector", "read_json", "write_json"]
 
@@ -169,8 +170,5 @@ def write_json(path: Path, content: Any, *, compress: bool = False) -> Path:
     """Write a JSON file without blanks, in one step; return its path, which ends in ``.gz`` if it is compressed."""
     raw = json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     file = path.with_name(f"{path.name}.gz") if compress else path
-    partial = file.with_name(f"{file.name}.partial")
-    # no time stamp: the same detector gives the same bytes
-    partial.write_bytes(gzip.compress(raw, mtime=0) if compress else raw)
-    partial.replace(file)
+    write_files({file: raw})
     return file

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import tempfile
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
@@ -14,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from traccc_py.device.cache import cache_root
+from traccc_py.files import content_digest, package_sources, source_digest, write_files
 from traccc_py.geometry.records import LAYER, STACK
 
 __all__ = ["Navigation", "cached_navigation", "content_key"]
 
-_SOURCES = ("bins.py", "layers.py", "records.py", "surfaces.py", "navigation_cache.py")
+_SOURCES = [f"geometry/{name}.py" for name in ("bins", "layers", "records", "surfaces", "navigation_cache")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +53,13 @@ class Navigation:
 
 
 @cache
-def _code_key() -> bytes:
-    folder = Path(__file__).resolve().parent
-    return b"".join((folder / name).read_bytes() for name in _SOURCES)
+def _code_digest() -> str:
+    return source_digest(package_sources(_SOURCES), np.__version__)
 
 
 def content_key(*parts: bytes) -> str:
-    """Return a key [24 hexadecimal digits] of the inputs, the code that works on them, and NumPy's version."""
-    digest = hashlib.blake2b(_code_key(), digest_size=12)
-    digest.update(np.__version__.encode())
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.hexdigest()
+    """Return a key [16 hexadecimal digits] of the inputs, the code that works on them, and NumPy's version."""
+    return content_digest(_code_digest(), *parts)
 
 
 def cached_navigation(name: str, key: str, n_surfaces: int, make: Callable[[], Navigation]) -> Navigation:
@@ -93,13 +86,7 @@ def _load(file: Path, n_surfaces: int) -> Navigation | None:
 
 def _store(file: Path, navigation: Navigation) -> None:
     """Write the file in one step, so that nobody reads half of it; a full or read-only disk is no error."""
-    partial = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as stream:
-            partial = Path(stream.name)
-            np.savez(stream, **{f.name: getattr(navigation, f.name) for f in fields(navigation)})
-        os.replace(partial, file)  # noqa: PTH105
-    except OSError:
-        if partial is not None:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+    content = io.BytesIO()
+    np.savez(content, **{f.name: getattr(navigation, f.name) for f in fields(navigation)})
+    with contextlib.suppress(OSError):
+        write_files({file: content.getvalue()})

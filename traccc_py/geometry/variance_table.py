@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.errors import GeometryError
+from traccc_py.files import write_files
 from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
 
 __all__ = [
@@ -279,9 +280,7 @@ def save_variances(
         "end_paths": END_PATHS.tolist(),
         "designs": designs,
     }
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(_compact(json.dumps(content, indent=1)) + "\n")
+    write_files({Path(path): (_compact(json.dumps(content, indent=1)) + "\n").encode()})
 
 
 def _compact(text: str) -> str:

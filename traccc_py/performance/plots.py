@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from traccc_py.data.csv_table import write_files
 from traccc_py.data.words import counted
+from traccc_py.files import write_files
 from traccc_py.performance.detector_views import detector_views
 from traccc_py.performance.plot_style import (
     COLOURS,

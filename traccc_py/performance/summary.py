@@ -199,7 +199,7 @@ class PerformanceSummary:
         )
 
     def _add_fits(self, tracks: TrackSet, matches: Matches, event: EventTruth, found: EventTracks) -> None:
-        self.outcomes.update(FitOutcome(outcome).name for outcome in tracks.outcome.tolist())
+        self.outcomes.update(FitOutcome(outcome).name for outcome in tracks.fit_outcome.tolist())
         self.first_state.append(
             first_state_residuals(tracks, matches, found.links, event, self.frames, outgoing=self.outgoing)
         )

@@ -8,30 +8,32 @@ import numpy as np
 
 from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.data.csv_events import (
+    event_files,
     find_event_file,
+    has_event_file,
     read_cells,
-    read_measurement_hit_map,
     read_measurements,
 )
 from traccc_py.data.csv_table import Column, check_header, input_error, read_table
 from traccc_py.data.headers import check_event_headers
+from traccc_py.data.layouts import columns_from_table
 from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
-from traccc_py.edm import N_PARAMETERS, Measurements, packed_index
+from traccc_py.edm import Measurements, Tracks, columns_of
 from traccc_py.errors import InputDataError
 from traccc_py.performance.definitions import TRACK_KINDS
+from traccc_py.performance.joins import check_rows, read_links, state_offsets
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
 from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map, particle_kind
 
 __all__ = ["check_event_tracks", "read_event_tracks", "tracks_kind"]
 
-_NAMES = ("loc0", "loc1", "phi", "theta", "qop")
+_OF_TRACKS = columns_of(Tracks)
 _SAME_POSITION = 1e-3  #: [mm]
 
 _FIRST_STATE = [
     Column("geometry_id", "u8"),
-    *(Column(name, "f8", allow_nan=True) for name in _NAMES),
-    *(Column(f"var_{name}", "f8", allow_nan=True) for name in _NAMES),
+    *(Column(name, "f8", allow_nan=True) for k in ("params", "covariance") for name in _OF_TRACKS[k].csv_names),
 ]
 _TRACCC_TRACKS = [
     Column("outcome", "i8", minimum=0, maximum=8),
@@ -68,14 +70,14 @@ def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
         If there are none.
     """
     folder = Path(directory)
-    patterns = {"own": "event*-tracks.csv*", "seeds": "event*-seeds.csv*"}
-    patterns |= {k: f"event*-{k}_tracks.csv*" for k in TRACK_KINDS if k not in patterns}
-    there = [k for k in TRACK_KINDS if any(folder.glob(patterns[k]))]
+    files = {"own": "tracks", "seeds": "seeds"}
+    files |= {k: f"{k}_tracks" for k in TRACK_KINDS if k not in files}
+    there = [k for k in TRACK_KINDS if event_files(folder, files[k])]
     if kind is None and there:
         return there[0]
     if kind in there:
         return str(kind)
-    wanted = " or ".join(patterns.values()) if kind is None else patterns[kind]
+    wanted = " or ".join(f"event*-{name}.csv" for name in (files.values() if kind is None else [files[kind]]))
     msg = f"{folder}: has no file {wanted}"
     raise InputDataError(msg)
 
@@ -108,7 +110,7 @@ def check_event_tracks(directory: Path | str, kind: str, truth_directory: Path |
 
 
 def _has_seeds(directory: Path | str, event: int) -> bool:
-    return any(Path(directory).glob(f"event{event:09d}-seeds.csv*"))
+    return has_event_file(directory, event, "seeds")
 
 
 def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | str, event: EventTruth) -> EventTracks:
@@ -130,10 +132,11 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     InputDataError
         If a file is missing or can't be used.
     """
-    links = read_measurement_hit_map(find_event_file(truth_directory, event.number, "measurement-simhit-map"))
+    path, links = read_links(truth_directory, event.number, len(event.hits))
     if kind == "own":
-        return _read_own(directory, truth_directory, event, links)
-    n = 1 + int(links.measurement_id.max(initial=-1))
+        return _read_own(directory, truth_directory, event, path, links)
+    ids, dense = np.unique(links.measurement_id, return_inverse=True)  # ids may be as large as a file says
+    n, links = len(ids), MeasurementHitMap(dense, links.hit_id)
     measurement_of_hit = np.full(len(event.hits), -1)
     measurement_of_hit[links.hit_id[::-1]] = links.measurement_id[::-1]
     tracks = None if kind == "seeds" else _read_traccc(directory, kind, event.number, measurement_of_hit)
@@ -144,20 +147,13 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
 
 
 def _fill_first_state(tracks: TrackSet, table: dict[str, np.ndarray]) -> None:
-    tracks.geometry_id = table["geometry_id"]
-    tracks.params = np.stack([table[name] for name in _NAMES], axis=1).astype(np.float64)
-    for k, name in enumerate(_NAMES):
-        tracks.covariance[:, packed_index(k, k)] = table[f"var_{name}"]
+    tracks.fill({name: _OF_TRACKS[name].from_csv(table) for name in ("geometry_id", "params", "covariance")})
 
 
 def _hits_to_measurements(
     path: Path, column: str, rows: np.ndarray, hit: np.ndarray, measurement_of_hit: np.ndarray
 ) -> np.ndarray:
-    bad = (hit < 0) | (hit >= len(measurement_of_hit))
-    if bad.any():
-        first = int(np.argmax(bad))
-        expected = f"a row of the hits file, 0 to {len(measurement_of_hit) - 1}"
-        raise input_error(path, int(rows[first]) + FIRST_DATA_LINE, column, hit[first], expected)
+    check_rows(path, column, hit, len(measurement_of_hit), "the hits file", rows)
     return measurement_of_hit[hit]
 
 
@@ -180,9 +176,7 @@ def _read_traccc(directory: Path | str, kind: str, event: int, measurement_of_hi
     measurement = _hits_to_measurements(path, "hit_ids", rows, hit, measurement_of_hit)
     tracks = TrackSet.without_fit(np.concatenate(([0], np.cumsum(n_hits))), measurement)
     _fill_first_state(tracks, table)
-    tracks.outcome, tracks.n_holes = table["outcome"], table["nholes"].astype(np.float64)
-    for name in ("chi2", "ndf", "pval"):
-        setattr(tracks, name, table[name])
+    tracks.fill({"fit_outcome": table["outcome"], "n_holes": table["nholes"], **table})
     return tracks
 
 
@@ -198,42 +192,41 @@ def _read_traccc_seeds(directory: Path | str, event: int, measurement_of_hit: np
 
 
 def _read_own(
-    directory: Path | str, truth_directory: Path | str, event: EventTruth, links: MeasurementHitMap
+    directory: Path | str, truth_directory: Path | str, event: EventTruth, links_path: Path, links: MeasurementHitMap
 ) -> EventTracks:
     table, states = read_tracks(directory, event.number), read_track_states(directory, event.number)
     path = find_event_file(directory, event.number, "measurements")
     measurements = read_measurements(path)
-    measurement = _rows_of_ids(path, measurements.measurement_id, states["measurement_id"])
-    n = len(table["track_id"])
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(states["track_id"], minlength=n))))
+    _check_track_ids(find_event_file(directory, event.number, "tracks"), table["track_id"])
+    of_states = find_event_file(directory, event.number, "track_states")
+    offsets = state_offsets(of_states, states["track_id"], len(table["track_id"]))
+    measurement = _rows_of_ids(of_states, path, measurements.measurement_id, states["measurement_id"])
     tracks = TrackSet.without_fit(offsets, measurement)
-    _fill_first_state(tracks, table)
-    tracks.outcome, tracks.n_holes = table["fit_outcome"].astype(np.int64), table["n_holes"].astype(np.float64)
-    for name in ("chi2", "ndf", "pval"):
-        setattr(tracks, name, table[name].astype(np.float64))
-    _fill_perigee(tracks, table)
-    return EventTracks(_link_own(path, measurements, truth_directory, event, links), tracks, None)
+    tracks.fill(columns_from_table("tracks", table))
+    return EventTracks(_link_own(path, measurements, truth_directory, event, links_path, links), tracks, None)
 
 
-def _fill_perigee(tracks: TrackSet, table: dict[str, np.ndarray]) -> None:
-    names = ("d0", "z0", *(f"perigee_{name}" for name in _NAMES[2:]))
-    tracks.perigee = np.stack([table[name] for name in names], axis=1).astype(np.float64)
-    for k in range(N_PARAMETERS):
-        tracks.perigee_covariance[:, packed_index(k, k)] = table[f"var_{names[k]}"]
-        for j in range(k):
-            tracks.perigee_covariance[:, packed_index(k, j)] = table[f"cov_{names[j]}_{names[k]}"]
+def _check_track_ids(path: Path, track_id: np.ndarray) -> None:
+    """Check that tracks are numbered as their rows, which is what states name."""
+    is_bad = track_id != np.arange(len(track_id))
+    if is_bad.any():
+        row = int(np.argmax(is_bad))
+        raise input_error(path, row + FIRST_DATA_LINE, "track_id", track_id[row], f"{row}, the number of the row")
 
 
-def _rows_of_ids(path: Path, ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _rows_of_ids(of_states: Path, path: Path, ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Return the rows of the measurements that track states name; -1 for holes."""
     order = np.argsort(ids, kind="stable")
-    place = np.minimum(np.searchsorted(ids[order], wanted), max(len(ids) - 1, 0))
-    found = ids[order][place] == wanted if len(ids) else np.zeros(len(wanted), bool)
-    unknown = ~found & (wanted >= 0)
-    if unknown.any():
-        msg = f"{path}: has no measurement {wanted[np.argmax(unknown)]}, which the track states name"
-        raise InputDataError(msg)
-    return np.where(found, order[place] if len(ids) else -1, -1)
+    first, last = (np.searchsorted(ids[order], wanted, side) for side in ("left", "right"))
+    is_bad = (last - first != 1) & (wanted >= 0)
+    if is_bad.any():
+        row = int(np.argmax(is_bad))
+        found = "none has it" if first[row] == last[row] else f"{last[row] - first[row]} have it"
+        expected = f"-1 (none) or the id of one of the {len(ids)} measurements in {path.name}; {found}"
+        raise input_error(of_states, row + FIRST_DATA_LINE, "measurement_id", wanted[row], expected)
+    rows = np.full(len(wanted), -1)
+    rows[wanted >= 0] = order[first[wanted >= 0]]
+    return rows
 
 
 def _link_own(
@@ -241,10 +234,12 @@ def _link_own(
     measurements: Measurements,
     truth_directory: Path | str,
     event: EventTruth,
+    links_path: Path,
     links: MeasurementHitMap,
 ) -> MeasurementTruth:
     """Link our measurements: they are the truth's own measurements, or were formed from its cells."""
     true = read_measurements(find_event_file(truth_directory, event.number, "measurements"))
+    check_rows(links_path, "measurement_id", links.measurement_id, len(true), "the measurements file")
     ids = measurements.measurement_id
     if len(ids) == 0 or (
         ids.max() < len(true)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
 
-from traccc_py.edm import N_COVARIANCE, N_PARAMETERS, PHI, QOP, THETA, EventResult, FitOutcome
+from traccc_py.edm import N_COVARIANCE, N_PARAMETERS, PHI, QOP, THETA, EventResult, FitOutcome, Tracks, columns_of
 from traccc_py.performance.truth import MeasurementTruth
 
 __all__ = ["EventTracks", "TrackSet", "seeds_of_result", "tracks_of_result"]
@@ -26,7 +27,7 @@ class TrackSet:
     covariance: np.ndarray  # (n, 15) float64, packed
     perigee: np.ndarray  # (n, 5) float64: d0, z0 [mm], phi, theta [rad], q/p [e/GeV]
     perigee_covariance: np.ndarray  # (n, 15) float64, packed
-    outcome: np.ndarray  # (n,) int64, FitOutcome; UNKNOWN: not fitted
+    fit_outcome: np.ndarray  # (n,) int64, FitOutcome; UNKNOWN: not fitted
     chi2: np.ndarray  # (n,) float64
     ndf: np.ndarray  # (n,) float64
     pval: np.ndarray  # (n,) float64
@@ -52,17 +53,22 @@ class TrackSet:
             covariance=unknown(N_COVARIANCE),
             perigee=unknown(N_PARAMETERS),
             perigee_covariance=unknown(N_COVARIANCE),
-            outcome=np.full(n, FitOutcome.UNKNOWN, np.int64),
+            fit_outcome=np.full(n, FitOutcome.UNKNOWN, np.int64),
             chi2=unknown(),
             ndf=unknown(),
             pval=unknown(),
             n_holes=unknown(),
         )
 
+    def fill(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Take those of the columns of `edm.Tracks` that are kept here, in their types here."""
+        for name in _FITTED & columns.keys():
+            setattr(self, name, np.asarray(columns[name], getattr(self, name).dtype))
+
     @property
     def is_fitted(self) -> np.ndarray:
         """Whether the fit of each track succeeded, (n,) bool."""
-        return self.outcome == FitOutcome.SUCCESS
+        return self.fit_outcome == FitOutcome.SUCCESS
 
     @property
     def n_measurements(self) -> np.ndarray:
@@ -86,6 +92,7 @@ class TrackSet:
 
 
 _LISTS = ("offsets", "measurement_index")
+_FITTED = {f.name for f in fields(TrackSet)} - {*_LISTS}
 
 
 class EventTracks(NamedTuple):
@@ -100,10 +107,7 @@ def tracks_of_result(result: EventResult) -> TrackSet:
     """Return the fitted tracks of an event in memory."""
     tracks = result.tracks
     made = TrackSet.without_fit(tracks.state_offsets, result.track_states.measurement_index)
-    made.geometry_id = np.asarray(tracks.geometry_id, np.uint64)
-    made.outcome = np.asarray(tracks.fit_outcome, np.int64)
-    for name in ("params", "covariance", "perigee", "perigee_covariance", "chi2", "ndf", "pval", "n_holes"):
-        setattr(made, name, np.asarray(getattr(tracks, name), np.float64))
+    made.fill({name: getattr(tracks, name) for name in columns_of(Tracks)})
     return made
 
 

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from traccc_py.data.csv_events import find_event_file, read_hits, read_particles
+from traccc_py.data.csv_events import find_event_file, has_event_file, read_hits, read_particles
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
-from traccc_py.simulation.digitization.digitization import Digitization
+from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.simulation.events import SimulatedEvent
 
 __all__ = [
@@ -65,7 +65,7 @@ def simulated_truth(event: SimulatedEvent) -> EventTruth:
 
 def particle_kind(directory: Path | str, event: int) -> str:
     """Return the kind of an event's file of particles: `particles_initial`, or `particles` if there is only that."""
-    kinds = [k for k in _PARTICLE_FILES if any(Path(directory).glob(f"event{event:09d}-{k}.csv*"))]
+    kinds = [k for k in _PARTICLE_FILES if has_event_file(directory, event, k)]
     return kinds[0] if kinds else _PARTICLE_FILES[0]
 
 
@@ -98,7 +98,11 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     if len(repeated):
         msg = f"{path}: particle_id {repeated[0]} appears more than once; expected each particle once"
         raise InputDataError(msg)
-    return EventTruth(event, particles, hits, _look_up(ids, order, hits.particle_id))
+    particle_of_hit = _look_up(ids, order, hits.particle_id)
+    if len(hits) and len(particles) and (particle_of_hit == NO_PARTICLE).all():
+        msg = f"{path}: has none of the particles of the {len(hits)} hits; are the two files of one event?"
+        raise InputDataError(msg)
+    return EventTruth(event, particles, hits, particle_of_hit)
 
 
 def _look_up(sorted_ids: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -117,14 +121,14 @@ def csr_expand(offsets: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.nd
     return start + np.arange(len(owner)), owner
 
 
-def link_digitization(measurements: Measurements, made: Digitization, particle_of_hit: np.ndarray) -> MeasurementTruth:
+def link_digitization(measurements: Measurements, made: DigitizedHits, particle_of_hit: np.ndarray) -> MeasurementTruth:
     """Return the particles behind measurements that were formed from simulated cells.
 
     Parameters
     ----------
     measurements : Measurements
         With `cell_offsets` and `cell_indices`, rows of the cells.
-    made : Digitization
+    made : DigitizedHits
         The cells and all hits behind each.
     particle_of_hit : ndarray of shape (n_hits,)
         Rows of the particles.
@@ -193,10 +197,10 @@ def link_cells(
         return None
     truth_measurement = cells.measurement_id[order]
     by_measurement = np.argsort(links.measurement_id, kind="stable")
-    n_truth = 1 + max(links.measurement_id.max(initial=-1), truth_measurement.max(initial=-1))
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(links.measurement_id, minlength=n_truth))))
-    known = np.flatnonzero(truth_measurement >= 0)
-    place, owner = csr_expand(offsets, truth_measurement[known])
+    linked, counts = np.unique(links.measurement_id, return_counts=True)  # ids may be as large as a file says
+    row = _look_up(linked, np.arange(len(linked)), truth_measurement)
+    known = np.flatnonzero(row >= 0)
+    place, owner = csr_expand(np.concatenate(([0], np.cumsum(counts))), row[known])
     hit = links.hit_id[by_measurement][place]
     return _count_links(len(geometry_id), cluster[known][owner], hit, particle_of_hit)
 
@@ -209,6 +213,9 @@ def _clusters(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     module = np.unique(cells.geometry_id, return_inverse=True)[1]
     width = 2 + int(cells.channel0.max(initial=0))
     height = 2 + int(cells.channel1.max(initial=0))
+    if (1 + int(module.max(initial=0))) * height * width > np.iinfo(np.int64).max:
+        msg = f"cells have channels up to {width - 2} and {height - 2}: more than any detector has"
+        raise InputDataError(msg)
     key = (module.astype(np.int64) * height + cells.channel1) * width + cells.channel0 + 1
     order = np.argsort(key, kind="stable")
     key = key[order]

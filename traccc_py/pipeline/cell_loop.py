@@ -49,6 +49,7 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
         Whether cells are ordered by (module, channel1, channel0) and none has a channel of another; undefined if they
         are not good.
     """
+    limits0, limits1 = limits
     channel0, channel1, activation, time = columns
     out_module, out0, out1, out_activation, out_time = out
     is_good: Any = True
@@ -63,7 +64,7 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
         from0, from1 = channel0[begin:end], channel1[begin:end]
         to_module, to0, to1 = out_module[begin:end], out0[begin:end], out1[begin:end]
         module = modules[run]
-        limit0, limit1 = np.uint64(limits[0][run]), np.uint64(limits[1][run])
+        limit0, limit1 = np.uint64(limits0[run]), np.uint64(limits1[run])
         for i in range(len(to0)):
             is_good &= (np.uint64(from0[i]) < limit0) & (np.uint64(from1[i]) < limit1)  # negative ones become huge
             to_module[i], to0[i], to1[i] = module, from0[i], from1[i]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from traccc_py.data.source import Source, bad_row, check_readout, find_modules, prefix
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
+from traccc_py.geometry import Detector
 from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, check_and_convert, order_cells
 
 __all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
@@ -49,7 +50,7 @@ class _Runs(NamedTuple):
 
 def prepare_cells(
     cells: Cells | ModuleCells,
-    detector: Any,
+    detector: Detector,
     source: Source | str | None = None,
     out: Sequence[np.ndarray] | None = None,
 ) -> PreparedCells:

@@ -9,6 +9,7 @@ import numpy as np
 from traccc_py.data.source import Source, bad_row, check_shapes, find_modules
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.errors import InputDataError
+from traccc_py.geometry import Detector
 
 __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements", "prepare_spacepoints"]
 
@@ -42,7 +43,7 @@ class PreparedMeasurements(NamedTuple):
 
 
 def prepare_measurements(
-    measurements: Measurements, detector: Any, source: Source | str | None = None
+    measurements: Measurements, detector: Detector, source: Source | str | None = None
 ) -> PreparedMeasurements:
     """Check measurements and bring them into canonical order.
 
@@ -77,7 +78,7 @@ def prepare_measurements(
 def prepare_spacepoints(
     measurements: Measurements,
     spacepoints: Spacepoints,
-    detector: Any,
+    detector: Detector,
     source: Source | str | None = None,
     measurement_source: Source | str | None = None,
 ) -> PreparedMeasurements:
@@ -140,7 +141,7 @@ def prepare_spacepoints(
 
 
 def _prepare(
-    measurements: Measurements, detector: Any, source: Source | str | None
+    measurements: Measurements, detector: Detector, source: Source | str | None
 ) -> tuple[PreparedMeasurements, np.ndarray]:
     """Return the prepared measurements, and the input row of each."""
     m = measurements
@@ -238,7 +239,7 @@ def _check_values(m: Measurements, position: np.ndarray, variance: np.ndarray, s
 
 
 def _check_inside(
-    m: Measurements, position: np.ndarray, module: np.ndarray, detector: Any, source: Source | str | None
+    m: Measurements, position: np.ndarray, module: np.ndarray, detector: Detector, source: Source | str | None
 ) -> None:
     """Raise for a position that can't be on its sensor; clusters at an edge and smeared hits may lie a bit outside."""
     surfaces, shifts = detector.arrays().surfaces, detector.arrays().translations
@@ -257,7 +258,7 @@ def _check_inside(
     _require(good.all(axis=1), source, "measurements", problem)
 
 
-def _global_position(prepared: PreparedMeasurements, detector: Any) -> np.ndarray:
+def _global_position(prepared: PreparedMeasurements, detector: Detector) -> np.ndarray:
     """Return the positions of measurements, (n, 3) float64 [mm]."""
     surfaces = detector.arrays().surfaces[prepared.module_index]
     centre, u, v = (np.stack([surfaces[a + b] for b in "xyz"], axis=1).astype(np.float64) for a in "cuv")

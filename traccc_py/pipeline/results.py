@@ -13,8 +13,8 @@ from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSel
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.fitting import FittedBatch
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
+from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.prepare_cells import PreparedCells
-from traccc_py.pipeline.upload import PreparedEvent
 
 __all__ = ["BatchOutput", "HostBatch", "split_batch"]
 
@@ -87,7 +87,7 @@ def _event(host: HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates: 
         seeds=Seeds(
             *(column[rows.seeds] - first_spacepoint for column in host.seed[:3]), host.seed.quality[rows.seeds].copy()
         ),
-        tracks=_tracks(host, rows.tracks),
+        tracks=_tracks(host, rows),
         track_states=_states(host, rows),
         n_cells=prepared.n_cells,
         n_candidates=n_candidates,
@@ -121,8 +121,8 @@ def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Meas
     )
 
 
-def _tracks(host: HostBatch, rows: slice) -> Tracks:
-    fit, offsets = host.fitted, host.selection.state_offsets
+def _tracks(host: HostBatch, event: _Rows) -> Tracks:
+    fit, offsets, rows = host.fitted, host.selection.state_offsets, event.tracks
     candidate = host.selection.candidate[rows]
     first_state = offsets[rows.start : rows.stop]
     n_measurements = np.diff(offsets[rows.start : rows.stop + 1])
@@ -141,7 +141,21 @@ def _tracks(host: HostBatch, rows: slice) -> Tracks:
         perigee=fit.perigee[rows].copy(),
         perigee_covariance=fit.perigee_covariance[rows].copy(),
         state_offsets=np.concatenate(([0], np.cumsum(n_measurements, dtype=np.int64))),
+        n_shared_measurements=_n_shared(
+            fit.measurement[offsets[rows.start] : offsets[rows.stop]], n_measurements, event.measurements
+        ),
     )
+
+
+def _n_shared(measurement: np.ndarray, n_measurements: np.ndarray, of_event: slice) -> np.ndarray:
+    """Return how many of the measurements of each track stand on other tracks, too."""
+    track = np.repeat(np.arange(len(n_measurements), dtype=np.int32), n_measurements)
+    row = measurement - np.int32(of_event.start)
+    first, last = (np.empty(of_event.stop - of_event.start, np.int32) for _ in range(2))
+    first[row[::-1]] = track[::-1]  # of several values for a row the last one stays
+    last[row] = track
+    is_shared = first[row] != last[row]
+    return np.bincount(track[is_shared], minlength=len(n_measurements)).astype(np.int32)
 
 
 def _states(host: HostBatch, rows: _Rows) -> TrackStates:

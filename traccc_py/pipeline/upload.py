@@ -1,86 +1,27 @@
-"""Events on their way in: checked on the host, then put into device memory as one batch.
-
-An event is given where the chain shall start: as cells, as measurements, or as measurements and spacepoints.
-"""
+"""Prepared events into device memory, as one batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from traccc_py.data.source import Source
 from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import Cells, Measurements, ModuleCells, Spacepoints
-from traccc_py.errors import CapacityError, InputDataError
+from traccc_py.errors import CapacityError
+from traccc_py.geometry import Detector
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
-from traccc_py.pipeline.prepare_cells import COLUMN_TYPES, PreparedCells, prepare_cells
-from traccc_py.pipeline.prepare_measurements import PreparedMeasurements, prepare_measurements, prepare_spacepoints
+from traccc_py.pipeline.prepare import PreparedEvent
+from traccc_py.pipeline.prepare_cells import COLUMN_TYPES, prepare_cells
+from traccc_py.pipeline.prepare_measurements import PreparedMeasurements
 
-__all__ = [
-    "CELL_COLUMNS",
-    "Event",
-    "PreparedEvent",
-    "first_stage",
-    "prepare_event",
-    "set_batch_size",
-    "stage_cells",
-    "upload_measurements",
-    "upload_spacepoints",
-]
-
-Event: TypeAlias = Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints]
-PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
+__all__ = ["CELL_COLUMNS", "set_batch_size", "stage_cells", "upload_measurements", "upload_spacepoints"]
 
 #: Columns of cells and their types on the device, in the order of prepared cells.
 CELL_COLUMNS = dict(zip(CellBatch._fields, COLUMN_TYPES, strict=True))
 _MAX_BATCH = 10_000  #: events; keys of events and seeding cells have 32 bits
-
-
-def first_stage(event: Event) -> str:
-    """Return the stage that an event starts with.
-
-    Raises
-    ------
-    InputDataError
-        If it is no event.
-    """
-    if isinstance(event, (Cells, ModuleCells)):
-        return "clusterization"
-    if isinstance(event, Measurements):
-        return "spacepoint_formation"
-    parts: Any = event  # whatever was given
-    if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints]:
-        return "seeding"
-    expected = "Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
-    msg = f"an event is a {type(event).__name__}; expected {expected}"
-    raise InputDataError(msg)
-
-
-def prepare_event(event: Any, detector: Any, source: Source | str | None = None) -> PreparedMeasurements:
-    """Check an event that starts behind the clusterisation and bring its rows into canonical order.
-
-    Parameters
-    ----------
-    event : Measurements or (Measurements, Spacepoints)
-        Event; `stage_cells` is for cells.
-    detector : Detector
-        Knows the modules.
-    source : Source or str, optional
-        File of the measurements or spacepoints, for errors and warnings.
-
-    Raises
-    ------
-    InputDataError
-        If a row is not on the detector or has an impossible value.
-    """
-    if isinstance(event, Measurements):
-        return prepare_measurements(event, detector, source)
-    of_measurements = source.measurements if isinstance(source, Source) else None
-    measurements, spacepoints = event
-    return prepare_spacepoints(measurements, spacepoints, detector, source, of_measurements)
 
 
 def set_batch_size(ws: Workspace, prepared: Sequence[PreparedEvent], n_modules: int) -> None:
@@ -109,7 +50,7 @@ def _put_columns(ws: Workspace, name: str, prepared: Sequence[Any], columns: Seq
 
 
 def stage_cells(
-    buffers: InputBuffers, events: Sequence[Any], detector: Any, sources: Sequence[Source | str | None]
+    buffers: InputBuffers, events: Sequence[Any], detector: Detector, sources: Sequence[Source | str | None]
 ) -> tuple[list[PreparedEvent], CellBatch]:
     """Check and order the cells of a batch and start to copy them to the device, beside what is running there.
 

@@ -15,7 +15,7 @@ import numpy as np
 from traccc_py.errors import ConfigError
 from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path, sigma_of_ends
-from traccc_py.simulation.digitization.digitization import Digitization, digitization_geometry, digitize
+from traccc_py.simulation.digitization.digitization import DigitizedHits, digitization_geometry, digitize
 from traccc_py.simulation.generators.gun import generate_particles
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.settings import CalibrationConfig, ParticleGunConfig
@@ -66,7 +66,7 @@ def _pieces(hit: np.ndarray, channels: np.ndarray, direction: np.ndarray) -> tup
 
 
 def cluster_residuals(
-    detector: Any, simulated: SimulatedHits, made: Digitization, geometry: TruthGeometry | None = None
+    detector: Any, simulated: SimulatedHits, made: DigitizedHits, geometry: TruthGeometry | None = None
 ) -> ClusterResiduals:
     """Return the residuals of the clusters that single hits made.
 
@@ -76,7 +76,7 @@ def cluster_residuals(
         With `arrays()`.
     simulated : SimulatedHits
         Hits.
-    made : Digitization
+    made : DigitizedHits
         Cells of these hits.
     geometry : TruthGeometry, optional
         `truth_geometry` of the detector, to spare its making for each event.

@@ -5,17 +5,15 @@ The simulation shares no compiled code with the reconstruction, so that each can
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
-import numpy as np
 
-from traccc_py.device.cache import cache_root
+from traccc_py.device.cache import code_digest, code_directory
+from traccc_py.files import package_sources
 
 __all__ = ["compiled", "compiled_entry", "is_compiled"]
 
@@ -25,13 +23,8 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 @cache
 def _cache_directory() -> Path:
     """Return the cache folder of these sources; entries of other versions are never read."""
-    here = Path(__file__).resolve().parent
-    digest = hashlib.sha256(f"{platform.python_version()} {numba.__version__} {np.__version__}".encode())
-    for path in [*sorted(here.rglob("*.py")), here.parent / "units.py", here.parent / "geometry" / "records.py"]:
-        digest.update(path.name.encode() + path.read_bytes())
-    folder = cache_root() / f"simulation-{digest.hexdigest()[:16]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    sources = package_sources(("simulation", "units.py", "geometry/records.py"))
+    return code_directory("simulation", code_digest(sources), sources)
 
 
 def compiled(function: Callable[..., Any]) -> Any:

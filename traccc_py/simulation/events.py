@@ -24,7 +24,7 @@ from traccc_py.data.csv_events import (
 )
 from traccc_py.data.truth import MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
-from traccc_py.simulation.digitization.digitization import Digitization, digitization_geometry, digitize
+from traccc_py.simulation.digitization.digitization import DigitizedHits, digitization_geometry, digitize
 from traccc_py.simulation.digitization.noise import NoiseOccupancy
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.generators.pileup import CollisionGenerator, GeneratedEvent
@@ -55,7 +55,7 @@ class SimulatedEvent:
     number: int
     particles: Particles
     simulated: SimulatedHits  # hits and their links to particles and modules
-    digitization: Digitization  # cells and their links to hits
+    digitization: DigitizedHits  # cells and their links to hits
 
     @property
     def cells(self) -> Cells:
@@ -282,5 +282,5 @@ def read_event(directory: Path | str, detector: Any, number: int) -> SimulatedEv
     local = local_vectors(geometry, module_index, hits.position - centre)[:, :2]
     has_hit = cells.measurement_id >= 0  # the others are noise
     offsets = np.concatenate(([0], np.cumsum(has_hit)))
-    made = Digitization(cells, offsets, links.hit_id[cells.measurement_id[has_hit]], links.hit_id)
+    made = DigitizedHits(cells, offsets, links.hit_id[cells.measurement_id[has_hit]], links.hit_id)
     return SimulatedEvent(number, particles, SimulatedHits(hits, particle_index, module_index, local), made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -30,6 +29,7 @@ from traccc_py.data.manifest import (
 from traccc_py.data.words import counted
 from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
+from traccc_py.files import content_digest, package_sources, source_digest
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
 from traccc_py.simulation.generators.pileup import CollisionGenerator
 from traccc_py.simulation.generators.pythia import pythia_version
@@ -44,11 +44,7 @@ _DIFFERENCES_SHOWN = 3
 @cache
 def _source_digest() -> str:
     """Return a hash [16 hexadecimal digits] of the sources that events depend on."""
-    here = Path(__file__).resolve().parent
-    digest = hashlib.sha256()
-    for path in [*sorted(here.rglob("*.py")), here.parent / "units.py", here.parent / "data" / "csv_events.py"]:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
+    return source_digest(package_sources(("simulation", "units.py", "data/csv_events.py")))
 
 
 def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
@@ -338,7 +334,7 @@ def load_sample(
     source = CollisionConfig(process=process, pileup=pileup, pt_hat_min=pt_hat_min)
     config = SampleConfig.of_collisions(source, seed, compress=True)
     recipe = _recipe(detector, config)
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:12]
+    key = content_digest(json.dumps(recipe))
     folder = samples_root() / f"{detector.name}-{process}-mu{pileup:g}-seed{seed}-n{n_events}-{key}"
     if folder.exists():
         manifest = read_manifest(folder)

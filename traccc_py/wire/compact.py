@@ -6,7 +6,7 @@ every column at a multiple of the size of its numbers:
 ==============  ======  =========  ================================================================
 column          type    rows       meaning
 ==============  ======  =========  ================================================================
-header          uint32  4          version of the protocol, flags, number of modules, number of cells
+header          uint32  4          version of the input, flags , number of modules, number of cells
 geometry_id     int64   n_modules  as in CELL_POSITIONS
 activation      float32 n_cells    as in CELL_PROPERTIES
 time            float32 n_cells    as in CELL_PROPERTIES; without the flag `HAS_TIMES` no rows: all are 0
@@ -25,7 +25,7 @@ import numpy as np
 
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import WireError
-from traccc_py.wire.tensors import CELLS, PROTOCOL_VERSION, Allocate, new_tensors, received
+from traccc_py.wire.tensors import CELLS, INPUT_VERSION, Allocate, new_tensors, received
 
 __all__ = ["pack_compact_cells", "unpack_compact_cells"]
 
@@ -100,7 +100,7 @@ def pack_compact_cells(cells: Cells, allocate: Allocate = new_tensors) -> dict[s
     columns = _columns(len(starts), n, flags)
     tensors = allocate({CELLS: _n_bytes(columns)})
     tensor = tensors[CELLS.name]
-    tensor[:_HEADER_BYTES].view(_HEADER_TYPE)[:] = PROTOCOL_VERSION, flags, len(starts), n
+    tensor[:_HEADER_BYTES].view(_HEADER_TYPE)[:] = INPUT_VERSION, flags, len(starts), n
     views = _views(tensor, columns)
     views["geometry_id"][:] = ids[starts].view(np.int64)
     views["module_cells"][:] = lengths
@@ -183,8 +183,8 @@ def _checked_columns(tensor: np.ndarray) -> tuple[dict[str, tuple[str, int]], in
         msg = f"CELLS has {len(tensor)} bytes; expected at least {_HEADER_BYTES}: {', '.join(_HEADER)}"
         raise WireError(msg)
     version, flags, n_modules, n_cells = map(int, tensor[:_HEADER_BYTES].view(_HEADER_TYPE))
-    if version != PROTOCOL_VERSION:
-        msg = f"CELLS is of version {version}; expected {PROTOCOL_VERSION}"
+    if version != INPUT_VERSION:
+        msg = f"CELLS is of version {version}; expected {INPUT_VERSION}"
         raise WireError(msg)
     if flags > sum(_Flag):
         msg = f"CELLS has the flags {flags}; expected a sum of {', '.join(f'{f.value} ({f.name})' for f in _Flag)}"

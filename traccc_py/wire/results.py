@@ -7,14 +7,14 @@ from functools import cached_property
 
 import numpy as np
 
-from traccc_py.edm import EventResult, FitOutcome, unpack_covariance
-from traccc_py.wire.tensors import MEASUREMENTS, OUTPUTS, SEPARATOR, STAGE_NAMES, TRK_COVARIANCES, TRK_PARAMS
+from traccc_py.edm import N_COVARIANCE, STAGES, Column, EventResult, FitOutcome, unpack_covariance
+from traccc_py.wire.tensors import MEASUREMENTS, OUTPUTS, SEPARATOR, TRACK_TENSORS, TensorSpec, track_columns
 
 __all__ = ["kept_tracks", "pack_result"]
 
 _MIN_STATES = 3  # shorter tracks are not sent
 _LARGEST_COVARIANCE = 1e8  # elements beyond it, and NaN, are sent as 0
-_ELEMENTS = unpack_covariance(np.arange(len(TRK_COVARIANCES.columns))[np.newaxis]).ravel()  # packed, of a full matrix
+_ELEMENTS = unpack_covariance(np.arange(N_COVARIANCE)[np.newaxis]).ravel()  # packed, of a full matrix
 
 
 def kept_tracks(result: EventResult) -> np.ndarray:
@@ -45,12 +45,18 @@ class _Packer:
         lengths = np.diff(self._result.tracks.state_offsets)
         return np.flatnonzero(np.repeat(self._is_kept, lengths))
 
-    def trk_params(self) -> np.ndarray:
-        tracks, kept = self._result.tracks, self._tracks
-        out = np.empty((np.count_nonzero(self._is_kept), len(TRK_PARAMS.columns)), np.float32)
-        out[:, 0], out[:, 1], out[:, 7] = tracks.chi2[kept], tracks.ndf[kept], tracks.time[kept]
-        out[:, 2:7] = _rows(tracks.params, kept)
-        return out
+    def tensor(self, spec: TensorSpec) -> np.ndarray:
+        """Return a tensor of `OUTPUTS`."""
+        if spec.name not in TRACK_TENSORS:
+            return getattr(self, spec.name.lower())()
+        columns = [self._track_column(column) for column in track_columns(spec.name)]
+        if len(columns) == 1:
+            return columns[0].reshape(-1, len(spec.columns)).astype(spec.dtype, copy=False)
+        return np.column_stack(columns).astype(spec.dtype, copy=False)
+
+    def _track_column(self, column: Column) -> np.ndarray:
+        values = _rows(getattr(self._result.tracks, column.name), self._tracks)
+        return _without_impossible(values) if "covariance" in column.name else values
 
     def measurements(self) -> np.ndarray:
         states, source = self._result.track_states, self._result.measurements
@@ -75,17 +81,7 @@ class _Packer:
 
     def stage_times(self) -> np.ndarray:
         times = self._result.stage_milliseconds
-        return np.array([times.get(name, 0.0) for name in STAGE_NAMES], np.float32)
-
-    def trk_perigee(self) -> np.ndarray:
-        return _rows(self._result.tracks.perigee, self._tracks).astype(np.float32, copy=False)
-
-    def trk_covariances(self) -> np.ndarray:
-        return _without_impossible(_rows(self._result.tracks.covariance, self._tracks))
-
-    def trk_summary(self) -> np.ndarray:
-        tracks, kept = self._result.tracks, self._tracks
-        return np.column_stack((tracks.n_measurements[kept], tracks.n_holes[kept])).astype(np.int32, copy=False)
+        return np.array([times.get(name, 0.0) for name in STAGES], np.float32)
 
 
 def _rows(values: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
@@ -121,4 +117,4 @@ def pack_result(
     """
     packer = _Packer(result, kept_tracks(result) if is_kept is None else is_kept)
     wanted = [spec for spec in OUTPUTS if names is None or spec.name in names]
-    return {spec.name: np.ascontiguousarray(getattr(packer, spec.name.lower())()) for spec in wanted}
+    return {spec.name: np.ascontiguousarray(packer.tensor(spec)) for spec in wanted}

@@ -1,4 +1,4 @@
-"""The one table of tensors that travel between client and server.
+"""The tensors that travel between client and server, made of the columns of `edm`.
 
 The standard tensors are those of traccc-aaS (model `traccc-gpu`), so that its clients work unchanged; the compact one
 carries the same cells in a fifth to a third of the bytes. `docs/protocol.md` explains them to those who write a client
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
+from traccc_py import edm
+from traccc_py.edm import Component, columns_of
 from traccc_py.errors import WireError
 
 __all__ = [
@@ -27,15 +29,17 @@ __all__ = [
     "FINGERPRINT_PARAMETER",
     "GEOMETRY_IDS",
     "MEASUREMENTS",
+    "INPUT_VERSION",
     "MODEL",
     "OUTPUTS",
     "OUTPUTS_PARAMETER",
-    "PROTOCOL_VERSION",
+    "OUTPUT_VERSION",
+    "OUTPUT_VERSION_PARAMETER",
     "SEPARATOR",
-    "STAGE_NAMES",
     "STAGE_TIMES",
     "STANDARD_INPUTS",
     "STANDARD_OUTPUTS",
+    "TRACK_TENSORS",
     "TRK_COVARIANCES",
     "TRK_PARAMS",
     "TRK_PERIGEE",
@@ -44,36 +48,17 @@ __all__ = [
     "check_rows",
     "new_tensors",
     "received",
+    "track_columns",
 ]
 
-PROTOCOL_VERSION = 2  #: rises with every change that an older client or server would misread
+INPUT_VERSION = 2  #: of requests; rises with every change that an older server would misread
 MODEL = "traccc-gpu"  #: standard tensors
 COMPACT_MODEL = "traccc-gpu-compact"  #: the compact tensor
 CORE_MODEL = "traccc-gpu-core"  #: what both are made of; not for clients
 FINGERPRINT_PARAMETER = "detector_fingerprint"  #: of a request: the detector its sender has in mind
+OUTPUT_VERSION_PARAMETER = "output_version"  #: of a model's configuration
 OUTPUTS_PARAMETER = "outputs"  #: of a request: names of the tensors to make, with commas between
 SEPARATOR = 0  #: between the tracks of GEOMETRY_IDS; no module has this id
-
-#: Stages of STAGE_TIMES, in order.
-STAGE_NAMES = (
-    "preparation",
-    "clusterization",
-    "spacepoint_formation",
-    "seeding",
-    "parameter_estimation",
-    "finding",
-    "ambiguity_resolution",
-    "fitting",
-    "output",
-)
-
-
-class Column(NamedTuple):
-    """One column of a tensor."""
-
-    name: str
-    unit: str
-    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +73,23 @@ class TensorSpec:
         NumPy type.
     rows : str
         What a row is.
-    columns : tuple of Column
+    columns : tuple of Component
         Its columns.
     is_flat : bool, optional
         Whether its rank is one; then it has one column.
+    meaning : str, optional
+        What the columns are together.
+    since : int, optional
+        Version of the outputs that it came with [1].
     """
 
     name: str
     dtype: str
     rows: str
-    columns: tuple[Column, ...]
+    columns: tuple[Component, ...]
     is_flat: bool = False
+    meaning: str = ""
+    since: int = 1
 
     @property
     def dims(self) -> tuple[int, ...]:
@@ -141,125 +132,74 @@ class TensorSpec:
         return ", ".join(c.name for c in self.columns)
 
 
-def _columns(*rows: tuple[str, str, str]) -> tuple[Column, ...]:
-    return tuple(Column(*row) for row in rows)
+def _of_cells(name: str, dtype: str, *columns: str) -> TensorSpec:
+    numbers = tuple(number for column in columns for number in _CELLS[column].numbers)
+    return TensorSpec(name, dtype, "cell", numbers)
 
 
-_PARAMETERS = (
-    ("loc0", "mm", "first local coordinate"),
-    ("loc1", "mm", "second local coordinate"),
-    ("phi", "rad", "azimuth"),
-    ("theta", "rad", "polar angle"),
-    ("qop", "e/GeV", "charge over momentum"),
-)
-_PARAMETER_NAMES = tuple(name for name, _, _ in _PARAMETERS)
+def _of_tracks() -> dict[str, TensorSpec]:
+    """Return the tensors that columns of tracks name."""
+    names = dict.fromkeys((*_FIRST_OF_TRACKS, *(c.tensor for c in _TRACKS.values() if c.tensor is not None)))
+    specs = {}
+    for name in names:
+        columns = track_columns(name)
+        numbers = tuple(number for column in columns for number in column.numbers)
+        meaning = columns[0].meaning if len(columns) == 1 else ""
+        specs[name] = TensorSpec(name, columns[0].dtype, "track", numbers, meaning=meaning, since=columns[0].since)
+    return specs
 
-CELL_POSITIONS = TensorSpec(
-    "CELL_POSITIONS",
-    "int64",
-    "cell",
-    _columns(
-        ("geometry_id", "1", "module, bits of an unsigned id; an Athena identifier where the server has a map"),
-        ("measurement_id", "1", "not used; any number"),
-        ("channel0", "1", "readout channel along local axis 0"),
-        ("channel1", "1", "readout channel along local axis 1; 0 for strips"),
-    ),
-)
-CELL_PROPERTIES = TensorSpec(
-    "CELL_PROPERTIES",
-    "float32",
-    "cell",
-    _columns(("timestamp", "ns", "time"), ("value", "1", "activation, not negative")),
-)
-CELLS = TensorSpec(
-    "CELLS", "uint8", "byte", _columns(("cells", "1", "all cells of an event: traccc_py.wire.compact")), is_flat=True
-)
 
-TRK_PARAMS = TensorSpec(
-    "TRK_PARAMS",
-    "float32",
-    "track",
-    _columns(
-        ("chi2", "1", "of the fit"),
-        ("ndf", "1", "degrees of freedom"),
-        *((name, unit, f"{meaning}, at the first state") for name, unit, meaning in _PARAMETERS),
-        ("time", "ns", "of the first state"),
-    ),
-)
+def track_columns(tensor: str) -> list[edm.Column]:
+    """Return the columns of `edm.Tracks` that a tensor is made of, in its order."""
+    columns = [column for column in _TRACKS.values() if column.tensor == tensor]
+    return sorted(columns, key=lambda c: _TRACCC_AAS_ORDER.index(c.name)) if tensor == "TRK_PARAMS" else columns
+
+
+_CELLS, _TRACKS, _STATES = map(columns_of, (edm.Cells, edm.Tracks, edm.TrackStates))
+_MEASURED = columns_of(edm.Measurements)
+_FIRST_OF_TRACKS = ("TRK_PARAMS", "TRK_PERIGEE", "TRK_COVARIANCES", "TRK_SUMMARY")  # the others come behind them
+_TRACCC_AAS_ORDER = ("chi2", "ndf", "params", "time")  # of TRK_PARAMS
+_PARAMETERS = _STATES["params"].components
+
+CELL_POSITIONS = _of_cells("CELL_POSITIONS", "int64", "geometry_id", "measurement_id", "channel0", "channel1")
+CELL_PROPERTIES = _of_cells("CELL_PROPERTIES", "float32", "time", "activation")
+CELLS = TensorSpec("CELLS", "uint8", "byte", (Component("cells", "1", "all of an event, see below"),), is_flat=True)
+
+TRACK_TENSORS = _of_tracks()
+TRK_PARAMS = TRACK_TENSORS["TRK_PARAMS"]
+TRK_PERIGEE = TRACK_TENSORS["TRK_PERIGEE"]
+TRK_COVARIANCES = TRACK_TENSORS["TRK_COVARIANCES"]
+TRK_SUMMARY = TRACK_TENSORS["TRK_SUMMARY"]
 MEASUREMENTS = TensorSpec(
     "MEASUREMENTS",
     "float32",
     "state",
-    _columns(
-        ("local0", "mm", "measured, first local coordinate"),
-        ("local1", "mm", "measured, second local coordinate"),
-        ("phi", "rad", "smoothed azimuth"),
-        ("theta", "rad", "smoothed polar angle"),
-        ("qop", "e/GeV", "smoothed charge over momentum"),
-        ("time", "ns", "measured"),
-    ),
+    (*_MEASURED["local_position"].numbers, *_PARAMETERS[2:], *_MEASURED["time"].numbers),
+    meaning="measured position; smoothed angles and momentum; measured time",
 )
 COVARIANCES = TensorSpec(
     "COVARIANCES",
     "float32",
     "state",
-    _columns(
-        *(
-            (f"{a}_{b}", "product of both", "smoothed covariance; 0 for NaN, Inf and beyond 1e8")
-            for a in _PARAMETER_NAMES
-            for b in _PARAMETER_NAMES
-        )
+    tuple(
+        Component(f"{a.name}_{b.name}", "product of both", "smoothed covariance")
+        for a in _PARAMETERS
+        for b in _PARAMETERS
     ),
+    meaning="covariance matrix of the smoothed parameters, 5 x 5, row by row",
 )
 GEOMETRY_IDS = TensorSpec(
-    "GEOMETRY_IDS",
-    "int64",
-    "state, and a 0 between two tracks",
-    _columns(("geometry_id", "1", "module of each state, as in CELL_POSITIONS")),
-    is_flat=True,
+    "GEOMETRY_IDS", "int64", "state, and a 0 between two tracks", _STATES["geometry_id"].numbers, is_flat=True
 )
 STAGE_TIMES = TensorSpec(
-    "STAGE_TIMES",
-    "float32",
-    f"stage ({', '.join(STAGE_NAMES)})",
-    _columns(("milliseconds", "ms", "of the batch this event was in, divided by its number of events")),
-    is_flat=True,
-)
-TRK_PERIGEE = TensorSpec(
-    "TRK_PERIGEE",
-    "float32",
-    "track",
-    _columns(
-        ("d0", "mm", "transverse impact parameter at the beam line"),
-        ("z0", "mm", "z of the perigee"),
-        ("phi", "rad", "azimuth there"),
-        ("theta", "rad", "polar angle there"),
-        ("qop", "e/GeV", "charge over momentum there"),
-    ),
-)
-TRK_COVARIANCES = TensorSpec(
-    "TRK_COVARIANCES",
-    "float32",
-    "track",
-    _columns(
-        *(
-            (f"{a}_{b}", "product of both", "of the parameters in TRK_PARAMS, lower triangle; 0 as in COVARIANCES")
-            for i, a in enumerate(_PARAMETER_NAMES)
-            for b in _PARAMETER_NAMES[: i + 1]
-        )
-    ),
-)
-TRK_SUMMARY = TensorSpec(
-    "TRK_SUMMARY",
-    "int32",
-    "track",
-    _columns(("n_measurements", "1", "states of the track"), ("n_holes", "1", "surfaces crossed without a hit")),
+    "STAGE_TIMES", "float32", "stage", (Component("milliseconds", "ms", "of the batch, per event"),), is_flat=True
 )
 
 STANDARD_INPUTS = (CELL_POSITIONS, CELL_PROPERTIES)
 STANDARD_OUTPUTS = (TRK_PARAMS, MEASUREMENTS, COVARIANCES, GEOMETRY_IDS)  #: those of traccc-aaS
 COMPACT_INPUTS = (CELLS,)
-OUTPUTS = (*STANDARD_OUTPUTS, STAGE_TIMES, TRK_PERIGEE, TRK_COVARIANCES, TRK_SUMMARY)  #: all there are
+OUTPUTS = tuple(dict.fromkeys((*STANDARD_OUTPUTS, STAGE_TIMES, *TRACK_TENSORS.values())))  #: all there are
+OUTPUT_VERSION = max(spec.since for spec in OUTPUTS)  #: rises with each further tensor; those there are never change
 
 
 #: Gives arrays by name for tensors of so many rows; their content is undefined.

@@ -4,49 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
+from traccc_py.edm import STAGES, Tracks, columns_of
 from traccc_py.errors import WireError
 from traccc_py.wire.tensors import (
     COVARIANCES,
     GEOMETRY_IDS,
     MEASUREMENTS,
     SEPARATOR,
-    STAGE_NAMES,
     STAGE_TIMES,
-    TRK_COVARIANCES,
+    TRACK_TENSORS,
     TRK_PARAMS,
-    TRK_PERIGEE,
-    TRK_SUMMARY,
     received,
+    track_columns,
 )
 
 __all__ = ["ServedTracks", "unpack_tracks"]
 
 
-@dataclass(slots=True)
-class ServedTracks:
-    """The tracks of one event as the service sends them; None for what was not asked for.
+@dataclass(slots=True, repr=False)
+class ServedTracks(Tracks):
+    """The tracks of one event as the service sends them; None for what was not asked for, and for what it never sends.
 
-    The library's `Tracks` and `TrackStates` hold more than the wire carries: the smoothed local position of states,
-    p-values and all tracks whose fit failed stay on the server.
+    It has the columns of `Tracks`, and of the states those that are sent. The library's `Tracks` and `TrackStates` hold
+    more than the wire carries: the smoothed local position of states, p-values and all tracks whose fit failed stay on
+    the server.
     """
 
-    params: np.ndarray  # (n, 5) float32: loc0, loc1 [mm], phi, theta [rad], q/p [e/GeV] at the first state
-    time: np.ndarray  # (n,) float32 [ns]
-    chi2: np.ndarray  # (n,) float32
-    ndf: np.ndarray  # (n,) float32
-    state_offsets: np.ndarray | None = None  # (n + 1,) int64, first state of each track
     state_geometry_id: np.ndarray | None = None  # (n_states,) uint64
     state_local_position: np.ndarray | None = None  # (n_states, 2) float32, measured [mm]
     state_direction: np.ndarray | None = None  # (n_states, 3) float32, smoothed phi, theta [rad], q/p [e/GeV]
     state_time: np.ndarray | None = None  # (n_states,) float32, measured [ns]
     state_covariance: np.ndarray | None = None  # (n_states, 5, 5) float32, smoothed
-    perigee: np.ndarray | None = None  # (n, 5) float32: d0, z0 [mm], phi, theta [rad], q/p [e/GeV]
-    covariance: np.ndarray | None = None  # (n, 15) float32, of `params`, packed
-    n_measurements: np.ndarray | None = None  # (n,) int32
-    n_holes: np.ndarray | None = None  # (n,) int32
     stage_milliseconds: dict[str, float] | None = None  # of the batch, divided by its number of events
 
     def __len__(self) -> int:
@@ -76,8 +68,8 @@ def unpack_tracks(tensors: Mapping[str, np.ndarray]) -> ServedTracks:
     WireError
         If TRK_PARAMS is missing, a tensor has the wrong type or shape, or they contradict each other.
     """
-    params = received(tensors, TRK_PARAMS)
-    tracks = ServedTracks(params=params[:, 2:7], time=params[:, 7], chi2=params[:, 0], ndf=params[:, 1])
+    received(tensors, TRK_PARAMS)
+    tracks = ServedTracks(**_track_columns(tensors))
     if GEOMETRY_IDS.name in tensors:
         _unpack_ids(tracks, received(tensors, GEOMETRY_IDS))
     if MEASUREMENTS.name in tensors:
@@ -85,17 +77,24 @@ def unpack_tracks(tensors: Mapping[str, np.ndarray]) -> ServedTracks:
         tracks.state_local_position, tracks.state_direction, tracks.state_time = rows[:, :2], rows[:, 2:5], rows[:, 5]
     if COVARIANCES.name in tensors:
         tracks.state_covariance = received(tensors, COVARIANCES).reshape(-1, 5, 5)
-    if TRK_PERIGEE.name in tensors:
-        tracks.perigee = received(tensors, TRK_PERIGEE)
-    if TRK_COVARIANCES.name in tensors:
-        tracks.covariance = received(tensors, TRK_COVARIANCES)
-    if TRK_SUMMARY.name in tensors:
-        tracks.n_measurements, tracks.n_holes = received(tensors, TRK_SUMMARY).T
     if STAGE_TIMES.name in tensors:
         times = received(tensors, STAGE_TIMES)
-        tracks.stage_milliseconds = {name: float(t) for name, t in zip(STAGE_NAMES, times, strict=False)}
+        tracks.stage_milliseconds = {name: float(t) for name, t in zip(STAGES, times, strict=False)}
     _check_lengths(tracks)
     return tracks
+
+
+def _track_columns(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the columns of tracks by name, None for those that did not come."""
+    found: dict[str, Any] = dict.fromkeys(columns_of(Tracks))
+    for spec in TRACK_TENSORS.values():
+        if spec.name in tensors:
+            values, first = received(tensors, spec), 0
+            for column in track_columns(spec.name):
+                end = first + len(column.numbers)
+                found[column.name] = values[:, first:end] if column.components else values[:, first]
+                first = end
+    return found
 
 
 def _unpack_ids(tracks: ServedTracks, ids: np.ndarray) -> None:

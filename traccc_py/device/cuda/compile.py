@@ -6,11 +6,9 @@ Needs no GPU. The cubins that tests inspect are those that `CudaDevice` loads an
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import inspect
 import json
 import multiprocessing
-import os
 import re
 import shutil
 import subprocess
@@ -34,6 +32,7 @@ from traccc_py.device.cpu.compile import floating_dtype
 from traccc_py.device.cuda.layout import aligned
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 from traccc_py.errors import DeviceUnavailableError, TracccError
+from traccc_py.files import content_digest, write_files
 
 __all__ = [
     "CompiledKernel",
@@ -256,22 +255,14 @@ def _resources(report: str) -> dict[str, int]:
     }
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that no other process ever sees a part of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-    Path(temporary).replace(path)
-
-
 def _entry_path(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]) -> Path:
-    digest = hashlib.sha256(f"{_toolchain()}|{_describe(payload)}".encode())
+    parts: list[str | bytes] = [_toolchain(), _describe(payload)]
     if not is_packaged(kernel.filename):  # the folder's name says nothing about its edits
-        digest.update(Path(kernel.filename).read_bytes())
+        parts.append(Path(kernel.filename).read_bytes())
         if kernel.cuda is not None:
-            digest.update(Path(inspect.getfile(import_module(kernel.cuda.function.partition(":")[0]))).read_bytes())
+            parts.append(Path(inspect.getfile(import_module(kernel.cuda.function.partition(":")[0]))).read_bytes())
     folder = cache_directory(f"cuda-sm{capability[0]}{capability[1]}")
-    return folder / f"{kernel.name}-{digest.hexdigest()[:16]}.cubin"
+    return folder / f"{kernel.name}-{content_digest(*parts)}.cubin"
 
 
 def compile_kernel(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]) -> CompiledKernel:
@@ -306,9 +297,8 @@ def compile_kernel(kernel: Kernel, payload: BaseTuple, capability: tuple[int, in
     else:
         ptx = _compile_ptx(kernel, payload, capability)
         cubin, resources = _assemble(ptx, capability, kernel.name, fuses=kernel.fuses)
-        _write(path.with_suffix(".ptx"), ptx.encode())
-        _write(path, cubin)
-        _write(about, json.dumps(resources).encode())  # last: its presence says that the others are there
+        # `about` last: its presence says that the others are there
+        write_files({path.with_suffix(".ptx"): ptx.encode(), path: cubin, about: json.dumps(resources).encode()})
     return CompiledKernel(name=kernel.name, capability=capability, path=str(path), **resources)
 
 

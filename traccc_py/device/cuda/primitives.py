@@ -29,8 +29,9 @@ def _sum(values, first, last, thread, n_threads):
 
 
 @block_function
-def _write(values, offsets, first, last, total, thread, n_threads, shared):
+def _write(column, first, last, total, thread, n_threads, shared):
     """Write the running sums of a chunk, which begins with `total`, some rows a thread at a time."""
+    values, offsets = column.values, column.out_offsets
     if first == 0 and thread == 0:
         offsets[0] = 0
     for tile in range(first, last, n_threads * _PER_THREAD):
@@ -52,11 +53,11 @@ def sum_chunk(i, thread, n_threads, p, shared):
     """Sum a chunk."""
     first, last = chunk_range(p, i)
     if i < p.n_chunks:
-        own = _sum(p.values_0, first, last, thread, n_threads)
+        own = _sum(p.first.values, first, last, thread, n_threads)
     elif i < 2 * p.n_chunks:
-        own = _sum(p.values_1, first, last, thread, n_threads)
+        own = _sum(p.second.values, first, last, thread, n_threads)
     else:
-        own = _sum(p.values_2, first, last, thread, n_threads)
+        own = _sum(p.third.values, first, last, thread, n_threads)
     _, total = block_sums(own, thread, n_threads, shared)
     if thread == 0:
         p.out_sums[i] = total
@@ -69,10 +70,10 @@ def write_chunk(i, thread, n_threads, p, shared):
     own = _sum(p.out_sums, i - i % p.n_chunks, i, thread, n_threads)
     _, before = block_sums(own, thread, n_threads, shared)
     if i < p.n_chunks:
-        _write(p.values_0, p.offsets_0, first, last, before, thread, n_threads, shared)
+        _write(p.first, first, last, before, thread, n_threads, shared)
     elif i < 2 * p.n_chunks:
-        _write(p.values_1, p.offsets_1, first, last, before, thread, n_threads, shared)
+        _write(p.second, first, last, before, thread, n_threads, shared)
     else:
-        _write(p.values_2, p.offsets_2, first, last, before, thread, n_threads, shared)
+        _write(p.third, first, last, before, thread, n_threads, shared)
     if i == 0 and thread == 0:
         close_columns(p)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from traccc_py.geometry.detector import Detector
 from traccc_py.geometry.detray.material import DENSITY_UNIT, EXCITATION_CONSTANT, EXCITATION_POWER
-from traccc_py.geometry.detray.schema import NO_LINK, DetrayShape, SurfaceKind, detray_identifiers
+from traccc_py.geometry.detray.schema import NO_LINK, DetrayShape, SurfaceKind
 from traccc_py.geometry.detray.volumes import Border, Box, TubeVolume, borders, divide_world
 from traccc_py.geometry.material.maps import MaterialMap
 from traccc_py.geometry.material.material import PLASMA_CONSTANT
@@ -18,6 +20,8 @@ from traccc_py.geometry.surfaces import Annulus, PassiveSurface
 from traccc_py.units import bethe_constant
 
 __all__ = ["DetrayContent", "detray_content"]
+
+_log = logging.getLogger(__name__)
 
 _CYLINDER_VOLUME, _CUBOID_VOLUME = 0, 4
 _SLAB_TYPE = 6
@@ -68,20 +72,55 @@ def detray_content(detector: Detector) -> DetrayContent:
         name = next(iter(detector.volume_names.values()), detector.name)
         _add_volume(content, name, _CUBOID_VOLUME, 0.0, surfaces + _cuboid_portals(detector))
     else:
-        volumes = divide_world(_boxes(detector, passive_of_layer))
+        volumes = _in_order_of_ids(detector, divide_world(_boxes(detector, passive_of_layer)))
         for i, volume in enumerate(volumes):
-            surfaces, members = [], [np.flatnonzero(detector.layer_of_surface == b.layer) for b in volume.boxes]
-            surfaces += _planar(detector, np.concatenate(members))
+            members = _members(detector, volume)
+            surfaces = _planar(detector, members)
             surfaces += [
                 _round(detector, passive_of_layer[b.layer]) for b in volume.boxes if b.layer in passive_of_layer
             ]
             z = (volume.low[1] + volume.high[1]) / 2
             name = " and ".join(b.name for b in volume.boxes)
             _add_volume(content, name, _CYLINDER_VOLUME, z, surfaces + _tube_portals(volumes, i))
-            if len(volume.boxes) == 1 and len(members[0]):
-                _add_surface_grid(content, detector, volume, members[0])
-    _add_identifiers(content)
+            if len(volume.boxes) == 1 and len(members):
+                _add_surface_grid(content, detector, volume, members)
     return content
+
+
+def _members(detector: Detector, volume: TubeVolume) -> np.ndarray:
+    """Return the planar surfaces of a volume, ascending in their ids."""
+    return np.flatnonzero(np.isin(detector.layer_of_surface, [b.layer for b in volume.boxes]))
+
+
+def _in_order_of_ids(detector: Detector, volumes: list[TubeVolume]) -> list[TubeVolume]:
+    """Return volumes in the order of their sensors' ids, and apart from them those without sensors.
+
+    detray numbers surfaces as they stand in the file. traccc's CPU programs take the measurements in the order of their
+    Acts ids and then search them by detray's number: where the two orders differ, whole volumes have no measurements.
+    Simulated particles start in volume 0, so the innermost of those without sensors comes first; without Acts ids they
+    come last, since readout designs then go by the numbers of volumes.
+    """
+    is_sensitive = detector.surfaces.is_sensitive
+    sensors = [rows[is_sensitive[rows]] for rows in (_members(detector, v) for v in volumes)]
+    passive = [v for v, rows in zip(volumes, sensors, strict=True) if not len(rows)]
+    ranged = sorted((int(rows[0]), int(rows[-1]), i) for i, rows in enumerate(sensors) if len(rows))
+    passive, sensitive = sorted(passive, key=lambda v: v.low[0]), [volumes[i] for _, _, i in ranged]
+    if not _has_acts_ids(detector):
+        return sensitive + passive
+    for (_, last, i), (first, _, k) in pairwise(ranged):
+        if first < last:
+            _log.warning(
+                "the ids of sensors in %s and %s interleave: traccc's CPU programs need them in the order of volumes, "
+                "and will miss measurements",
+                *(" and ".join(b.name for b in volumes[j].boxes) for j in (i, k)),
+            )
+            break
+    return passive + sensitive
+
+
+def _has_acts_ids(detector: Detector) -> bool:
+    is_sensitive = detector.surfaces.is_sensitive
+    return np.array_equal(detector.acts_ids[is_sensitive], detector.geometry_ids[is_sensitive])
 
 
 def _passive_of_layers(detector: Detector) -> dict[int, PassiveSurface]:
@@ -111,7 +150,7 @@ def _boxes(detector: Detector, passive_of_layer: dict[int, PassiveSurface]) -> l
 def _planar(detector: Detector, rows: np.ndarray) -> list[_SurfaceEntry]:
     """Return the entries of planar surfaces."""
     s = detector.surfaces
-    is_acts = np.array_equal(detector.acts_ids[s.is_sensitive], s.geometry_id[s.is_sensitive])
+    is_acts = _has_acts_ids(detector)
     entries = []
     for i in rows.tolist():
         axes, centre = [s.u[i], s.v[i], s.w[i]], s.centre[i]
@@ -292,10 +331,3 @@ def _add_surface_grid(content: DetrayContent, detector: Detector, volume: TubeVo
     }
     content.surface_grids[number] = [grid]
     content.volumes[number]["acc_links"] = [link]
-
-
-def _add_identifiers(content: DetrayContent) -> None:
-    surfaces = [(v["index"], s) for v in content.volumes for s in v["surfaces"]]
-    ids = detray_identifiers(np.array([v for v, _ in surfaces]), np.array([s["type"] for _, s in surfaces]))
-    for (_, surface), identifier in zip(surfaces, ids.tolist(), strict=True):
-        surface["identifier"] = identifier

@@ -44,10 +44,11 @@ def write_detray(detector: Detector, directory: str | Path, *, compress: bool = 
     thickness of the active silicon goes into the readout. Fields are not in these files.
 
     Each layer has a volume of its own. The volumes tile a cylinder and are closed by portals, which have no material;
-    layers that no plane or cylinder parts share a volume without a grid. A telescope is one cuboid. A grid lists the
-    sensors of a volume in each bin that they overlap, seen from the z axis. Materials are effective ones: X0, density
-    and Z of a slab give its radiation lengths and mean energy loss by detray's formulas; L0 is a rough estimate. The
-    files follow the format that traccc v1.6.0 writes; they have not been loaded by detray itself.
+    layers that no plane or cylinder parts share a volume without a grid. A telescope is one cuboid. Volumes, and
+    sensors in them, follow the order of the sensors' ids: traccc's CPU programs need it. A grid lists the sensors of a
+    volume in each bin that they overlap, seen from the z axis. Materials are effective ones: X0, density and Z of a
+    slab give its radiation lengths and mean energy loss by detray's formulas; L0 is a rough estimate. The files follow
+    the format that traccc v1.6.0 writes, without the optional identifiers of surfaces.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import gzip
-import os
-import tempfile
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 from traccc_py.errors import GeometryError
+from traccc_py.files import write_files
 from traccc_py.geometry.field.formats import cvf_content, parse_cvf, parse_table, table_content
 from traccc_py.geometry.field.map import FieldMap
 
 __all__ = ["FIELD_MAP_FORMATS", "read_field_map", "write_field_map"]
 
 FIELD_MAP_FORMATS = {"cvf": (parse_cvf, cvf_content), "csv": (parse_table, table_content)}  #: by name: reader, writer
-_GZIP_LEVEL = 6
 
 
 def _format_of(path: Path, name: str | None) -> str:
@@ -85,15 +82,4 @@ def write_field_map(path: str | Path, field: FieldMap, format: str | None = None
     """
     path = Path(path)
     _, write = FIELD_MAP_FORMATS[_format_of(path, format)]
-    content = write(field)
-    if path.suffix == ".gz":
-        content = gzip.compress(content, _GZIP_LEVEL, mtime=0)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
-    finally:
-        with suppress(FileNotFoundError):
-            Path(partial).unlink()
+    write_files({path: write(field)})

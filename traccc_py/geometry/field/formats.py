@@ -9,6 +9,7 @@ import numpy as np
 
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.field.map import FieldMap
+from traccc_py.geometry.field.strength import check_strength
 from traccc_py.units import T
 
 __all__ = ["cvf_content", "parse_cvf", "parse_table", "table_content"]
@@ -121,6 +122,9 @@ def parse_cvf(content: bytes, source: str) -> FieldMap:
     for backend in (_ARRAY, _STRIDED, _AFFINE, _FIELD):
         reader.footer(backend)
     reader.end()
+    with np.errstate(over="ignore"):
+        strongest = float(np.sqrt(np.square(values, dtype=np.float64).sum(axis=-1).max())) / T
+    check_strength(strongest, f"{source}: the largest field of the map", is_covfie=True)
     return FieldMap((values / T).astype(np.float32), tuple(-shift / scale), tuple(1 / scale))
 
 
@@ -247,9 +251,13 @@ def parse_table(content: bytes, source: str) -> FieldMap:
         fault = _fault(node, axes, shape, names)
         msg = f"{source}: {len(rows)} rows, {fault}; expected each node of a grid of {shape} once"
         raise GeometryError(msg)
-    values = np.empty((n_nodes, n_axes), np.float32)
+    values = np.empty((n_nodes, n_axes))
     values[node] = rows[:, n_axes:]
-    return FieldMap(values.reshape(*shape, n_axes), tuple(a[1] for a in axes), tuple(a[2] for a in axes))
+    try:
+        return FieldMap(values.reshape(*shape, n_axes), tuple(a[1] for a in axes), tuple(a[2] for a in axes))
+    except GeometryError as error:
+        msg = f"{source}: {error}"
+        raise GeometryError(msg) from error
 
 
 def table_content(field: FieldMap) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from traccc_py.errors import GeometryError
+from traccc_py.geometry.field.strength import check_strength
 from traccc_py.geometry.records import CartesianField, CylindricalField
 from traccc_py.units import T
 
@@ -15,6 +16,12 @@ __all__ = ["FieldMap"]
 
 _KINDS = {3: ("x", "y", "z"), 2: ("r", "z")}  # axes by number of dimensions
 _ON_AXIS = 1e-6  # the first node may be this far from r = 0, in distances between nodes
+_ON_PLANE = 1e-3  # ... and from a plane of symmetry
+_ODD_PART = 0.02  # of the largest field: components that have to vanish at a plane of symmetry
+
+
+def _strongest(values: np.ndarray) -> float:
+    return float(np.sqrt(np.einsum("...k,...k", values, values, dtype=np.float64).max()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +40,7 @@ class FieldMap:
     Raises
     ------
     GeometryError
-        If shapes don't fit together, or a value is not finite or not possible.
+        If shapes don't fit together, or a value is not finite or not possible: fields of 20 T and more are mistakes.
 
     Notes
     -----
@@ -46,7 +53,8 @@ class FieldMap:
     spacing: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        values = np.ascontiguousarray(self.values, np.float32)
+        with np.errstate(over="ignore"):  # infinities are refused below
+            values = np.ascontiguousarray(self.values, np.float32)
         n_axes = values.ndim - 1
         if n_axes not in _KINDS or values.shape[-1] != n_axes or min(values.shape[:-1]) < 2:  # noqa: PLR2004
             msg = (
@@ -70,6 +78,7 @@ class FieldMap:
             node = tuple(int(k) for k in np.argwhere(~np.isfinite(values))[0][:-1])
             msg = f"the field at node {node} is {values[node].tolist()} T; expected finite numbers"
             raise GeometryError(msg)
+        check_strength(_strongest(values), "the largest field of the map")
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
 
@@ -89,6 +98,77 @@ class FieldMap:
         """Positions of the nodes along each axis, float64 [mm]."""
         shape = self.values.shape[:-1]
         return tuple(o + s * np.arange(n) for o, s, n in zip(self.origin, self.spacing, shape, strict=True))
+
+    @property
+    def strongest(self) -> float:
+        """Largest field strength at a node [T]."""
+        return _strongest(self.values)
+
+    def is_mirrorable(self, axis: str) -> bool:
+        """Whether the map begins or ends at 0 along an axis, or half a distance between nodes away from it."""
+        k = self.axes.index(axis)
+        nodes, spacing = self.nodes[k], self.spacing[k]
+        ends = np.array([nodes[0], -nodes[-1]]) / spacing
+        return bool((np.minimum(abs(ends), abs(ends - 0.5)) <= _ON_PLANE).any())
+
+    def mirrored(self, axes: str) -> FieldMap:
+        """Return the map of the whole field of which this is one side.
+
+        Parameters
+        ----------
+        axes : str
+            Axes that are mirrored: "z" of a half, "xy" of a quadrant, "xyz" of an octant; of an (r, z) map "z".
+
+        Returns
+        -------
+        FieldMap
+            The map on both sides of 0.
+
+        Raises
+        ------
+        GeometryError
+            If the map does not begin or end at 0 (or half a distance between nodes away) along an axis, or a component
+            that changes its sign there does not vanish.
+
+        Notes
+        -----
+        The symmetry is that of a solenoid around z with its middle at the origin: Bz is the same on both sides of each
+        plane; Bx changes its sign at x = 0, By at y = 0, and Bx, By or Br at z = 0.
+        """
+        if not axes or len(set(axes)) != len(axes) or not set(axes) <= set(self.axes) - {"r"}:
+            known = ", ".join(a for a in self.axes if a != "r")
+            msg = f"a field map is mirrored at {axes!r}; expected some of its axes {known}, each once"
+            raise GeometryError(msg)
+        found = self
+        for axis in axes:
+            found = found._mirrored_at(axis)
+        return found
+
+    def _mirrored_at(self, axis: str) -> FieldMap:
+        k = self.axes.index(axis)
+        nodes, spacing = self.nodes[k], self.spacing[k]
+        if not self.is_mirrorable(axis):
+            msg = (
+                f"{axis} of a field map goes from {nodes[0]:g} to {nodes[-1]:g} mm; expected one side of a symmetric "
+                f"field, which begins or ends at {axis} = 0 or half a distance between nodes ({spacing / 2:g} mm) away"
+            )
+            raise GeometryError(msg)
+        is_odd = [component != "z" if axis == "z" else component == axis for component in self.axes]
+        reflected = np.flip(self.values, k) * np.where(is_odd, np.float32(-1), np.float32(1)) + np.float32(0)  # no -0
+        is_upper = abs(nodes[0]) < abs(nodes[-1])
+        lower, upper = (reflected, self.values) if is_upper else (self.values, reflected)
+        if np.abs(nodes).min() <= _ON_PLANE * spacing:  # its nodes stand once
+            odd_part = float(np.abs(np.take(upper, 0, k)[..., is_odd]).max())
+            if odd_part > _ODD_PART * self.strongest:
+                names = " and ".join(f"B{a}" for a, odd in zip(self.axes, is_odd, strict=True) if odd)
+                msg = (
+                    f"{names} of a field map is up to {odd_part:.3g} T at {axis} = 0; expected 0 of a field that is "
+                    "symmetric there as that of a solenoid"
+                )
+                raise GeometryError(msg)
+            upper = np.delete(upper, 0, k)
+        origin = [*self.origin[:k], -float(np.abs(nodes).max()), *self.origin[k + 1 :]]
+        return FieldMap(np.concatenate([lower, upper], k), tuple(origin), self.spacing)
 
     def at(self, positions: Any) -> np.ndarray:
         """Return the field at positions.

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.config import AmbiguityResolutionConfig
 from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel
-from traccc_py.device.workspace import ScanColumn
+from traccc_py.device.workspace import ScanColumn, Workspace
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.tracking.selection import first_of_event
 
@@ -25,7 +26,8 @@ __all__ = ["TrackSelection", "resolve_ambiguities"]
 _BLOCK = CudaBody(
     "traccc_py.kernels.ambiguity_resolution.ambiguity_resolution_cuda:resolve_event", 1024, (Scratch(2, np.int32),)
 )
-LEAVING = 2  # in `out_keep`: accepted so far, removed in this round
+_FIRST_TRACK = 0
+LEAVING = 2  # in `_Kept.flag`: accepted so far, removed in this round
 
 
 class TrackSelection(NamedTuple):
@@ -35,24 +37,40 @@ class TrackSelection(NamedTuple):
     state_offsets: Any  # (n_tracks + 1,) int32, first state of each track; extent of states: "track_states"
 
 
+class _Held(NamedTuple):
+    """The measurements of each candidate."""
+
+    offsets: Any  # (n_candidates + 1,) int32
+    measurements: Any  # (n_entries,) int32
+
+
+class _Owners(NamedTuple):
+    """The accepted candidates of each measurement: work space."""
+
+    n: Any  # (n_measurements,) int32
+    offsets: Any  # (n_measurements + 1,) int32
+    candidate: Any  # (n_entries,) int32
+
+
+class _Kept(NamedTuple):
+    flag: Any  # (n_candidates,) int32: 1 for what is accepted
+    n_states: Any  # (n_candidates,) int32, 0 where it is not
+
+
 class _Payload(NamedTuple):
     event: Any  # (n_candidates,) int32, ascending
     counts: Any  # (n_extents,) int32, sizes of all collections
     slot: Any  # int32, where the number of candidates stands
-    offsets: Any  # (n_candidates + 1,) int32, into measurements
-    measurements: Any  # (n_entries,) int32
+    held: _Held
     pval: Any  # (n_candidates,) scalar
     event_modules: Any  # (n_events * n_modules + 1,) int32, first measurement of each module
     n_modules: Any
     min_measurements: Any
     max_shared: Any  # tracks that share at least this many measurements are removed
-    n_owners: Any  # (n_measurements,) int32: live tracks of each measurement
-    owner_offsets: Any  # (n_measurements + 1,) int32, work space
-    owners: Any  # (n_entries,) int32, candidates of each measurement
+    owners: _Owners
     n_shared: Any  # (n_candidates,) int32
-    active: Any  # (n_candidates,) int32, live candidates that share too many
-    out_keep: Any  # (n_candidates,) int32
-    out_n_states: Any  # (n_candidates,) int32, 0 where it is not kept
+    active: Any  # (n_candidates,) int32, accepted candidates that share too many
+    out: _Kept
 
 
 @device_function
@@ -63,35 +81,35 @@ def candidates_of_event(p, event):
 
 
 @device_function
-def is_repeated(p, candidate, k):
+def is_repeated(held, candidate, k):
     """Return whether entry k of a candidate stands earlier in it too."""
-    for j in range(p.offsets[candidate], k):
-        if p.measurements[j] == p.measurements[k]:
+    for j in range(held.offsets[candidate], k):
+        if held.measurements[j] == held.measurements[k]:
             return True
     return False
 
 
 @device_function
-def occurrences(p, candidate, measurement):
+def occurrences(held, candidate, measurement):
     """Return how often a candidate holds a measurement."""
     n = np.int32(0)
-    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-        if p.measurements[k] == measurement:
+    for k in range(held.offsets[candidate], held.offsets[candidate + 1]):
+        if held.measurements[k] == measurement:
             n += np.int32(1)
     return n
 
 
 @device_function
-def length(p, candidate):
+def length(offsets, candidate):
     """Return the number of measurements of a candidate."""
-    return np.int64(p.offsets[candidate + 1] - p.offsets[candidate])
+    return np.int64(offsets[candidate + 1] - offsets[candidate])
 
 
 @device_function
 def _is_worse(p, a, b):
     """Return whether candidate a goes before candidate b."""
-    left = p.n_shared[a] * length(p, b)
-    right = p.n_shared[b] * length(p, a)
+    left = p.n_shared[a] * length(p.held.offsets, b)
+    right = p.n_shared[b] * length(p.held.offsets, a)
     if left != right:
         return left > right
     if p.pval[a] != p.pval[b]:
@@ -100,34 +118,34 @@ def _is_worse(p, a, b):
 
 
 @device_function
-def n_states(p, candidate):
+def n_states(offsets, is_kept, candidate):
     """Return the number of states of a candidate: none if it is not kept."""
-    return np.int32(length(p, candidate)) if p.out_keep[candidate] == 1 else np.int32(0)
+    return np.int32(length(offsets, candidate)) if is_kept[candidate] == 1 else np.int32(0)
 
 
 @device_function
 def _list_owners(p, first, end, first_measurement, end_measurement):
     """Fill, for each measurement of an event, the list of accepted candidates that hold it."""
     for m in range(first_measurement, end_measurement):
-        p.n_owners[m] = np.int32(0)
+        p.owners.n[m] = np.int32(0)
     for candidate in range(first, end):
-        p.out_keep[candidate] = np.int32(1) if length(p, candidate) >= p.min_measurements else np.int32(0)
-        if p.out_keep[candidate] == 1:
-            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-                if not is_repeated(p, candidate, k):
-                    p.n_owners[p.measurements[k]] += np.int32(1)
-    at = p.offsets[first]
+        p.out.flag[candidate] = np.int32(1) if length(p.held.offsets, candidate) >= p.min_measurements else np.int32(0)
+        if p.out.flag[candidate] == 1:
+            for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+                if not is_repeated(p.held, candidate, k):
+                    p.owners.n[p.held.measurements[k]] += np.int32(1)
+    at = p.held.offsets[first]
     for m in range(first_measurement, end_measurement):
-        p.owner_offsets[m] = at
-        at = np.int32(at + p.n_owners[m])
-        p.n_owners[m] = np.int32(0)
+        p.owners.offsets[m] = at
+        at = np.int32(at + p.owners.n[m])
+        p.owners.n[m] = np.int32(0)
     for candidate in range(first, end):
-        if p.out_keep[candidate] == 1:
-            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-                m = p.measurements[k]
-                if not is_repeated(p, candidate, k):
-                    p.owners[p.owner_offsets[m] + p.n_owners[m]] = np.int32(candidate)
-                    p.n_owners[m] += np.int32(1)
+        if p.out.flag[candidate] == 1:
+            for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+                m = p.held.measurements[k]
+                if not is_repeated(p.held, candidate, k):
+                    p.owners.candidate[p.owners.offsets[m] + p.owners.n[m]] = np.int32(candidate)
+                    p.owners.n[m] += np.int32(1)
 
 
 @device_function
@@ -136,9 +154,9 @@ def _count_shared(p, first, end):
     n_active = np.int32(0)
     for candidate in range(first, end):
         n = np.int32(0)
-        if p.out_keep[candidate] == 1:
-            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-                if p.n_owners[p.measurements[k]] > 1:
+        if p.out.flag[candidate] == 1:
+            for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+                if p.owners.n[p.held.measurements[k]] > 1:
                     n += np.int32(1)
         p.n_shared[candidate] = n
         if n >= p.max_shared:
@@ -150,11 +168,11 @@ def _count_shared(p, first, end):
 @device_function
 def is_locally_worst(p, candidate):
     """Return whether a candidate is worse than all removable ones that it shares a measurement with."""
-    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-        m = p.measurements[k]
-        if p.n_owners[m] > 1:
-            for at in range(p.owner_offsets[m], p.owner_offsets[m] + p.n_owners[m]):
-                other = p.owners[at]
+    for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+        m = p.held.measurements[k]
+        if p.owners.n[m] > 1:
+            for at in range(p.owners.offsets[m], p.owners.offsets[m] + p.owners.n[m]):
+                other = p.owners.candidate[at]
                 if other != candidate and p.n_shared[other] >= p.max_shared and not _is_worse(p, candidate, other):
                     return False
     return True
@@ -163,18 +181,18 @@ def is_locally_worst(p, candidate):
 @device_function
 def _remove(p, candidate):
     """Take a candidate out of the lists of its measurements; a sole owner that is left no longer shares them."""
-    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-        if is_repeated(p, candidate, k):
+    for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+        if is_repeated(p.held, candidate, k):
             continue
-        m = p.measurements[k]
-        last = np.int32(p.owner_offsets[m] + p.n_owners[m] - 1)
-        for at in range(p.owner_offsets[m], last):
-            if p.owners[at] == candidate:
-                p.owners[at] = p.owners[last]
-        p.n_owners[m] -= np.int32(1)
-        if p.n_owners[m] == 1:
-            rest = p.owners[p.owner_offsets[m]]
-            p.n_shared[rest] -= occurrences(p, rest, m)
+        m = p.held.measurements[k]
+        last = np.int32(p.owners.offsets[m] + p.owners.n[m] - 1)
+        for at in range(p.owners.offsets[m], last):
+            if p.owners.candidate[at] == candidate:
+                p.owners.candidate[at] = p.owners.candidate[last]
+        p.owners.n[m] -= np.int32(1)
+        if p.owners.n[m] == 1:
+            rest = p.owners.candidate[p.owners.offsets[m]]
+            p.n_shared[rest] -= occurrences(p.held, rest, m)
 
 
 @kernel(grain=1, cuda=_BLOCK)
@@ -191,28 +209,27 @@ def resolve_event(i, p):
         # Who goes is decided for all before anyone goes.
         for k in range(first, first + n_active):
             if is_locally_worst(p, p.active[k]):
-                p.out_keep[p.active[k]] = np.int32(LEAVING)
+                p.out.flag[p.active[k]] = np.int32(LEAVING)
         for k in range(first, first + n_active):
-            if p.out_keep[p.active[k]] == LEAVING:
+            if p.out.flag[p.active[k]] == LEAVING:
                 _remove(p, p.active[k])
-                p.out_keep[p.active[k]] = np.int32(0)
+                p.out.flag[p.active[k]] = np.int32(0)
         left = np.int32(0)
         for k in range(first, first + n_active):
             candidate = p.active[k]
-            if p.out_keep[candidate] == 1 and p.n_shared[candidate] >= p.max_shared:
+            if p.out.flag[candidate] == 1 and p.n_shared[candidate] >= p.max_shared:
                 p.active[first + left] = candidate
                 left += np.int32(1)
         n_active = left
     for candidate in range(first, end):
-        p.out_n_states[candidate] = n_states(p, candidate)
+        p.out.n_states[candidate] = n_states(p.held.offsets, p.out.flag, candidate)
 
 
 class _SelectPayload(NamedTuple):
-    keep: Any  # (n_candidates,) int32
+    is_kept: Any  # (n_candidates,) int32
     track_offsets: Any  # (n_candidates + 1,) int32
     state_offsets: Any  # (n_candidates + 1,) int32
-    out_candidate: Any  # (n_tracks,) int32
-    out_state_offsets: Any  # (n_tracks + 1,) int32
+    out: TrackSelection
 
 
 @kernel(grain=4096)
@@ -220,48 +237,64 @@ def select_tracks(i, p):
     """Write candidate i to its place among the accepted ones."""
     track = p.track_offsets[i]
     if i == 0:
-        p.out_state_offsets[0] = np.int32(0)
-    if p.keep[i] != 1 or track >= p.out_candidate.shape[0] or track + 1 >= p.out_state_offsets.shape[0]:
+        p.out.state_offsets[_FIRST_TRACK] = np.int32(0)
+    if p.is_kept[i] != 1 or track >= p.out.candidate.shape[0] or track + 1 >= p.out.state_offsets.shape[0]:
         return
-    p.out_candidate[track] = i
-    p.out_state_offsets[track + 1] = p.state_offsets[i + 1]
+    p.out.candidate[track] = i
+    p.out.state_offsets[track + 1] = p.state_offsets[i + 1]
 
 
 class _KeepPayload(NamedTuple):
     offsets: Any  # (n_candidates + 1,) int32
     min_measurements: Any
-    out_keep: Any  # (n_candidates,) int32
-    out_n_states: Any  # (n_candidates,) int32
+    out: _Kept
 
 
 @kernel(grain=4096)
 def keep_all(i, p):
     """Accept candidate i if it is long enough."""
-    p.out_keep[i] = np.int32(1) if length(p, i) >= p.min_measurements else np.int32(0)
-    p.out_n_states[i] = n_states(p, i)
+    p.out.flag[i] = np.int32(1) if length(p.offsets, i) >= p.min_measurements else np.int32(0)
+    p.out.n_states[i] = n_states(p.offsets, p.out.flag, i)
 
 
 def _payload(
-    ws: Any, candidates: CandidateBatch, event_modules: Any, n_modules: int, config: Any, out: tuple[Any, Any]
+    ws: Workspace,
+    candidates: CandidateBatch,
+    event_modules: Any,
+    n_modules: int,
+    config: AmbiguityResolutionConfig,
+    out: _Kept,
 ) -> _Payload:
     extent = ws.extent("candidates")
     entries, measurements = ws.extent("candidate_measurements"), ws.extent("measurements")
+    owners = _Owners(
+        n=ws.array("resolution.n_owners", measurements, np.int32),
+        offsets=ws.array("resolution.owner_offsets", measurements, np.int32),
+        candidate=ws.array("resolution.owners", entries, np.int32),
+    )
     return _Payload(
-        candidates.event, ws.counts, np.int32(extent.slot),
-        candidates.measurement_offsets, candidates.measurements, candidates.pval,
-        event_modules, np.int32(n_modules),
-        np.int32(config.min_measurements_per_track), np.int32(config.max_shared_measurements),
-        ws.array("resolution.n_owners", measurements, np.int32),
-        ws.array("resolution.owner_offsets", measurements, np.int32),
-        ws.array("resolution.owners", entries, np.int32),
-        ws.array("resolution.n_shared", extent, np.int32),
-        ws.array("resolution.active", extent, np.int32),
-        *out,
-    )  # fmt: skip
+        event=candidates.event,
+        counts=ws.counts,
+        slot=np.int32(extent.slot),
+        held=_Held(offsets=candidates.measurement_offsets, measurements=candidates.measurements),
+        pval=candidates.pval,
+        event_modules=event_modules,
+        n_modules=np.int32(n_modules),
+        min_measurements=np.int32(config.min_measurements_per_track),
+        max_shared=np.int32(config.max_shared_measurements),
+        owners=owners,
+        n_shared=ws.array("resolution.n_shared", extent, np.int32),
+        active=ws.array("resolution.active", extent, np.int32),
+        out=out,
+    )
 
 
 def resolve_ambiguities(
-    ws: Any, candidates: CandidateBatch, event_modules: Any, n_modules: int, config: Any
+    ws: Workspace,
+    candidates: CandidateBatch,
+    event_modules: Any,
+    n_modules: int,
+    config: AmbiguityResolutionConfig,
 ) -> TrackSelection:
     """Select the candidates that become tracks.
 
@@ -284,24 +317,32 @@ def resolve_ambiguities(
         Accepted candidates in ascending order.
     """
     extent, tracks = ws.extent("candidates"), ws.extent("tracks")
-    keep = ws.array("resolution.keep", extent, np.int32)
-    n_states = ws.array("resolution.n_states", extent, np.int32)
+    kept = _Kept(
+        flag=ws.array("resolution.keep", extent, np.int32), n_states=ws.array("resolution.n_states", extent, np.int32)
+    )
     if config.enabled:
-        payload = _payload(ws, candidates, event_modules, n_modules, config, (keep, n_states))
+        payload = _payload(ws, candidates, event_modules, n_modules, config, kept)
         ws.launch(resolve_event, ws.extent("events"), payload)
     else:
-        shortest = np.int32(config.min_measurements_per_track)
-        ws.launch(keep_all, extent, _KeepPayload(candidates.measurement_offsets, shortest, keep, n_states))
+        long_enough = _KeepPayload(
+            offsets=candidates.measurement_offsets,
+            min_measurements=np.int32(config.min_measurements_per_track),
+            out=kept,
+        )
+        ws.launch(keep_all, extent, long_enough)
     track_offsets = ws.array("resolution.track_offsets", extent, np.int32, extra=1)
     state_offsets = ws.array("resolution.state_offsets", extent, np.int32, extra=1)
     ws.scan_together(
         extent,
-        ScanColumn(keep, track_offsets, tracks),
-        ScanColumn(n_states, state_offsets, ws.extent("track_states")),
+        ScanColumn(values=kept.flag, offsets=track_offsets, total=tracks),
+        ScanColumn(values=kept.n_states, offsets=state_offsets, total=ws.extent("track_states")),
     )
     selection = TrackSelection(
-        ws.array("tracks.candidate", tracks, np.int32),
-        ws.array("tracks.state_offsets", tracks, np.int32, extra=1),
+        candidate=ws.array("tracks.candidate", tracks, np.int32),
+        state_offsets=ws.array("tracks.state_offsets", tracks, np.int32, extra=1),
     )
-    ws.launch(select_tracks, extent, _SelectPayload(keep, track_offsets, state_offsets, *selection))
+    accepted = _SelectPayload(
+        is_kept=kept.flag, track_offsets=track_offsets, state_offsets=state_offsets, out=selection
+    )
+    ws.launch(select_tracks, extent, accepted)
     return selection

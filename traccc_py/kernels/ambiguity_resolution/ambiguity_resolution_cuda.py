@@ -29,16 +29,16 @@ _CURSOR, _N_ACTIVE = 0, 1  # in shared memory
 def _count_owners(p, first, end, thread, n_threads):
     """Count the candidates of each measurement; mark in `owners` the entry that was the first to count."""
     for candidate in range(first + thread, end, n_threads):
-        p.out_keep[candidate] = np.int32(1) if length(p, candidate) >= p.min_measurements else np.int32(0)
-        for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-            p.n_owners[p.measurements[k]] = np.int32(0)  # by all that share it
+        p.out.flag[candidate] = np.int32(1) if length(p.held.offsets, candidate) >= p.min_measurements else np.int32(0)
+        for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+            p.owners.n[p.held.measurements[k]] = np.int32(0)  # by all that share it
     cuda.syncthreads()
     for candidate in range(first + thread, end, n_threads):
-        for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
+        for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
             before = np.int32(1)
-            if p.out_keep[candidate] == 1 and not is_repeated(p, candidate, k):
-                before = cuda.atomic.add(p.n_owners, p.measurements[k], np.int32(1))
-            p.owners[k] = np.int32(1) if before == 0 else np.int32(0)
+            if p.out.flag[candidate] == 1 and not is_repeated(p.held, candidate, k):
+                before = cuda.atomic.add(p.owners.n, p.held.measurements[k], np.int32(1))
+            p.owners.candidate[k] = np.int32(1) if before == 0 else np.int32(0)
     cuda.syncthreads()
 
 
@@ -46,16 +46,16 @@ def _count_owners(p, first, end, thread, n_threads):
 def _place_lists(p, first, end, thread, n_threads, shared):
     """Give the list of each measurement a place in `owners`, and empty it."""
     own = np.int32(0)
-    for k in range(p.offsets[first] + thread, p.offsets[end], n_threads):
-        if p.owners[k] == 1:
-            own += p.n_owners[p.measurements[k]]
+    for k in range(p.held.offsets[first] + thread, p.held.offsets[end], n_threads):
+        if p.owners.candidate[k] == 1:
+            own += p.owners.n[p.held.measurements[k]]
     at = cuda.atomic.add(shared, _CURSOR, own)
-    for k in range(p.offsets[first] + thread, p.offsets[end], n_threads):
-        if p.owners[k] == 1:
-            m = p.measurements[k]
-            p.owner_offsets[m] = at
-            at += p.n_owners[m]
-            p.n_owners[m] = np.int32(0)
+    for k in range(p.held.offsets[first] + thread, p.held.offsets[end], n_threads):
+        if p.owners.candidate[k] == 1:
+            m = p.held.measurements[k]
+            p.owners.offsets[m] = at
+            at += p.owners.n[m]
+            p.owners.n[m] = np.int32(0)
     cuda.syncthreads()
 
 
@@ -63,11 +63,12 @@ def _place_lists(p, first, end, thread, n_threads, shared):
 def _fill_lists(p, first, end, thread, n_threads):
     """List the accepted candidates of each measurement."""
     for candidate in range(first + thread, end, n_threads):
-        if p.out_keep[candidate] == 1:
-            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-                if not is_repeated(p, candidate, k):
-                    m = p.measurements[k]
-                    p.owners[p.owner_offsets[m] + cuda.atomic.add(p.n_owners, m, np.int32(1))] = np.int32(candidate)
+        if p.out.flag[candidate] == 1:
+            for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+                if not is_repeated(p.held, candidate, k):
+                    m = p.held.measurements[k]
+                    place = p.owners.offsets[m] + cuda.atomic.add(p.owners.n, m, np.int32(1))
+                    p.owners.candidate[place] = np.int32(candidate)
     cuda.syncthreads()
 
 
@@ -76,9 +77,9 @@ def _count_shared(p, first, end, thread, n_threads, shared):
     """Count the shared measurements of each accepted candidate; list those that share too many."""
     for candidate in range(first + thread, end, n_threads):
         n = np.int32(0)
-        if p.out_keep[candidate] == 1:
-            for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-                if p.n_owners[p.measurements[k]] > 1:
+        if p.out.flag[candidate] == 1:
+            for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+                if p.owners.n[p.held.measurements[k]] > 1:
                     n += np.int32(1)
         p.n_shared[candidate] = n
         if n >= p.max_shared:
@@ -89,24 +90,24 @@ def _count_shared(p, first, end, thread, n_threads, shared):
 @block_function
 def _remove(p, candidate):
     """Take a candidate out of the lists of its measurements; a sole owner that is left no longer shares them."""
-    for k in range(p.offsets[candidate], p.offsets[candidate + 1]):
-        if is_repeated(p, candidate, k):
+    for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
+        if is_repeated(p.held, candidate, k):
             continue
-        m = p.measurements[k]
-        last = p.owner_offsets[m] + p.n_owners[m] - 1
-        for at in range(p.owner_offsets[m], last):
-            if p.owners[at] == candidate:
-                p.owners[at] = p.owners[last]
-        p.n_owners[m] -= np.int32(1)
-        if p.n_owners[m] == 1:
-            rest = p.owners[p.owner_offsets[m]]
-            cuda.atomic.sub(p.n_shared, rest, occurrences(p, rest, m))
+        m = p.held.measurements[k]
+        last = p.owners.offsets[m] + p.owners.n[m] - 1
+        for at in range(p.owners.offsets[m], last):
+            if p.owners.candidate[at] == candidate:
+                p.owners.candidate[at] = p.owners.candidate[last]
+        p.owners.n[m] -= np.int32(1)
+        if p.owners.n[m] == 1:
+            rest = p.owners.candidate[p.owners.offsets[m]]
+            cuda.atomic.sub(p.n_shared, rest, occurrences(p.held, rest, m))
 
 
 @block_function
 def _is_removable(p, candidate):
     """Return whether a candidate is accepted and shares too many measurements."""
-    return p.out_keep[candidate] == 1 and p.n_shared[candidate] >= p.max_shared
+    return p.out.flag[candidate] == 1 and p.n_shared[candidate] >= p.max_shared
 
 
 @block_function
@@ -114,12 +115,12 @@ def _do_round(p, first, end, thread, n_threads):
     """Remove those that are locally worst; return whether some are left that share too many."""
     for k in range(first + thread, end, n_threads):
         if _is_removable(p, p.active[k]) and is_locally_worst(p, p.active[k]):
-            p.out_keep[p.active[k]] = np.int32(LEAVING)
+            p.out.flag[p.active[k]] = np.int32(LEAVING)
     cuda.syncthreads()
     for k in range(first + thread, end, n_threads):
-        if p.out_keep[p.active[k]] == LEAVING:
+        if p.out.flag[p.active[k]] == LEAVING:
             _remove(p, p.active[k])
-            p.out_keep[p.active[k]] = np.int32(0)
+            p.out.flag[p.active[k]] = np.int32(0)
     cuda.syncthreads()
     is_left = np.int32(0)
     for k in range(first + thread, end, n_threads):
@@ -135,7 +136,7 @@ def resolve_event(i, thread, n_threads, p, shared):
     if first == end:
         return
     if thread == 0:
-        shared[_CURSOR] = p.offsets[first]
+        shared[_CURSOR] = p.held.offsets[first]
         shared[_N_ACTIVE] = 0
     _count_owners(p, first, end, thread, n_threads)
     _place_lists(p, first, end, thread, n_threads, shared)
@@ -146,4 +147,4 @@ def resolve_event(i, thread, n_threads, p, shared):
     while is_left > 0:
         is_left = _do_round(p, first, end_active, thread, n_threads)
     for candidate in range(first + thread, end, n_threads):
-        p.out_n_states[candidate] = n_states(p, candidate)
+        p.out.n_states[candidate] = n_states(p.held.offsets, p.out.flag, candidate)

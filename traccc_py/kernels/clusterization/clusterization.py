@@ -6,7 +6,7 @@ module's clusters are found in one pass with two moving pointers; measurements a
 References
 ----------
 Connectivity and activation-weighted position: traccc v1.6.0, `core/include/traccc/clusterization`. The calibrated
-variances are our own (docs/decisions.md).
+variances are our own (ADR 32).
 """
 
 from __future__ import annotations
@@ -18,19 +18,15 @@ import numpy as np
 from traccc_py.config import ClusterizationConfig
 from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.edm import LOC0, LOC1
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
+from traccc_py.kernels.constants import HALF, ONE, TWELFTH, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch
 from traccc_py.kernels.tracking.linalg import sincos
 from traccc_py.kernels.tracking.polar import is_polar
 
 __all__ = ["form_measurements"]
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_HALF = scalar(0.5)
-_TWELFTH = scalar(1 / 12)  # variance of a uniform distribution of width one
-_TWO_DIMENSIONS = 2
-_MAX_SIZE = MAX_CLUSTER_SIZE
 _NO_CELL = -1
 _CUDA = "traccc_py.kernels.clusterization.clusterization_cuda:"
 _WARP = 32  # threads that work on a module on CUDA
@@ -63,29 +59,42 @@ class _NumberPayload(NamedTuple):
     out_first_cell: Any  # (n_measurements,) int32
 
 
-class _MeasurementPayload(NamedTuple):
-    event_module: Any  # (n_cells,) int32
-    channel0: Any  # (n_cells,) int32
-    channel1: Any  # (n_cells,) int32
-    activation: Any  # (n_cells,) scalar
-    time: Any  # (n_cells,) scalar [ns]
-    next: Any  # (n_cells,) int32
+class _Clusters(NamedTuple):
+    """The cells of each cluster, chained in ascending order."""
+
+    next: Any  # (n_cells,) int32, next cell of the cluster, or -1
     first_cell: Any  # (n_measurements,) int32
+
+
+class _Readout(NamedTuple):
+    """What is known of the modules."""
+
     surfaces: Any  # (n_modules,) SURFACE
     designs: Any  # (n_designs,) DESIGN
     variances: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) scalar [mm^2]
     translations: Any  # (n_modules, 2) scalar [mm]
     n_modules: Any  # int32
+
+
+class _MeasurementPayload(NamedTuple):
+    cells: CellBatch
+    clusters: _Clusters
+    readout: _Readout
     is_calibrated: Any  # int32, 1: table, 0: traccc's formula
     variance_floor: Any  # scalar [mm^2]
-    out_event_module: Any  # (n_measurements,) int32
-    out_position: Any  # (n_measurements, 2) scalar [mm]
-    out_variance: Any  # (n_measurements, 2) scalar [mm^2]
-    out_dimensions: Any  # (n_measurements,) int32
-    out_time: Any  # (n_measurements,) scalar [ns]
-    out_cluster_size: Any  # (n_measurements, 2) int32
-    out_n_cells: Any  # (n_measurements,) int32
-    out_cell_measurement: Any  # (n_cells,) int32
+    out: MeasurementBatch  # but its offsets, which are known before
+
+
+class _Moments(NamedTuple):
+    """What a walk through the cells of a cluster finds."""
+
+    mean0: Any  # relative to the first cell [mm]
+    mean1: Any
+    variance0: Any  # of the cells' centres, weighted by activation [mm^2]
+    variance1: Any
+    size0: Any  # channels spanned
+    size1: Any
+    n_cells: Any
 
 
 @device_function
@@ -110,10 +119,10 @@ def _unite(root, a, b):
 
 @device_function
 def _axis_variance(spread, pitch, table_value, is_calibrated):
-    """Return the variance [mm^2] along one axis; `spread` is the activation-weighted variance of the cells."""
-    if is_calibrated == 1 and table_value > _ZERO:
+    """Return the variance [mm^2] along one axis; `spread` is that of the cells' centres."""
+    if is_calibrated == 1 and table_value > ZERO:
         return table_value
-    return spread + pitch * pitch * _TWELFTH
+    return spread + pitch * pitch * TWELFTH
 
 
 @kernel(grain=8192)
@@ -169,41 +178,37 @@ def _number_measurements(i, p):
 
 @device_function
 def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
-    """Walk through the cells of a cluster in ascending order.
-
-    Returns (mean0, mean1, variance0, variance1) of the cells' centres, weighted by activation and relative to the first
-    cell [mm], then the lowest and highest channels, then the number of cells. With digital readout the means are the
-    middle of the channels.
-    """
-    first = p.first_cell[measurement]
-    origin0, origin1 = p.channel0[first], p.channel1[first]
+    """Return the `_Moments` of a cluster. With digital readout the means are the middle of the channels."""
+    cells = p.cells
+    first = p.clusters.first_cell[measurement]
+    origin0, origin1 = cells.channel0[first], cells.channel1[first]
     low0 = high0 = origin0
     low1 = high1 = origin1
-    weight = mean0 = mean1 = spread0 = spread1 = p.activation[first] * _ZERO
+    weight = mean0 = mean1 = variance0 = variance1 = cells.activation[first] * ZERO
     n_cells = 0
     cell = first
     while cell != _NO_CELL:
-        c0, c1 = p.channel0[cell], p.channel1[cell]
+        c0, c1 = cells.channel0[cell], cells.channel1[cell]
         low0, high0, low1, high1 = min(low0, c0), max(high0, c0), min(low1, c1), max(high1, c1)
-        p.out_cell_measurement[cell] = measurement
+        p.out.cell_measurement[cell] = measurement
         n_cells += 1
-        activation = p.activation[cell]
-        if activation > _ZERO:
+        activation = cells.activation[cell]
+        if activation > ZERO:
             weight += activation
             share = activation / weight
             d0 = scalar(c0 - origin0) * pitch0 - mean0
             d1 = scalar(c1 - origin1) * pitch1 - mean1
             mean0 += share * d0
             mean1 += share * d1
-            spread0 = (_ONE - share) * (spread0 + share * d0 * d0)
-            spread1 = (_ONE - share) * (spread1 + share * d1 * d1)
-        cell = p.next[cell]
+            variance0 = (ONE - share) * (variance0 + share * d0 * d0)
+            variance1 = (ONE - share) * (variance1 + share * d1 * d1)
+        cell = p.clusters.next[cell]
     # Activations that are all zero carry no weight. With digital readout a mean of the cells would lean towards the row
     # in which more of them fired, which says nothing about where the path crossed the border between the rows.
-    if weight == _ZERO or is_digital == 1:
-        mean0 = scalar(low0 + high0 - 2 * origin0) * _HALF * pitch0
-        mean1 = scalar(low1 + high1 - 2 * origin1) * _HALF * pitch1
-    return mean0, mean1, spread0, spread1, low0, high0, low1, high1, n_cells
+    if weight == ZERO or is_digital == 1:
+        mean0 = scalar(low0 + high0 - 2 * origin0) * HALF * pitch0
+        mean1 = scalar(low1 + high1 - 2 * origin1) * HALF * pitch1
+    return _Moments(mean0, mean1, variance0, variance1, high0 - low0 + 1, high1 - low1 + 1, n_cells)
 
 
 @device_function
@@ -213,10 +218,10 @@ def _place(surfaces, module, dimensions, first, second):
     On annuli and rings these are r and phi; where r is not measured, the strip's middle is taken.
     """
     if not is_polar(surfaces, module):
-        return first, second, _ONE
+        return first, second, ONE
     sine, cosine = sincos(surfaces[module].phi_middle - second)
     focal = surfaces[module].focal
-    if dimensions != _TWO_DIMENSIONS and focal > _ZERO:
+    if dimensions != TWO_DIMENSIONS and focal > ZERO:
         first = focal / cosine
     return first * sine, first * cosine - focal, first
 
@@ -224,47 +229,48 @@ def _place(surfaces, module, dimensions, first, second):
 @kernel(grain=256)
 def _fill_measurements(i, p):
     """One measurement: position, variance and size from its cells; also links the cells to it."""
-    first = p.first_cell[i]
-    event_module = p.event_module[first]
-    module = event_module % p.n_modules
-    design_index = p.surfaces[module].design
-    design = p.designs[design_index]
+    first = p.clusters.first_cell[i]
+    event_module = p.cells.event_module[first]
+    surfaces, translations, variances = p.readout.surfaces, p.readout.translations, p.readout.variances
+    module = event_module % p.readout.n_modules
+    design_index = surfaces[module].design
+    design = p.readout.designs[design_index]
     pitch0, pitch1 = design.pitch0, design.pitch1
-    mean0, mean1, spread0, spread1, low0, high0, low1, high1, n_cells = _weighted_moments(
-        p, i, pitch0, pitch1, design.is_digital
-    )
-    size0, size1 = high0 - low0 + 1, high1 - low1 + 1
-    var0 = _axis_variance(spread0, pitch0, p.variances[design_index, 0, min(size0, _MAX_SIZE)], p.is_calibrated)
-    var1 = _axis_variance(spread1, pitch1, p.variances[design_index, 1, min(size1, _MAX_SIZE)], p.is_calibrated)
-    centre0 = design.min0 + (scalar(p.channel0[first]) + _HALF) * pitch0
-    centre1 = design.min1 + (scalar(p.channel1[first]) + _HALF) * pitch1
+    moments = _weighted_moments(p, i, pitch0, pitch1, design.is_digital)
+    size0, size1 = moments.size0, moments.size1
+    from_table = variances[design_index, LOC0, min(size0, MAX_CLUSTER_SIZE)]
+    var0 = _axis_variance(moments.variance0, pitch0, from_table, p.is_calibrated)
+    from_table = variances[design_index, LOC1, min(size1, MAX_CLUSTER_SIZE)]
+    var1 = _axis_variance(moments.variance1, pitch1, from_table, p.is_calibrated)
+    centre0 = design.min0 + (scalar(p.cells.channel0[first]) + HALF) * pitch0
+    centre1 = design.min1 + (scalar(p.cells.channel1[first]) + HALF) * pitch1
     loc0, loc1, radius = _place(
-        p.surfaces,
+        surfaces,
         module,
         design.dimensions,
-        centre0 + mean0 + p.translations[module, 0],
-        centre1 + mean1 + p.translations[module, 1],
+        centre0 + moments.mean0 + translations[module, LOC0],
+        centre1 + moments.mean1 + translations[module, LOC1],
     )
-    if is_polar(p.surfaces, module):  # across the strips comes first
+    if is_polar(surfaces, module):  # across the strips comes first
         size0, size1 = size1, size0
         var0, var1 = var1 * radius * radius, var0
-    if p.is_calibrated == 1 and design.dimensions == _TWO_DIMENSIONS and design.is_digital == 0:
+    if p.is_calibrated == 1 and design.dimensions == TWO_DIMENSIONS and design.is_digital == 0:
         var0 = max(var0, p.variance_floor)
         var1 = max(var1, p.variance_floor)
-    p.out_event_module[i] = event_module
-    p.out_position[i, 0] = loc0
-    p.out_position[i, 1] = loc1
-    p.out_variance[i, 0] = var0
-    p.out_variance[i, 1] = var1
-    p.out_dimensions[i] = design.dimensions
-    p.out_time[i] = p.time[first]
-    p.out_cluster_size[i, 0] = size0
-    p.out_cluster_size[i, 1] = size1
-    p.out_n_cells[i] = n_cells
+    p.out.event_module[i] = event_module
+    p.out.local_position[i, LOC0] = loc0
+    p.out.local_position[i, LOC1] = loc1
+    p.out.local_variance[i, LOC0] = var0
+    p.out.local_variance[i, LOC1] = var1
+    p.out.dimensions[i] = design.dimensions
+    p.out.time[i] = p.cells.time[first]
+    p.out.cluster_size[i, LOC0] = size0
+    p.out.cluster_size[i, LOC1] = size1
+    p.out.n_cells[i] = moments.n_cells
 
 
-def _find_clusters(ws: Workspace, cells: CellBatch) -> tuple[Any, Any, Any]:
-    """Join the cells; set the size of "measurements". Return (next cell, first cells, offsets)."""
+def _find_clusters(ws: Workspace, cells: CellBatch) -> tuple[_Clusters, Any]:
+    """Join the cells; set the size of "measurements". Return the clusters, and the first of each event_module."""
     all_cells, modules, measurements = (ws.extent(name) for name in ("cells", "event_modules", "measurements"))
     begin = ws.array("clusterization.begin", modules, np.int32)
     end = ws.array("clusterization.end", modules, np.int32)
@@ -274,16 +280,32 @@ def _find_clusters(ws: Workspace, cells: CellBatch) -> tuple[Any, Any, Any]:
     n_clusters = ws.array("clusterization.n_clusters", modules, np.int32)
     offsets = ws.array("measurements.offsets", modules, np.int32, extra=1)
 
-    ranges = _RangePayload(cells.event_module, ws.counts, np.int32(all_cells.slot), begin, end)
+    ranges = _RangePayload(
+        event_module=cells.event_module,
+        counts=ws.counts,
+        cells_slot=np.int32(all_cells.slot),
+        out_begin=begin,
+        out_end=end,
+    )
     ws.clear(begin)
     ws.clear(end)
     ws.launch(_mark_ranges, all_cells, ranges)
-    labels = _LabelPayload(cells.channel0, cells.channel1, begin, end, root, following, last, n_clusters)
+    labels = _LabelPayload(
+        channel0=cells.channel0,
+        channel1=cells.channel1,
+        begin=begin,
+        end=end,
+        out_root=root,
+        out_next=following,
+        out_last=last,
+        out_n_clusters=n_clusters,
+    )
     ws.launch(_label_cells, modules, labels)
     ws.scan(n_clusters, modules, offsets, measurements)
     first_cell = ws.array("clusterization.first_cell", measurements, np.int32)
-    ws.launch(_number_measurements, modules, _NumberPayload(begin, end, root, offsets, first_cell))
-    return following, first_cell, offsets
+    numbers = _NumberPayload(begin=begin, end=end, root=root, offsets=offsets, out_first_cell=first_cell)
+    ws.launch(_number_measurements, modules, numbers)
+    return _Clusters(next=following, first_cell=first_cell), offsets
 
 
 def form_measurements(
@@ -312,7 +334,7 @@ def form_measurements(
     -----
     Activations that are not positive have no weight; where no cell has any, the position is the middle of the cluster.
     """
-    following, first_cell, offsets = _find_clusters(ws, cells)
+    clusters, offsets = _find_clusters(ws, cells)
     extent, all_cells = ws.extent("measurements"), ws.extent("cells")
     out = MeasurementBatch(
         event_module=ws.array("measurements.event_module", extent, np.int32),
@@ -325,18 +347,20 @@ def form_measurements(
         offsets=offsets,
         cell_measurement=ws.array("measurements.cell_measurement", all_cells, np.int32),
     )
+    readout = _Readout(
+        surfaces=detector.surfaces,
+        designs=detector.designs,
+        variances=detector.variances,
+        translations=detector.translations,
+        n_modules=np.int32(detector.surfaces.shape[0]),
+    )
     payload = _MeasurementPayload(
-        *cells,
-        following,
-        first_cell,
-        detector.surfaces,
-        detector.designs,
-        detector.variances,
-        detector.translations,
-        np.int32(detector.surfaces.shape[0]),
-        np.int32(config.variance == "calibrated"),
-        scalar(config.pixel_sigma_floor**2),
-        *(column for name, column in zip(out._fields, out, strict=True) if name != "offsets"),
+        cells=cells,
+        clusters=clusters,
+        readout=readout,
+        is_calibrated=np.int32(config.variance == "calibrated"),
+        variance_floor=scalar(config.pixel_sigma_floor**2),
+        out=out,
     )
     ws.launch(_fill_measurements, extent, payload)
     return out

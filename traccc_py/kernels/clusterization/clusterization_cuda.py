@@ -8,6 +8,8 @@ from traccc_py.device.cuda.block import block_function, block_sums, cuda
 
 __all__ = ["label_cells", "number_measurements"]
 
+_N_CLUSTERS = 0  # in shared memory
+
 
 @block_function
 def _find_root(root, cell):
@@ -72,7 +74,7 @@ def label_cells(i, thread, n_threads, p, shared):
     for cell in range(begin + thread, end, n_threads):
         p.out_root[cell] = cell
     if thread == 0:
-        shared[0] = 0
+        shared[_N_CLUSTERS] = 0
     cuda.syncthreads()
     for cell in range(begin + thread, end, n_threads):
         _unite_with_earlier(p, begin, cell)
@@ -83,10 +85,10 @@ def label_cells(i, thread, n_threads, p, shared):
     for cell in range(begin + thread, end, n_threads):
         p.out_next[cell] = _next_of_cluster(p, cell, end)
         if p.out_root[cell] == cell:
-            cuda.atomic.add(shared, 0, np.int32(1))
+            cuda.atomic.add(shared, _N_CLUSTERS, np.int32(1))
     cuda.syncthreads()
     if thread == 0:
-        p.out_n_clusters[i] = shared[0]
+        p.out_n_clusters[i] = shared[_N_CLUSTERS]
 
 
 @block_function

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel, scalar
-from traccc_py.edm import LOC0, LOC1, PHI, QOP, THETA
+from traccc_py.edm.parameters import LOC0, LOC1, PHI, QOP, THETA
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedParameters
 from traccc_py.kernels.tracking.helix import direction, trigonometry

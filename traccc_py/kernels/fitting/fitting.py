@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
-from traccc_py.edm import FitOutcome
+from traccc_py.edm.parameters import FitOutcome
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSelection
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.perigee import track_at_beam_line

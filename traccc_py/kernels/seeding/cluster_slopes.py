@@ -16,34 +16,30 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.edm import LOC0, LOC1
 from traccc_py.geometry.records import DetectorArrays
+from traccc_py.kernels.constants import HALF, ONE, TWO, ZERO, X, Y
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["ANY_SLOPE", "find_cluster_slopes"]
+__all__ = ["ANY_SLOPE", "LEAST_DOWN", "LEAST_UP", "MOST_DOWN", "MOST_UP", "find_cluster_slopes"]
 
-_LARGEST_SLOPE = 1e6
-ANY_SLOPE = (0.0, _LARGEST_SLOPE, 0.0, _LARGEST_SLOPE)  #: the row of a spacepoint that any direction fits
+#: Columns of the slopes: bounds of |cot(theta)| where z grows outwards, then where it falls.
+LEAST_UP, MOST_UP, LEAST_DOWN, MOST_DOWN, _N_SLOPES = range(5)
+_N_WAYS, _PER_WAY = 2, 2  # ways of z, and the columns of each
+_NO_LIMIT = 1e6  # a slope, and a number of channels, beyond all others
+ANY_SLOPE = (0.0, _NO_LIMIT, 0.0, _NO_LIMIT)  #: the row of a spacepoint that any direction fits
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_HALF = scalar(0.5)
-_TWO = scalar(2)
-_LARGE = scalar(_LARGEST_SLOPE)
+_LARGE = scalar(_NO_LIMIT)
 _SHORTER = scalar(1 / 0.9)  # the path's projection is known to a tenth: the direction is taken as radial, as if from
 _LONGER = scalar(1 / 1.1)  # the beam line without curvature
 _GAP = scalar(3)  # channels between the pieces of a split cluster: one, and the error of both middles
 _ASIDE = scalar(1)  # ... and across
 _EDGE = scalar(1)  # channels from the sensor's edge: activations may draw the middle of a cluster off its ends
-_X, _Y = 0, 1
 
 
 class _Payload(NamedTuple):
-    global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    measurement_index: Any  # (n_spacepoints,) int32
-    event_module: Any  # (n_measurements,) int32
-    local_position: Any  # (n_measurements, 2) scalar [mm]
-    cluster_size: Any  # (n_measurements, 2) int32
-    offsets: Any  # (n_events * n_modules + 1,) int32, first measurement of each event_module
+    spacepoints: SpacepointBatch
+    measurements: MeasurementBatch
     surfaces: Any  # (n_modules,) SURFACE
     designs: Any  # (n_designs,) DESIGN
     n_modules: Any  # int32
@@ -52,31 +48,34 @@ class _Payload(NamedTuple):
 
 
 class _Path(NamedTuple):
-    """Projected path |a + m b| / |e + m f| of a direction with slope m, and what the cluster allows [channels]."""
+    """The path through a sensor of a direction with slope m, projected on loc1, and what the cluster allows.
 
-    a: Any
-    b: Any
-    e: Any
-    f: Any
-    least: Any
-    most: Any
+    It is |along + m along_rise| / |through + m through_rise| channels long: the direction's component along loc1, where
+    the sensor is as many channels thick, over that through the sensor.
+    """
+
+    along: Any  # [channels]
+    along_rise: Any  # [channels]
+    through: Any
+    through_rise: Any
+    least: Any  # [channels]
+    most: Any  # [channels]
 
 
 @device_function(inlined=True)
 def _fits(path, m):
     """Return whether the cluster fits a path of slope m."""
-    crossed, through = abs(path.a + m * path.b), abs(path.e + m * path.f)
+    crossed, through = abs(path.along + m * path.along_rise), abs(path.through + m * path.through_rise)
     return path.least * through <= crossed <= path.most * through
 
 
 @device_function(inlined=True)
-def _widened(path, bounds, n_channels):
-    """Extend the bounds to the slopes (two at most, if positive) whose path is n_channels long."""
-    low, high = bounds
+def _widened(path, low, high, n_channels):
+    """Extend the bounds low and high to the slopes (two at most, if positive) whose path is n_channels long."""
     for side in range(2):
         n = n_channels if side == 0 else -n_channels
-        m = (n * path.e - path.a) / (path.b - n * path.f)
-        if _ZERO < m < _LARGE:  # False if it is no number
+        m = (n * path.through - path.along) / (path.along_rise - n * path.through_rise)
+        if ZERO < m < _LARGE:  # False if it is no number
             low, high = min(low, m), max(high, m)
     return low, high
 
@@ -84,64 +83,66 @@ def _widened(path, bounds, n_channels):
 @device_function(inlined=True)
 def _slope_range(path):
     """Return the least and the largest slope that fit; the least is the larger one if none does."""
-    low, high = _widened(path, (_LARGE, _ZERO * path.a), path.least)
-    low, high = _widened(path, (low, high), path.most)
-    if _fits(path, _ZERO):
-        low = _ZERO * path.a
+    low, high = _widened(path, _LARGE, ZERO * path.along, path.least)
+    low, high = _widened(path, low, high, path.most)
+    if _fits(path, ZERO):
+        low = ZERO * path.along
     if _fits(path, _LARGE):
         high = _LARGE
     return low, high
 
 
 @device_function(inlined=True)
-def _is_cut_off(p, m, d):
+def _is_cut_off(measurements, m, design):
     """Return whether the cluster of measurement m ends at the sensor's edge along loc1."""
-    middle = (p.local_position[m, 1] - d.min1) / d.pitch1
-    half = _HALF * scalar(p.cluster_size[m, 1])
-    return middle - half < _EDGE or middle + half > scalar(d.n_channels1) - _EDGE
+    middle = (measurements.local_position[m, LOC1] - design.min1) / design.pitch1
+    half = HALF * scalar(measurements.cluster_size[m, LOC1])
+    return middle - half < _EDGE or middle + half > scalar(design.n_channels1) - _EDGE
 
 
 @device_function(inlined=True)
-def _longest_path(p, m, d):
+def _longest_path(measurements, m, design):
     """Return the channels along loc1 that the path of measurement m may have crossed, at most.
 
     Those of its cluster, or of two if another piece may belong to it; no limit for what ends at the sensor's edge.
     """
-    n0, n1 = scalar(p.cluster_size[m, 0]), scalar(p.cluster_size[m, 1])
-    longest = _LARGE if _is_cut_off(p, m, d) else n1
-    for k in range(p.offsets[p.event_module[m]], p.offsets[p.event_module[m] + 1]):
-        aside = abs(p.local_position[k, 0] - p.local_position[m, 0]) / d.pitch0
-        along = abs(p.local_position[k, 1] - p.local_position[m, 1]) / d.pitch1
-        half0 = _HALF * (n0 + scalar(p.cluster_size[k, 0]))
-        half1 = _HALF * (n1 + scalar(p.cluster_size[k, 1]))
+    position, size, offsets = measurements.local_position, measurements.cluster_size, measurements.offsets
+    n0, n1 = scalar(size[m, LOC0]), scalar(size[m, LOC1])
+    longest = _LARGE if _is_cut_off(measurements, m, design) else n1
+    for k in range(offsets[measurements.event_module[m]], offsets[measurements.event_module[m] + 1]):
+        aside = abs(position[k, LOC0] - position[m, LOC0]) / design.pitch0
+        along = abs(position[k, LOC1] - position[m, LOC1]) / design.pitch1
+        half0 = HALF * (n0 + scalar(size[k, LOC0]))
+        half1 = HALF * (n1 + scalar(size[k, LOC1]))
         if k != m and aside <= half0 + _ASIDE and along <= half1 + _GAP:
-            longest = max(longest, _LARGE if _is_cut_off(p, k, d) else along + half1)
+            longest = max(longest, _LARGE if _is_cut_off(measurements, k, design) else along + half1)
     return longest
 
 
 @kernel(grain=512)
 def _fill_slopes(i, p):
     """One spacepoint: the slopes that fit its cluster, forwards and backwards."""
-    m = p.measurement_index[i]
-    s = p.surfaces[p.event_module[m] % p.n_modules]
-    d = p.designs[s.design]
-    x, y = p.global_position[i, _X], p.global_position[i, _Y]
+    m = p.spacepoints.measurement_index[i]
+    surface = p.surfaces[p.measurements.event_module[m] % p.n_modules]
+    design = p.designs[surface.design]
+    x, y = p.spacepoints.global_position[i, X], p.spacepoints.global_position[i, Y]
     r = math.sqrt(x * x + y * y)
-    if p.cluster_size[m, 1] < 1 or not (r > _ZERO and d.thickness > _ZERO):
-        for side in range(2):
-            p.out_slopes[i, 2 * side] = _ZERO
-            p.out_slopes[i, 2 * side + 1] = _LARGE
+    size = p.measurements.cluster_size[m, LOC1]
+    if size < 1 or not (r > ZERO and design.thickness > ZERO):
+        for way in range(_N_WAYS):
+            p.out_slopes[i, LEAST_UP + _PER_WAY * way] = ZERO
+            p.out_slopes[i, MOST_UP + _PER_WAY * way] = _LARGE
         return
-    most = (_longest_path(p, m, d) + p.tolerance) * _SHORTER
-    least = max((scalar(p.cluster_size[m, 1]) - _TWO - p.tolerance) * _LONGER, _ZERO)
-    channels = d.thickness / d.pitch1
-    a, b = (x * s.vx + y * s.vy) / r * channels, s.vz * channels
-    e, f = (x * s.wx + y * s.wy) / r, s.wz
-    for side in range(2):
-        sign = _ONE if side == 0 else -_ONE
-        low, high = _slope_range(_Path(a, sign * b, e, sign * f, least, most))
-        p.out_slopes[i, 2 * side] = low
-        p.out_slopes[i, 2 * side + 1] = high
+    most = (_longest_path(p.measurements, m, design) + p.tolerance) * _SHORTER
+    least = max((scalar(size) - TWO - p.tolerance) * _LONGER, ZERO)
+    channels = design.thickness / design.pitch1
+    along, along_rise = (x * surface.vx + y * surface.vy) / r * channels, surface.vz * channels
+    through, through_rise = (x * surface.wx + y * surface.wy) / r, surface.wz
+    for way in range(_N_WAYS):
+        sign = ONE if way == 0 else -ONE
+        low, high = _slope_range(_Path(along, sign * along_rise, through, sign * through_rise, least, most))
+        p.out_slopes[i, LEAST_UP + _PER_WAY * way] = low
+        p.out_slopes[i, MOST_UP + _PER_WAY * way] = high
 
 
 def find_cluster_slopes(
@@ -150,7 +151,7 @@ def find_cluster_slopes(
     measurements: MeasurementBatch,
     detector: DetectorArrays,
     n_modules: int,
-    tolerance: float,
+    tolerance: float | None,
 ) -> Any:
     """Find the slopes of the particles that may have left each spacepoint.
 
@@ -167,8 +168,9 @@ def find_cluster_slopes(
         Surfaces and designs.
     n_modules : int
         Number of surfaces [1].
-    tolerance : float
-        Channels that a cluster may have too many or too few; a tenth of the path's channels comes on top [1].
+    tolerance : float or None
+        Channels that a cluster may have too many or too few; a tenth of the path's channels comes on top [1]. None:
+        any number.
 
     Returns
     -------
@@ -177,19 +179,15 @@ def find_cluster_slopes(
     """
     extent = ws.extent("spacepoints")
     dtype = spacepoints.global_position.dtype
-    out = ws.array("spacepoints.slopes", extent, dtype, 4)
+    out = ws.array("spacepoints.slopes", extent, dtype, _N_SLOPES)
     payload = _Payload(
-        spacepoints.global_position,
-        spacepoints.measurement_index,
-        measurements.event_module,
-        measurements.local_position,
-        measurements.cluster_size,
-        measurements.offsets,
-        detector.surfaces,
-        detector.designs,
-        np.int32(n_modules),
-        dtype.type(tolerance),
-        out,
+        spacepoints=spacepoints,
+        measurements=measurements,
+        surfaces=detector.surfaces,
+        designs=detector.designs,
+        n_modules=np.int32(n_modules),
+        tolerance=dtype.type(_NO_LIMIT if tolerance is None else tolerance),
+        out_slopes=out,
     )
     ws.launch(_fill_slopes, extent, payload)
     return out

@@ -8,20 +8,27 @@ traccc v1.6.0, `core/include/traccc/seeding`. Written here for spacepoints witho
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from traccc_py.config import SeedingConfig
 from traccc_py.device.kernel import device_function, scalar
+from traccc_py.kernels.constants import FOUR, ONE, ZERO
 from traccc_py.units import T
 
-__all__ = ["SeedingCuts", "doublet_is_allowed", "linearise", "polar_tolerance", "seeding_cuts", "triplet_circle"]
+__all__ = [
+    "DoubletLine",
+    "PointXY",
+    "SeedingCuts",
+    "TripletCircle",
+    "doublet_is_allowed",
+    "linearise",
+    "polar_tolerance",
+    "seeding_cuts",
+    "triplet_circle",
+]
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_TWO = scalar(2)
-_FOUR = scalar(4)
 _HIGHLAND_SCALE = 0.0136  # [GeV], Highland's formula
 _HIGHLAND_LOG = 0.038
 _SMALLEST_FIELD = 1e-9  # [GeV / (e mm)]: without field the smallest helix is very large, but finite
@@ -49,6 +56,32 @@ class SeedingCuts(NamedTuple):
     helix_diameter2_high_pt: np.float32  # ... which is where the diameter is at least the root of this [mm^2]
 
 
+class PointXY(NamedTuple):
+    """A position in the transverse plane [mm]."""
+
+    x: Any
+    y: Any
+
+
+class DoubletLine(NamedTuple):
+    """A doublet as seen from its middle spacepoint: slope, and conformal coordinates of the partner.
+
+    The first axis of (u, v) points from the beam line to the middle; a circle through the middle becomes a line.
+    """
+
+    cot_theta: Any
+    u: Any  # [1/mm]
+    v: Any  # [1/mm]
+
+
+class TripletCircle(NamedTuple):
+    """The circle through a triplet, and whether the cuts allow it."""
+
+    is_allowed: Any
+    curvature: Any  # 1/(2 R) with sign [1/mm]
+    impact: Any  # transverse impact parameter [mm]
+
+
 def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:
     """Derive the thresholds from the configuration.
 
@@ -64,7 +97,7 @@ def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:
     SeedingCuts
         Scalars for kernels.
     """
-    field = max(abs(config.b_field_z * T or b_z), _SMALLEST_FIELD)
+    field = max(abs(b_z if config.b_field_z is None else config.b_field_z * T), _SMALLEST_FIELD)
     depth = config.rad_length_per_seed
     highland = _HIGHLAND_SCALE * math.sqrt(depth) * (1 + _HIGHLAND_LOG * math.log(depth)) if depth > 0 else 0.0
     tolerance2 = config.sigma_scattering**2
@@ -79,12 +112,12 @@ def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:
         "scattering2_high_pt": tolerance2 * (highland / config.max_pt_scattering) ** 2,
         "helix_diameter2_high_pt": (2 * config.max_pt_scattering / field) ** 2,
     }
-    return SeedingCuts(*(scalar(values[n] if n in values else getattr(config, n)) for n in SeedingCuts._fields))
+    return SeedingCuts(**{n: scalar(values[n] if n in values else getattr(config, n)) for n in SeedingCuts._fields})
 
 
 @device_function(inlined=True)
 def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
-    """Return whether two spacepoints (x, y) make a doublet; z_at_beam_times_dr is z(r = 0) times dr [mm^2].
+    """Return whether two spacepoints make a doublet; z_at_beam_times_dr is z(r = 0) times dr [mm^2].
 
     The curvature cut asks that neither circle of the smallest radius R through both points holds the beam line deeper
     than d0 inside: |c| > R - d0 for both centres c = m +- s n (m the middle of the points, n the unit normal of their
@@ -95,53 +128,50 @@ def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
     from_below = cuts.collision_region_min * dr < z_at_beam_times_dr
     from_above = z_at_beam_times_dr < cuts.collision_region_max * dr
     is_steep = abs(dz) < cuts.cot_theta_max * dr
-    inner_outer = inner[0] * outer[0] + inner[1] * outer[1]
-    is_same_side = inner_outer > _ZERO  # of the beam line
-    cross = inner[0] * outer[1] - inner[1] * outer[0]
-    dx, dy = outer[0] - inner[0], outer[1] - inner[1]
+    inner_outer = inner.x * outer.x + inner.y * outer.y
+    is_same_side = inner_outer > ZERO  # of the beam line
+    cross = inner.x * outer.y - inner.y * outer.x
+    dx, dy = outer.x - inner.x, outer.y - inner.y
     d2 = dx * dx + dy * dy
     allowance = inner_outer + cuts.impact_allowance
-    is_straight = (_FOUR * cuts.min_helix_radius2 - d2) * cross * cross < allowance * allowance * d2
+    is_straight = (FOUR * cuts.min_helix_radius2 - d2) * cross * cross < allowance * allowance * d2
     return is_near & from_below & from_above & is_steep & is_same_side & is_straight
 
 
 @device_function(inlined=True)
 def linearise(cos_middle, sin_middle, dx, dy, dz, side):
-    """Return (cot theta, u, v) of a partner at (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms.
-
-    (u, v) are conformal coordinates [1/mm] in the frame whose first axis points from the beam line to the middle.
-    """
-    inverse2 = _ONE / (dx * dx + dy * dy)
+    """Return the `DoubletLine` of a partner at (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms."""
+    inverse2 = ONE / (dx * dx + dy * dy)
     cot_theta = side * dz * math.sqrt(inverse2)
     u = (dx * cos_middle + dy * sin_middle) * inverse2
     v = (dy * cos_middle - dx * sin_middle) * inverse2
-    return cot_theta, u, v
+    return DoubletLine(cot_theta, u, v)
 
 
 @device_function(inlined=True)
 def polar_tolerance(cuts, cot_theta):
     """Return how much cot(theta) of a top may differ from that of its bottom, whatever the curvature."""
-    return math.sqrt(cuts.scattering2 * (_ONE + cot_theta * cot_theta))
+    return math.sqrt(cuts.scattering2 * (ONE + cot_theta * cot_theta))
 
 
 @device_function(inlined=True)
-def triplet_circle(cuts, middle_radius, cot_bottom, u_bottom, v_bottom, cot_top, u_top, v_top):
-    """Return (is allowed, curvature 1/(2R) [1/mm] with sign, impact parameter [mm]) of a triplet."""
-    one_over_sin2 = _ONE + cot_bottom * cot_bottom
-    mismatch = cot_bottom - cot_top
+def triplet_circle(cuts, middle_radius, bottom, top):
+    """Return the `TripletCircle` of two doublets of one middle."""
+    one_over_sin2 = ONE + bottom.cot_theta * bottom.cot_theta
+    mismatch = bottom.cot_theta - top.cot_theta
     mismatch2 = mismatch * mismatch
-    du = u_top - u_bottom
+    du = top.u - bottom.u
     # v = slope u + intercept is the circle through the three points.
-    slope = (v_top - v_bottom) / du
-    intercept = v_bottom - slope * u_bottom
+    slope = (top.v - bottom.v) / du
+    intercept = bottom.v - slope * bottom.u
     intercept2 = intercept * intercept
-    stretch2 = _ONE + slope * slope
+    stretch2 = ONE + slope * slope
     scattering2 = cuts.scattering2_per_curvature2 * intercept2 / stretch2
     if stretch2 > cuts.helix_diameter2_high_pt * intercept2:
         scattering2 = cuts.scattering2_high_pt
     impact = abs((slope - intercept * middle_radius) * middle_radius)
     # One test of all: which of them fails is hard to guess for a processor.
-    is_allowed = (mismatch2 <= cuts.scattering2 * one_over_sin2) & (du != _ZERO)
+    is_allowed = (mismatch2 <= cuts.scattering2 * one_over_sin2) & (du != ZERO)
     is_allowed &= (stretch2 >= intercept2 * cuts.min_helix_diameter2) & (impact <= cuts.impact_max)
     is_allowed &= mismatch2 <= scattering2 * one_over_sin2
-    return is_allowed, intercept / math.sqrt(stretch2), impact
+    return TripletCircle(is_allowed, curvature=intercept / math.sqrt(stretch2), impact=impact)

@@ -8,7 +8,8 @@ import numpy as np
 
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.seeding.cuts import SeedingCuts, doublet_is_allowed, linearise
+from traccc_py.kernels.constants import ZERO
+from traccc_py.kernels.seeding.cuts import PointXY, SeedingCuts, doublet_is_allowed, linearise
 from traccc_py.kernels.seeding.grid import Grid, SortedSpacepoints, ring_range, ring_window
 
 __all__ = [
@@ -19,19 +20,19 @@ __all__ = [
     "TOP",
     "Tops",
     "bucket_of",
-    "buckets_per_unit",
     "doublet_bits",
+    "doublet_line",
     "find_tops",
     "first_wrapped_cell",
     "lowest_bit",
-    "partner_coordinates",
+    "make_buckets",
 ]
 
-_ZERO = scalar(0)
 TOP = scalar(1)
 BOTTOM = scalar(-1)
 COT_MARGIN = scalar(3e-5)  #: windows of cot(theta) are wider by this, for all rounding
 N_BUCKETS = 64  #: of cot(theta) of a middle's tops
+_LOWEST_BUCKET = 0
 _SMALLEST_RANGE = scalar(1e-6)
 MAX_BITS = 32  #: spacepoints that `doublet_bits` tests at a time
 _MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of float32
@@ -47,6 +48,13 @@ class Tops(NamedTuple):
     v: Any  # (n_tops,) scalar [1/mm]
 
 
+class Buckets(NamedTuple):
+    """Bins of cot(theta)."""
+
+    low: Any
+    per_unit: Any
+
+
 class _Payload(NamedTuple):
     sp: SortedSpacepoints
     cuts: SeedingCuts
@@ -58,10 +66,12 @@ class _Payload(NamedTuple):
 
 
 @device_function(inlined=True)
-def _fits(least_up, most_up, least_down, most_down, dr, dz):
-    """Return whether a direction (dr, dz) fits the cluster of a spacepoint."""
-    least = least_up if dz >= _ZERO else least_down
-    most = most_up if dz >= _ZERO else most_down
+def _fits(slopes, i, dr, dz):
+    """Return whether a direction (dr, dz) fits the cluster of spacepoint i."""
+    least_up, most_up = slopes.least_up[i], slopes.most_up[i]
+    least_down, most_down = slopes.least_down[i], slopes.most_down[i]
+    least = least_up if dz >= ZERO else least_down
+    most = most_up if dz >= ZERO else most_down
     rise = abs(dz)
     return (least * dr <= rise) & (rise <= most * dr)
 
@@ -71,11 +81,10 @@ def _is_doublet(cuts, sp, i, j, side):
     """Return whether spacepoint j is a top (side 1) or a bottom (side -1) of middle i."""
     dr = side * (sp.r[j] - sp.r[i])
     dz = side * (sp.z[j] - sp.z[i])
-    fits = _fits(sp.least_up[i], sp.most_up[i], sp.least_down[i], sp.most_down[i], dr, dz)
-    fits &= _fits(sp.least_up[j], sp.most_up[j], sp.least_down[j], sp.most_down[j], dr, dz)
+    fits = _fits(sp.slopes, i, dr, dz) & _fits(sp.slopes, j, dr, dz)
     z_at_beam_times_dr = sp.z[i] * dr - sp.r[i] * dz
-    is_allowed = doublet_is_allowed(cuts, (sp.x[i], sp.y[i]), (sp.x[j], sp.y[j]), z_at_beam_times_dr, dr, dz)
-    return fits & is_allowed
+    middle, partner = PointXY(sp.x[i], sp.y[i]), PointXY(sp.x[j], sp.y[j])
+    return fits & doublet_is_allowed(cuts, middle, partner, z_at_beam_times_dr, dr, dz)
 
 
 @device_function(inlined=True)
@@ -100,16 +109,16 @@ def lowest_bit(bits):
 
 
 @device_function(inlined=True)
-def buckets_per_unit(low, high):
-    """Return the number of buckets per unit of cot(theta) for values from low to high."""
-    return scalar(N_BUCKETS) / max(high - low, _SMALLEST_RANGE)
+def make_buckets(low, high):
+    """Return the buckets for values of cot(theta) from low to high."""
+    return Buckets(low, scalar(N_BUCKETS) / max(high - low, _SMALLEST_RANGE))
 
 
 @device_function(inlined=True)
-def bucket_of(low, per_unit, cot_theta):
+def bucket_of(buckets, cot_theta):
     """Return the bucket of cot(theta), within 0 ... N_BUCKETS - 1."""
-    position = (cot_theta - low) * per_unit
-    if not position > _ZERO:
+    position = (cot_theta - buckets.low) * buckets.per_unit
+    if not position > ZERO:
         return np.int32(0)
     return np.int32(min(position, scalar(N_BUCKETS - 1)))
 
@@ -125,13 +134,13 @@ def _has_candidates(p, i, side):
     """Return whether there is a spacepoint at all where partners of middle i can lie."""
     first, last = ring_range(p.grid, p.cuts, p.sp.r[i], side)
     for ring in range(first, last):
-        z_first, z_last, start, n, n_wrapped = ring_window(p.grid, p.cuts, p.sp, i, side, ring)
-        for k in range(z_first, z_last):
-            cell = start + k * p.grid.n_phi
-            if p.sp.cell_offsets[cell] < p.sp.cell_offsets[cell + n]:
+        window = ring_window(p.grid, p.cuts, p.sp, i, side, ring)
+        for k in range(window.first_z, window.end_z):
+            cell = window.first_cell + k * p.grid.n_phi
+            if p.sp.cell_offsets[cell] < p.sp.cell_offsets[cell + window.n_cells]:
                 return True
             cell = first_wrapped_cell(p.grid, cell)
-            if p.sp.cell_offsets[cell] < p.sp.cell_offsets[cell + n_wrapped]:
+            if p.sp.cell_offsets[cell] < p.sp.cell_offsets[cell + window.n_wrapped]:
                 return True
     return False
 
@@ -169,21 +178,22 @@ def _tops_in_run(p, i, start, stop, position, is_filling):
 def _find_tops(p, i, position, is_filling):
     """Search the windows of middle i for tops; return the position after the last one."""
     first, last = ring_range(p.grid, p.cuts, p.sp.r[i], TOP)
+    offsets = p.sp.cell_offsets
     for ring in range(first, last):
-        z_first, z_last, start, n, n_wrapped = ring_window(p.grid, p.cuts, p.sp, i, TOP, ring)
-        for k in range(z_first, z_last):
-            cell = start + k * p.grid.n_phi
-            position = _tops_in_run(p, i, p.sp.cell_offsets[cell], p.sp.cell_offsets[cell + n], position, is_filling)
-            if n_wrapped > 0:
+        window = ring_window(p.grid, p.cuts, p.sp, i, TOP, ring)
+        for k in range(window.first_z, window.end_z):
+            cell = window.first_cell + k * p.grid.n_phi
+            position = _tops_in_run(p, i, offsets[cell], offsets[cell + window.n_cells], position, is_filling)
+            if window.n_wrapped > 0:
                 cell = first_wrapped_cell(p.grid, cell)
-                end = p.sp.cell_offsets[cell + n_wrapped]
-                position = _tops_in_run(p, i, p.sp.cell_offsets[cell], end, position, is_filling)
+                end = offsets[cell + window.n_wrapped]
+                position = _tops_in_run(p, i, offsets[cell], end, position, is_filling)
     return position
 
 
 @device_function(inlined=True)
-def partner_coordinates(sp, i, j, side):
-    """Return (cot theta, u, v) of top (side 1) or bottom (side -1) j of middle i."""
+def doublet_line(sp, i, j, side):
+    """Return the `DoubletLine` of top (side 1) or bottom (side -1) j of middle i."""
     x, y, r = sp.x[i], sp.y[i], sp.r[i]
     return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], side)
 
@@ -194,16 +204,16 @@ def _place_in_buckets(p, first, last, starts):
     low, high = p.out_cot_theta[first], p.out_cot_theta[first]
     for k in range(first + 1, last):
         low, high = min(low, p.out_cot_theta[k]), max(high, p.out_cot_theta[k])
-    per_unit = buckets_per_unit(low, high)
+    buckets = make_buckets(low, high)
     for bucket in range(N_BUCKETS + 1):
         starts[bucket] = 0
     for k in range(first, last):
-        starts[bucket_of(low, per_unit, p.out_cot_theta[k]) + 1] += 1
-    starts[0] = first
+        starts[bucket_of(buckets, p.out_cot_theta[k]) + 1] += 1
+    starts[_LOWEST_BUCKET] = first
     for bucket in range(N_BUCKETS):
         starts[bucket + 1] += starts[bucket]
     for k in range(first, last):
-        bucket = bucket_of(low, per_unit, p.out_cot_theta[k])
+        bucket = bucket_of(buckets, p.out_cot_theta[k])
         place = starts[bucket]
         starts[bucket] = place + 1
         p.out_tops.partner[place] = p.out_found[k]
@@ -241,13 +251,13 @@ def _fill_tops(i, p, starts):
         return
     _find_tops(p, i, first, True)
     for k in range(first, last):
-        p.out_cot_theta[k] = partner_coordinates(p.sp, i, p.out_found[k], TOP)[0]
+        p.out_cot_theta[k] = doublet_line(p.sp, i, p.out_found[k], TOP).cot_theta
     _place_in_buckets(p, first, last, starts)
     _sort_by_insertion(p.out_tops, first, last)
     for k in range(first, last):
-        _, u, v = partner_coordinates(p.sp, i, p.out_tops.partner[k], TOP)
-        p.out_tops.u[k] = u
-        p.out_tops.v[k] = v
+        line = doublet_line(p.sp, i, p.out_tops.partner[k], TOP)
+        p.out_tops.u[k] = line.u
+        p.out_tops.v[k] = line.v
 
 
 def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Grid) -> Tops:
@@ -274,10 +284,23 @@ def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Gri
     n_tops = ws.array("seeding.n_tops", middles, np.int32)
 
     def payload() -> _Payload:
-        names = ("found_cot_theta", "cot_theta", "u", "v")
-        found_cot_theta, *columns = (ws.array(f"seeding.top_{name}", tops, sp.x.dtype) for name in names)
-        partner, found = (ws.array(f"seeding.top_{name}", tops, np.int32) for name in ("partner", "found"))
-        return _Payload(sp, cuts, grid, n_tops, found, found_cot_theta, Tops(offsets, partner, *columns))
+        dtype = sp.x.dtype
+        out = Tops(
+            offsets=offsets,
+            partner=ws.array("seeding.top_partner", tops, np.int32),
+            cot_theta=ws.array("seeding.top_cot_theta", tops, dtype),
+            u=ws.array("seeding.top_u", tops, dtype),
+            v=ws.array("seeding.top_v", tops, dtype),
+        )
+        return _Payload(
+            sp=sp,
+            cuts=cuts,
+            grid=grid,
+            out_n_tops=n_tops,
+            out_found=ws.array("seeding.top_found", tops, np.int32),
+            out_cot_theta=ws.array("seeding.top_found_cot_theta", tops, dtype),
+            out_tops=out,
+        )
 
     ws.launch(_count_tops, middles, payload())
     ws.scan(n_tops, middles, offsets, tops)

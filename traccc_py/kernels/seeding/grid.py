@@ -14,11 +14,21 @@ from traccc_py.config import SeedingConfig
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.kernels.constants import HALF, HALF_PI, PI, QUARTER, ZERO, X, Y, Z
+from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.tracking.batch import SpacepointBatch
-from traccc_py.kernels.tracking.linalg import PI
 
-__all__ = ["Grid", "SortedSpacepoints", "make_grid", "ring_range", "ring_window", "sort_spacepoints"]
+__all__ = [
+    "Grid",
+    "RingWindow",
+    "SlopeBounds",
+    "SortedSpacepoints",
+    "make_grid",
+    "ring_range",
+    "ring_window",
+    "sort_spacepoints",
+]
 
 _RING_WIDTH = 10.0  # [mm]
 _Z_BIN_WIDTH = 125.0  # [mm]
@@ -26,18 +36,12 @@ _N_PHI = 128
 _MAX_RINGS = 64
 _MAX_Z_BINS = 64
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_HALF = scalar(0.5)
-_QUARTER = scalar(0.25)
-_HALF_PI = scalar(math.pi / 2)
 _THREE_PI = scalar(3 * math.pi)
 _PHI_MARGIN = scalar(1e-4)  # [rad], over all rounding in windows and bins
 _Z_MARGIN = scalar(0.05)  # [mm]
 _SMALLEST_RADIUS = scalar(1e-3)  # [mm], keeps divisions by a radius finite
 _NOT_ACCEPTED = np.int32(-1)
-_X, _Y, _Z = 0, 1, 2
-_SCALAR_COLUMNS = ("x", "y", "z", "r", "phi", "least_up", "most_up", "least_down", "most_down")
+_POSITION = ("x", "y", "z", "r", "phi")  # fields of `SortedSpacepoints`
 
 
 class Grid(NamedTuple):
@@ -54,6 +58,25 @@ class Grid(NamedTuple):
     phi_bins_per_rad: np.float32
 
 
+class SlopeBounds(NamedTuple):
+    """Which |cot(theta)| fits the cluster of each spacepoint: bounds where z grows outwards, and where it falls."""
+
+    least_up: Any  # (n,) scalar
+    most_up: Any  # (n,) scalar
+    least_down: Any  # (n,) scalar
+    most_down: Any  # (n,) scalar
+
+
+class RingWindow(NamedTuple):
+    """Where the partners of a middle can lie in one ring: in z bin k, runs of cells from ``first_cell + k * n_phi``."""
+
+    first_z: Any  # bin
+    end_z: Any  # one past the last bin
+    first_cell: Any  # in z bin 0
+    n_cells: Any  # from there on
+    n_wrapped: Any  # further ones, from the first phi bin on
+
+
 class SortedSpacepoints(NamedTuple):
     """Accepted spacepoints in the order of their cells, then of their index. Extent: "seeding_spacepoints"."""
 
@@ -62,10 +85,7 @@ class SortedSpacepoints(NamedTuple):
     z: Any  # (n,) scalar [mm]
     r: Any  # (n,) scalar [mm]
     phi: Any  # (n,) scalar [rad]
-    least_up: Any  # (n,) scalar, least |cot(theta)| that fits the cluster where z grows outwards ...
-    most_up: Any  # (n,) scalar, ... and the largest
-    least_down: Any  # (n,) scalar, the same where z falls outwards
-    most_down: Any  # (n,) scalar
+    slopes: SlopeBounds
     spacepoint: Any  # (n,) int32
     event: Any  # (n,) int32
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
@@ -73,17 +93,15 @@ class SortedSpacepoints(NamedTuple):
 
 
 class _CellPayload(NamedTuple):
-    global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    event: Any  # (n_spacepoints,) int32
+    spacepoints: SpacepointBatch
     cuts: SeedingCuts
     grid: Grid
     out_cell: Any  # (n_spacepoints,) int32, -1: not accepted
 
 
 class _GatherPayload(NamedTuple):
-    global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    slopes: Any  # (n_spacepoints, 4) scalar
-    event: Any  # (n_spacepoints,) int32
+    spacepoints: SpacepointBatch
+    slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     order: Any  # (n,) int32
     out: SortedSpacepoints
 
@@ -125,7 +143,7 @@ def make_grid(config: SeedingConfig) -> Grid:
 @device_function(inlined=True)
 def _clamped_bin(position, n):
     """Return floor(position) within 0 ... n - 1."""
-    if not position > _ZERO:
+    if not position > ZERO:
         return np.int32(0)
     return np.int32(min(position, scalar(n - 1)))
 
@@ -164,8 +182,9 @@ def _z_window(cuts, sp, i, side, r_low, r_high):
     least, most = abs(r_low - middle_r), abs(r_high - middle_r)
     least, most = min(least, most), max(least, most)
     low, high = min(min(a, b), min(c, d)) - middle_z, max(max(a, b), max(c, d)) - middle_z
-    least_up, most_up, least_down, most_down = sp.least_up[i], sp.most_up[i], sp.least_down[i], sp.most_down[i]
-    if side < _ZERO:
+    least_up, most_up = sp.slopes.least_up[i], sp.slopes.most_up[i]
+    least_down, most_down = sp.slopes.least_down[i], sp.slopes.most_down[i]
+    if side < ZERO:
         least_up, most_up, least_down, most_down = least_down, most_down, least_up, most_up
     low = max(low, -min(cuts.delta_z_max, min(cuts.cot_theta_max, most_down) * most))
     high = min(high, min(cuts.delta_z_max, min(cuts.cot_theta_max, most_up) * most))
@@ -185,53 +204,53 @@ def ring_range(grid, cuts, r, side):
 
 @device_function(inlined=True)
 def ring_window(grid, cuts, sp, i, side, ring):
-    """Return where partners of middle i lie in one ring: (first z bin, one past the last, first cell, n, n_wrapped).
-
-    In z bin k these are the n cells from ``first cell + k * n_phi`` on, and the first n_wrapped cells of the bin.
-    """
+    """Return the `RingWindow` of the partners of middle i in one ring."""
     r = sp.r[i]
     a, b = r + side * cuts.delta_r_min, r + side * cuts.delta_r_max
     low = max(min(a, b), scalar(ring) * grid.ring_width)
     high = min(max(a, b), scalar(ring + 1) * grid.ring_width)
     z_low, z_high = _z_window(cuts, sp, i, side, low, high)
     if z_high < z_low:
-        return np.int32(0), np.int32(0), np.int32(0), np.int32(0), np.int32(0)
+        return RingWindow(np.int32(0), np.int32(0), np.int32(0), np.int32(0), np.int32(0))
     half_width = sp.phi_windows[_radius_ring(grid, r) * grid.n_rings + ring]
     first_phi, n = _phi_window(grid, sp.phi[i], half_width)
     n_wrapped = max(np.int32(first_phi + n - grid.n_phi), np.int32(0))
     first = np.int32(sp.event[i] * grid.n_cells + ring * grid.n_z * grid.n_phi + first_phi)
-    return _z_bin(grid, z_low), np.int32(_z_bin(grid, z_high) + 1), first, np.int32(n - n_wrapped), n_wrapped
+    first_z, end_z = _z_bin(grid, z_low), np.int32(_z_bin(grid, z_high) + 1)
+    return RingWindow(first_z, end_z, first, np.int32(n - n_wrapped), n_wrapped)
 
 
 @kernel(grain=2048)
 def _find_cells(i, p):
     """One spacepoint: its cell, if it is in the acceptance of the seeding."""
-    x, y, z = p.global_position[i, _X], p.global_position[i, _Y], p.global_position[i, _Z]
+    position = p.spacepoints.global_position
+    x, y, z = position[i, X], position[i, Y], position[i, Z]
     r = math.sqrt(x * x + y * y)
     if not (p.cuts.z_min <= z <= p.cuts.z_max and scalar(math.floor(r)) < scalar(math.floor(p.cuts.r_max))):
         p.out_cell[i] = _NOT_ACCEPTED
         return
     phi_bin = _clamped_bin((math.atan2(y, x) + PI) * p.grid.phi_bins_per_rad, p.grid.n_phi)
     cell = (_radius_ring(p.grid, r) * p.grid.n_z + _z_bin(p.grid, z)) * p.grid.n_phi + phi_bin
-    p.out_cell[i] = p.event[i] * p.grid.n_cells + cell
+    p.out_cell[i] = p.spacepoints.event[i] * p.grid.n_cells + cell
 
 
 @kernel(grain=2048)
 def _gather_spacepoints(i, p):
     """One row of the sorted spacepoints: fill it."""
     index = p.order[i]
-    x, y = p.global_position[index, _X], p.global_position[index, _Y]
+    position = p.spacepoints.global_position
+    x, y = position[index, X], position[index, Y]
     p.out.x[i] = x
     p.out.y[i] = y
-    p.out.z[i] = p.global_position[index, _Z]
+    p.out.z[i] = position[index, Z]
     p.out.r[i] = math.sqrt(x * x + y * y)
     p.out.phi[i] = math.atan2(y, x)
-    p.out.least_up[i] = p.slopes[index, 0]
-    p.out.most_up[i] = p.slopes[index, 1]
-    p.out.least_down[i] = p.slopes[index, 2]
-    p.out.most_down[i] = p.slopes[index, 3]
+    p.out.slopes.least_up[i] = p.slopes[index, LEAST_UP]
+    p.out.slopes.most_up[i] = p.slopes[index, MOST_UP]
+    p.out.slopes.least_down[i] = p.slopes[index, LEAST_DOWN]
+    p.out.slopes.most_down[i] = p.slopes[index, MOST_DOWN]
     p.out.spacepoint[i] = index
-    p.out.event[i] = p.event[index]
+    p.out.event[i] = p.spacepoints.event[index]
 
 
 @kernel(grain=256)
@@ -244,10 +263,10 @@ def _fill_phi_windows(i, p):
     inner = scalar(min(ring_a, ring_b)) * p.grid.ring_width
     inner_high = inner + p.grid.ring_width
     outer = scalar(max(ring_a, ring_b) + 1) * p.grid.ring_width
-    s2 = p.cuts.min_helix_radius2 - (inner_high * inner_high + outer * outer) * _QUARTER
-    window = _HALF_PI
-    if s2 > _ZERO:
-        h = _HALF * (inner_high * outer + p.cuts.impact_allowance) / math.sqrt(s2)
+    s2 = p.cuts.min_helix_radius2 - (inner_high * inner_high + outer * outer) * QUARTER
+    window = HALF_PI
+    if s2 > ZERO:
+        h = HALF * (inner_high * outer + p.cuts.impact_allowance) / math.sqrt(s2)
         if h < inner:
             window = math.asin(h / inner) - math.asin(h / outer)
     p.out_phi_windows[i] = window + _PHI_MARGIN
@@ -264,7 +283,7 @@ def sort_spacepoints(
         Buffers. The size of "spacepoints" must be set; that of "seeding_spacepoints" is set here.
     spacepoints : SpacepointBatch
         Global positions [mm].
-    slopes : array of shape (n_spacepoints, 4), scalar
+    slopes : array of shape (n_spacepoints, N_SLOPES), scalar
         Slopes that fit their clusters, from `find_cluster_slopes`.
     cuts : SeedingCuts
         Acceptance.
@@ -281,17 +300,19 @@ def sort_spacepoints(
     extent, accepted = ws.extent("spacepoints"), ws.extent("seeding_spacepoints")
     cells = ws.fixed("seeding_cells", n_events * int(grid.n_cells))
     pairs = ws.fixed("seeding_ring_pairs", int(grid.n_rings) ** 2)
-    position, event = spacepoints.global_position, spacepoints.event
+    dtype = spacepoints.global_position.dtype
     cell = ws.array("seeding.cell", extent, np.int32)
-    ws.launch(_find_cells, extent, _CellPayload(position, event, cuts, grid, cell))
+    ws.launch(_find_cells, extent, _CellPayload(spacepoints=spacepoints, cuts=cuts, grid=grid, out_cell=cell))
     groups = group_rows(ws, "seeding", cell, extent, cells, accepted)
     out = SortedSpacepoints(
-        **{name: ws.array(f"seeding.sorted_{name}", accepted, position.dtype) for name in _SCALAR_COLUMNS},
+        **{name: ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in _POSITION},
+        slopes=SlopeBounds(*(ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in SlopeBounds._fields)),
         spacepoint=ws.array("seeding.sorted_spacepoint", accepted, np.int32),
         event=ws.array("seeding.sorted_event", accepted, np.int32),
         cell_offsets=groups.offsets,
-        phi_windows=ws.array("seeding.phi_windows", pairs, position.dtype),
+        phi_windows=ws.array("seeding.phi_windows", pairs, dtype),
     )
-    ws.launch(_gather_spacepoints, accepted, _GatherPayload(position, slopes, event, groups.order, out))
-    ws.launch(_fill_phi_windows, pairs, _WindowPayload(cuts, grid, out.phi_windows))
+    gather = _GatherPayload(spacepoints=spacepoints, slopes=slopes, order=groups.order, out=out)
+    ws.launch(_gather_spacepoints, accepted, gather)
+    ws.launch(_fill_phi_windows, pairs, _WindowPayload(cuts=cuts, grid=grid, out_phi_windows=out.phi_windows))
     return out

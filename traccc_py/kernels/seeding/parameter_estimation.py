@@ -18,47 +18,38 @@ import numpy as np
 from traccc_py.config import ParameterEstimationConfig
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
+from traccc_py.edm.parameters import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
+from traccc_py.kernels.constants import FOUR, HALF, ONE, TWO, X, Y, Z
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
 from traccc_py.kernels.tracking.helix import trigonometry
 from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, bending_field, field_in_precision
 
 __all__ = ["estimate_parameters", "helix_through_points"]
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_TWO = scalar(2)
-_FOUR = scalar(4)
-_HALF = scalar(0.5)
 _SMALL_ANGLE = scalar(0.1)  # below, the series of asin(x)/x is exact to float32
 _A2, _A4, _A6 = scalar(1 / 6), scalar(3 / 40), scalar(15 / 336)
 _SMALLEST_QOPT = scalar(1e-6)  # a straight seed is given this q/pT [e/GeV]: a momentum must stay finite
-_X, _Y, _Z = 0, 1, 2
+
+
+class _Squares(NamedTuple):
+    """Squares of the settings."""
+
+    loc0: Any  # scalar [mm^2]
+    loc1: Any  # scalar [mm^2]
+    inflation: Any  # scalar [1]
+    scattering: Any  # scalar [rad^2 GeV^2]
+    pt_scattering: Any  # scalar [1]
 
 
 class _Payload(NamedTuple):
-    bottom_index: Any  # (n_seeds,) int32, spacepoint
-    middle_index: Any  # (n_seeds,) int32
-    top_index: Any  # (n_seeds,) int32
-    event: Any  # (n_seeds,) int32
-    global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    measurement_index: Any  # (n_spacepoints,) int32
-    event_module: Any  # (n_measurements,) int32
-    local_position: Any  # (n_measurements, 2) scalar [mm]
+    seeds: SeedBatch
+    spacepoints: SpacepointBatch
+    measurements: MeasurementBatch
     n_modules: Any  # int32
     field: Any  # see `geometry.records`
-    local_variance: Any  # (n_measurements, 2) scalar [mm^2]
-    var_loc0: Any  # scalar [mm^2]
-    var_loc1: Any  # scalar [mm^2]
-    inflation2: Any  # scalar [1]
-    var_scattering: Any  # scalar [rad^2 GeV^2]
-    var_pt_scattering: Any  # scalar [1]
-    out_module: Any  # (n_seeds,) int32
-    out_measurement: Any  # (n_seeds,) int32
-    out_event: Any  # (n_seeds,) int32
-    out_params: Any  # (n_seeds, 5) scalar
-    out_variance: Any  # (n_seeds, 5) scalar
+    squares: _Squares
+    out: SeedParameters
 
 
 @device_function
@@ -66,8 +57,8 @@ def _arc_over_chord(ratio):
     """Return asin(x)/x."""
     x2 = ratio * ratio
     if abs(ratio) < _SMALL_ANGLE:
-        return _ONE + x2 * (_A2 + x2 * (_A4 + x2 * _A6))
-    return math.asin(min(abs(ratio), _ONE)) / abs(ratio)
+        return ONE + x2 * (_A2 + x2 * (_A4 + x2 * _A6))
+    return math.asin(min(abs(ratio), ONE)) / abs(ratio)
 
 
 @device_function
@@ -82,14 +73,14 @@ def helix_through_points(x1, y1, x2, y2, z2):
     along, across = x2 * ex + y2 * ey, y2 * ex - x2 * ey
     chord2_squared = x2 * x2 + y2 * y2
     # On the conformal plane v = slope * u + intercept goes through (u1, 0) and (u2, v2).
-    u1 = _ONE / chord1
+    u1 = ONE / chord1
     v2 = across / chord2_squared
     u_difference = along / chord2_squared - u1
     slope = v2 / u_difference
     intercept = -v2 * u1 / u_difference
-    curvature = -_TWO * intercept / math.sqrt(_ONE + slope * slope)
+    curvature = -TWO * intercept / math.sqrt(ONE + slope * slope)
     chord2 = math.sqrt(chord2_squared)
-    arc = chord2 * _arc_over_chord(_HALF * chord2 * curvature)
+    arc = chord2 * _arc_over_chord(HALF * chord2 * curvature)
     phi = math.atan2(ey + slope * ex, ex - slope * ey)
     return phi, z2 / arc, curvature
 
@@ -105,8 +96,8 @@ def _bending_field(field, position, phi, theta):
 @device_function
 def _point_variance(p, spacepoint):
     """Return the larger variance [mm^2] of a spacepoint's measurement."""
-    measurement = p.measurement_index[spacepoint]
-    return max(p.local_variance[measurement, 0], p.local_variance[measurement, 1])
+    measurement = p.spacepoints.measurement_index[spacepoint]
+    return max(p.measurements.local_variance[measurement, LOC0], p.measurements.local_variance[measurement, LOC1])
 
 
 @device_function
@@ -118,46 +109,48 @@ def variance_factors(a, b):
     c = b - a
     first, second, third = (a + b) / (a * b), b / (a * c), a / (b * c)
     slope = first * first + second * second + third * third
-    first, second, third = _ONE / (a * b), _ONE / (a * c), _ONE / (b * c)
-    return slope, _FOUR * (first * first + second * second + third * third)
+    first, second, third = ONE / (a * b), ONE / (a * c), ONE / (b * c)
+    return slope, FOUR * (first * first + second * second + third * third)
 
 
 @kernel(grain=512)
 def _estimate_parameters(i, p):
     """One seed: parameters and diagonal covariance."""
-    bottom, middle, top = p.bottom_index[i], p.middle_index[i], p.top_index[i]
-    x0, y0, z0 = p.global_position[bottom, _X], p.global_position[bottom, _Y], p.global_position[bottom, _Z]
-    x1, y1 = p.global_position[middle, _X] - x0, p.global_position[middle, _Y] - y0
-    x2, y2 = p.global_position[top, _X] - x0, p.global_position[top, _Y] - y0
-    phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, p.global_position[top, _Z] - z0)
-    theta = math.atan2(_ONE, cot_theta)
-    place = (x1 + x0, y1 + y0, p.global_position[middle, _Z])
+    bottom, middle, top = p.seeds.bottom_index[i], p.seeds.middle_index[i], p.seeds.top_index[i]
+    position = p.spacepoints.global_position
+    x0, y0, z0 = position[bottom, X], position[bottom, Y], position[bottom, Z]
+    x1, y1 = position[middle, X] - x0, position[middle, Y] - y0
+    x2, y2 = position[top, X] - x0, position[top, Y] - y0
+    phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, position[top, Z] - z0)
+    theta = math.atan2(ONE, cot_theta)
+    place = (x1 + x0, y1 + y0, position[middle, Z])
     b_z = _bending_field(p.field, place, phi, theta)
     qopt = curvature / b_z
     if not abs(qopt) >= _SMALLEST_QOPT:
         qopt = _SMALLEST_QOPT
-    sin2 = _ONE / (_ONE + cot_theta * cot_theta)
+    sin2 = ONE / (ONE + cot_theta * cot_theta)
     qop = qopt * math.sqrt(sin2)
-    measurement = p.measurement_index[bottom]
-    p.out_module[i] = p.event_module[measurement] % p.n_modules
-    p.out_measurement[i] = measurement
-    p.out_event[i] = p.event[i]
-    p.out_params[i, LOC0] = p.local_position[measurement, 0]
-    p.out_params[i, LOC1] = p.local_position[measurement, 1]
-    p.out_params[i, PHI] = phi
-    p.out_params[i, THETA] = theta
-    p.out_params[i, QOP] = qop
-    position = max(_point_variance(p, bottom), max(_point_variance(p, middle), _point_variance(p, top)))
+    measurement = p.spacepoints.measurement_index[bottom]
+    p.out.module[i] = p.measurements.event_module[measurement] % p.n_modules
+    p.out.measurement[i] = measurement
+    p.out.event[i] = p.seeds.event[i]
+    p.out.params[i, LOC0] = p.measurements.local_position[measurement, LOC0]
+    p.out.params[i, LOC1] = p.measurements.local_position[measurement, LOC1]
+    p.out.params[i, PHI] = phi
+    p.out.params[i, THETA] = theta
+    p.out.params[i, QOP] = qop
+    var_point = max(_point_variance(p, bottom), max(_point_variance(p, middle), _point_variance(p, top)))
     chord2 = x2 * x2 + y2 * y2
     by_slope, by_curvature = variance_factors(math.sqrt(x1 * x1 + y1 * y1), math.sqrt(chord2))
-    scattering = p.var_scattering * qopt * qopt
-    var_theta = p.inflation2 * (scattering + _TWO * position * sin2 / chord2)
-    var_qopt = p.inflation2 * (p.var_pt_scattering * qopt * qopt + position * by_curvature / (b_z * b_z))
-    p.out_variance[i, LOC0] = p.var_loc0
-    p.out_variance[i, LOC1] = p.var_loc1
-    p.out_variance[i, PHI] = p.inflation2 * (scattering + position * by_slope)
-    p.out_variance[i, THETA] = var_theta
-    p.out_variance[i, QOP] = var_qopt * sin2 + var_theta * qop * qop * cot_theta * cot_theta
+    inflation2 = p.squares.inflation
+    scattering = p.squares.scattering * qopt * qopt
+    var_theta = inflation2 * (scattering + TWO * var_point * sin2 / chord2)
+    var_qopt = inflation2 * (p.squares.pt_scattering * qopt * qopt + var_point * by_curvature / (b_z * b_z))
+    p.out.variance[i, LOC0] = p.squares.loc0
+    p.out.variance[i, LOC1] = p.squares.loc1
+    p.out.variance[i, PHI] = inflation2 * (scattering + var_point * by_slope)
+    p.out.variance[i, THETA] = var_theta
+    p.out.variance[i, QOP] = var_qopt * sin2 + var_theta * qop * qop * cot_theta * cot_theta
 
 
 def estimate_parameters(
@@ -202,27 +195,21 @@ def estimate_parameters(
         params=ws.array("seed_parameters.params", extent, dtype, N_PARAMETERS),
         variance=ws.array("seed_parameters.variance", extent, dtype, N_PARAMETERS),
     )
-    sigmas = (
-        config.sigma_loc0,
-        config.sigma_loc1,
-        config.inflation,
-        config.sigma_scattering,
-        config.sigma_pt_scattering,
+    squares = _Squares(
+        loc0=scalar(config.sigma_loc0**2),
+        loc1=scalar(config.sigma_loc1**2),
+        inflation=scalar(config.inflation**2),
+        scattering=scalar(config.sigma_scattering**2),
+        pt_scattering=scalar(config.sigma_pt_scattering**2),
     )
     payload = _Payload(
-        seeds.bottom_index,
-        seeds.middle_index,
-        seeds.top_index,
-        seeds.event,
-        spacepoints.global_position,
-        spacepoints.measurement_index,
-        measurements.event_module,
-        measurements.local_position,
-        np.int32(n_modules),
-        field_in_precision(detector.field, dtype.type),
-        measurements.local_variance,
-        *(scalar(sigma**2) for sigma in sigmas),
-        *out,
+        seeds=seeds,
+        spacepoints=spacepoints,
+        measurements=measurements,
+        n_modules=np.int32(n_modules),
+        field=field_in_precision(detector.field, dtype.type),
+        squares=squares,
+        out=out,
     )
     ws.launch(_estimate_parameters, extent, payload)
     return out

@@ -109,5 +109,5 @@ def find_seeds(
     offsets = ws.array("seeding.seed_offsets", middles, np.int32, extra=1)
     ws.scan(best.n, middles, offsets, seeds)
     out = make_seed_batch(ws, "seeds", sp.x.dtype)
-    ws.launch(_fill_seeds, middles, _Payload(sp, best, offsets, out))
+    ws.launch(_fill_seeds, middles, _Payload(sp=sp, best=best, offsets=offsets, out=out))
     return out

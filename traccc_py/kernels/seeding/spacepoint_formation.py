@@ -13,12 +13,12 @@ import numpy as np
 
 from traccc_py.device.kernel import kernel
 from traccc_py.device.workspace import Workspace
+from traccc_py.edm import LOC0, LOC1
 from traccc_py.geometry.records import DetectorArrays
+from traccc_py.kernels.constants import TWO_DIMENSIONS, X, Y, Z
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 __all__ = ["form_spacepoints"]
-
-_PIXEL = 2
 
 
 class _CountPayload(NamedTuple):
@@ -27,38 +27,34 @@ class _CountPayload(NamedTuple):
 
 
 class _FillPayload(NamedTuple):
-    event_module: Any  # (n_measurements,) int32
-    local_position: Any  # (n_measurements, 2) scalar [mm]
-    dimensions: Any  # (n_measurements,) int32
+    measurements: MeasurementBatch
     surfaces: Any  # (n_modules,) SURFACE
     n_modules: Any  # int32
     offsets: Any  # (n_measurements + 1,) int32
-    out_global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    out_measurement_index: Any  # (n_spacepoints,) int32
-    out_event: Any  # (n_spacepoints,) int32
+    out: SpacepointBatch
 
 
 @kernel(grain=8192)
 def _count_spacepoints(i, p):
     """One measurement: mark whether it gives a spacepoint."""
-    p.out_is_pixel[i] = np.int32(p.dimensions[i] == _PIXEL)
+    p.out_is_pixel[i] = np.int32(p.dimensions[i] == TWO_DIMENSIONS)
 
 
 @kernel(grain=1024)
 def _fill_spacepoints(i, p):
     """One measurement: write its spacepoint, if it gives one."""
     row = p.offsets[i]
-    if p.offsets[i + 1] == row or p.offsets[i + 1] > p.out_event.shape[0]:
+    if p.offsets[i + 1] == row or p.offsets[i + 1] > p.out.event.shape[0]:
         return
-    event_module = p.event_module[i]
+    event_module = p.measurements.event_module[i]
     event = event_module // p.n_modules
     s = p.surfaces[event_module - event * p.n_modules]
-    loc0, loc1 = p.local_position[i, 0], p.local_position[i, 1]
-    p.out_global_position[row, 0] = s.cx + (loc0 * s.ux + loc1 * s.vx)
-    p.out_global_position[row, 1] = s.cy + (loc0 * s.uy + loc1 * s.vy)
-    p.out_global_position[row, 2] = s.cz + (loc0 * s.uz + loc1 * s.vz)
-    p.out_measurement_index[row] = i
-    p.out_event[row] = event
+    loc0, loc1 = p.measurements.local_position[i, LOC0], p.measurements.local_position[i, LOC1]
+    p.out.global_position[row, X] = s.cx + (loc0 * s.ux + loc1 * s.vx)
+    p.out.global_position[row, Y] = s.cy + (loc0 * s.uy + loc1 * s.vy)
+    p.out.global_position[row, Z] = s.cz + (loc0 * s.uz + loc1 * s.vz)
+    p.out.measurement_index[row] = i
+    p.out.event[row] = event
 
 
 def form_spacepoints(
@@ -85,7 +81,7 @@ def form_spacepoints(
     extent, spacepoints = ws.extent("measurements"), ws.extent("spacepoints")
     is_pixel = ws.array("spacepoint_formation.is_pixel", extent, np.int32)
     offsets = ws.array("spacepoint_formation.offsets", extent, np.int32, extra=1)
-    ws.launch(_count_spacepoints, extent, _CountPayload(measurements.dimensions, is_pixel))
+    ws.launch(_count_spacepoints, extent, _CountPayload(dimensions=measurements.dimensions, out_is_pixel=is_pixel))
     ws.scan(is_pixel, extent, offsets, spacepoints)
     out = SpacepointBatch(
         global_position=ws.array("spacepoints.global_position", spacepoints, measurements.local_position.dtype, 3),
@@ -93,13 +89,11 @@ def form_spacepoints(
         event=ws.array("spacepoints.event", spacepoints, np.int32),
     )
     payload = _FillPayload(
-        measurements.event_module,
-        measurements.local_position,
-        measurements.dimensions,
-        detector.surfaces,
-        np.int32(n_modules),
-        offsets,
-        *out,
+        measurements=measurements,
+        surfaces=detector.surfaces,
+        n_modules=np.int32(n_modules),
+        offsets=offsets,
+        out=out,
     )
     ws.launch(_fill_spacepoints, extent, payload)
     return out

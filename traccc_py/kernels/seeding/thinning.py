@@ -4,7 +4,7 @@ Triplet seeding finds a particle about seven times. Two seeds *agree* if they sh
 the beam line, bend alike, and hold no two different spacepoints of one module (these exclude each other: one of them
 belongs to another particle). A seed is dropped only if it agrees with a kept seed of higher rank: each dropped seed has
 a kept one that shares a spacepoint and the direction with it, so no chain of drops can lose a particle. Ranks: the
-innermost bottom first (in steps of 20 mm), then the seed that more others agree with, then the quality.
+innermost bottom first (in rings of 20 mm), then the seed that more others agree with, then the quality.
 
 A seed with a kink in z (a spacepoint from a piece of a split cluster, mostly) drops only seeds with its own bottom:
 the others may be the particle's better ones.
@@ -24,10 +24,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.config import SeedingConfig
+from traccc_py.config import SeedThinningConfig
 from traccc_py.device.grouping import Groups, group_rows
 from traccc_py.device.kernel import CudaBody, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.kernels.constants import ONE, X, Y, Z
 from traccc_py.kernels.seeding.parameter_estimation import helix_through_points
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.tracking.linalg import wrap_angle
@@ -35,22 +36,12 @@ from traccc_py.kernels.tracking.selection import first_of_event
 
 __all__ = ["thin_seeds"]
 
-# Agreement, from seeds of the same particle (0.5 to 100 GeV, 10 um, 1.5 % of a radiation length a layer): 99.9 % of
-# the differences of seeds that share a spacepoint are smaller. The second number is multiplied by the curvature:
-# scattering grows like 1/pT.
-_CURVATURE_TOLERANCE = scalar(1.5e-4), scalar(0.12)  # [1/mm], [1]
-_PHI_TOLERANCE = scalar(0.02), scalar(16.0)  # [rad], [mm]
-_THETA_TOLERANCE = scalar(1e-3), scalar(8.0)  # [rad], [mm]
-# Kink without a wrong spacepoint: resolution, and scattering at three standard deviations (the number times curvature).
-_KINK_TOLERANCE = scalar(1.5e-3), scalar(9.0)  # [1], [mm]
-_RINGS_PER_MM = scalar(1 / 20)
-_ONE = scalar(1)
 _ONE_24TH = scalar(1 / 24)
 _N_ROUNDS = 3  # over all seeds; what is left is for `_settle_event`
 _PER_SEED = 3
-_X, _Y, _Z = 0, 1, 2
 _CURVATURE, _PHI, _COT_THETA, _QUALITY, _N_SHAPE = range(5)  # columns of `_Described.shape` ...
-_BOTTOM, _MODULES, _RING, _STRAIGHT, _N_PLACES = 0, 3, 6, 7, 8  # ... and of `_Described.places`
+_BOTTOM, _MIDDLE, _TOP, _MODULES = range(4)  # ... and of `_Described.places`, with three columns of modules
+_RING, _STRAIGHT, _N_PLACES = range(_MODULES + _PER_SEED, _MODULES + _PER_SEED + 3)
 UNDECIDED, KEPT, DROPPED = 0, 1, 2
 
 
@@ -62,11 +53,27 @@ class _Described(NamedTuple):
     n_agreeing: Any  # (n_seeds,) int32
 
 
+class _Tolerance(NamedTuple):
+    """The largest difference of what agrees: a constant, and what grows like 1/pT, for scattering does."""
+
+    constant: Any
+    per_curvature: Any
+
+
+class _Agreement(NamedTuple):
+    """Tolerances for two seeds of one particle."""
+
+    curvature: _Tolerance  # [1/mm], [1]
+    phi: _Tolerance  # [rad], [mm]
+    theta: _Tolerance  # [rad], [mm]
+
+
 class _DescribePayload(NamedTuple):
     seeds: SeedBatch
-    global_position: Any  # (n_spacepoints, 3) scalar [mm]
-    measurement_index: Any  # (n_spacepoints,) int32
-    event_module: Any  # (n_measurements,) int32
+    spacepoints: SpacepointBatch
+    measurements: MeasurementBatch
+    kink: _Tolerance  # [1], [mm]
+    rings_per_mm: Any  # scalar
     out: _Described
     out_state: Any  # (n_seeds,) int32
     out_key: Any  # (3 n_seeds,) int32, spacepoints
@@ -79,6 +86,7 @@ class _DecisionPayload(NamedTuple):
     counts: Any  # (n_extents,) int32
     slot: Any  # int32, where the number of seeds stands
     state: Any  # (n_seeds,) int32
+    agreement: _Agreement
     min_agreeing: Any  # int32
     out_is_kept: Any  # (n_seeds,) int32
 
@@ -88,34 +96,41 @@ class _KeepPayload(NamedTuple):
 
 
 @device_function(inlined=True)
-def _is_straight(position, bottom, middle, top, cot_theta, curvature):
+def _allowed(tolerance, curvature):
+    """Return the largest difference allowed at a curvature, without sign."""
+    return tolerance.constant + tolerance.per_curvature * curvature
+
+
+@device_function(inlined=True)
+def _is_straight(kink, position, bottom, middle, top, cot_theta, curvature):
     """Return whether the slopes in z below and above the middle agree."""
     below = _slope(position, bottom, middle, curvature)
     above = _slope(position, middle, top, curvature)
-    one_over_sin2 = _ONE + cot_theta * cot_theta
-    return abs(below - above) <= _KINK_TOLERANCE[0] + _KINK_TOLERANCE[1] * abs(curvature) * one_over_sin2
+    one_over_sin2 = ONE + cot_theta * cot_theta
+    return abs(below - above) <= kink.constant + kink.per_curvature * abs(curvature) * one_over_sin2
 
 
 @device_function(inlined=True)
 def _slope(position, a, b, curvature):
     """Return dz per arc length between two spacepoints."""
-    dx, dy = position[b, _X] - position[a, _X], position[b, _Y] - position[a, _Y]
+    dx, dy = position[b, X] - position[a, X], position[b, Y] - position[a, Y]
     chord2 = dx * dx + dy * dy
-    arc = math.sqrt(chord2) * (_ONE + chord2 * curvature * curvature * _ONE_24TH)
-    return (position[b, _Z] - position[a, _Z]) / arc
+    arc = math.sqrt(chord2) * (ONE + chord2 * curvature * curvature * _ONE_24TH)
+    return (position[b, Z] - position[a, Z]) / arc
 
 
 @kernel(grain=512)
 def _describe_seeds(i, p):
     """One seed: direction, curvature, modules."""
     bottom, middle, top = p.seeds.bottom_index[i], p.seeds.middle_index[i], p.seeds.top_index[i]
-    x0, y0, z0 = p.global_position[bottom, _X], p.global_position[bottom, _Y], p.global_position[bottom, _Z]
+    position = p.spacepoints.global_position
+    x0, y0, z0 = position[bottom, X], position[bottom, Y], position[bottom, Z]
     phi, cot_theta, curvature = helix_through_points(
-        p.global_position[middle, _X] - x0,
-        p.global_position[middle, _Y] - y0,
-        p.global_position[top, _X] - x0,
-        p.global_position[top, _Y] - y0,
-        p.global_position[top, _Z] - z0,
+        position[middle, X] - x0,
+        position[middle, Y] - y0,
+        position[top, X] - x0,
+        position[top, Y] - y0,
+        position[top, Z] - z0,
     )
     r = math.sqrt(x0 * x0 + y0 * y0)
     p.out.shape[i, _CURVATURE] = curvature
@@ -123,30 +138,31 @@ def _describe_seeds(i, p):
     p.out.shape[i, _COT_THETA] = cot_theta
     p.out.shape[i, _QUALITY] = p.seeds.quality[i]
     p.out.places[i, _BOTTOM] = bottom
-    p.out.places[i, _BOTTOM + 1] = middle
-    p.out.places[i, _BOTTOM + 2] = top
-    p.out.places[i, _RING] = np.int32(r * _RINGS_PER_MM)
-    straight = _is_straight(p.global_position, bottom, middle, top, cot_theta, curvature)
+    p.out.places[i, _MIDDLE] = middle
+    p.out.places[i, _TOP] = top
+    p.out.places[i, _RING] = np.int32(r * p.rings_per_mm)
+    straight = _is_straight(p.kink, position, bottom, middle, top, cot_theta, curvature)
     p.out.places[i, _STRAIGHT] = np.int32(1) if straight else np.int32(0)
     for k in range(_PER_SEED):
         spacepoint = p.out.places[i, _BOTTOM + k]
-        p.out.places[i, _MODULES + k] = p.event_module[p.measurement_index[spacepoint]]
+        measurement = p.spacepoints.measurement_index[spacepoint]
+        p.out.places[i, _MODULES + k] = p.measurements.event_module[measurement]
         p.out_key[_PER_SEED * i + k] = spacepoint
     p.out_state[i] = UNDECIDED
 
 
 @device_function(inlined=True)
-def _point_alike(d, a, b):
+def _point_alike(shape, agreement, a, b):
     """Return whether two seeds agree in curvature and direction."""
-    curvature_a, curvature_b = d.shape[a, _CURVATURE], d.shape[b, _CURVATURE]
+    curvature_a, curvature_b = shape[a, _CURVATURE], shape[b, _CURVATURE]
     curvature = max(abs(curvature_a), abs(curvature_b))
-    if abs(curvature_a - curvature_b) > _CURVATURE_TOLERANCE[0] + _CURVATURE_TOLERANCE[1] * curvature:
+    if abs(curvature_a - curvature_b) > _allowed(agreement.curvature, curvature):
         return False
-    if abs(wrap_angle(d.shape[a, _PHI] - d.shape[b, _PHI])) > _PHI_TOLERANCE[0] + _PHI_TOLERANCE[1] * curvature:
+    if abs(wrap_angle(shape[a, _PHI] - shape[b, _PHI])) > _allowed(agreement.phi, curvature):
         return False
-    cot_a, cot_b = d.shape[a, _COT_THETA], d.shape[b, _COT_THETA]
-    one_over_sin2 = _ONE + min(cot_a * cot_a, cot_b * cot_b)
-    return abs(cot_a - cot_b) <= (_THETA_TOLERANCE[0] + _THETA_TOLERANCE[1] * curvature) * one_over_sin2
+    cot_a, cot_b = shape[a, _COT_THETA], shape[b, _COT_THETA]
+    one_over_sin2 = ONE + min(cot_a * cot_a, cot_b * cot_b)
+    return abs(cot_a - cot_b) <= _allowed(agreement.theta, curvature) * one_over_sin2
 
 
 @device_function(inlined=True)
@@ -171,9 +187,10 @@ def _shared_before(places, a, b, last):
 
 
 @device_function(inlined=True)
-def _agree(d, a, b):
+def _agree(p, a, b):
     """Return whether two seeds that share a spacepoint agree."""
-    return _point_alike(d, a, b) and not _exclude_each_other(d.places, a, b)
+    is_alike = _point_alike(p.described.shape, p.agreement, a, b)
+    return is_alike and not _exclude_each_other(p.described.places, a, b)
 
 
 @kernel(grain=128)
@@ -184,7 +201,7 @@ def _count_agreeing(i, p):
         spacepoint = p.described.places[i, _BOTTOM + k]
         for entry in range(p.of_spacepoint.offsets[spacepoint], p.of_spacepoint.offsets[spacepoint + 1]):
             other = p.of_spacepoint.order[entry] // _PER_SEED
-            if other != i and _agree(p.described, i, other) and not _shared_before(p.described.places, i, other, k):
+            if other != i and _agree(p, i, other) and not _shared_before(p.described.places, i, other, k):
                 n += np.int32(1)
     p.described.n_agreeing[i] = n
 
@@ -222,7 +239,7 @@ def decision(p, i):
             other = p.of_spacepoint.order[entry] // _PER_SEED
             of_other = p.state[other]
             may_drop = other != i and of_other != DROPPED and _may_drop(p.described, other, i)
-            if may_drop and _agree(p.described, i, other):
+            if may_drop and _agree(p, i, other):
                 if of_other == KEPT:
                     return np.int32(DROPPED)
                 state = np.int32(UNDECIDED)
@@ -270,8 +287,16 @@ def _keep_all(i, p):
     p.out_is_kept[i] = np.int32(1)
 
 
+def _tolerance(constant: float, per_curvature: float) -> _Tolerance:
+    return _Tolerance(constant=scalar(constant), per_curvature=scalar(per_curvature))
+
+
 def _describe(
-    ws: Workspace, seeds: SeedBatch, spacepoints: SpacepointBatch, measurements: MeasurementBatch
+    ws: Workspace,
+    seeds: SeedBatch,
+    spacepoints: SpacepointBatch,
+    measurements: MeasurementBatch,
+    config: SeedThinningConfig,
 ) -> tuple[_Described, Any, Groups]:
     """Return the seeds described, their states, and the seeds of each spacepoint."""
     extent, dtype = ws.extent("seeds"), spacepoints.global_position.dtype
@@ -284,8 +309,16 @@ def _describe(
     entries = ws.extent("seed_entries")
     ws.reserve(entries, _PER_SEED * extent.capacity)
     key = ws.array("seed_thinning.key", entries, np.int32)
-    position, links = spacepoints.global_position, spacepoints.measurement_index
-    payload = _DescribePayload(seeds, position, links, measurements.event_module, out, state, key)
+    payload = _DescribePayload(
+        seeds=seeds,
+        spacepoints=spacepoints,
+        measurements=measurements,
+        kink=_tolerance(config.kink_tolerance, config.kink_scattering),
+        rings_per_mm=scalar(1 / config.ring_width),
+        out=out,
+        out_state=state,
+        out_key=key,
+    )
     ws.launch(_describe_seeds, extent, payload)
     groups = group_rows(ws, "seed_thinning", key, extent, ws.extent("spacepoints"), entries, width=_PER_SEED)
     return out, state, groups
@@ -296,7 +329,7 @@ def thin_seeds(
     seeds: SeedBatch,
     spacepoints: SpacepointBatch,
     measurements: MeasurementBatch,
-    config: SeedingConfig,
+    config: SeedThinningConfig,
 ) -> Any:
     """Choose the seeds to follow, so that few would follow the same particle.
 
@@ -310,8 +343,8 @@ def thin_seeds(
         Global positions [mm].
     measurements : MeasurementBatch
         Tells the modules of the spacepoints.
-    config : SeedingConfig
-        With `thinning` off all seeds are kept.
+    config : SeedThinningConfig
+        Without `enabled` all seeds are kept.
 
     Returns
     -------
@@ -320,12 +353,26 @@ def thin_seeds(
     """
     extent = ws.extent("seeds")
     is_kept = ws.array("seed_thinning.is_kept", extent, np.int32)
-    if not config.thinning:
-        ws.launch(_keep_all, extent, _KeepPayload(is_kept))
+    if not config.enabled:
+        ws.launch(_keep_all, extent, _KeepPayload(out_is_kept=is_kept))
         return is_kept
-    described, state, of_spacepoint = _describe(ws, seeds, spacepoints, measurements)
-    slot, least = np.int32(extent.slot), np.int32(config.min_agreeing_seeds)
-    payload = _DecisionPayload(seeds.event, described, of_spacepoint, ws.counts, slot, state, least, is_kept)
+    described, state, of_spacepoint = _describe(ws, seeds, spacepoints, measurements, config)
+    agreement = _Agreement(
+        curvature=_tolerance(config.curvature_tolerance, config.curvature_scattering),
+        phi=_tolerance(config.phi_tolerance, config.phi_scattering),
+        theta=_tolerance(config.theta_tolerance, config.theta_scattering),
+    )
+    payload = _DecisionPayload(
+        event=seeds.event,
+        described=described,
+        of_spacepoint=of_spacepoint,
+        counts=ws.counts,
+        slot=np.int32(extent.slot),
+        state=state,
+        agreement=agreement,
+        min_agreeing=np.int32(config.min_agreeing_seeds),
+        out_is_kept=is_kept,
+    )
     ws.launch(_count_agreeing, extent, payload)
     for _ in range(_N_ROUNDS):
         ws.launch(_decide_seeds, extent, payload)

@@ -15,11 +15,11 @@ from traccc_py.simulation.digitization.noise import NoiseOccupancy, noise_cells
 from traccc_py.simulation.transport.transport import SimulatedHits
 from traccc_py.simulation.transport.truth_geometry import TruthGeometry, arrays_of, local_vectors, truth_geometry
 
-__all__ = ["Digitization", "digitization_geometry", "digitize"]
+__all__ = ["DigitizedHits", "digitization_geometry", "digitize"]
 
 
 @dataclass(slots=True)
-class Digitization:
+class DigitizedHits:
     """Cells of an event, ordered by (geometry_id, channel1, channel0), and the hits that made them."""
 
     cells: Cells  # measurement_id: the truth measurement of the first contributing hit
@@ -85,10 +85,10 @@ def _merge(rows: np.ndarray, module: np.ndarray, n_channels: np.ndarray) -> tupl
     return order, np.flatnonzero(is_first)
 
 
-def _empty(geometry_ids: np.ndarray) -> Digitization:
+def _empty(geometry_ids: np.ndarray) -> DigitizedHits:
     none = np.zeros(0, np.int64)
     cells = Cells(geometry_ids[:0], none, none, np.zeros(0, np.float32), np.zeros(0, np.float32), none)
-    return Digitization(cells, np.zeros(1, np.int64), none, none)
+    return DigitizedHits(cells, np.zeros(1, np.int64), none, none)
 
 
 def digitize(
@@ -99,7 +99,7 @@ def digitize(
     smearing: bool = True,
     noise: NoiseOccupancy = (0.0, 0.0),
     geometry: tuple[TruthGeometry, DigitizationGeometry] | None = None,
-) -> Digitization:
+) -> DigitizedHits:
     """Turn hits into cells.
 
     Parameters
@@ -119,7 +119,7 @@ def digitize(
 
     Returns
     -------
-    Digitization
+    DigitizedHits
         Cells with activation [mm], the summed path lengths (1 in digital designs), and their truth.
 
     Notes
@@ -144,7 +144,7 @@ def digitize(
     return _with_noise(made, noise_cells(arrays, geometry_ids, key, noise), detector) if any(noise) else made
 
 
-def _with_noise(made: Digitization, noise: Cells, detector: Any) -> Digitization:
+def _with_noise(made: DigitizedHits, noise: Cells, detector: Any) -> DigitizedHits:
     """Return the cells with those of noise between them; a channel with charge already keeps it."""
     columns = {n: np.concatenate([getattr(made.cells, n), getattr(noise, n)]) for n in Cells.__dataclass_fields__}
     module = detector.module_index(columns["geometry_id"])
@@ -157,7 +157,7 @@ def _with_noise(made: Digitization, noise: Cells, detector: Any) -> Digitization
     sizes = np.concatenate([np.diff(made.hit_offsets), np.zeros(len(noise), np.int64)])[kept]
     cells = Cells(**{name: column[kept] for name, column in columns.items()})
     # cells with hits keep their order, so their hits do
-    return Digitization(cells, np.concatenate(([0], np.cumsum(sizes))), made.hit_indices, made.measurement_hit)
+    return DigitizedHits(cells, np.concatenate(([0], np.cumsum(sizes))), made.hit_indices, made.measurement_hit)
 
 
 def _form_cells(
@@ -166,7 +166,7 @@ def _form_cells(
     designs: np.ndarray,
     channels: DigitizationGeometry,
     geometry_ids: np.ndarray,
-) -> Digitization:
+) -> DigitizedHits:
     """Sum rows by channel, apply the threshold, and number the truth measurements by hit."""
     hit = rows[:, 0].astype(np.int64)
     module = simulated.module_index[hit].astype(np.int64)
@@ -191,4 +191,4 @@ def _form_cells(
         time=simulated.hits.time[hit[first_row]].astype(np.float32),
         measurement_id=measurement_of_hit[hit[first_row]],
     )
-    return Digitization(cells, hit_offsets, hit_indices, np.flatnonzero(has_cells))
+    return DigitizedHits(cells, hit_offsets, hit_indices, np.flatnonzero(has_cells))

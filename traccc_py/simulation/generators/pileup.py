@@ -8,20 +8,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from traccc_py.data.particle_ids import pack_particle_id
 from traccc_py.data.truth import Particles
 from traccc_py.errors import ConfigError
 from traccc_py.simulation.generators.gun import generate_particles
 from traccc_py.simulation.generators.pythia import Collision, PythiaGenerator
 from traccc_py.simulation.settings import GUN, CollisionConfig
 
-__all__ = ["DECAY_PROCESS", "GUN", "CollisionConfig", "CollisionGenerator", "GeneratedEvent", "pack_particle_id"]
+__all__ = ["DECAY_PROCESS", "GUN", "CollisionConfig", "CollisionGenerator", "GeneratedEvent"]
 
 DECAY_PROCESS = 1  #: process of particles from decays, as ActsFatras numbers processes
 _STREAM_VERTICES = 1
 _STREAM_SEEDS = 2
 _MAX_SEED = 900_000_000  # of Pythia
 _MAX_COLLISIONS = 4095  # 12 bits of the particle ids
-_SHIFTS = (52, 40, 24, 16, 0)  # of the fields of an Acts barcode
 
 
 class GeneratedEvent(NamedTuple):
@@ -29,31 +29,6 @@ class GeneratedEvent(NamedTuple):
 
     particles: Particles  # with photons
     path_limit: np.ndarray  # (n,) path to the decay [mm], inf if there is none
-
-
-def pack_particle_id(
-    primary: np.ndarray, secondary: np.ndarray, particle: np.ndarray, generation: np.ndarray, sub: np.ndarray
-) -> np.ndarray:
-    """Return the Acts barcode of particles, (n,) uint64.
-
-    Parameters
-    ----------
-    primary : ndarray of shape (n,)
-        Collision, from 1 (the hard one); 12 bits.
-    secondary : ndarray of shape (n,)
-        Vertex of a decay, 0 if there is none; 12 bits.
-    particle : ndarray of shape (n,)
-        Number in the collision; 16 bits.
-    generation : ndarray of shape (n,)
-        Interactions with material since the collision; 8 bits.
-    sub : ndarray of shape (n,)
-        Number in the interaction; 16 bits.
-    """
-    fields = np.broadcast_arrays(primary, secondary, particle, generation, sub)
-    packed = np.zeros(fields[0].shape, np.uint64)
-    for values, shift in zip(fields, _SHIFTS, strict=True):
-        packed |= values.astype(np.uint64) << np.uint64(shift)
-    return packed
 
 
 class CollisionGenerator:

@@ -19,7 +19,7 @@ from traccc_py.simulation.transport.particle_loop import (
     FIRST_CAPACITY,
     N_COLUMNS,
     SPEED_OF_LIGHT,
-    interact,
+    cross_slab,
     keep_hit,
     particle_of,
     slab_and_cosine,
@@ -287,7 +287,7 @@ def _transport_particle(geometry, reachable, crossed, particle, start, index, op
         position, direction = (state[0], state[1], state[2]), (state[3], state[4], state[5])
         slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
         before = (p, direction)
-        p, direction = interact(slab, cosine, particle, p, direction, options, key, draw)
+        p, direction = cross_slab(slab, cosine, particle, p, direction, options, key, draw)
         state = (end[0], end[1], end[2], direction[0], direction[1], direction[2])
         draw += 1
         hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)

@@ -30,7 +30,7 @@ __all__ = [
     "N_COLUMNS",
     "SPEED_OF_LIGHT",
     "convert_photons",
-    "interact",
+    "cross_slab",
     "keep_hit",
     "particle_of",
     "slab_and_cosine",
@@ -201,7 +201,7 @@ def _deflect(direction, first, second):
 
 
 @compiled
-def interact(slab, cosine, particle, p, direction, options, key, draw):
+def cross_slab(slab, cosine, particle, p, direction, options, key, draw):
     """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
     identity, mass, charge, is_electron, nuclear, _ = particle
     if options.scattering and slab[0] > 0.0:
@@ -311,7 +311,7 @@ def _transport_particle(geometry, reachable, crossed, particle, state, index, op
         travelled += s
         slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
         before = (p, direction)
-        p, direction = interact(slab, cosine, particle, p, direction, options, key, draw)
+        p, direction = cross_slab(slab, cosine, particle, p, direction, options, key, draw)
         draw += 1
         hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)
         rows, n_rows = keep_hit(geometry, rows, n_rows, hit)

@@ -1,0 +1,278 @@
+"""The collections: columns of one length, NumPy or CuPy arrays, and what an event consists of.
+
+Field names follow traccc's event data model (v1.6.0). Units: mm, GeV, e, rad, ns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from traccc_py.edm.columns import Collection, Component, Csv, column, covariances, packed, variances
+
+__all__ = [
+    "STAGES",
+    "Cells",
+    "EventResult",
+    "Measurements",
+    "ModuleCells",
+    "Seeds",
+    "Spacepoints",
+    "TrackStates",
+    "Tracks",
+]
+
+#: Stages of the chain whose times are reported, in order.
+STAGES = (
+    "preparation",
+    "clusterization",
+    "spacepoint_formation",
+    "seeding",
+    "parameter_estimation",
+    "finding",
+    "ambiguity_resolution",
+    "fitting",
+    "output",
+)
+
+CHANNEL_MAX = 2**31 - 1
+
+_PARAMETERS = (
+    Component("loc0", "mm", "first local coordinate"),
+    Component("loc1", "mm", "second local coordinate"),
+    Component("phi", "rad", "azimuth"),
+    Component("theta", "rad", "polar angle"),
+    Component("qop", "e/GeV", "charge over momentum"),
+)
+_PERIGEE = (
+    Component("d0", "mm", "transverse impact parameter at the beam line"),
+    Component("z0", "mm", "z of the perigee"),
+    *_PARAMETERS[2:],
+)
+_LOCAL = (
+    Component("local0", "mm", "first local coordinate"),
+    Component("local1", "mm", "second local coordinate"),
+)
+
+
+@dataclass(slots=True, repr=False)
+class Cells(Collection):
+    """Fired channels of one event, rows in any order."""
+
+    geometry_id: np.ndarray = column("uint64", "module", csv=Csv())
+    channel0: np.ndarray = column(
+        "int32", "channel along local axis 0 of the sensor", csv=Csv(minimum=0, maximum=CHANNEL_MAX)
+    )
+    channel1: np.ndarray = column(
+        "int32", "channel along local axis 1; 0 for strips", csv=Csv(minimum=0, maximum=CHANNEL_MAX)
+    )
+    activation: np.ndarray = column(
+        "float32", "activation: charge, or path length in mm, or 1", csv=Csv({"value": 0}, minimum=0)
+    )
+    time: np.ndarray = column("float32", "time", unit="ns", csv=Csv({"timestamp": 0}, default=0))
+    measurement_id: np.ndarray = column(
+        "int64",
+        "truth: row of the measurement the cell belongs to, -1 for noise; not used by the reconstruction",
+        csv=Csv(default=-1),
+    )
+
+
+@dataclass(slots=True, repr=False)
+class ModuleCells(Collection):
+    """Fired channels of one event, module by module: what readouts and the compact tensor of the service give.
+
+    Results are those of the same rows as `Cells`; it takes less memory and less time to prepare.
+    """
+
+    geometry_id: np.ndarray = column("uint64", "module; one may stand there several times", rows="n_modules")
+    n_cells: np.ndarray = column("int64", "how many of the next cells are on this module", rows="n_modules")
+    channel0: np.ndarray = column("int32", "channel along local axis 0")
+    channel1: np.ndarray = column("int32", "channel along local axis 1")
+    activation: np.ndarray = column("float32", "activation")
+    time: np.ndarray = column("float32", "time", unit="ns")
+
+    def __len__(self) -> int:
+        return len(self.channel0)
+
+
+@dataclass(slots=True, repr=False)
+class Measurements(Collection):
+    """Positions on surfaces, ordered by module."""
+
+    geometry_id: np.ndarray = column("uint64", "surface", csv=Csv())
+    local_position: np.ndarray = column("float32", "position", components=_LOCAL, csv=Csv())
+    local_variance: np.ndarray = column(
+        "float32",
+        "variances",
+        components=tuple(Component(f"var_{c.name}", "mm^2", f"variance of the {c.meaning}") for c in _LOCAL),
+        csv=Csv(minimum=0),
+    )
+    dimensions: np.ndarray = column(
+        "int32",
+        "measured coordinates: 1 (loc0 only) or 2",
+        csv=Csv({"local_key": 0}, is_text=True, meaning="bit mask of what is measured: 6 = loc0 and loc1, 2 = loc0"),
+    )
+    time: np.ndarray = column("float32", "time", unit="ns", csv=Csv(default=0))
+    module_index: np.ndarray = column("int32", "index of the surface in the detector")
+    cluster_size: np.ndarray = column(
+        "int32",
+        "channels along each axis; 0 where there was no cluster",
+        components=(Component("size0", "1", "along axis 0"), Component("size1", "1", "along axis 1")),
+    )
+    n_cells: np.ndarray = column("int32", "cells of the cluster")
+    measurement_id: np.ndarray = column(
+        "int64", "the input's id where measurements came in, else the row", csv=Csv(minimum=0)
+    )
+    cell_offsets: np.ndarray = column(
+        "int64",
+        "first cell of each measurement in cell_indices",
+        rows="n + 1",
+        default_factory=lambda: np.zeros(1, np.int64),
+    )
+    cell_indices: np.ndarray = column(
+        "int64", "rows of the input cells", rows="n_cells", default_factory=lambda: np.zeros(0, np.int64)
+    )
+
+
+@dataclass(slots=True, repr=False)
+class Spacepoints(Collection):
+    """Global positions of two-dimensional measurements, in their order."""
+
+    global_position: np.ndarray = column(
+        "float32",
+        "global position",
+        components=tuple(Component(axis, "mm", f"global {axis}") for axis in "xyz"),
+        csv=Csv(aliases={axis: f"sp_{axis}" for axis in "xyz"}),
+    )
+    measurement_index: np.ndarray = column("int32", "row of the measurement")
+
+
+@dataclass(slots=True, repr=False)
+class Seeds(Collection):
+    """Accepted triplets, in an order that the event's content fixes."""
+
+    bottom_index: np.ndarray = column("int32", "row of the inner spacepoint")
+    middle_index: np.ndarray = column("int32", "row of the middle spacepoint")
+    top_index: np.ndarray = column("int32", "row of the outer spacepoint")
+    quality: np.ndarray = column("float32", "final triplet weight")
+
+
+_FIRST_STATE = tuple(component.name for component in _PARAMETERS)
+_AT_PERIGEE = ("d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop")  # in files
+
+
+@dataclass(slots=True, repr=False)
+class Tracks(Collection):
+    """Fitted tracks, in the order of their seeds; those with the name of a tensor are sent by the service.
+
+    `tracks.csv` has the columns in this order, and so has the client. A column that is added becomes the last, gets a
+    tensor of its own and the next version of the outputs (`since`): tensors that clients know never change.
+    """
+
+    fit_outcome: np.ndarray = column(
+        "int32", "1: success; else the reason of the failure (`FitOutcome`)", csv=Csv(minimum=0)
+    )
+    geometry_id: np.ndarray = column("uint64", "surface of the first state", csv=Csv())
+    params: np.ndarray = column(
+        "float32",
+        "parameters at the first state, after that surface's material, seen outgoing",
+        components=_PARAMETERS,
+        csv=Csv(allow_nan=True),
+        tensor="TRK_PARAMS",
+    )
+    time: np.ndarray = column(
+        "float32", "time of the first measurement", unit="ns", csv=Csv(allow_nan=True), tensor="TRK_PARAMS"
+    )
+    covariance: np.ndarray = column(
+        "float32",
+        "covariance matrix of params: its lower triangle, row by row",
+        components=packed(_PARAMETERS),
+        csv=Csv(variances(_FIRST_STATE), allow_nan=True, meaning="variances of the parameters at the first state"),
+        tensor="TRK_COVARIANCES",
+    )
+    chi2: np.ndarray = column("float32", "chi2 of the fit", csv=Csv(allow_nan=True), tensor="TRK_PARAMS")
+    ndf: np.ndarray = column("float32", "degrees of freedom", csv=Csv(), tensor="TRK_PARAMS")
+    pval: np.ndarray = column("float32", "p-value of the fit", csv=Csv(allow_nan=True))
+    n_measurements: np.ndarray = column(
+        "int32", "measurements, which are the states, of the track", csv=Csv(minimum=0), tensor="TRK_SUMMARY"
+    )
+    n_holes: np.ndarray = column(
+        "int32", "surfaces crossed without a measurement", csv=Csv(minimum=0), tensor="TRK_SUMMARY"
+    )
+    perigee: np.ndarray = column(
+        "float32",
+        "parameters at the point closest to the beam line (x = y = 0)",
+        components=_PERIGEE,
+        csv=Csv({name: k for k, name in enumerate(_AT_PERIGEE)}, allow_nan=True),
+        tensor="TRK_PERIGEE",
+    )
+    perigee_covariance: np.ndarray = column(
+        "float32",
+        "covariance matrix of perigee: its lower triangle, row by row",
+        components=packed(_PERIGEE),
+        csv=Csv(
+            variances(_AT_PERIGEE) | covariances(_AT_PERIGEE),
+            allow_nan=True,
+            meaning="variances of the parameters at the beam line, then their covariances, which vertex fits need",
+        ),
+    )
+    state_offsets: np.ndarray = column("int64", "first state of each track", rows="n + 1")
+    n_shared_measurements: np.ndarray = column(
+        "int32",
+        "measurements that other tracks of the event hold, too",
+        csv=Csv(minimum=0, default=-1),
+        tensor="TRK_SHARED",
+        since=2,
+    )
+
+
+@dataclass(slots=True, repr=False)
+class TrackStates(Collection):
+    """Smoothed parameters on the surfaces of tracks, in order along each track."""
+
+    measurement_index: np.ndarray = column("int32", "row of the measurement")
+    geometry_id: np.ndarray = column("uint64", "surface", csv=Csv())
+    params: np.ndarray = column(
+        "float32",
+        "parameters from all measurements of the track",
+        components=_PARAMETERS,
+        csv=Csv(
+            {"smoothed_loc0": 0, "smoothed_loc1": 1},
+            allow_nan=True,
+            meaning="position of the track, from all its measurements",
+        ),
+    )
+    covariance: np.ndarray = column("float32", "covariance of params, as in `Tracks`", components=packed(_PARAMETERS))
+    chi2: np.ndarray = column("float32", "chi2 of the smoothed state against its measurement", csv=Csv(allow_nan=True))
+
+
+@dataclass(slots=True, repr=False)
+class EventResult:
+    """What the chain makes of one event."""
+
+    measurements: Measurements
+    spacepoints: Spacepoints
+    seeds: Seeds
+    tracks: Tracks
+    track_states: TrackStates
+    n_cells: int
+    n_candidates: int  # track candidates before ambiguity resolution
+    stage_milliseconds: dict[str, float] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        """Return the counts and the time; the arrays would fill screens."""
+        counts = ", ".join(f"{name}={n}" for name, n in self.counts().items())
+        return f"EventResult({counts}, {sum(self.stage_milliseconds.values()):.1f} ms)"
+
+    def counts(self) -> dict[str, Any]:
+        """Return the number of objects after each stage."""
+        return {
+            "n_cells": self.n_cells,
+            "n_measurements": len(self.measurements),
+            "n_spacepoints": len(self.spacepoints),
+            "n_seeds": len(self.seeds),
+            "n_candidates": self.n_candidates,
+            "n_tracks": len(self.tracks),
+        }

@@ -1,0 +1,64 @@
+"""Events on their way in: where the chain starts with each, checked and in canonical order.
+
+An event is given where the chain shall start: as cells, as measurements, or as measurements and spacepoints.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from traccc_py.data.source import Source
+from traccc_py.edm import Cells, Measurements, ModuleCells, Spacepoints
+from traccc_py.errors import InputDataError
+from traccc_py.geometry import Detector
+from traccc_py.pipeline.prepare_cells import PreparedCells
+from traccc_py.pipeline.prepare_measurements import PreparedMeasurements, prepare_measurements, prepare_spacepoints
+
+__all__ = ["Event", "PreparedEvent", "first_stage", "prepare_event"]
+
+Event: TypeAlias = Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints]
+PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
+
+
+def first_stage(event: Event) -> str:
+    """Return the stage that an event starts with.
+
+    Raises
+    ------
+    InputDataError
+        If it is no event.
+    """
+    if isinstance(event, (Cells, ModuleCells)):
+        return "clusterization"
+    if isinstance(event, Measurements):
+        return "spacepoint_formation"
+    parts: Any = event  # whatever was given
+    if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints]:
+        return "seeding"
+    expected = "Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
+    msg = f"an event is a {type(event).__name__}; expected {expected}"
+    raise InputDataError(msg)
+
+
+def prepare_event(event: Any, detector: Detector, source: Source | str | None = None) -> PreparedMeasurements:
+    """Check an event that starts behind the clusterisation and bring its rows into canonical order.
+
+    Parameters
+    ----------
+    event : Measurements or (Measurements, Spacepoints)
+        Event; `stage_cells` is for cells.
+    detector : Detector
+        Knows the modules.
+    source : Source or str, optional
+        File of the measurements or spacepoints, for errors and warnings.
+
+    Raises
+    ------
+    InputDataError
+        If a row is not on the detector or has an impossible value.
+    """
+    if isinstance(event, Measurements):
+        return prepare_measurements(event, detector, source)
+    of_measurements = source.measurements if isinstance(source, Source) else None
+    measurements, spacepoints = event
+    return prepare_spacepoints(measurements, spacepoints, detector, source, of_measurements)

@@ -1,0 +1,204 @@
+"""The stages of the chain, one after the other, for a batch whose input is on the device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from traccc_py.config import ChainConfig
+from traccc_py.device.base import Device
+from traccc_py.device.workspace import Workspace
+from traccc_py.errors import GeometryError
+from traccc_py.geometry import Detector, DetectorArrays
+from traccc_py.geometry.field import likely_units
+from traccc_py.geometry.records import LayerKind
+from traccc_py.geometry.variance_table import path_sigmas
+from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
+from traccc_py.kernels.clusterization.clusterization import form_measurements
+from traccc_py.kernels.finding.finding import MAX_SURFACES_IN_BIN, find_tracks
+from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
+from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
+from traccc_py.kernels.seeding.seeding import find_seeds
+from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
+from traccc_py.kernels.seeding.thinning import thin_seeds
+from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.tracking.navigation import StackRanges
+from traccc_py.pipeline.prepare import PreparedEvent
+from traccc_py.pipeline.results import BatchOutput
+from traccc_py.pipeline.upload import upload_measurements, upload_spacepoints
+
+__all__ = ["StageClock", "StageInput", "Stages"]
+
+_SMALLEST_FIELD = 0.1  # [T]
+
+
+@dataclass(slots=True)
+class StageInput:
+    """Events of a batch that start with the same stage."""
+
+    first_stage: str
+    prepared: Sequence[PreparedEvent]
+    cells: CellBatch | None  # on the device, where the chain starts with cells
+
+
+class StageClock:
+    """Wall time per stage; each stage ends with the device idle where times are asked for.
+
+    Parameters
+    ----------
+    device : Device
+        Is waited for where that costs nothing.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._last = time.perf_counter()
+        self.milliseconds: dict[str, float] = {}
+
+    def resume(self) -> None:
+        """Leave out what passed since the last lap."""
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        """Count the time since the last lap for a stage."""
+        if self._device.sizes_are_on_host:
+            self._device.synchronize()
+        now = time.perf_counter()
+        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + (now - self._last) * 1e3
+        self._last = now
+
+
+class Stages:
+    """The stages with what they all need: the detector in device memory and the configuration.
+
+    Parameters
+    ----------
+    device : Device
+        Where the kernels run.
+    detector : Detector
+        Is put into device memory.
+    config : ChainConfig
+        Configuration of the stages.
+
+    Raises
+    ------
+    GeometryError
+        If the kernels can't work with the detector.
+    """
+
+    def __init__(self, device: Device, detector: Detector, config: ChainConfig) -> None:
+        host = detector.arrays()
+        _check_field(detector)
+        _check_bins(host)
+        host = host._replace(path_sigmas=path_sigmas(host, config.clusterization))
+        self._detector: DetectorArrays = _on_device(device, host)
+        self._stacks = _stack_ranges(host.stacks)
+        self._n_modules = len(detector.geometry_ids)
+        self._config = config
+
+    def run(self, ws: Workspace, given: StageInput, clock: StageClock) -> BatchOutput:
+        """Ask the device for all stages from the first one that the events need.
+
+        Parameters
+        ----------
+        ws : Workspace
+            Buffers; the sizes of "events", "event_modules" and "cells" must be set.
+        given : StageInput
+            The events.
+        clock : StageClock
+            Counts the time of each stage.
+
+        Returns
+        -------
+        BatchOutput
+            Collections in device memory.
+        """
+        detector, config, stacks, n_modules = self._detector, self._config, self._stacks, self._n_modules
+        measurements, spacepoints = self._form_spacepoints(ws, given, clock)
+        tolerance = config.seeding.cluster_size_tolerance
+        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance)
+        seeds = find_seeds(ws, spacepoints, slopes, config.seeding, float(detector.b_z), len(given.prepared))
+        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seed_thinning)
+        clock.lap("seeding")
+        parameters = estimate_parameters(
+            ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
+        )
+        clock.lap("parameter_estimation")
+        links = spacepoints.measurement_index
+        candidates = find_tracks(ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding)
+        clock.lap("finding")
+        selection = resolve_ambiguities(ws, candidates, measurements.offsets, n_modules, config.ambiguity_resolution)
+        clock.lap("ambiguity_resolution")
+        fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting)
+        clock.lap("fitting")
+        return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
+
+    def _form_spacepoints(
+        self, ws: Workspace, given: StageInput, clock: StageClock
+    ) -> tuple[MeasurementBatch, SpacepointBatch]:
+        """Do what comes before the seeding, as far as the events have not been through it."""
+        if given.cells is not None:
+            clock.lap("preparation")
+            measurements = form_measurements(ws, given.cells, self._detector, self._config.clusterization)
+            clock.lap("clusterization")
+        else:
+            measurements = upload_measurements(ws, given.prepared, self._n_modules)
+            clock.lap("preparation")
+        if given.first_stage == "seeding":
+            spacepoints = upload_spacepoints(ws, given.prepared)
+            clock.lap("preparation")
+        else:
+            spacepoints = form_spacepoints(ws, measurements, self._detector, self._n_modules)
+            clock.lap("spacepoint_formation")
+        return measurements, spacepoints
+
+
+def _check_field(detector: Detector) -> None:
+    """Raise for a field that seeds can't get their momentum from."""
+    if abs(detector.b_field_z) >= _SMALLEST_FIELD:
+        return
+    field = (0.0, 0.0, detector.b_field_z) if detector.field_map is None else detector.field_map.at(np.zeros(3))
+    strength = float(np.linalg.norm(field))
+    hint = likely_units(strength)
+    if strength >= _SMALLEST_FIELD:
+        hint = f"it is ({field[0]:.3g}, {field[1]:.3g}, {field[2]:.3g}) T, so turn the axes or columns of the map"
+    elif hint:
+        hint = f"its numbers would make {hint}; convert them"
+    else:
+        hint = "seeds get their momentum from the curvature"
+    msg = (
+        f"the field along z at the origin is {detector.b_field_z:.3g} T; expected at least {_SMALLEST_FIELD} T: {hint}"
+    )
+    raise GeometryError(msg)
+
+
+def _check_bins(arrays: DetectorArrays) -> None:
+    """Raise for bins that the kernels can't work with."""
+    largest = int(np.diff(arrays.bin_offsets).max(initial=0))
+    if largest > MAX_SURFACES_IN_BIN:
+        msg = (
+            f"a bin of a layer's grid lists {largest} surfaces; expected at most {MAX_SURFACES_IN_BIN}: use finer bins"
+        )
+        raise GeometryError(msg)
+
+
+def _stack_ranges(stacks: np.ndarray) -> StackRanges:
+    """Return the ranges of the layers by kind."""
+    found = {int(s["kind"]): (np.int32(s["first_layer"]), np.int32(s["n_layers"])) for s in stacks}
+    none = (np.int32(0), np.int32(0))
+    ranges = [found.get(int(kind), none) for kind in (LayerKind.CYLINDER, LayerKind.DISC, LayerKind.PLANE)]
+    return StackRanges(*(value for pair in ranges for value in pair))
+
+
+def _on_device(device: Device, arrays: Any) -> Any:
+    """Return a tuple of arrays, scalars and such tuples with its arrays in device memory."""
+    members = (
+        _on_device(device, a) if isinstance(a, tuple) else device.to_device(a) if isinstance(a, np.ndarray) else a
+        for a in arrays
+    )
+    return type(arrays)(*members)
