@@ -5,7 +5,7 @@ otherwise; `docs/adr` gives the reasons. Types and ranges are part of the annota
 whenever a configuration is made.
 
 A stage that can be left out has a switch, `enabled`. A cut or an assumption that can be left out is None without it,
-``"off"`` in TOML and in ``--set``: no number stands for "none".
+``"off"`` in TOML: no number stands for "none".
 """
 
 from __future__ import annotations
@@ -98,15 +98,15 @@ class ClusterizationConfig(_Section):
 class SeedingConfig(_Section):
     """Triplet seeding. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
-    z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
-    z_max: Number = 2000.0  #: ... to this z [mm]
-    r_max: Positive = 200.0  #: spacepoints are used below this radius [mm]
-    collision_region_min: Number = -250.0  #: z of a doublet's line at the beam line, from ... [mm]
-    collision_region_max: Number = 250.0  #: ... to [mm]
+    z_min: Number = -2000.0  #: smallest z of spacepoints used [mm]
+    z_max: Number = 2000.0  #: largest z of spacepoints used [mm]
+    r_max: Positive = 200.0  #: largest radius of spacepoints used [mm]
+    collision_region_min: Number = -250.0  #: smallest z at which a doublet's line may meet the beam line [mm]
+    collision_region_max: Number = 250.0  #: largest z at which a doublet's line may meet the beam line [mm]
     min_pt: Positive = 0.4  #: smallest pT [GeV]
     cot_theta_max: Positive = 27.2845  #: largest |cot(theta)| of a doublet
-    delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
-    delta_r_max: Positive = 150.0  #: ... to [mm]
+    delta_r_min: NonNegative = 8.0  #: smallest radial distance of a doublet [mm]
+    delta_r_max: Positive = 150.0  #: largest radial distance of a doublet [mm]
     delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
     cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
@@ -144,14 +144,14 @@ class SeedThinningConfig(_Section):
 
     enabled: bool = True  #: without it all seeds are followed first
     min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
-    curvature_tolerance: NonNegative = 0.00015  #: seeds agree if their curvatures differ by less than this [1/mm] ...
-    curvature_scattering: NonNegative = 0.12  #: ... plus this times the larger curvature ...
-    phi_tolerance: NonNegative = 0.02  #: ... their phi at the beam line by less than this [rad] ...
-    phi_scattering: NonNegative = 16.0  #: ... plus this times the curvature [mm] ...
-    theta_tolerance: NonNegative = 0.001  #: ... and their theta by less than this [rad] ...
-    theta_scattering: NonNegative = 8.0  #: ... plus this times the curvature [mm]
-    kink_tolerance: NonNegative = 0.0015  #: a seed is straight if dz per arc length changes by less than this ...
-    kink_scattering: NonNegative = 9.0  #: ... plus this times curvature / sin^2(theta) [mm]
+    curvature_tolerance: NonNegative = 0.00015  #: largest difference in curvature of seeds that agree [1/mm]
+    curvature_scattering: NonNegative = 0.12  #: factor of the larger curvature, added to that
+    phi_tolerance: NonNegative = 0.02  #: largest difference in phi at the beam line of seeds that agree [rad]
+    phi_scattering: NonNegative = 16.0  #: factor of the curvature, added to that [mm]
+    theta_tolerance: NonNegative = 0.001  #: largest difference in theta of seeds that agree [rad]
+    theta_scattering: NonNegative = 8.0  #: factor of the curvature, added to that [mm]
+    kink_tolerance: NonNegative = 0.0015  #: largest change of dz per arc length in a straight seed
+    kink_scattering: NonNegative = 9.0  #: factor of curvature / sin^2(theta), added to that [mm]
     ring_width: Positive = 20.0  #: of two seeds that agree the one with its bottom in the inner ring is kept [mm]
 
 
@@ -159,11 +159,13 @@ class SeedThinningConfig(_Section):
 class ParameterEstimationConfig(_Section):
     """Track parameters of seeds. traccc has constants in the place of the last three settings."""
 
-    sigma_loc0: Positive = 1.0  #: [mm]
-    sigma_loc1: Positive = 1.0  #: [mm]
-    inflation: Positive = 2.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
-    sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
-    sigma_pt_scattering: NonNegative = 0.08  #: of pT, relative, by the same material
+    sigma_loc0: Positive = 1.0  #: standard deviation of loc0 [mm]
+    sigma_loc1: Positive = 1.0  #: standard deviation of loc1 [mm]
+    inflation: Positive = 2.0  #: factor on the deviations of phi, theta and q/p that follow from points and scattering
+    sigma_scattering: NonNegative = (
+        0.001  #: deviation of phi and theta by the material between the points, at 1 GeV [rad GeV]
+    )
+    sigma_pt_scattering: NonNegative = 0.08  #: relative deviation of pT by the same material
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,21 +174,21 @@ class FindingConfig(_Section):
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
-    min_measurements: PositiveCount = 5  #: of a candidate, from ...
-    max_measurements: PositiveCount = 40  #: ... to
+    min_measurements: PositiveCount = 5  #: smallest number of measurements of a candidate
+    max_measurements: PositiveCount = 40  #: largest number of measurements of a candidate
     measurements_per_hole: Count = 2  #: further measurements needed for each hole, and for holes that ended the track
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
-    max_holes: Count = 3  #: of a candidate
-    max_consecutive_holes: Count = 1  #: of a candidate
+    max_holes: Count = 3  #: holes that a candidate may have
+    max_consecutive_holes: Count = 1  #: holes in a row that a candidate may have
     chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
-    retry_measurements_before_hole: Count = 5  #: in the second pass, measurements that come before the first hole
+    retry_measurements_before_hole: Count = 5  #: measurements needed before the first hole in the second pass
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
-    mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...
-    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm] ...
-    mask_max: NonNegative = 3.0  #: ... but at most this far in all [mm]
-    particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    mask_sigma: NonNegative = 3.0  #: how far outside its edge a sensor is tried, in sigma
+    mask_tolerance: NonNegative = 0.1  #: distance added to that [mm]
+    mask_max: NonNegative = 3.0  #: largest sum of both [mm]
+    particle: Particle = "pion"  #: mass hypothesis
 
     def _check_together(self) -> None:
         if self.min_measurements > self.max_measurements:
@@ -206,7 +208,7 @@ class AmbiguityResolutionConfig(_Section):
 class FittingConfig(_Section):
     """Kalman fit and smoother."""
 
-    particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    particle: Particle = "pion"  #: mass hypothesis
     seed_inflation: AboveOne = 10.0  #: the forward filter starts with the seed's variances of direction times this
     backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
 

@@ -43,7 +43,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """Numbers allowed, also in each place of a tuple: `low` or more (above it, if `is_open`), to `high`, below `below`."""
+    """Numbers allowed, also in each place of a tuple: from `low` (above it, if `is_open`) to `high`, below `below`."""
 
     low: float = -math.inf
     high: float = math.inf
