@@ -38,8 +38,8 @@ from benchmarks.bench_chain import facts, in_own_process  # noqa: E402
 from traccc_py import Cells, TrackingChain, build_detector, read_cells, wire  # noqa: E402
 from traccc_py.backend.installation import find_installation, package_folder  # noqa: E402
 from traccc_py.backend.repository import ModelRepository  # noqa: E402
-from traccc_py.backend.server import ServerOptions, TritonServer  # noqa: E402
-from traccc_py.backend.settings import ModelSettings  # noqa: E402
+from traccc_py.backend.server import TritonServer  # noqa: E402
+from traccc_py.backend.settings import ModelSettings, ServerSettings  # noqa: E402
 from traccc_py.client import TrackingClient  # noqa: E402
 from traccc_py.pipeline.prepare_cells import prepare_cells  # noqa: E402
 
@@ -220,7 +220,7 @@ def main() -> None:
     repository = ModelRepository(ModelSettings(threads=options.threads), package_folder=package_folder())
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "server.log"
-        with TritonServer(ServerOptions(repository, http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
+        with TritonServer(repository, ServerSettings(http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
             server.start_until_ready(START_SECONDS)
             chain = TrackingChain("odd", device="cpu", threads=options.threads)
             chain.run(cells)

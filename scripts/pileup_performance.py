@@ -20,8 +20,9 @@ from traccc_py.chain import TrackingChain
 from traccc_py.config import read_config
 from traccc_py.data.manifest import read_manifest
 from traccc_py.edm import STAGES, EventResult
-from traccc_py.performance.definitions import TRACCC, collision_selections, select_particles
+from traccc_py.performance.definitions import TRACCC, collision_selections
 from traccc_py.performance.matching import Counts, Matches, count_matches, match_seeds, match_tracks
+from traccc_py.performance.selection import select_particles
 from traccc_py.performance.tracks import seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import MeasurementTruth, link_digitization, simulated_truth
 from traccc_py.simulation.events import SimulatedEvent, read_event

@@ -1,15 +1,24 @@
-"""Tables of columns and tensors in the documentation, made from the code: `python -m tests.docs_tables` renews them.
+"""Tables of the documentation made from the code: columns, tensors, options, settings.
+
+`python -m tests.docs_tables` renews them.
 
 They stand between `<!-- generated: NAME -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from typer.models import ArgumentInfo
 
 from traccc_py import wire
+from traccc_py.cli import app
+from traccc_py.config import ChainConfig
 from traccc_py.data.layouts import LAYOUTS
 from traccc_py.edm import (
     STAGES,
@@ -22,6 +31,7 @@ from traccc_py.edm import (
     TrackStates,
     columns_of,
 )
+from traccc_py.settings import settings_of, shown
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 COLLECTIONS = (Cells, ModuleCells, Measurements, Spacepoints, Seeds, Tracks, TrackStates)
@@ -124,6 +134,59 @@ def version_table() -> str:
     return _table(("parameter of a model's configuration", "now", "version"), rows)
 
 
+def _commands() -> dict[str, Any]:
+    return {str(command.name): command.callback for command in app.registered_commands}
+
+
+def command_table() -> str:
+    """Return what each command does."""
+    rows = [(f"`{name}`", (function.__doc__ or "").splitlines()[0]) for name, function in _commands().items()]
+    return _table(("command", ""), rows)
+
+
+def option_table(command: str, *, of_detectors: bool = False) -> str:
+    """Return the options of a command: its own, or those that choose a detector."""
+    rows = []
+    for parameter in inspect.signature(_commands()[command]).parameters.values():
+        if get_origin(parameter.annotation) is not Annotated or parameter.name == "debug":
+            continue
+        _, about = get_args(parameter.annotation)
+        if about.hidden or parameter.name.startswith(("detector_", "chosen_")) != of_detectors:
+            continue
+        is_argument = isinstance(about, ArgumentInfo)
+        names = (about.metavar,) if is_argument else (about.default, *about.param_decls)  # Typer's first name
+        text = ", ".join(f"`{name}`" for name in names)
+        rows.append((text, _default(parameter.default, about), about.help.replace("|", "\\|")))
+    return _table(("option", "default", ""), rows)
+
+
+def _default(default: Any, about: Any) -> str:
+    """Return the default value of an option, and the range of its values."""
+    found = ""
+    if isinstance(default, tuple):
+        found = " ".join(f"{value:g}" for value in default)
+    elif isinstance(default, str):
+        found = f"`{default}`"
+    elif isinstance(default, (int, float)) and not isinstance(default, bool):
+        found = str(default) if isinstance(default, int) else f"{default:g}"
+    limits = f">= {about.min:g}" if about.min is not None else ""
+    if about.max is not None:
+        limits = f"{about.min:g} to {about.max:g}"
+    return "; ".join(text for text in (found, limits) if text)
+
+
+def setting_table() -> str:
+    """Return all settings of the chain."""
+    rows = []
+    for section in dataclasses.fields(ChainConfig):
+        for setting in settings_of(type(getattr(ChainConfig(), section.name))):
+            default = "off" if setting.default is None else shown(setting.default)
+            meaning = setting.meaning.replace("|", "\\|")
+            values = setting.expected.removeprefix("a finite number").strip()
+            rows.append((f"`{section.name}.{setting.name}`", default, values, meaning))
+    return _table(("setting", "default", "values", ""), rows)
+
+
 def blocks() -> dict[str, str]:
     """Return the content of each generated block by name."""
     files = {f"file-{kind}": file_table(kind) for kind in LAYOUTS if kind != "particles"}  # as particles_initial
@@ -135,6 +198,10 @@ def blocks() -> dict[str, str]:
         "outputs": tensor_table(wire.OUTPUTS),
         "stages": ", ".join(STAGES) + "\n",
         "versions": version_table(),
+        "commands": command_table(),
+        "options-of-detectors": option_table("run", of_detectors=True),
+        **{f"options-{name}": option_table(name) for name in _commands() if name not in ("config", "info")},
+        "settings": setting_table(),
     }
 
 

@@ -5,27 +5,37 @@ otherwise; `docs/adr` gives the reasons. Types and ranges are part of the annota
 whenever a configuration is made.
 
 A stage that can be left out has a switch, `enabled`. A cut or an assumption that can be left out is None without it,
-``"off"`` in TOML and in ``--set``: no number stands for "none".
+``"off"`` in TOML: no number stands for "none".
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
-from numbers import Integral, Real
+from numbers import Integral
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any
 
 from traccc_py.errors import ConfigError
+from traccc_py.settings import (
+    AboveOne,
+    Choice,
+    Count,
+    NonNegative,
+    Number,
+    Positive,
+    PositiveCount,
+    Range,
+    Setting,
+    Settings,
+    settings_of,
+    shown,
+)
 
 __all__ = [
     "PRESETS",
@@ -47,97 +57,14 @@ _OFF = "off"
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Range:
-    """Numbers allowed: at least `low` (above it, if `is_open`), and less than `below`."""
-
-    low: float = -math.inf
-    is_open: bool = False
-    below: float = math.inf
-
-    def __contains__(self, value: float) -> bool:
-        is_allowed = value > self.low if self.is_open else value >= self.low
-        return math.isfinite(value) and is_allowed and value < self.below
-
-    def __str__(self) -> str:
-        if self.low == -math.inf:
-            return ""
-        below = "" if self.below == math.inf else f" and < {self.below:g}"
-        return f" {'>' if self.is_open else '>='} {self.low:g}{below}"
+NonNegativeOrOff = Annotated[float | None, Range(0)]
+TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
+Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
+Variance = Annotated[str, Choice(("calibrated", "traccc"))]
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """Texts allowed."""
-
-    names: tuple[str, ...]
-
-    def __contains__(self, value: str) -> bool:
-        return value in self.names
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(f'"{name}"' for name in self.names)
-
-
-Number = Annotated[float, _Range()]
-Positive = Annotated[float, _Range(0, is_open=True)]
-NonNegative = Annotated[float, _Range(0)]
-NonNegativeOrOff = Annotated[float | None, _Range(0)]
-AboveOne = Annotated[float, _Range(1, is_open=True)]
-TeslaOrOff = Annotated[float | None, _Range(0, is_open=True, below=20)]  # as of detectors
-Count = Annotated[int, _Range(0)]
-PositiveCount = Annotated[int, _Range(1)]
-Switch = Annotated[bool, "true or false"]
-Particle = Annotated[str, _Choice(("pion", "muon", "electron"))]
-Variance = Annotated[str, _Choice(("calibrated", "traccc"))]
-
-
-class _Values(NamedTuple):
-    """What a field may be."""
-
-    kind: type
-    allowed: Any
-    can_be_off: bool
-
-    def __str__(self) -> str:
-        names = {int: f"an integer{self.allowed}", float: f"a finite number{self.allowed}"}
-        return names.get(self.kind, str(self.allowed)) + (f' or "{_OFF}"' if self.can_be_off else "")
-
-    def __contains__(self, value: object) -> bool:
-        if value is None:
-            return self.can_be_off
-        if self.kind is bool or isinstance(value, bool):
-            return self.kind is bool and isinstance(value, bool)
-        if self.kind is str:
-            return isinstance(value, str) and value in self.allowed
-        return isinstance(value, Integral if self.kind is int else Real) and value in self.allowed
-
-    def read(self, value: Any) -> Any:
-        """Return a value of a file or an option as the field has it."""
-        if self.can_be_off and value == _OFF:
-            return None
-        return float(value) if self.kind is float and type(value) is int else value
-
-
-@cache
-def _annotations(section: type) -> dict[str, _Values]:
-    """Return what each field of a section may be."""
-    hints = get_type_hints(section, include_extras=True)
-
-    def values(name: str) -> _Values:
-        kind, allowed = get_args(hints[name])[:2]
-        kinds = get_args(kind) or (kind,)
-        return _Values(kinds[0], allowed, NoneType in kinds)
-
-    return {f.name: values(f.name) for f in dataclasses.fields(section)}
-
-
-def _shown(value: object) -> str:
-    return json.dumps(value) if isinstance(value, (str, bool)) else str(value)
-
-
-class _Section:
-    """Base of the configurations of stages: checks every field when one is made."""
+class _Section(Settings):
+    """Base of the configurations of stages."""
 
     __slots__ = ()
 
@@ -146,18 +73,13 @@ class _Section:
         """Return the name of the section in the TOML file."""
         return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__.removesuffix("Config")).lower()
 
-    def __post_init__(self) -> None:
-        for name, values in _annotations(type(self)).items():  # type: ignore[arg-type]
-            if getattr(self, name) not in values:
-                self._reject(name, str(values))
-        self._check_together()
+    @classmethod
+    def path_of(cls, name: str) -> str:
+        """Return how errors name a field: as it stands in the file."""
+        return f"{cls.section_name()}.{name}"
 
-    def _check_together(self) -> None:
-        """Check what concerns several fields."""
-
-    def _reject(self, name: str, expected: str) -> None:
-        msg = f"{self.section_name()}.{name} is {_shown(getattr(self, name))}; expected {expected}"
-        raise ConfigError(msg)
+    def _expected(self, setting: Setting) -> str:
+        return setting.expected + (f' or "{_OFF}"' if setting.is_optional else "")
 
     def _require_below(self, low: str, high: str) -> None:
         if not getattr(self, low) < getattr(self, high):
@@ -176,15 +98,15 @@ class ClusterizationConfig(_Section):
 class SeedingConfig(_Section):
     """Triplet seeding. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
-    z_min: Number = -2000.0  #: spacepoints are used from this z ... [mm]
-    z_max: Number = 2000.0  #: ... to this z [mm]
-    r_max: Positive = 200.0  #: spacepoints are used below this radius [mm]
-    collision_region_min: Number = -250.0  #: z of a doublet's line at the beam line, from ... [mm]
-    collision_region_max: Number = 250.0  #: ... to [mm]
+    z_min: Number = -2000.0  #: smallest z of spacepoints used [mm]
+    z_max: Number = 2000.0  #: largest z of spacepoints used [mm]
+    r_max: Positive = 200.0  #: largest radius of spacepoints used [mm]
+    collision_region_min: Number = -250.0  #: smallest z at which a doublet's line may meet the beam line [mm]
+    collision_region_max: Number = 250.0  #: largest z at which a doublet's line may meet the beam line [mm]
     min_pt: Positive = 0.4  #: smallest pT [GeV]
     cot_theta_max: Positive = 27.2845  #: largest |cot(theta)| of a doublet
-    delta_r_min: NonNegative = 8.0  #: radial distance of a doublet, from ... [mm]
-    delta_r_max: Positive = 150.0  #: ... to [mm]
+    delta_r_min: NonNegative = 8.0  #: smallest radial distance of a doublet [mm]
+    delta_r_max: Positive = 150.0  #: largest radial distance of a doublet [mm]
     delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
     cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
@@ -220,16 +142,16 @@ class SeedThinningConfig(_Section):
     that share a spacepoint differ by less in 99.9 % of the cases. Scattering grows like 1/pT, as the curvature does.
     """
 
-    enabled: Switch = True  #: without it all seeds are followed first
+    enabled: bool = True  #: without it all seeds are followed first
     min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
-    curvature_tolerance: NonNegative = 0.00015  #: seeds agree if their curvatures differ by less than this [1/mm] ...
-    curvature_scattering: NonNegative = 0.12  #: ... plus this times the larger curvature ...
-    phi_tolerance: NonNegative = 0.02  #: ... their phi at the beam line by less than this [rad] ...
-    phi_scattering: NonNegative = 16.0  #: ... plus this times the curvature [mm] ...
-    theta_tolerance: NonNegative = 0.001  #: ... and their theta by less than this [rad] ...
-    theta_scattering: NonNegative = 8.0  #: ... plus this times the curvature [mm]
-    kink_tolerance: NonNegative = 0.0015  #: a seed is straight if dz per arc length changes by less than this ...
-    kink_scattering: NonNegative = 9.0  #: ... plus this times curvature / sin^2(theta) [mm]
+    curvature_tolerance: NonNegative = 0.00015  #: largest difference in curvature of seeds that agree [1/mm]
+    curvature_scattering: NonNegative = 0.12  #: factor of the larger curvature, added to that
+    phi_tolerance: NonNegative = 0.02  #: largest difference in phi at the beam line of seeds that agree [rad]
+    phi_scattering: NonNegative = 16.0  #: factor of the curvature, added to that [mm]
+    theta_tolerance: NonNegative = 0.001  #: largest difference in theta of seeds that agree [rad]
+    theta_scattering: NonNegative = 8.0  #: factor of the curvature, added to that [mm]
+    kink_tolerance: NonNegative = 0.0015  #: largest change of dz per arc length in a straight seed
+    kink_scattering: NonNegative = 9.0  #: factor of curvature / sin^2(theta), added to that [mm]
     ring_width: Positive = 20.0  #: of two seeds that agree the one with its bottom in the inner ring is kept [mm]
 
 
@@ -237,11 +159,13 @@ class SeedThinningConfig(_Section):
 class ParameterEstimationConfig(_Section):
     """Track parameters of seeds. traccc has constants in the place of the last three settings."""
 
-    sigma_loc0: Positive = 1.0  #: [mm]
-    sigma_loc1: Positive = 1.0  #: [mm]
-    inflation: Positive = 2.0  #: the deviations of phi, theta and q/p that follow from points and scattering times this
-    sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
-    sigma_pt_scattering: NonNegative = 0.08  #: of pT, relative, by the same material
+    sigma_loc0: Positive = 1.0  #: standard deviation of loc0 [mm]
+    sigma_loc1: Positive = 1.0  #: standard deviation of loc1 [mm]
+    inflation: Positive = 2.0  #: factor on the deviations of phi, theta and q/p that follow from points and scattering
+    sigma_scattering: NonNegative = (
+        0.001  #: deviation of phi and theta by the material between the points, at 1 GeV [rad GeV]
+    )
+    sigma_pt_scattering: NonNegative = 0.08  #: relative deviation of pT by the same material
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,21 +174,21 @@ class FindingConfig(_Section):
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
-    min_measurements: PositiveCount = 5  #: of a candidate, from ...
-    max_measurements: PositiveCount = 40  #: ... to
+    min_measurements: PositiveCount = 5  #: smallest number of measurements of a candidate
+    max_measurements: PositiveCount = 40  #: largest number of measurements of a candidate
     measurements_per_hole: Count = 2  #: further measurements needed for each hole, and for holes that ended the track
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
-    max_holes: Count = 3  #: of a candidate
-    max_consecutive_holes: Count = 1  #: of a candidate
+    max_holes: Count = 3  #: holes that a candidate may have
+    max_consecutive_holes: Count = 1  #: holes in a row that a candidate may have
     chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
-    retry_measurements_before_hole: Count = 5  #: in the second pass, measurements that come before the first hole
+    retry_measurements_before_hole: Count = 5  #: measurements needed before the first hole in the second pass
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
-    mask_sigma: NonNegative = 3.0  #: a surface is tried this many sigma outside its edge ...
-    mask_tolerance: NonNegative = 0.1  #: ... and this far [mm] ...
-    mask_max: NonNegative = 3.0  #: ... but at most this far in all [mm]
-    particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    mask_sigma: NonNegative = 3.0  #: how far outside its edge a sensor is tried, in sigma
+    mask_tolerance: NonNegative = 0.1  #: distance added to that [mm]
+    mask_max: NonNegative = 3.0  #: largest sum of both [mm]
+    particle: Particle = "pion"  #: mass hypothesis
 
     def _check_together(self) -> None:
         if self.min_measurements > self.max_measurements:
@@ -275,7 +199,7 @@ class FindingConfig(_Section):
 class AmbiguityResolutionConfig(_Section):
     """Greedy removal of tracks that share measurements."""
 
-    enabled: Switch = True  #: without it all candidates are fitted
+    enabled: bool = True  #: without it all candidates are fitted
     min_measurements_per_track: PositiveCount = 3  #: shorter candidates are dropped
     max_shared_measurements: PositiveCount = 3  #: tracks that share at least this many may be removed
 
@@ -284,7 +208,7 @@ class AmbiguityResolutionConfig(_Section):
 class FittingConfig(_Section):
     """Kalman fit and smoother."""
 
-    particle: Particle = "pion"  #: mass hypothesis: "pion", "muon" or "electron"
+    particle: Particle = "pion"  #: mass hypothesis
     seed_inflation: AboveOne = 10.0  #: the forward filter starts with the seed's variances of direction times this
     backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
 
@@ -349,8 +273,8 @@ class ChainConfig:
             if name not in sections:
                 _reject_unknown("section", name, sections)
             if not isinstance(values, Mapping):
-                msg = f"{name} is {_shown(values)}; expected a section [{name}]"
-                raise ConfigError(msg)
+                problem = f"is {shown(values)}; expected a section [{name}]"
+                raise ConfigError(problem, field=name, value=values)
             made[name] = _make_section(sections[name], values)
         return cls(**made)
 
@@ -370,10 +294,10 @@ class ChainConfig:
         for entry in dataclasses.fields(self):
             section: Any = getattr(self, entry.name)
             kind: Any = type(section)
-            comments = _comments(kind)
+            meanings = {setting.name: setting.meaning for setting in settings_of(kind)}
             lines += [f"# {(kind.__doc__ or '').splitlines()[0].replace('`', '')}", f"[{entry.name}]"]
             for key, value in dataclasses.asdict(section).items():
-                comment = f"  # {comments[key]}" if key in comments else ""
+                comment = f"  # {meanings[key]}" if meanings[key] else ""
                 lines.append(f"{key} = {_toml_value(value)}{comment}")
             lines.append("")
         return "\n".join(lines)
@@ -438,35 +362,30 @@ def read_config(source: Path | str | None = None, detector: str | None = None) -
 def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str = "") -> None:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    msg = f"{section}{name} is no known {what}; {hint}"
-    raise ConfigError(msg)
+    problem = f"is no known {what}; {hint}"
+    raise ConfigError(problem, field=f"{section}{name}")
 
 
 def _make_section(section: Any, values: Mapping[str, Any]) -> Any:
-    known: Mapping[str, _Values] = _annotations(section)
+    known = {setting.name: setting for setting in settings_of(section)}
     for key in values:
-        name = f"{section.section_name()}.{key}"
+        name = section.path_of(key)
         if name in _MOVED:
-            msg = f"{name} is no known key; it is {_MOVED[name]} now"
-            raise ConfigError(msg)
+            problem = f"is no known key; it is {_MOVED[name]} now"
+            raise ConfigError(problem, field=name)
         if key not in known:
             _reject_unknown("key", key, known, f"{section.section_name()}.")
-    return section(**{key: known[key].read(value) for key, value in values.items()})
+    return section(**{key: _read(known[key], value) for key, value in values.items()})
+
+
+def _read(setting: Setting, value: Any) -> Any:
+    """Return a value of a file or an option as the field has it."""
+    if setting.is_optional and value == _OFF:
+        return None
+    return float(value) if setting.kind is float and type(value) is int else value
 
 
 def _toml_value(value: Any) -> str:
     if value is None or isinstance(value, (str, bool)):
         return json.dumps(_OFF if value is None else value)
     return repr(int(value)) if isinstance(value, Integral) else repr(float(value))
-
-
-_FIELD_COMMENT = re.compile(r"^    (\w+): [^#\n]*#: (.*)$", re.MULTILINE)
-
-
-@cache
-def _comments(section: type) -> dict[str, str]:
-    """Return the ``#:`` comments of a section's fields, which say what they mean."""
-    try:
-        return dict(_FIELD_COMMENT.findall(inspect.getsource(section)))
-    except OSError:  # installed without sources
-        return {}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from traccc_py.errors import GeometryError
+from traccc_py.settings import Settings
 
 if TYPE_CHECKING:
     from traccc_py.geometry import Detector
@@ -18,46 +19,21 @@ _DEFAULT_FIELD = 2.0  #: of detectors from files [T]
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorOptions:
-    """Names, files and values that make a detector.
+class DetectorOptions(Settings):
+    """Names, files and values that make a detector."""
 
-    Parameters
-    ----------
-    name : str, optional
-        Built-in detector; by default, and without files, the Open Data Detector.
-    detector_file : Path, optional
-        detray's geometry, instead of a name.
-    material_files : sequence of Path, optional
-        Its material.
-    grid_file : Path, optional
-        Its surface grids.
-    digitization : str, optional
-        Readout designs: built-in name or Acts file; by default the detector's.
-    conditions_file : Path, optional
-        Shifts of local positions.
-    bfield_value : float, optional
-        Homogeneous field along z [T].
-    bfield_file : Path, optional
-        Field map.
-    bfield_format : str, optional
-        Its format, "cvf" or "csv"; by default its name tells.
-    bfield_symmetry : str, optional
-        Axes at which it is mirrored, such as "xyz" of an octant.
-    bfield_partial : bool, optional
-        It may end before the detector does.
-    """
-
-    name: str | None = None
-    detector_file: Path | None = None
-    material_files: tuple[Path, ...] = ()
-    grid_file: Path | None = None
-    digitization: str | None = None
-    conditions_file: Path | None = None
-    bfield_value: float | None = None
-    bfield_file: Path | None = None
-    bfield_format: str | None = None
+    name: str | None = None  #: built-in detector: odd, toy or telescope; by default, and without files, odd
+    detector_file: Path | None = None  #: geometry, detray JSON, instead of a name
+    material_files: tuple[Path, ...] = ()  #: its material, homogeneous or maps; may be given twice
+    grid_file: Path | None = None  #: its surface grids, checked against the geometry: layers have bins of their own
+    digitization: str | None = None  #: readout designs: a name or an Acts JSON file; by default the detector's
+    conditions_file: Path | None = None  #: shifts of local positions, Acts JSON
+    bfield_value: float | None = None  #: field along z [T]; by default the detector's, 2 T for one from files
+    bfield_file: Path | None = None  #: field map
+    bfield_format: str | None = None  #: its format, cvf or csv; by default its name tells
+    #: axes at which the map is mirrored, as a solenoid's field: z (half), xy (quadrant), xyz (octant)
     bfield_symmetry: str | None = None
-    bfield_partial: bool = False
+    bfield_partial: bool = False  #: the map may end before the detector: with a warning
 
     def resolved(self) -> DetectorOptions:
         """Return the options with absolute paths."""

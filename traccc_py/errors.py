@@ -1,5 +1,7 @@
 """Exceptions of traccc_py. Each message says what came, what was expected and what to do."""
 
+from __future__ import annotations
+
 __all__ = [
     "CapacityError",
     "ConfigError",
@@ -25,7 +27,21 @@ class GeometryError(TracccError, ValueError):
 
 
 class ConfigError(TracccError, ValueError):
-    """A configuration value that is unknown, of the wrong type or out of range."""
+    """A configuration value that is unknown, of the wrong type or out of range.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong; follows the name of the setting in the message.
+    field : str, optional
+        The setting, such as "finding.chi2_max"; None if it is no single one.
+    value : object, optional
+        Its value.
+    """
+
+    def __init__(self, problem: str, *, field: str | None = None, value: object = None) -> None:
+        super().__init__(problem if field is None else f"{field} {problem}")
+        self.problem, self.field, self.value = problem, field, value
 
 
 class DeviceUnavailableError(TracccError, RuntimeError):

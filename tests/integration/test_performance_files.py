@@ -151,8 +151,8 @@ def test_command_refuses_what_it_cannot_use(toy, tmp_path):
         (["--truth", tmp_path, "--tracks", tracks], "has no file event*-hits.csv"),
         (["--truth", truth, "--tracks", tracks, "--compare", "nonsense"], "expected label=folder"),
         (["--truth", truth, "--tracks", tracks, "--compare", f"traccc fitted={tracks}"], "appears more than once"),
-        (["--truth", truth, "--tracks", tracks, "--definition", "atlas"], "expected traccc, acts"),
-        (["--truth", truth, "--tracks", tracks, "--truth-side", "inside"], "expected outgoing, incoming"),
+        (["--truth", truth, "--tracks", tracks, "--definition", "atlas"], 'expected one of "traccc", "acts"'),
+        (["--truth", truth, "--tracks", tracks, "--truth-side", "inside"], 'expected one of "outgoing", "incoming"'),
         (["--truth", truth, "--tracks", tracks, "--matching-ratio", 2], "expected 0 to 1"),
     ):
         result = call("--detector", "telescope", *arguments)

@@ -8,8 +8,8 @@ import pytest
 from traccc_py import TrackingChain, build_detector, read_cells
 from traccc_py.backend.installation import find_installation, package_folder
 from traccc_py.backend.repository import ModelRepository
-from traccc_py.backend.server import ServerOptions, TritonServer
-from traccc_py.backend.settings import ModelSettings
+from traccc_py.backend.server import TritonServer
+from traccc_py.backend.settings import ModelSettings, ServerSettings
 from traccc_py.data.sample import sample_event_path
 from traccc_py.errors import ServiceError
 
@@ -75,8 +75,8 @@ def server(chain, detector, tmp_path_factory):
         ModelSettings(threads=1), fingerprint=detector.fingerprint, package_folder=package_folder()
     )
     log = tmp_path_factory.mktemp("server") / "server.log"
-    options = ServerOptions(repository, http_port=0, grpc_port=0, metrics_port=0, exit_timeout=5, log_file=log)
-    with TritonServer(options) as running:
+    settings = ServerSettings(http_port=0, grpc_port=0, metrics_port=0, exit_timeout=5, log_file=log)
+    with TritonServer(repository, settings) as running:
         running.start_until_ready(START_SECONDS)
         yield running
 

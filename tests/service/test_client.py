@@ -281,11 +281,11 @@ def test_server_that_does_not_answer(protocol, sample_cells):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"protocol": "ftp"}, "protocol is 'ftp'; expected 'grpc' or 'http'"),
+        ({"protocol": "ftp"}, 'protocol is "ftp"; expected one of "grpc", "http"'),
         ({"url": "http://127.0.0.1:8000"}, "expected host:port, without http://"),
-        ({"shared_memory": "disk"}, "shared_memory is 'disk'; expected None or 'system' or 'cuda'"),
-        ({"timeout": 0}, "timeout is 0; expected more than 0"),
-        ({"retries": -1}, "retries is -1; expected more than -1"),
+        ({"shared_memory": "disk"}, 'shared_memory is "disk"; expected one of "system", "cuda"'),
+        ({"timeout": 0}, "timeout is 0; expected a finite number > 0"),
+        ({"retries": -1}, "retries is -1; expected an integer >= 0"),
         ({"outputs": ["TRK_PERIGEE"]}, "outputs has 'TRK_PERIGEE'; expected some of TRK_PARAMS"),
     ],
 )

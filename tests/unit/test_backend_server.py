@@ -11,8 +11,8 @@ import pytest
 from traccc_py import wire
 from traccc_py.backend.installation import Installation
 from traccc_py.backend.repository import ModelRepository
-from traccc_py.backend.server import ServerOptions, TritonServer
-from traccc_py.backend.settings import ModelSettings
+from traccc_py.backend.server import TritonServer
+from traccc_py.backend.settings import ModelSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, ServiceError
@@ -67,7 +67,7 @@ def test_standard_model_is_that_of_traccc_aas():
 
 def test_repository_on_disk(tmp_path):
     settings = ModelSettings(DetectorOptions("toy", digitization='a "quoted" name'), threads=2)
-    repository = ModelRepository(settings, fingerprint="f00d", instances=3, package_folder=tmp_path)
+    repository = ModelRepository(settings, SchedulingSettings(instances=3), fingerprint="f00d", package_folder=tmp_path)
     repository.write(tmp_path / "models")
     repository.write(tmp_path / "models")  # again, over the first
     files = sorted(p.relative_to(tmp_path / "models").as_posix() for p in (tmp_path / "models").rglob("*.p*"))
@@ -90,7 +90,9 @@ def test_recoveries_are_told_to_the_model(tmp_path):
 
 
 def test_gpu_instances():
-    config = ModelRepository(device="cuda", gpus=(0, 2), instances=2, queue_delay_us=50).configs()[wire.CORE_MODEL]
+    config = ModelRepository(device="cuda", scheduling=SchedulingSettings(2, (0, 2), queue_delay_us=50)).configs()[
+        wire.CORE_MODEL
+    ]
     assert "count: 2 kind: KIND_GPU gpus: [ 0, 2 ]" in config
     assert "dynamic_batching { max_queue_delay_microseconds: 50 }" in config
 
@@ -98,15 +100,28 @@ def test_gpu_instances():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"instances": 0}, "instances is 0; expected at least 1"),
-        ({"max_batch": 0}, "max_batch is 0; expected at least 1"),
         ({"device": "tpu"}, "device is 'tpu'; expected 'cpu' or 'cuda'"),
-        ({"gpus": (0,)}, r"gpus is \[0\], but the device is 'cpu'"),
+        ({"scheduling": SchedulingSettings(gpus=(0,))}, r"gpus is \[0\], but .* the device is 'cpu'"),
     ],
 )
 def test_impossible_repositories_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         ModelRepository(**options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (SchedulingSettings, {"instances": 0}, "instances is 0; expected an integer >= 1"),
+        (SchedulingSettings, {"max_batch": 0}, "max_batch is 0; expected an integer >= 1"),
+        (SchedulingSettings, {"gpus": (1, 1)}, r"gpus is \[1, 1\]; expected different numbers from 0"),
+        (ServerSettings, {"http_port": 65_536}, "http_port is 65536; expected an integer from 0 to 65535"),
+        (ServerSettings, {"grpc_port": 8000}, "grpc_port is 8000; expected another port than http_port"),
+    ],
+)
+def test_impossible_settings_are_refused(kind, options, message):
+    with pytest.raises(ConfigError, match=message):
+        kind(**options)
 
 
 @pytest.fixture
@@ -118,11 +133,11 @@ def installation(tmp_path):
 
 
 def any_ports(**options):
-    return ServerOptions(http_port=0, grpc_port=0, metrics_port=0, **options)
+    return ServerSettings(http_port=0, grpc_port=0, metrics_port=0, **options)
 
 
 def test_server_listens_on_this_machine_alone_by_default(installation):
-    with TritonServer(any_ports(), installation) as server:
+    with TritonServer(ModelRepository(), any_ports(), installation) as server:
         command = server.command()
     assert {a for a in command if "-address=" in a} == {
         "--http-address=127.0.0.1",
@@ -142,7 +157,7 @@ def test_environment_of_the_server():
 
 
 def test_server_that_ends_is_reported_with_its_log(installation, tmp_path):
-    with TritonServer(any_ports(log_file=tmp_path / "log"), installation) as server:
+    with TritonServer(ModelRepository(), any_ports(log_file=tmp_path / "log"), installation) as server:
         server.start()
         with pytest.raises(ServiceError, match=r"ended with code 3.*\nno luck"):
             server.wait_until_ready(20)
@@ -153,7 +168,9 @@ def test_server_that_hangs_is_started_again_once(tmp_path, monkeypatch):
     binary.write_text(f"#!/bin/sh\necho started >> {tmp_path}/starts\nexec sleep 60\n")
     binary.chmod(0o755)
     monkeypatch.setattr("traccc_py.backend.server._STALL_SECONDS", 0.3)
-    with TritonServer(any_ports(log_file=tmp_path / "log", exit_timeout=1), Installation(binary)) as server:
+    with TritonServer(
+        ModelRepository(), any_ports(log_file=tmp_path / "log", exit_timeout=1), Installation(binary)
+    ) as server:
         with pytest.raises(ServiceError, match="hangs while it loads"):
             server.start_until_ready(20)
         server.kill()
@@ -165,8 +182,11 @@ def test_taken_port_is_named(installation):
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        options = ServerOptions(http_port=port, grpc_port=0, metrics_port=0)
-        with TritonServer(options, installation) as server, pytest.raises(ServiceError, match=f"http port {port}"):
+        settings = ServerSettings(http_port=port, grpc_port=0, metrics_port=0)
+        with (
+            TritonServer(ModelRepository(), settings, installation) as server,
+            pytest.raises(ServiceError, match=f"http port {port}"),
+        ):
             server.start()
 
 

@@ -211,7 +211,7 @@ def test_settings_survive_the_parameters():
     ("parameters", "message"),
     [
         ({"threads": "two"}, "threads is 'two'; expected a whole number"),
-        ({"threads": "0"}, "threads is 0; expected at least 1"),
+        ({"threads": "0"}, "threads is 0; expected an integer >= 1"),
         ({"material_files": "[1]"}, "material_files is .*; expected a JSON list of files"),
         ({"material_files": "{"}, "material_files is .*; expected a JSON list of files"),
         ({"bfield_value": "strong"}, "bfield_value is 'strong'; expected a number"),

@@ -63,7 +63,7 @@ def install_fake_chain(monkeypatch):
     module = types.ModuleType("traccc_py.chain")
     module.TrackingChain = FakeChain
     monkeypatch.setitem(sys.modules, "traccc_py.chain", module)
-    monkeypatch.setattr("traccc_py.cli.run.compile_in_processes", lambda chain: None)
+    monkeypatch.setattr("traccc_py.cli.compilation.compile_in_processes", lambda chain: None)
 
 
 @pytest.fixture
@@ -382,20 +382,18 @@ def test_simulate_into_a_folder_with_events(tmp_path):
     again = call(*arguments)
     assert again.exit_code == 0
     assert "a: 1 event made with these settings, already there; unchanged" in again.stdout
-    assert_refused(
-        call(*arguments, "--particles", 3), "source.n_particles 10, now 3; use another folder, or --overwrite"
-    )
+    assert_refused(call(*arguments, "--particles", 3), "source.n_particles 10, now 3; use another folder, or overwrite")
     assert call(*arguments, "--particles", 3, "--overwrite").stdout.startswith("1 event: 3 particles")
 
 
 def test_simulate_refuses_impossible_guns(tmp_path):
     for arguments, problem in (
-        (["--particle", "graviton"], "--particle is 'graviton'; expected one of electron, muon"),
-        (["--charge", "none"], "--charge is 'none'; expected one of"),
+        (["--particle", "graviton"], '--particle is "graviton"; expected one of "electron", "muon"'),
+        (["--charge", "none"], '--charge is "none"; expected one of'),
         (["--pt", 5, 1], "--pt is [5.0, 1.0]; expected finite bounds, low <= high"),
         (["--eta", 0, "nan"], "--eta is [0.0, nan]"),
-        (["--phi", 90, 0], "--phi, in radians, is ["),
-        (["--vertex-sigma", 0, 0, -1], "--vertex-sigma is (0.0, 0.0, -1.0); expected >= 0 mm"),
+        (["--phi", 90, 0], "--phi is [90.0, 0.0]; expected finite bounds, low <= high"),
+        (["--vertex-sigma", 0, 0, -1], "--vertex-sigma is [0.0, 0.0, -1.0]; expected 3 finite numbers >= 0"),
     ):
         assert_refused(call("simulate", "--output", tmp_path / "a", *arguments), problem)
     assert_refused(call("simulate"), "--output")
@@ -501,7 +499,9 @@ def test_performance_shows_and_writes_what_there_is(tmp_path):
     from rich.console import Console
 
     from tests.performance_events import event_of, links_of, particles_at, tracks_of
-    from traccc_py.cli.performance import Evaluation, report_performance, simulation_selections
+    from traccc_py.cli.performance import Evaluation
+    from traccc_py.cli.performance_report import report_performance
+    from traccc_py.performance.definitions import simulation_selections
     from traccc_py.performance.summary import PerformanceSummary
     from traccc_py.performance.tracks import EventTracks
 
@@ -534,13 +534,14 @@ def test_performance_shows_and_writes_what_there_is(tmp_path):
 def test_performance_says_that_it_draws(tmp_path, monkeypatch, is_terminal):
     from rich.console import Console
 
-    from traccc_py.cli import performance
+    from traccc_py.cli import performance_report as performance
+    from traccc_py.cli.performance import Evaluation
 
     monkeypatch.setattr(performance, "print_performance", lambda *_, **__: None)
     monkeypatch.setattr(performance, "draw_performance", lambda *_: [tmp_path / "a.png"])
     monkeypatch.setattr(performance, "performance_page", lambda *_: "<html>")
     console, log = Console(record=True), Console(record=True, force_terminal=is_terminal)
-    options = performance.Evaluation(plots=tmp_path, report=tmp_path / "page.html")
+    options = Evaluation(plots=tmp_path, report=tmp_path / "page.html")
     performance.report_performance({}, console, log, options, {})
     told = log.export_text()
     assert told.index("drawing plots") < told.index("drawing the plots of the report")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.test_cli import FakeChain, assert_refused, call, install_fake_chain, run, spoil, write_event
 from traccc_py.backend.ports import free_port
-from traccc_py.cli import performance
+from traccc_py.cli import performance_files, service
 
 SAMPLE_OPTIONS = ("--detector", "telescope", "--particles", 3, "--eta", 0, 0, "--phi", 0, 0, "--events", 2)
 
@@ -66,13 +66,12 @@ def test_client_reads_all_headers_before_it_asks_a_server(events):
 @pytest.fixture
 def server(monkeypatch):
     """`serve` as far as the ports; what follows them fails."""
-    from traccc_py.cli import serve
 
     def compile_kernels(*_):
         raise AssertionError
 
-    monkeypatch.setattr(serve, "find_installation", lambda: None)
-    monkeypatch.setattr(serve, "_compiled_repository", compile_kernels)
+    monkeypatch.setattr(service, "find_installation", lambda: None)
+    monkeypatch.setattr(service, "_compiled_repository", compile_kernels)
 
 
 def serve_on(**ports):
@@ -90,7 +89,10 @@ def test_serve_names_a_port_in_use_before_kernels_are_compiled(server, name):
 
 def test_serve_refuses_impossible_ports_and_addresses(server):
     port = free_port("127.0.0.1")
-    assert_refused(call("serve", *serve_on(http=port, metrics=port)), f"--http-port and --metrics-port are both {port}")
+    assert_refused(
+        call("serve", *serve_on(http=port, metrics=port)),
+        f"--metrics-port is {port}; expected another port than http_port",
+    )
     assert_refused(call("serve", *serve_on(grpc=65_536)), "--grpc-port", "65535")
     assert_refused(call("serve", *serve_on(), "--address", "192.0.2.1"), "--address 192.0.2.1: can't be listened on")
 
@@ -111,7 +113,7 @@ def test_performance_reads_headers_of_tracks_before_the_first_event(sample, tmp_
     def read(*_):
         raise AssertionError
 
-    monkeypatch.setattr(performance, "read_truth", read)
+    monkeypatch.setattr(performance_files, "read_truth", read)
     tracks = tmp_path / "tracks"
     assert run(sample, "--output", tracks).exit_code == 0
     arguments = ("performance", "--detector", "telescope", "--truth", sample, "--tracks", tracks)

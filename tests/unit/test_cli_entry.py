@@ -107,7 +107,7 @@ def test_a_directory_of_spacepoints_alone_lacks_the_measurements(tmp_path):
 def test_kinds_that_are_not_there_are_named(tmp_path):
     write_entry(tmp_path / "in", 7, "cells")
     assert_refused(run(tmp_path / "in", "--input-kind", "measurements"), "has no file that ends in -measurements.csv")
-    assert_refused(run(tmp_path / "in", "--input-kind", "hits"), "--input-kind is 'hits'; expected one of cells,")
+    assert_refused(run(tmp_path / "in", "--input-kind", "hits"), '--input-kind is "hits"; expected one of "cells",')
 
 
 def test_skip_and_number_of_events_by_the_names_of_traccc(tmp_path):

@@ -1,6 +1,7 @@
 """Options that commands share: settings and cuts, the detector; and the page that maps traccc's options."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import typer.main
 
 from tests.unit.test_cli import FakeChain, assert_refused, call, install_fake_chain, run, write_event
-from traccc_py.cli import app
+from traccc_py.cli.app import EXAMPLES, app
 from traccc_py.cli.settings import TRACCC_CUTS
 from traccc_py.config import ChainConfig, read_config
 from traccc_py.geometry.field import solenoid_field_map, write_field_map
@@ -251,3 +252,82 @@ def test_field_map_of_a_file(tmp_path):
         call("detector", "telescope", "--bfield-file", path, "--bfield-file-format", "binary"), "map.csv: byte 0"
     )
     assert_refused(call("detector", "telescope", "--bfield-file", tmp_path / "none.cvf"), "none.cvf")
+
+
+# --- examples of the help
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_help_ends_with_an_example_that_parses(name):
+    shown = " ".join(call(name, "--help").stdout.split())
+    assert shown.endswith(f"Example: {EXAMPLES[name]}")
+    program, command, *arguments = shlex.split(EXAMPLES[name])
+    assert (program, command) == ("traccc-py", name)
+    COMMANDS[name].make_context(name, arguments)
+
+
+@pytest.mark.parametrize("name", ["config", "run", "detector"])
+def test_examples_run(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    install_fake_chain(monkeypatch)
+    result = call(*shlex.split(EXAMPLES[name])[1:])
+    assert result.exit_code == 0, result.output
+
+
+# --- options that mean nothing
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--sample", "s", "--particles", "3"], "--particles is for events that are simulated now, not for events of"),
+        (["--sample", "s", "--seed", "1"], "--seed is for events that are simulated now"),
+        (
+            ["--truth", "t", "--tracks", "t", "--pt", "1", "2"],
+            "--pt is for events that are simulated now",
+        ),
+        (
+            ["--truth", "t", "--tracks", "t", "--device", "cpu"],
+            "--device is for events that are simulated now or",
+        ),
+        (["--truth", "t", "--compare", "a=t", "--tracks-kind", "own"], "--tracks-kind belongs to --tracks"),
+        (["--plot-format", "pdf"], "--plot-format belongs to --plots, which is not given"),
+        (["--matching-ratio", "2"], "--matching-ratio"),
+        (["--min-z", "3", "--max-z", "2"], "--min-z is 3.0; expected at most max_z, which is 2.0"),
+        (["--particle", "kaon"], '--particle is "kaon"; expected one of "pion", "muon", "electron"'),
+    ],
+)
+def test_performance_refuses_options_that_mean_nothing(arguments, problem):
+    assert_refused(call("performance", "--detector", "telescope", *arguments), problem)
+
+
+# --- compilation for GPUs that are not there
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["--arch", "ada"], "--arch is 'ada'; expected a GPU's architecture such as sm_80"),
+        (["--arch", "sm_90", "--device", "cpu"], '--device is "cpu"; expected cuda'),
+    ],
+)
+def test_compile_refuses_impossible_architectures(arguments, problem):
+    assert_refused(call("compile", "--detector", "telescope", *arguments), problem)
+
+
+def test_compile_writes_cubins_for_each_architecture(tmp_path, monkeypatch):
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
+    from traccc_py.cli import compilation
+    from traccc_py.device.signatures import record_signatures
+
+    primitives = record_signatures(lambda _: None)
+    name = min(primitives)
+    monkeypatch.setattr(compilation, "_recorded", lambda *_: {name: primitives[name]})
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    for _ in range(2):
+        result = call("compile", "--detector", "telescope", "--arch", "sm_80", "--arch", "90")
+        assert result.exit_code == 0, result.output
+        assert f"{2 * len(primitives[name])} kernels for sm_80, sm_90 ready" in result.stderr
+        assert {p.parent.name[:9] for p in tmp_path.rglob(f"{name}-*.cubin")} == {"cuda-sm80", "cuda-sm90"}
+    assert_refused(call("compile", "--detector", "telescope", "--arch", "sm_12"), "sm_12 is no architecture")

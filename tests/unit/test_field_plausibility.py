@@ -168,7 +168,7 @@ MIDDLE = SOLENOID.values.shape[1] // 2
             part(SOLENOID, z=(MIDDLE, None)),
             "the detector from -3026 to 3026 mm: 9690 of 18824 surfaces are outside; expected a map of the whole",
         ),
-        (part(SOLENOID, z=(None, MIDDLE + 1)), "FieldMap.mirrored('z') (--bfield-symmetry z)"),
+        (part(SOLENOID, z=(None, MIDDLE + 1)), "FieldMap.mirrored('z') (bfield_symmetry='z')"),
         (part(SOLENOID, z=(MIDDLE + 5, None)), "z: the field map reaches from 250 to 3150 mm"),
         (part(SOLENOID, r=(None, 18)), "r: the field map reaches from 0 to 850 mm, the detector from 0 to 1072 mm"),
         (FieldMap(SOLENOID.values, (0, -3.15), (0.05, 0.05)), "if its lengths are in m: convert them to mm"),
@@ -292,7 +292,7 @@ def test_files_of_an_octant_by_option(tmp_path, whole, suffix):
     write_field_map(path, part(whole, x=(12, None), y=(12, None), z=(31, None)))
     options = DetectorOptions("telescope", bfield_file=path, bfield_symmetry="xyz")
     np.testing.assert_allclose(options.load().field_map.values, whole.values, atol=1e-5)
-    with pytest.raises(GeometryError, match=rf"octant\.{suffix}: y: the field map reaches .*--bfield-symmetry yz"):
+    with pytest.raises(GeometryError, match=rf"octant\.{suffix}: y: the field map reaches .*bfield_symmetry='yz'"):
         DetectorOptions("telescope", bfield_file=path).load()
     partial = DetectorOptions("telescope", bfield_file=path, bfield_partial=True)
     assert partial.load().b_field_z == pytest.approx(2.0, abs=1e-5)

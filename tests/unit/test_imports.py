@@ -12,11 +12,12 @@ PACKAGE = ROOT / "traccc_py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
-BASE = {"units", "errors", "files"}
+BASE = {"units", "errors", "files", "settings"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
     "files": set(),
+    "settings": {"errors"},
     "edm": BASE,
     "config": BASE,
     "wire": BASE | {"edm"},

@@ -9,7 +9,7 @@ from tests.reference.performance import clusters, score
 from traccc_py.data.truth import MeasurementHitMap
 from traccc_py.edm import Cells, FitOutcome, Measurements
 from traccc_py.errors import ConfigError, InputDataError
-from traccc_py.performance.definitions import ACTS, TRACCC, Definition, TruthSelection, select_particles
+from traccc_py.performance.definitions import ACTS, TRACCC, Definition, TruthSelection
 from traccc_py.performance.matching import (
     Counts,
     count_matches,
@@ -18,6 +18,7 @@ from traccc_py.performance.matching import (
     match_seeds,
     match_tracks,
 )
+from traccc_py.performance.selection import select_particles
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.performance.tracks import EventTracks
 from traccc_py.performance.truth import link_cells, link_digitization, link_hits, link_map
@@ -313,5 +314,5 @@ def test_selection_cuts_on_kinematics_hits_and_layers():
     assert not any(select(far))
     with pytest.raises(ConfigError, match="max_eta"):
         TruthSelection(max_eta=0.0)
-    with pytest.raises(ConfigError, match=r"matching_ratio is 1.5; expected 0 to 1"):
+    with pytest.raises(ConfigError, match=r"matching_ratio is 1.5; expected a finite number from 0 to 1"):
         Definition(matching_ratio=1.5)

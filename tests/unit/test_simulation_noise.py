@@ -90,8 +90,8 @@ def test_an_event_without_particles_may_have_noise(odd):
 
 
 def test_chances_are_checked():
-    with pytest.raises(ConfigError, match=r"noise occupancy is \(2, 0\)"):
+    with pytest.raises(ConfigError, match=r"SampleConfig.noise is \[2, 0\]; expected 2 finite numbers from 0 to 1"):
         SampleConfig(GUN, noise=(2, 0))
     result = CliRunner().invoke(app, ["simulate", "--output", "x", "--noise-cells", "nan", "0"])
     assert result.exit_code == 2
-    assert "--noise-cells is (nan, 0.0); expected two numbers from 0 to 1" in result.stderr
+    assert "--noise-cells is [nan, 0.0]; expected 2 finite numbers from 0 to 1" in result.stderr

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from traccc_py import wire
-from traccc_py.backend.settings import ModelSettings
+from traccc_py.backend.settings import ModelSettings, SchedulingSettings
 from traccc_py.errors import ConfigError
 
 __all__ = ["ModelRepository"]
@@ -30,16 +30,10 @@ class ModelRepository:
     ----------
     settings : ModelSettings
         Settings of each instance.
+    scheduling : SchedulingSettings, optional
+        Instances and batches.
     device : str, optional
         "cpu" or "cuda".
-    instances : int, optional
-        Instances, on each GPU if there are several [1]. Each is a process.
-    gpus : sequence of int, optional
-        Numbers of the GPUs to use; by default all.
-    max_batch : int, optional
-        Events reconstructed together at most [1].
-    queue_delay_us : int, optional
-        How long a request may wait for others to be batched with [us].
     fingerprint : str, optional
         Of the detector; clients find it in the parameters of the model.
     package_folder : Path, optional
@@ -49,11 +43,8 @@ class ModelRepository:
     """
 
     settings: ModelSettings = field(default_factory=ModelSettings)
+    scheduling: SchedulingSettings = field(default_factory=SchedulingSettings)
     device: str = "cpu"
-    instances: int = 1
-    gpus: Sequence[int] = ()
-    max_batch: int = 64
-    queue_delay_us: int = 0
     fingerprint: str = ""
     package_folder: Path | None = None
     reloads: int = 0
@@ -61,15 +52,12 @@ class ModelRepository:
 
     def __post_init__(self) -> None:
         if self.device not in ("cpu", "cuda"):
-            msg = f"device is {self.device!r}; expected 'cpu' or 'cuda'"
-            raise ConfigError(msg)
-        for name, least in (("instances", 1), ("max_batch", 1), ("queue_delay_us", 0)):
-            if getattr(self, name) < least:
-                msg = f"{name} is {getattr(self, name)}; expected at least {least}"
-                raise ConfigError(msg)
-        if self.gpus and self.device == "cpu":
-            msg = f"gpus is {list(self.gpus)}, but the device is 'cpu'"
-            raise ConfigError(msg)
+            msg = f"is {self.device!r}; expected 'cpu' or 'cuda'"
+            raise ConfigError(msg, field="device", value=self.device)
+        gpus = list(self.scheduling.gpus)
+        if gpus and self.device == "cpu":
+            msg = f"is {gpus}, but no GPU can be used: the device is 'cpu'"
+            raise ConfigError(msg, field=SchedulingSettings.path_of("gpus"), value=gpus)
 
     def configs(self) -> dict[str, str]:
         """Return the content of config.pbtxt by model."""
@@ -113,14 +101,16 @@ class ModelRepository:
         }
 
     def _core(self) -> str:
-        group = f"count: {self.instances} kind: KIND_{'GPU' if self.device == 'cuda' else 'CPU'}"
-        if self.gpus:
-            group += f" gpus: [ {', '.join(map(str, self.gpus))} ]"
-        delay = f" max_queue_delay_microseconds: {self.queue_delay_us} " if self.queue_delay_us else " "
+        scheduling = self.scheduling
+        group = f"count: {scheduling.instances} kind: KIND_{'GPU' if self.device == 'cuda' else 'CPU'}"
+        if scheduling.gpus:
+            group += f" gpus: [ {', '.join(map(str, scheduling.gpus))} ]"
+        wait = scheduling.queue_delay_us
+        delay = f" max_queue_delay_microseconds: {wait} " if wait else " "
         inputs = (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)
         lines = [
             'backend: "python"',
-            f"max_batch_size: {self.max_batch}",
+            f"max_batch_size: {scheduling.max_batch}",
             f"dynamic_batching {{{delay}}}",
             f"instance_group [ {{ {group} }} ]",
             *_parameters(self.settings.to_parameters()),

@@ -13,8 +13,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,10 @@ from traccc_py.backend.installation import Installation, find_installation
 from traccc_py.backend.ports import Ports, check_port, free_port
 from traccc_py.backend.processes import Progress, cpu_seconds, living_instances, shared_region
 from traccc_py.backend.repository import ModelRepository
+from traccc_py.backend.settings import ServerSettings
 from traccc_py.errors import ServiceError
 
-__all__ = ["ServerOptions", "TritonServer"]
+__all__ = ["TritonServer"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,45 +41,14 @@ _STALL_SECONDS = 20.0  # a server that loads and uses less than the next for so 
 _STALL_CPU_SECONDS = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class ServerOptions:
-    """How a server is run.
-
-    Parameters
-    ----------
-    repository : ModelRepository
-        The models.
-    address : str, optional
-        Address to listen on; the default is reached from this machine alone.
-    http_port, grpc_port, metrics_port : int, optional
-        TCP ports; 0: any free one.
-    exit_timeout : int, optional
-        How long requests in flight may take at the end [s].
-    shm_mb : int, optional
-        Shared memory each instance begins with [MB]; it grows by itself.
-    extra_arguments : sequence of str, optional
-        Further options of `tritonserver`.
-    log_file : Path, optional
-        Where the server's output goes; by default to this process's.
-    """
-
-    repository: ModelRepository = field(default_factory=ModelRepository)
-    address: str = "127.0.0.1"
-    http_port: int = 8000
-    grpc_port: int = 8001
-    metrics_port: int = 8002
-    exit_timeout: int = 30
-    shm_mb: int = 64
-    extra_arguments: Sequence[str] = ()
-    log_file: Path | None = None
-
-
 class TritonServer:
     """One server process and its working folder.
 
     Parameters
     ----------
-    options : ServerOptions
+    repository : ModelRepository
+        The models.
+    settings : ServerSettings, optional
         How it is run.
     installation : Installation, optional
         Which server; by default the one that is found.
@@ -89,8 +59,14 @@ class TritonServer:
         If there is no server on this machine.
     """
 
-    def __init__(self, options: ServerOptions, installation: Installation | None = None) -> None:
-        self.options = options
+    def __init__(
+        self,
+        repository: ModelRepository,
+        settings: ServerSettings | None = None,
+        installation: Installation | None = None,
+    ) -> None:
+        self._repository = repository
+        self.settings = settings = ServerSettings() if settings is None else settings
         self._installation = find_installation() if installation is None else installation
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
         self._models = Path(self._folder.name) / "models"
@@ -98,9 +74,9 @@ class TritonServer:
         self._regions: dict[int, Path | None] = {}  # shared memory of each instance there was
         # Who knows this word may load and unload models; clients may not.
         self._secret = secrets.token_hex(16)
-        chosen = (options.http_port, options.grpc_port, options.metrics_port)
-        self.ports = Ports(*(port or free_port(options.address) for port in chosen))
-        options.repository.write(self._models)
+        chosen = (settings.http_port, settings.grpc_port, settings.metrics_port)
+        self.ports = Ports(*(port or free_port(settings.address) for port in chosen))
+        repository.write(self._models)
         self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
 
     def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
@@ -128,8 +104,8 @@ class TritonServer:
             If a port is taken, or the program can't be run.
         """
         for name, port in self.ports._asdict().items():
-            check_port(self.options.address, name, port)
-        output = None if self.options.log_file is None else self.options.log_file.open("ab")
+            check_port(self.settings.address, name, port)
+        output = None if self.settings.log_file is None else self.settings.log_file.open("ab")
         try:
             self._process = subprocess.Popen(
                 self.command(),
@@ -147,7 +123,7 @@ class TritonServer:
 
     def command(self) -> list[str]:
         """Return the command line of the server."""
-        options, address, ports = self.options, self.options.address, self.ports
+        settings, address, ports = self.settings, self.settings.address, self.ports
         arguments = {
             "model-repository": str(self._models),
             "http-address": address,
@@ -156,10 +132,10 @@ class TritonServer:
             "http-port": ports.http,
             "grpc-port": ports.grpc,
             "metrics-port": ports.metrics,
-            "exit-timeout-secs": options.exit_timeout,
+            "exit-timeout-secs": settings.exit_timeout,
             "model-control-mode": "explicit",
             "load-model": "*",
-            "backend-config": f"python,shm-default-byte-size={options.shm_mb * 1_048_576}",
+            "backend-config": f"python,shm-default-byte-size={settings.shm_mb * 1_048_576}",
             "http-restricted-api": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
             "grpc-restricted-protocol": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
         }
@@ -167,7 +143,7 @@ class TritonServer:
             arguments["backend-directory"] = str(self._backends)
         command = [str(self._installation.binary), *(f"--{name}={value}" for name, value in arguments.items())]
         # There is nothing to complete, and looking for it costs the start of a Python process.
-        return [*command, "--disable-auto-complete-config", *options.extra_arguments]
+        return [*command, "--disable-auto-complete-config", *settings.extra_arguments]
 
     def wait_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Return when every model answers.
@@ -243,7 +219,7 @@ class TritonServer:
 
     def record(self, reloads: int, restarts: int) -> None:
         """Let the metrics show these numbers of recoveries, from the next load on."""
-        replace(self.options.repository, reloads=reloads, restarts=restarts).write_core_config(self._models)
+        replace(self._repository, reloads=reloads, restarts=restarts).write_core_config(self._models)
 
     def reload(self, timeout: float) -> None:
         """Replace the instances by new ones, which are loaded first: living ones serve until then.
@@ -269,7 +245,7 @@ class TritonServer:
         if self._process is None or not self.is_running():
             return
         self._process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self.options.exit_timeout
+        deadline = time.monotonic() + self.settings.exit_timeout
         progress = Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)
         while self.is_running() and time.monotonic() < deadline:
             # Triton waits the whole time if an idle client keeps its connection, or for an instance that has died.
@@ -312,7 +288,7 @@ class TritonServer:
 
     def _ask(self, path: str, timeout: float, content: Any = None) -> tuple[int, bytes]:
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-        host = everywhere.get(self.options.address, self.options.address)
+        host = everywhere.get(self.settings.address, self.settings.address)
         host = f"[{host}]" if ":" in host else host
         body = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(f"http://{host}:{self.ports.http}{path}", body)
@@ -324,10 +300,10 @@ class TritonServer:
             return error.code, error.read()
 
     def _end_of_log(self) -> str:
-        if self.options.log_file is None or not self.options.log_file.is_file():
+        if self.settings.log_file is None or not self.settings.log_file.is_file():
             return "; its log is above"
-        lines = self.options.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
-        return f"; the last lines of {self.options.log_file}:\n" + "\n".join(lines)
+        lines = self.settings.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
+        return f"; the last lines of {self.settings.log_file}:\n" + "\n".join(lines)
 
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy

@@ -1,4 +1,4 @@
-"""Settings of one model: written to config.pbtxt as parameters by the launcher, read from there by the model."""
+"""Settings of the service: of a model instance, of how Triton schedules instances, of the server that runs them."""
 
 from __future__ import annotations
 
@@ -6,63 +6,34 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from traccc_py.config import PRESETS
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
+from traccc_py.settings import Count, PositiveCount, Range, Settings
 
-__all__ = ["MAX_CELLS", "ModelSettings"]
-
-MAX_CELLS = 4_000_000
+__all__ = ["ModelSettings", "SchedulingSettings", "ServerSettings"]
 
 _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb")
 
+Port = Annotated[int, Range(0, 65_535)]
+
 
 @dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """What a model instance is told.
-
-    Parameters
-    ----------
-    detector : DetectorOptions, optional
-        Name or files of the detector, its readout and field.
-    config : str, optional
-        TOML file with the settings of the chain; by default the default ones.
-    threads : int, optional
-        CPU threads of each instance; by default all cores.
-    cache_dir : str, optional
-        Folder of compiled kernels; by default `TRACCC_PY_CACHE_DIR` or the user's cache.
-    max_cells : int, optional
-        Cells reconstructed together at most [1]: a call with more is split, an event with more is refused.
-    gpu_memory_mb : int, optional
-        Device memory an instance may use [MB]; by default all of it.
-    athena_map : str, optional
-        File with lines ``hexadecimal Athena identifier,decimal detray identifier``: ids on the wire are Athena's then.
-    log_calls : bool, optional
-        Log each call with counts and times; else only those with refused or failed requests.
-
-    Raises
-    ------
-    ConfigError
-        If a number is not positive.
-    """
+class ModelSettings(Settings):
+    """What a model instance is told, by parameters in config.pbtxt."""
 
     detector: DetectorOptions = field(default_factory=DetectorOptions)
-    config: str | None = None
-    threads: int | None = None
-    cache_dir: str | None = None
-    max_cells: int = MAX_CELLS
-    gpu_memory_mb: int | None = None
+    config: str | None = None  #: TOML file with settings of the chain, or their name; by default the detector's
+    threads: PositiveCount | None = None  #: CPU threads of an instance; by default cores / instances
+    cache_dir: str | None = None  #: folder of compiled kernels; by default `TRACCC_PY_CACHE_DIR` or the user's cache
+    #: cells reconstructed together at most; a call with more is split, an event with more is refused
+    max_cells: PositiveCount = 4_000_000
+    gpu_memory_mb: PositiveCount | None = None  #: GPU memory an instance may use [MB]; by default all
+    #: ids on the wire are Athena's: the file that maps them to detray's, with lines "hexadecimal,decimal"
     athena_map: str | None = None
-    log_calls: bool = False
-
-    def __post_init__(self) -> None:
-        for name in _WHOLE_NUMBERS:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                msg = f"{name} is {value}; expected at least 1"
-                raise ConfigError(msg)
+    log_calls: bool = False  #: log each call with its times; else only those with refused or failed requests
 
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as parameters of config.pbtxt; what is not set is left out."""
@@ -106,6 +77,42 @@ class ModelSettings:
     def with_threads(self, threads: int) -> ModelSettings:
         """Return the settings with another number of CPU threads."""
         return replace(self, threads=threads)
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulingSettings(Settings):
+    """How Triton hands requests to instances."""
+
+    instances: PositiveCount = 1  #: model instances, on each GPU if there are several; each is a process
+    gpus: tuple[int, ...] = ()  #: numbers of the GPUs to use; by default all
+    max_batch: PositiveCount = 64  #: events reconstructed together at most
+    queue_delay_us: Count = 0  #: how long a request may wait for others to join [us]
+
+    def _check_together(self) -> None:
+        if any(number < 0 for number in self.gpus) or len(set(self.gpus)) < len(self.gpus):
+            self._reject("gpus", "different numbers from 0")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings(Settings):
+    """How a server is run."""
+
+    address: str = "127.0.0.1"  #: address to listen on; the default is reached from this machine alone
+    http_port: Port = 8000  #: port of inference and health by HTTP; 0: any free one
+    grpc_port: Port = 8001  #: port of inference by gRPC; 0: any free one
+    metrics_port: Port = 8002  #: port of metrics for Prometheus; 0: any free one
+    exit_timeout: Count = 30  #: how long requests in flight may take at the end [s]
+    shm_mb: PositiveCount = 64  #: shared memory each instance begins with [MB]; it grows by itself
+    extra_arguments: tuple[str, ...] = ()  #: further options of tritonserver
+    log_file: Path | None = None  #: where Triton's log goes; by default to stderr
+
+    def _check_together(self) -> None:
+        chosen: dict[int, str] = {}
+        for name in ("http_port", "grpc_port", "metrics_port"):
+            port = getattr(self, name)
+            if port and port in chosen:
+                self._reject(name, f"another port than {chosen[port]}")
+            chosen[port] = name
 
 
 def _whole_number(name: str, text: str) -> int:

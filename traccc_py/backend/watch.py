@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from traccc_py.errors import ServiceError, TracccError
+from traccc_py.settings import Positive, Settings
 
 __all__ = ["WatchOptions", "Watchdog", "WatchedServer"]
 
@@ -47,32 +48,19 @@ class WatchedServer(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WatchOptions:
-    """How a server is watched.
+class WatchOptions(Settings):
+    """How a server is watched."""
 
-    Parameters
-    ----------
-    period : float, optional
-        Time between looks at the processes [s].
-    probe_period : float, optional
-        Time between inferences that test the server [s].
-    probe_timeout : float, optional
-        An instance that does not answer for so long hangs [s]; requests queue before the probe.
-    reload_timeout : float, optional
-        How long new instances may take to start in a running server, before it is started again [s].
-    load_timeout : float, optional
-        How long a server may take to start [s].
-    first_backoff, last_backoff : float, optional
-        Pause before a second attempt to recover, doubled with each, and its largest value [s].
-    """
-
-    period: float = 0.5
-    probe_period: float = 1.0
-    probe_timeout: float = 30.0
+    period: float = 0.5  #: time between looks at the processes [s]
+    probe_period: float = 1.0  #: time between inferences that test the server [s]
+    probe_timeout: float = (
+        30.0  #: an instance that does not answer for so long hangs [s]; requests queue before the probe
+    )
+    #: how long new instances may take to start in a running server, before it is started again [s]
     reload_timeout: float = 60.0
-    load_timeout: float = 300.0
-    first_backoff: float = 1.0
-    last_backoff: float = 60.0
+    load_timeout: Positive = 300.0  #: how long instances may take to start [s]
+    first_backoff: float = 1.0  #: pause before a second attempt to recover [s], doubled with each
+    last_backoff: float = 60.0  #: its largest value [s]
 
 
 class Watchdog:

@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
-from traccc_py.cli.chain_commands import compile_kernels, info, print_config, run, show
-from traccc_py.cli.service_commands import client, perf_data, serve
-from traccc_py.cli.simulation_commands import calibrate, performance, simulate
+from traccc_py.cli.detector import detector
+from traccc_py.cli.performance import performance
+from traccc_py.cli.reconstruction import compile_kernels, config, info, run
+from traccc_py.cli.service import client, perf_data, serve
+from traccc_py.cli.simulation import calibrate, simulate
 
-__all__ = ["app", "main"]
+__all__ = ["EXAMPLES", "app", "main"]
 
 app = typer.Typer(
     name="traccc-py",
@@ -40,18 +42,24 @@ def _main(
     pass
 
 
-# In the order of the help.
-app.command(epilog="traccc's names of cuts, such as --chi2-max, are accepted too: docs/from_traccc.md lists them.")(run)
-app.command(name="detector")(show)
-app.command(name="config")(print_config)
-app.command()(simulate)
-app.command()(calibrate)
-app.command()(performance)
-app.command(name="compile")(compile_kernels)
-app.command()(serve)
-app.command()(client)
-app.command(name="perf-data")(perf_data)
-app.command()(info)
+#: What each command does and an example with which its help ends, in the order of the help.
+_COMMANDS = {
+    "run": (run, "--sample --particle muon --output out"),
+    "detector": (detector, "odd --draw odd.png"),
+    "config": (config, "traccc --set finding.chi2_max=20"),
+    "simulate": (simulate, "--output muons --events 10 --particles 100 --pt 1 10"),
+    "calibrate": (calibrate, "toy --particles 10000 --output variances.json"),
+    "performance": (performance, "--events 2 --particles 100 --pt 1 10 --json numbers.json"),
+    "compile": (compile_kernels, "--device cuda --arch sm_80 --arch sm_90"),
+    "serve": (serve, "--detector odd --instances 2 --threads 1"),
+    "client": (client, "muons --url 127.0.0.1:8001 --output served"),
+    "perf-data": (perf_data, "muons --output events.json"),
+    "info": (info, ""),
+}
+EXAMPLES = {name: f"traccc-py {name} {example}".rstrip() for name, (_, example) in _COMMANDS.items()}
+
+for _name, (_function, _) in _COMMANDS.items():
+    app.command(name=_name, epilog=f"Example:\n\n\b\n  {EXAMPLES[_name]}")(_function)
 
 
 def main() -> None:

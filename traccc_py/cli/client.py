@@ -1,7 +1,9 @@
-"""`traccc-py client`: events from files to a server, tracks to a table, CSV files and histograms."""
+"""Work of `traccc-py client` and `perf-data`: events from files to a server or to input of perf_analyzer."""
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +16,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from traccc_py.cli.inputs import EventFile, check_event_files, find_event_files
-from traccc_py.cli.outputs import check_directory, check_figure
-from traccc_py.client import Tls, TrackingClient
+from traccc_py import wire
+from traccc_py.cli.files import (
+    EventFile,
+    check_directory,
+    check_event_files,
+    check_figure,
+    check_file,
+    find_event_files,
+)
+from traccc_py.cli.service import ClientRunOptions, PerfDataOptions
+from traccc_py.client import TrackingClient
+from traccc_py.client.settings import ConnectionSettings
 from traccc_py.data.csv_events import event_file_name, read_cells
 from traccc_py.data.csv_table import format_table
 from traccc_py.data.words import counted
@@ -25,30 +36,9 @@ from traccc_py.errors import TracccError
 from traccc_py.files import write_files
 from traccc_py.wire import TRACK_TENSORS, ServedTracks
 
-__all__ = ["RemoteOptions", "reconstruct_remotely"]
+__all__ = ["reconstruct_remotely", "write_perf_data"]
 
 _MAX_ROWS = 20  #: events listed one by one
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteOptions:
-    """What `traccc-py client` was asked for."""
-
-    inputs: Sequence[str]
-    url: str = "127.0.0.1:8001"
-    protocol: str = "grpc"
-    compact: bool = False
-    shared_memory: str | None = None
-    tls: Tls | None = None
-    headers: Sequence[str] = ()
-    timeout: float = 60.0
-    in_flight: int = 4
-    repeat: int = 1
-    skip: int = 0
-    events: int | None = None
-    output: Path | None = None
-    plots: Path | None = None
-    compress: bool = False
 
 
 @dataclass(slots=True)
@@ -72,13 +62,17 @@ class _Totals:
         return [(file, answer) for file, _, answer in self.rows if isinstance(answer, TracccError)]
 
 
-def reconstruct_remotely(options: RemoteOptions, console: Console, log: Console) -> None:
+def reconstruct_remotely(
+    options: ClientRunOptions, connection: ConnectionSettings, console: Console, log: Console
+) -> None:
     """Have events reconstructed by a server.
 
     Parameters
     ----------
-    options : RemoteOptions
-        Inputs, server, outputs.
+    options : ClientRunOptions
+        Inputs and outputs.
+    connection : ConnectionSettings
+        Server.
     console : Console
         Where the table goes.
     log : Console
@@ -96,10 +90,11 @@ def reconstruct_remotely(options: RemoteOptions, console: Console, log: Console)
     files = find_event_files(options.inputs, options.skip, options.events, kind="cells")
     _check_outputs(options)
     check_event_files(files)
-    with TrackingClient(options.url, options.protocol, **_client_options(options)) as client:
+    arguments = {f.name: getattr(connection, f.name) for f in dataclasses.fields(connection)}
+    with TrackingClient(**arguments) as client:
         facts = client.facts()
         if facts:
-            log.print(f"{options.url}: detector {facts.get('detector')}", style="dim")
+            log.print(f"{connection.url}: detector {facts.get('detector')}", style="dim")
         totals = _stream(client, files, options, log)
     _print_summary(totals, console)
     if options.output is not None:
@@ -112,7 +107,7 @@ def reconstruct_remotely(options: RemoteOptions, console: Console, log: Console)
         raise totals.errors[0][1]
 
 
-def _check_outputs(options: RemoteOptions) -> None:
+def _check_outputs(options: ClientRunOptions) -> None:
     """Raise, before anything is sent, for what can't be written."""
     if options.output is not None:
         check_directory(options.output, "--output")
@@ -123,18 +118,7 @@ def _check_outputs(options: RemoteOptions) -> None:
         require_plots()
 
 
-def _client_options(options: RemoteOptions) -> dict[str, Any]:
-    pairs = [header.partition("=") for header in options.headers]
-    return {
-        "compact": options.compact,
-        "timeout": options.timeout,
-        "shared_memory": options.shared_memory,
-        "headers": {name.strip().lower(): value.strip() for name, _, value in pairs},
-        "tls": options.tls,
-    }
-
-
-def _stream(client: TrackingClient, files: Sequence[EventFile], options: RemoteOptions, log: Console) -> _Totals:
+def _stream(client: TrackingClient, files: Sequence[EventFile], options: ClientRunOptions, log: Console) -> _Totals:
     """Send all events, each `repeat` times; files are read once."""
     totals, sent = _Totals(), []
     kept: dict[Path, Cells] = {}
@@ -208,7 +192,7 @@ def _pt(tracks: ServedTracks) -> np.ndarray:
     return np.sin(tracks.params[:, THETA]) / np.maximum(np.abs(tracks.params[:, QOP]), np.finfo(np.float32).tiny)
 
 
-def _write(totals: _Totals, options: RemoteOptions, log: Console) -> None:
+def _write(totals: _Totals, options: ClientRunOptions, log: Console) -> None:
     """Write tracks and track states of each event."""
     assert options.output is not None
     last = totals.last_of_each_event
@@ -266,3 +250,39 @@ def _plot(tracks: Sequence[ServedTracks], path: Path, log: Console) -> None:
     }
     draw_histograms(panels, path)
     log.print(f"histograms are in {path}", style="dim")
+
+
+def write_perf_data(options: PerfDataOptions, log: Console) -> None:
+    """Write events for ``perf_analyzer --input-data``.
+
+    Parameters
+    ----------
+    options : PerfDataOptions
+        Inputs and output.
+    log : Console
+        Where the summary goes.
+
+    Raises
+    ------
+    InputDataError
+        If an input can't be used; nothing is written then.
+    WireError
+        If an event does not fit into the compact tensor.
+    """
+    files = find_event_files(options.inputs, limit=options.events, kind="cells")
+    check_file(options.output, "--output")
+    check_event_files(files)
+    pack = wire.pack_compact_cells if options.compact else wire.pack_cells
+    sizes, events = [], []
+    for file in files:
+        cells = read_cells(file.path)
+        sizes.append(len(cells))
+        events.append({name: _content(values) for name, values in pack(cells).items()})
+    write_files({options.output: json.dumps({"data": events}).encode()})
+    model = wire.COMPACT_MODEL if options.compact else wire.MODEL
+    count = f"{counted(len(files), 'event')} of {min(sizes)} to {counted(max(sizes), 'cell')}"
+    log.print(f"{count}, for -m {model}, written to {options.output}")
+
+
+def _content(values: np.ndarray) -> dict[str, list]:
+    return {"content": values.ravel().tolist(), "shape": list(values.shape)}

@@ -1,155 +1,131 @@
-"""`traccc-py detector`: what a detector consists of."""
+"""The options that choose a detector, with traccc's names, and `traccc-py detector`."""
 
 from __future__ import annotations
 
-import re
+import inspect
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any
 
-import numpy as np
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from traccc_py.cli.outputs import check_directory, check_figure
-from traccc_py.data.words import counted
+from traccc_py.cli.files import check_directory, check_figure
+from traccc_py.cli.options import Group, Option, command, consoles, options_of
 from traccc_py.detector_options import DetectorOptions
-from traccc_py.geometry.records import LayerKind
+from traccc_py.errors import ConfigError
 
-__all__ = ["show_detector"]
+__all__ = ["DETECTOR", "DETECTOR_BY_POSITION", "detector"]
 
-_PERCENT = 100.0
-_AXES = {  # of the position and of the extent
-    LayerKind.CYLINDER: ("r", "z"),
-    LayerKind.DISC: ("z", "r"),
-    LayerKind.PLANE: ("offset", ""),
-}
-_LAYER_NUMBER = re.compile(r"/\d+")
+_FORMATS = {"binary": "cvf", "cvf": "cvf", "csv": "csv"}  #: traccc's names of field formats and ours
+_SWITCH = {"true": True, "on": True, "1": True, "false": False, "off": False, "0": False}
 
 
-class _Row(NamedTuple):
-    name: str
-    position: str
-    extent: str
-    n_sensors: str
-    material: str
+def _field_format(name: str) -> str:
+    if name not in _FORMATS:
+        msg = f"--bfield-file-format is {name!r}; expected one of {', '.join(_FORMATS)}"
+        raise ConfigError(msg)
+    return _FORMATS[name]
 
 
-def _interval(low: float, high: float, digits: int = 1) -> str:
-    first, last = f"{low:.{digits}f}", f"{high:.{digits}f}"
-    return first if first == last else f"{first} to {last}"
+def _checked(**values: Any) -> DetectorOptions:
+    """Refuse files that belong to others which are not named, and two values for one thing."""
+    options = DetectorOptions(**values)
+    if options.detector_file is None:
+        for name, value in (("--material-file", options.material_files), ("--grid-file", options.grid_file)):
+            if value:
+                msg = f"{name} belongs to a --detector-file, which is not given"
+                raise ConfigError(msg)
+    elif options.name is not None:
+        msg = f"--detector-file {options.detector_file} and the name {options.name}: expected one of them"
+        raise ConfigError(msg)
+    if options.bfield_file is not None and options.bfield_value is not None:
+        msg = "--bfield-file and --bfield-value: expected one of them"
+        raise ConfigError(msg)
+    of_map = {
+        "--bfield-file-format": options.bfield_format,
+        "--bfield-symmetry": options.bfield_symmetry,
+        "--bfield-partial": options.bfield_partial,
+    }
+    for name, setting in of_map.items():
+        if options.bfield_file is None and setting:
+            msg = f"{name} belongs to a --bfield-file, which is not given"
+            raise ConfigError(msg)
+    return options
 
 
-def _material(detector: Any) -> np.ndarray:
-    """Return the material of each layer in percent of a radiation length, of sensitive ones the mean of its sensors."""
-    layers, sensors = detector.layers, detector.arrays().surfaces["thickness_in_x0"]
-    n_sensors = np.bincount(detector.layer_of_surface, minlength=len(layers))
-    sums = np.bincount(detector.layer_of_surface, sensors, minlength=len(layers))
-    own = np.where(layers["is_sensitive"] == 1, 0.0, layers["thickness_in_x0"])
-    result: np.ndarray = _PERCENT * (own + sums / np.maximum(n_sensors, 1))
-    return result
+def _hidden(name: str, kind: Any, default: Any) -> inspect.Parameter:
+    info = Annotated[kind, typer.Option(f"--{name.replace('_', '-')}", hidden=True)]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=info)
 
 
-def _groups(detector: Any, *, each: bool) -> list[list[int]]:
-    """Return the layers that share a row: the discs of an endcap's ring, passive ones of one name."""
-    groups: dict[Any, list[int]] = {}
-    for index, (layer, name) in enumerate(zip(detector.layers, detector.layer_names, strict=True)):
-        is_alone = each or (layer["is_sensitive"] and layer["kind"] != LayerKind.DISC)
-        key = index if is_alone else (_LAYER_NUMBER.sub("", name), int(layer["kind"]))
-        groups.setdefault(key, []).append(index)
-    return list(groups.values())
+#: Accepted so that traccc's command lines work; ids of both kinds are recognised, and a file that is named is read.
+_OF_TRACCC = [_hidden("use_acts_geom_source", str, "true"), _hidden("read_bfield_from_file", bool, False)]
 
 
-def _row(detector: Any, members: list[int], material: np.ndarray) -> _Row:
-    layers = detector.layers[members]
-    name = detector.layer_names[members[0]]
-    digits = 0 if len(members) > 1 else 1
-    axis, across = _AXES[LayerKind(layers["kind"][0])]
-    if len(members) > 1:
-        name = f"{len(members)} x {_LAYER_NUMBER.sub('', name)}"
-    return _Row(
+def _detector(name: Option) -> Group:
+    options = options_of(
+        DetectorOptions,
+        _checked,
         name=name,
-        position=f"{axis} {_interval(layers['position'].min(), layers['position'].max(), digits)}",
-        extent=f"{across} {_interval(layers['extent_min'].min(), layers['extent_max'].max(), 0)}".strip(),
-        n_sensors=str((np.isin(detector.layer_of_surface, members) & detector.surfaces.is_sensitive).sum() or ""),
-        material=_interval(material[members].min(), material[members].max(), 2),
+        detector_file=Option(metavar="FILE"),
+        material_files=Option("--material-file", metavar="FILE"),
+        grid_file=Option(metavar="FILE"),
+        digitization=Option("--digitization", "--digitization-file"),
+        conditions_file=Option(metavar="FILE"),
+        bfield_value=Option(metavar="T"),
+        bfield_file=Option(metavar="FILE"),
+        bfield_format=Option(
+            "--bfield-file-format",
+            meaning="its format: binary (covfie, .cvf) or csv; by default its name tells",
+            convert=_field_format,
+        ),
+        bfield_symmetry=Option(metavar="AXES"),
     )
 
+    def gather(*, use_acts_geom_source: str, read_bfield_from_file: bool, **values: Any) -> DetectorOptions:
+        if use_acts_geom_source.lower() not in _SWITCH:
+            msg = f"--use-acts-geom-source is {use_acts_geom_source!r}; expected true or false"
+            raise ConfigError(msg)
+        if read_bfield_from_file and values["bfield_file"] is None:
+            msg = "--read-bfield-from-file needs a --bfield-file, which is not given"
+            raise ConfigError(msg)
+        chosen: DetectorOptions = options.gather(**values)
+        return chosen
 
-def _table(detector: Any, *, each: bool) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", title=f"Detector {detector.name}")
-    table.add_column("layer")
-    for name in ("position [mm]", "extent [mm]", "sensors", "X/X0 [%]"):
-        table.add_column(name, justify="right", no_wrap=True)
-    material = _material(detector)
-    groups = _groups(detector, each=each)
-    is_sensitive = detector.layers["is_sensitive"]
-    for members in groups:
-        if is_sensitive[members[0]]:
-            table.add_row(*_row(detector, members, material))
-    table.add_section()
-    for members in groups:
-        if not is_sensitive[members[0]]:
-            table.add_row(*_row(detector, members, material), style="dim")
-    return table
+    return Group([*options.parameters, *_OF_TRACCC], gather, options.names, options.paths)
 
 
-def _field(detector: Any) -> str:
-    """Say what the field is: its value along z or, of a map, its range, extent and nodes."""
-    found = f"field {detector.b_field_z:g} T along z"
-    field_map = detector.field_map
-    if field_map is None:
-        return found
-    strength = np.linalg.norm(field_map.values, axis=-1)
-    sides = (f"{axis} {n[0]:g} to {n[-1]:g}" for axis, n in zip(field_map.axes, field_map.nodes, strict=True))
-    size = " x ".join(str(n) for n in strength.shape)
-    return (
-        f"{found} at the origin; map of {size} nodes, {', '.join(sides)} mm, "
-        f"{strength.min():.3g} to {strength.max():.3g} T"
-    )
+#: Give a command a `DetectorOptions`.
+DETECTOR = _detector(Option("--detector"))
+DETECTOR_BY_POSITION = _detector(Option(metavar="[NAME]", is_argument=True))
 
 
-def show_detector(
-    chosen: DetectorOptions,
-    console: Console,
-    draw: Path | None = None,
-    write: Path | None = None,
-    *,
-    each: bool = False,
-) -> None:
-    """Print the layers of a detector, draw it, and write it to files.
+@dataclass(frozen=True, slots=True)
+class _ShowOptions:
+    draw: Annotated[Path | None, Option(metavar="FILE")] = None  #: draw the r-z and x-y views (.png, .pdf, .svg)
+    write: Annotated[Path | None, Option(metavar="DIR")] = None  #: write it as detray JSON and digitisation files
+    each: Annotated[bool, Option("--all")] = False  #: list each layer, not the discs of an endcap together
 
-    Parameters
-    ----------
-    chosen : DetectorOptions
-        What to show.
-    console : Console
-        Where the table goes.
-    draw : Path, optional
-        File for a figure of the r-z and x-y views.
-    write : Path, optional
-        Folder for detray JSON files.
-    each : bool, optional
-        List each layer, instead of the discs of an endcap's ring and the supports of one name together.
-    """
-    if draw is not None:
-        check_figure(draw, "--draw")
-    if write is not None:
-        check_directory(write, "--write")
-    detector = chosen.load()
-    console.print(_table(detector, each=each))
-    n_sensitive = int(np.count_nonzero(detector.layers["is_sensitive"]))
-    n_sensors = int(np.count_nonzero(detector.surfaces.is_sensitive))
-    layers = f"{counted(n_sensitive, 'layer')}, {counted(len(detector.layers) - n_sensitive, 'passive layer')}"
-    readout = f"digitisation {detector.digitization.name}"
-    console.print(f"{counted(n_sensors, 'sensor')} in {layers}, {readout}, {_field(detector)}")
-    if draw is not None:
+
+@command(chosen=DETECTOR_BY_POSITION, options=options_of(_ShowOptions))
+def detector(chosen: DetectorOptions, options: _ShowOptions) -> None:
+    """Show the layers of a detector: radii, sensors, material."""
+    from traccc_py.cli.detector_table import layer_table, summary_line
+
+    if options.draw is not None:
+        check_figure(options.draw, "--draw")
+    if options.write is not None:
+        check_directory(options.write, "--write")
+    found, console = chosen.load(), consoles()[0]
+    console.print(layer_table(found, each=options.each))
+    console.print(summary_line(found))
+    if options.draw is not None:
         from traccc_py.performance.plots import draw_detector
 
-        draw_detector(detector, draw)
-        console.print(f"drawn to {draw}")
-    if write is not None:
+        draw_detector(found, options.draw)
+        console.print(f"drawn to {options.draw}")
+    if options.write is not None:
         from traccc_py.geometry import write_detray
 
-        write_detray(detector, write, compress=False)
-        console.print(f"written to {write}")
+        write_detray(found, options.write, compress=False)
+        console.print(f"written to {options.write}")

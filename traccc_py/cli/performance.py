@@ -2,340 +2,260 @@
 
 from __future__ import annotations
 
-import contextlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, track
+import typer
 
-from traccc_py.cli.outputs import check_directory, check_file
-from traccc_py.cli.performance_samples import evaluate_events, evaluate_samples, read_manifests
-from traccc_py.cli.performance_tables import print_performance
-from traccc_py.cli.report import versions, write_json
-from traccc_py.cli.run import make_chain
+from traccc_py.cli.detector import DETECTOR
+from traccc_py.cli.files import check_directory, check_file
+from traccc_py.cli.options import Device, Group, Option, Threads, command, consoles, naming_options, options_of
 from traccc_py.cli.settings import load_config
-from traccc_py.data.csv_events import event_files
-from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
-from traccc_py.errors import ConfigError, InputDataError
-from traccc_py.files import write_files
-from traccc_py.performance.cluster_pulls import ClusterPulls
-from traccc_py.performance.definitions import DEFINITIONS, Definition, TruthSelection, collision_selections
-from traccc_py.performance.frames import detector_frames
-from traccc_py.performance.plot_style import require_plots
-from traccc_py.performance.plots import draw_performance
-from traccc_py.performance.report_page import performance_page
-from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.performance.track_readers import KINDS, check_event_tracks, read_event_tracks, tracks_kind
-from traccc_py.performance.truth import read_truth
+from traccc_py.errors import ConfigError
+from traccc_py.performance.definitions import (
+    DEFINITIONS,
+    TRACK_KINDS,
+    Definition,
+    TruthSelection,
+    collision_selections,
+    simulation_selections,
+)
+from traccc_py.settings import Choice, Count, PositiveCount, Settings
+from traccc_py.simulation.settings import ParticleGunConfig
 
-__all__ = [
-    "Evaluation",
-    "Gun",
-    "TrackInput",
-    "evaluate_files",
-    "find_inputs",
-    "report_performance",
-    "run_performance",
-    "simulation_selections",
-]
+if TYPE_CHECKING:
+    from traccc_py.performance.summary import PerformanceSummary
 
-_RECONSTRUCTABLE: dict[str, dict[str, Any]] = {"odd": {"min_modules": 7, "min_pixel_layers": 3}}  #: by detector
-_OWN_LABEL = "traccc_py"
+__all__ = ["Evaluation", "performance"]
+
 _SIDES = ("outgoing", "incoming")
-_PLOT_FORMATS = ("png", "pdf", "svg")
 _DEFAULT_EVENTS = 10  # simulated
 _VERTEX_SIGMA = (0.0125, 0.0125, 55.0)  # [mm]
 _BELOW_GUN = 0.99  # the cut on pT stays below what the gun shoots
 
+#: What the events are, by mode.
+_MODES = {
+    "gun": "events that are simulated now",
+    "samples": "events of --sample, which are reconstructed now",
+    "files": "files of --truth and --tracks",
+}
+
 
 @dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What `traccc-py performance` was asked to compare, and how; options as in its help."""
+class Evaluation(Settings):
+    """What is compared, and what is made of it."""
 
-    definition: str = "traccc"
-    matching_ratio: float | None = None
-    double_matching: bool = True
-    seed_matching_ratio: float | None = None
-    require_fit: bool = False
-    cuts: Mapping[str, Any] = field(default_factory=dict)  # of TruthSelection
-    truth_side: str = "outgoing"
-    detector: DetectorOptions = field(default_factory=DetectorOptions)
-    events: int | None = None
-    samples: Sequence[Path] = ()
-    truth: Path | None = None
-    tracks: Path | None = None
-    tracks_kind: str | None = None
-    compare: Sequence[str] = ()
-    per_bin: bool = False
-    plots: Path | None = None
-    plot_format: str = "png"
-    report: Path | None = None
-    json: Path | None = None
+    #: reconstruct the events of 'simulate'; several: also versus mu
+    samples: Annotated[tuple[Path, ...], Option("--sample", metavar="DIR")] = ()
+    #: folder with hits, particles and measurement links
+    truth: Annotated[Path | None, Option(metavar="DIR")] = None
+    tracks: Annotated[Path | None, Option(metavar="DIR")] = None  #: folder with tracks: of 'run', or traccc's tables
+    #: what --tracks holds; by default the first of these that it has
+    tracks_kind: Annotated[str, Choice(TRACK_KINDS)] | None = None
+    #: tracks to show beside them; may be repeated
+    compare: Annotated[tuple[str, ...], Option(metavar="LABEL=DIR[:KIND]")] = ()
+    definition: Annotated[str, Choice(tuple(DEFINITIONS))] = "traccc"  #: definition of rates
+    any_charged: bool = False  #: particles of all kinds, not electrons, muons and pions alone
+    truth_side: Annotated[str, Choice(_SIDES)] = "outgoing"  #: side of the first surface's material
+    #: number of events; by default 10 simulated ones, or all there are
+    events: Annotated[PositiveCount | None, Option("-n")] = None
+    config: Annotated[Path | None, Option(metavar="TOML")] = None  #: settings; see 'traccc-py config'
+    device: Device = "auto"
+    threads: Threads = None
+    seed: Annotated[Count, Option(of="Simulation")] = 1  #: seed of the random numbers
+    per_bin: bool = False  #: print tables versus eta, phi and pT
+    plots: Annotated[Path | None, Option(metavar="DIR")] = None  #: draw plots
+    plot_format: Annotated[str, Choice(("png", "pdf", "svg"))] = "png"  #: format of --plots
+    #: write tables and plots as one page of HTML
+    report: Annotated[Path | None, Option(metavar="FILE")] = None
+    json: Annotated[Path | None, Option(metavar="FILE")] = None  #: write the numbers
 
-    def __post_init__(self) -> None:
-        for option, value, known in (
-            ("definition", self.definition, tuple(DEFINITIONS)),
-            ("truth-side", self.truth_side, _SIDES),
-            ("plot-format", self.plot_format, _PLOT_FORMATS),
-            ("tracks-kind", self.tracks_kind or KINDS[0], KINDS),
-        ):
-            if value not in known:
-                msg = f"--{option} {value}: expected {', '.join(known)}"
-                raise ConfigError(msg)
+    def _check_together(self) -> None:
         has_tracks = self.tracks is not None or bool(self.compare)
         if (self.truth is not None) != has_tracks:
             msg = "--truth and --tracks (or --compare) belong together: give both, or neither to simulate"
-            raise InputDataError(msg)
+            raise ConfigError(msg)
         if self.samples and has_tracks:
             msg = "--sample reconstructs simulated events, --truth and --tracks compare files: give one of both"
-            raise InputDataError(msg)
+            raise ConfigError(msg)
 
-    def make_definition(self) -> Definition:
-        """Return the definition with the ratios asked for."""
-        ratios = {"matching_ratio": self.matching_ratio, "seed_matching_ratio": self.seed_matching_ratio}
-        changes: dict[str, Any] = {name: ratio for name, ratio in ratios.items() if ratio is not None}
-        changes |= {"double_matching": self.double_matching, "require_fit": self.require_fit}
-        return replace(DEFINITIONS[self.definition], **changes)
+    @property
+    def mode(self) -> str:
+        """What the events are, one of `_MODES`."""
+        return "samples" if self.samples else "files" if self.truth is not None else "gun"
 
 
-class Gun(NamedTuple):
-    """What is simulated and how it is reconstructed."""
+_EVALUATION = options_of(Evaluation)
+_MATCHING = options_of(
+    Definition,
+    dict,
+    leave_out=("name", "is_seed_ratio_strict", "per_track", "fakes_of_selected_only"),
+    matching_ratio=Option(default=None),
+    double_matching=Option("--single-matching", is_negated=True, meaning="do not ask for completeness"),
+    seed_matching_ratio=Option(default=None),
+)
+_CUTS = options_of(
+    TruthSelection,
+    dict,
+    leave_out=("particle_types", "pixel_volumes"),
+    otherwise=Option(default=None, of="Particles"),
+)
+_GUN = options_of(
+    ParticleGunConfig,
+    partial(ParticleGunConfig, vertex_sigma=_VERTEX_SIGMA),
+    leave_out=("charge", "momentum_is_transverse", "momentum_distribution", "phi", "vertex_mean", "vertex_sigma"),
+    n_particles=Option("--particles", of="Simulation", default=100),
+    particle=Option(of="Simulation", meaning="kind of particle, and mass hypothesis"),
+    momentum=Option("--pt", of="Simulation", metavar="MIN MAX", default=(10.0, 10.0), meaning="range of pT [GeV]"),
+    eta=Option(of="Simulation", metavar="MIN MAX"),
+)
 
-    n_particles: int
-    particle: str
-    pt: tuple[float, float]  # [GeV]
-    eta: tuple[float, float]
-    seed: int
-    config: Path | None
-    device: str
-    threads: int | None
+#: Modes in which an option means something, where it is not all; by name of the parameter.
+_ONLY = {
+    **{f"gun_{name}": ("gun",) for name in _GUN.names},
+    "evaluation_seed": ("gun",),
+    **{f"evaluation_{name}": ("gun", "samples") for name in ("config", "device", "threads")},
+}
+#: Options that need another one.
+_NEEDED = {"plot_format": "plots", "tracks_kind": "tracks"}
 
 
-def run_performance(options: Evaluation, gun: Gun, console: Console, log: Console) -> None:
-    """Compare, print, draw and write.
+@command(detector=DETECTOR, evaluation=_EVALUATION, matching=_MATCHING, cuts=_CUTS, gun=_GUN)
+def performance(
+    ctx: typer.Context,
+    detector: DetectorOptions,
+    evaluation: Evaluation,
+    matching: dict[str, Any],
+    cuts: dict[str, Any],
+    gun: ParticleGunConfig,
+) -> None:
+    """Compare tracks with the truth: efficiency, duplicates, fakes, pulls; simulated now, or from files."""
+    from traccc_py.cli.performance_report import report_performance
+    from traccc_py.performance.plot_style import require_plots
+
+    _refuse_options_without_effect(ctx, evaluation)
+    if evaluation.plots is not None or evaluation.report is not None:
+        require_plots()
+    for option, path in (("--report", evaluation.report), ("--json", evaluation.json)):
+        check_file(path, option)
+    if evaluation.plots is not None:
+        check_directory(evaluation.plots, "--plots")
+    with naming_options(_MATCHING.paths):
+        definition = replace(DEFINITIONS[evaluation.definition], **matching)
+    if evaluation.any_charged:
+        cuts = {**cuts, "particle_types": ()}
+    console, log = consoles()
+    chosen = detector.load()
+    with naming_options(_CUTS.paths):
+        selections = _selections(evaluation, detector.label, cuts, gun)
+    make_summary = _summaries(chosen, selections, definition, evaluation)
+    if evaluation.mode == "files":
+        results, sample = _of_files(evaluation, make_summary, log)
+    elif evaluation.mode == "samples":
+        results, sample = _of_samples(evaluation, chosen, detector.name, make_summary, log)
+    else:
+        results, sample = _of_gun(evaluation, chosen, detector.name, gun, make_summary, log)
+    facts: dict[str, Any] = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
+    facts = {"detector": detector.label, "detector_facts": {**facts, "fingerprint": chosen.fingerprint}}
+    report_performance(results, console, log, evaluation, facts | sample)
+
+
+def _refuse_options_without_effect(ctx: typer.Context, evaluation: Evaluation) -> None:
+    """Raise if an option was given that means nothing for these events.
 
     Raises
     ------
-    InputDataError, ConfigError, GeometryError, DeviceUnavailableError
-        If an input or an option can't be used.
+    ConfigError
+        If so; the message names it.
     """
-    if options.plots is not None or options.report is not None:
-        require_plots()
-    for option, path in (("--report", options.report), ("--json", options.json)):
-        check_file(path, option)
-    if options.plots is not None:
-        check_directory(options.plots, "--plots")
-    definition = options.make_definition()
-    chosen = options.detector.load()
-    cuts = dict(options.cuts)
-    if options.samples:
-        selections = collision_selections(cuts)
-    elif options.truth is None:
-        cuts.setdefault("min_pt", min(TruthSelection().min_pt, _BELOW_GUN * gun.pt[0]))
-        selections = simulation_selections(options.detector.label, cuts)
-    else:
-        selections = {"selected": TruthSelection(**cuts)}
+    groups: dict[str, Group] = {"evaluation": _EVALUATION, "gun": _GUN}
+    names = {f"{key}_{field}": name for key, group in groups.items() for field, name in group.names.items()}
+    given = {p for p in names if getattr(ctx.get_parameter_source(p), "name", "") == "COMMANDLINE"}
+    for parameter, modes in _ONLY.items():
+        if parameter in given and evaluation.mode not in modes:
+            meant = " or ".join(_MODES[mode] for mode in modes)
+            msg = f"{names[parameter]} is for {meant}, not for {_MODES[evaluation.mode]}; leave it out"
+            raise ConfigError(msg)
+    for field, needed in _NEEDED.items():
+        if f"evaluation_{field}" in given and getattr(evaluation, needed) is None:
+            msg = f"{_EVALUATION.names[field]} belongs to {_EVALUATION.names[needed]}, which is not given"
+            raise ConfigError(msg)
 
-    def make_summary() -> PerformanceSummary:
+
+def _selections(
+    evaluation: Evaluation, detector: str, cuts: Mapping[str, Any], gun: ParticleGunConfig
+) -> dict[str, TruthSelection]:
+    """Return which particles count."""
+    if evaluation.mode == "samples":
+        return collision_selections(cuts)
+    if evaluation.mode == "files":
+        return {"selected": TruthSelection(**cuts)}
+    lowest = min(TruthSelection().min_pt, _BELOW_GUN * gun.momentum[0])
+    return simulation_selections(detector, {"min_pt": lowest, **cuts})
+
+
+def _summaries(
+    detector: Any, selections: Mapping[str, TruthSelection], definition: Definition, evaluation: Evaluation
+) -> Callable[[], PerformanceSummary]:
+    """Return what makes an empty summary."""
+    from traccc_py.performance.frames import detector_frames
+    from traccc_py.performance.summary import PerformanceSummary
+
+    def make() -> PerformanceSummary:
         return PerformanceSummary(
             selections,
-            float(chosen.arrays().b_z),
-            detector_frames(chosen),
+            float(detector.arrays().b_z),
+            detector_frames(detector),
             definition,
-            outgoing=options.truth_side == _SIDES[0],
+            outgoing=evaluation.truth_side == _SIDES[0],
         )
 
-    sample: dict[str, Any]
-    if options.samples:
-        settings = load_config(gun.config, None, options.detector.name)
-        manifests = read_manifests(options.samples, chosen, options.events, log)
-        chain = make_chain(chosen, settings, gun.device, gun.threads, log)
-        results, facts = evaluate_samples(manifests, chain, make_summary, options.events, log)
-        sample = {"samples": facts, "config": settings.to_dict()}
-    elif options.truth is None:
-        results, sample = _simulate(options, gun, chosen, make_summary(), log)
-    else:
-        inputs = find_inputs(options.tracks, options.compare, options.tracks_kind)
-        results = evaluate_files(options.truth, inputs, make_summary, options.events, log)
-        sample = {"truth": str(options.truth), "tracks": {i.label: [str(i.directory), i.kind] for i in inputs}}
-    detector = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
-    facts = {"detector": options.detector.label, "detector_facts": detector | {"fingerprint": chosen.fingerprint}}
-    report_performance(results, console, log, options, facts | sample)
+    return make
 
 
-def _simulate(
-    options: Evaluation, gun: Gun, detector: Any, summary: PerformanceSummary, log: Console
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Simulate and reconstruct; return the numbers and the facts of the sample."""
-    from traccc_py.simulation.events import simulate_events
-    from traccc_py.simulation.generators.gun import ParticleGunConfig
-
-    settings = load_config(gun.config, gun.particle, options.detector.name)
-    shot = ParticleGunConfig(
-        n_particles=gun.n_particles, particle=gun.particle, momentum=gun.pt, eta=gun.eta, vertex_sigma=_VERTEX_SIGMA
-    )
-    chain = make_chain(detector, settings, gun.device, gun.threads, log)
-    n_events = options.events or _DEFAULT_EVENTS
-    clusters = ClusterPulls(detector, settings.clusterization)
-    events = simulate_events(detector, shot, gun.seed, n_events)
-    results = {_OWN_LABEL: evaluate_events(chain, summary, events, n_events, log, clusters)}
-    facts = {"gun": repr(shot), "n_events": n_events, "seed": gun.seed, "config": settings.to_dict()}
-    return results, facts
+_Found = tuple[dict[str, Any], dict[str, Any]]  # numbers by label, facts of the sample
 
 
-class TrackInput(NamedTuple):
-    """A folder of tracks."""
+def _of_files(evaluation: Evaluation, make_summary: Callable[[], PerformanceSummary], log: Any) -> _Found:
+    from traccc_py.cli.performance_files import evaluate_files, find_inputs
 
-    label: str
-    directory: Path
-    kind: str
-
-
-def simulation_selections(detector: str, cuts: Mapping[str, Any]) -> dict[str, TruthSelection]:
-    """Return which simulated particles count: those that left enough hits to be found, and all; with the cuts given."""
-    return {
-        "reconstructable": TruthSelection(**{**_RECONSTRUCTABLE.get(detector, {}), **cuts}),
-        "all": TruthSelection(**{"max_eta": math.inf, "min_measurements": 0, **cuts}),
-    }
+    assert evaluation.truth is not None
+    inputs = find_inputs(evaluation.tracks, evaluation.compare, evaluation.tracks_kind)
+    results = evaluate_files(evaluation.truth, inputs, make_summary, evaluation.events, log)
+    tracks = {i.label: [str(i.directory), i.kind] for i in inputs}
+    return results, {"truth": str(evaluation.truth), "tracks": tracks}
 
 
-def find_inputs(tracks: Path | None, compare: Sequence[str], kind: str | None) -> list[TrackInput]:
-    """Return the folders of tracks that options name.
+def _of_samples(
+    evaluation: Evaluation, detector: Any, name: str | None, make_summary: Callable[[], PerformanceSummary], log: Any
+) -> _Found:
+    from traccc_py.cli.compilation import make_chain
+    from traccc_py.cli.performance_samples import evaluate_samples, read_manifests
 
-    Parameters
-    ----------
-    tracks : Path, optional
-        --tracks.
-    compare : sequence of str
-        --compare: ``label=folder``, or ``label=folder:kind``.
-    kind : str, optional
-        --tracks-kind: of `tracks`.
-
-    Raises
-    ------
-    InputDataError
-        If an argument is no pair, a label appears twice, or a folder has no tracks.
-    """
-    found = []
-    if tracks is not None:
-        chosen = tracks_kind(tracks, kind)
-        found.append(TrackInput(_OWN_LABEL if chosen == "own" else f"traccc {chosen}", tracks, chosen))
-    for text in compare:
-        label, separator, folder = text.partition("=")
-        if not (label and separator and folder):
-            msg = f"--compare {text}: expected label=folder or label=folder:kind, with kind {', '.join(KINDS)}"
-            raise InputDataError(msg)
-        head, _, tail = folder.rpartition(":")
-        path, own_kind = (head, tail) if head and tail in KINDS else (folder, None)
-        found.append(TrackInput(label, Path(path), tracks_kind(path, own_kind)))
-    labels = [item.label for item in found]
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
-    if repeated:
-        msg = f"label {', '.join(repeated)} appears more than once; choose others with --compare label=folder"
-        raise InputDataError(msg)
-    return found
+    settings = load_config(evaluation.config, None, name)
+    manifests = read_manifests(evaluation.samples, detector, evaluation.events, log)
+    chain = make_chain(detector, settings, evaluation.device, evaluation.threads, log)
+    results, facts = evaluate_samples(manifests, chain, make_summary, evaluation.events, log)
+    return results, {"samples": facts, "config": settings.to_dict()}
 
 
-def evaluate_files(
-    truth: Path,
-    inputs: Sequence[TrackInput],
+def _of_gun(
+    evaluation: Evaluation,
+    detector: Any,
+    name: str | None,
+    gun: ParticleGunConfig,
     make_summary: Callable[[], PerformanceSummary],
-    events: int | None,
-    log: Console,
-) -> dict[str, Any]:
-    """Compare tracks in files with the truth in files.
+    log: Any,
+) -> _Found:
+    from traccc_py.cli.compilation import make_chain
+    from traccc_py.cli.performance_samples import evaluate_gun
 
-    Parameters
-    ----------
-    truth : Path
-        Folder of the truth.
-    inputs : sequence of TrackInput
-        Folders of tracks.
-    make_summary : callable
-        Returns an empty summary.
-    events : int, optional
-        Number of events at most.
-    log : Console
-        Where progress goes.
-
-    Returns
-    -------
-    dict of str to dict
-        Numbers by label.
-
-    Raises
-    ------
-    InputDataError
-        If a file is missing or can't be used.
-    """
-    numbers = list(dict.fromkeys(number for number, _ in event_files(truth, "hits")))
-    if not numbers:
-        msg = f"{truth}: has no file event*-hits.csv; --truth names the folder with hits, particles and links"
-        raise InputDataError(msg)
-    summaries = {item.label: make_summary() for item in inputs}
-    chosen = numbers[:events]
-    for number in chosen:
-        for item in inputs:
-            check_event_tracks(item.directory, item.kind, truth, number)
-    for number in track(chosen, "events", console=log, transient=True, disable=not log.is_terminal):
-        event = read_truth(truth, number)
-        for item in inputs:
-            summaries[item.label].add(event, read_event_tracks(item.directory, item.kind, truth, event))
-    return {label: summary.as_dict() for label, summary in summaries.items()}
-
-
-def _without_nan(value: Any) -> Any:
-    """Return `value` as JSON can hold it."""
-    if isinstance(value, Mapping):
-        return {name: _without_nan(v) for name, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@contextlib.contextmanager
-def _drawing(what: str, log: Console) -> Iterator[None]:
-    """Say what is drawn, and on a terminal for how long already."""
-    if not log.is_terminal:
-        log.print(f"drawing {what}", style="dim")
-    columns = (SpinnerColumn(), TextColumn("drawing {task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
-        progress.add_task(what, total=None)
-        yield
-
-
-def report_performance(
-    results: Mapping[str, Any], console: Console, log: Console, options: Evaluation, sample: Mapping[str, Any]
-) -> None:
-    """Print tables, draw plots, write numbers.
-
-    Parameters
-    ----------
-    results : mapping of str to mapping
-        Numbers by label.
-    console : Console
-        Where the tables go.
-    log : Console
-        Where progress goes.
-    options : Evaluation
-        What is wanted.
-    sample : mapping
-        What the sample was; goes into the file.
-    """
-    print_performance(results, console, per_bin=options.per_bin)
-    if options.json is not None:
-        write_json(options.json, _without_nan({"versions": versions(), "sample": sample, "results": results}))
-    if options.plots is not None:
-        with _drawing("plots", log):
-            paths = draw_performance(results, options.plots, options.plot_format)
-        console.print(f"{counted(len(paths), 'plot')} written to {options.plots}")
-    if options.report is not None:
-        with _drawing("the plots of the report", log):
-            page = performance_page(results, versions(), sample)
-        write_files({options.report: page.encode()})
-        console.print(f"the report is {options.report}")
+    settings = load_config(evaluation.config, gun.particle, name)
+    chain = make_chain(detector, settings, evaluation.device, evaluation.threads, log)
+    n_events = evaluation.events or _DEFAULT_EVENTS
+    results = evaluate_gun(chain, make_summary(), gun, evaluation.seed, n_events, log)
+    return results, {"gun": repr(gun), "n_events": n_events, "seed": evaluation.seed, "config": settings.to_dict()}

@@ -1,4 +1,4 @@
-"""Samples of simulated events, reconstructed now and compared with their truth."""
+"""Simulated events, made now or read from samples, reconstructed now and compared with their truth."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from traccc_py.edm import EventResult
 from traccc_py.errors import InputDataError
 from traccc_py.performance.cluster_pulls import ClusterPulls
 from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.simulation.events import EVENT_KINDS, SimulatedEvent, read_event
+from traccc_py.simulation.events import EVENT_KINDS, SimulatedEvent, read_event, simulate_events
+from traccc_py.simulation.settings import ParticleGunConfig
 
-__all__ = ["evaluate_events", "evaluate_samples", "read_manifests"]
+__all__ = ["evaluate_gun", "evaluate_samples", "read_manifests"]
+
+_OWN_LABEL = "traccc_py"
 
 
 def _sizes(event: SimulatedEvent, result: EventResult) -> dict[str, float]:
@@ -33,7 +36,7 @@ def _sizes(event: SimulatedEvent, result: EventResult) -> dict[str, float]:
     }
 
 
-def evaluate_events(
+def _evaluate_events(
     chain: Any,
     summary: PerformanceSummary,
     events: Iterable[SimulatedEvent],
@@ -41,28 +44,7 @@ def evaluate_events(
     log: Console,
     clusters: ClusterPulls | None = None,
 ) -> dict[str, Any]:
-    """Reconstruct events and compare them with their truth.
-
-    Parameters
-    ----------
-    chain : TrackingChain
-        Ready to run.
-    summary : PerformanceSummary
-        Gathers the events.
-    events : iterable of SimulatedEvent
-        Events.
-    n_events : int
-        Their number, for the progress bar.
-    log : Console
-        Where progress goes.
-    clusters : ClusterPulls, optional
-        Gathers the pulls of measurements.
-
-    Returns
-    -------
-    dict
-        Numbers of the summary, and `sizes`: means of an event, median of the milliseconds.
-    """
+    """Return the numbers of the summary, and `sizes`: means of an event, median of the milliseconds."""
     rows = []
     for event in track(events, "events", n_events, console=log, transient=True, disable=not log.is_terminal):
         result = chain.run(event.cells)
@@ -73,6 +55,36 @@ def evaluate_events(
     sizes: dict[str, float] = {name: fmean(row[name] for row in rows) for name in rows[0]}
     sizes["milliseconds"] = median(row["milliseconds"] for row in rows)
     return summary.as_dict() | {"sizes": sizes} | (clusters.tables() if clusters else {})
+
+
+def evaluate_gun(
+    chain: Any, summary: PerformanceSummary, gun: ParticleGunConfig, seed: int, n_events: int, log: Console
+) -> dict[str, Any]:
+    """Simulate events of a particle gun, reconstruct them and compare them with their truth.
+
+    Parameters
+    ----------
+    chain : TrackingChain
+        Ready to run.
+    summary : PerformanceSummary
+        Gathers the events.
+    gun : ParticleGunConfig
+        What is shot.
+    seed : int
+        Seed of the sample.
+    n_events : int
+        Number of events.
+    log : Console
+        Where progress goes.
+
+    Returns
+    -------
+    dict of str to dict
+        Numbers by label; `sizes` are means of an event, and the median of the milliseconds.
+    """
+    events = simulate_events(chain.detector, gun, seed, n_events)
+    clusters = ClusterPulls(chain.detector, chain.config.clusterization)
+    return {_OWN_LABEL: _evaluate_events(chain, summary, events, n_events, log, clusters)}
 
 
 def read_manifests(folders: Sequence[Path], detector: Any, n_events: int | None, log: Console) -> dict[Path, Manifest]:
@@ -147,7 +159,7 @@ def evaluate_samples(
         label = f"{label} ({folder.name})" if label in results else label
         numbers = _numbers(manifest, n_events)
         events = (read_event(folder, chain.detector, number) for number in numbers)
-        found = evaluate_events(chain, make_summary(), events, len(numbers), log)
+        found = _evaluate_events(chain, make_summary(), events, len(numbers), log)
         results[label] = found | {"pileup": _pileup(manifest)}
         facts[label] = {"folder": str(folder), "n_events": len(numbers), "recipe": manifest.recipe}
     return results, facts

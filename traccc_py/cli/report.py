@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,9 +13,20 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-__all__ = ["EventRecord", "count_table", "run_report", "summarise", "time_table", "versions", "write_json"]
+from traccc_py.cli.files import EventFile
+
+__all__ = [
+    "EventRecord",
+    "print_summary",
+    "run_report",
+    "summarise",
+    "versions",
+    "with_progress",
+    "write_json",
+]
 
 _PACKAGES = ("numpy", "numba", "pandas", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x")
 _SHORT_NAMES = {  # headings that fit on a terminal
@@ -107,7 +118,7 @@ def _table(title: str, columns: Iterable[str], rows: Sequence[Sequence[str]], fo
     return table
 
 
-def count_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
+def _count_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
     """Return the table of counts, one row an event."""
     names = list(records[0].counts)
     rows = [[str(r.event), *(str(r.counts[n]) for n in names)] for r in records]
@@ -115,7 +126,7 @@ def count_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> T
     return _table("Counts", ["event", *map(_heading, names)], rows, footer)
 
 
-def time_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
+def _time_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Table:
     """Return the table of milliseconds per stage, one row an event."""
     stages = list(summary["median_stage_milliseconds"])
     rows = [
@@ -133,11 +144,28 @@ def time_table(records: Sequence[EventRecord], summary: Mapping[str, Any]) -> Ta
 
 def print_summary(console: Console, records: Sequence[EventRecord], summary: Mapping[str, Any]) -> None:
     """Print both tables and, with several events, the rate."""
-    console.print(count_table(records, summary))
-    console.print(time_table(records, summary))
+    console.print(_count_table(records, summary))
+    console.print(_time_table(records, summary))
     rate = summary["events_per_second_after_first"]
     if rate is not None:
         console.print(f"{rate:.2f} events/s after the first, reading and writing of files not counted")
+
+
+def with_progress(files: Sequence[EventFile], log: Console) -> Iterator[EventFile]:
+    """Yield files one after the other; on a terminal show which one is at work."""
+    columns = (
+        TextColumn("events"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
+        task = progress.add_task("", total=len(files))
+        for file in files:
+            progress.update(task, description=file.path.name)
+            yield file
+            progress.advance(task)
 
 
 def run_report(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import inspect
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from traccc_py.cli.option_groups import option, takes
+import typer
+
+from traccc_py.cli.options import Group, Option, naming_options, options_of
 from traccc_py.config import ChainConfig, read_config
 from traccc_py.errors import ConfigError
 
-__all__ = ["TRACCC_CUTS", "Settings", "load_config", "naming_options", "takes_settings"]
+__all__ = ["SETTINGS", "TRACCC_CUTS", "ChosenSettings", "load_config"]
 
 _PARTICLES = {11: "electron", 13: "muon", 211: "pion"}  #: by PDG number without sign
 
@@ -90,26 +92,6 @@ TRACCC_CUTS = (
 )  #: hidden in the help; docs/from_traccc.md lists them
 
 
-@contextlib.contextmanager
-def naming_options(options: Mapping[str, str]) -> Iterator[None]:
-    """Raise errors of settings again under the names of the options that gave the values.
-
-    Parameters
-    ----------
-    options : mapping of str to str
-        Name of the option by the beginning of the error's message, which it replaces.
-    """
-    try:
-        yield
-    except ConfigError as error:
-        text = str(error)
-        for setting, name in options.items():
-            if text.startswith(f"{setting} "):
-                msg = name + text.removeprefix(setting)
-                raise ConfigError(msg) from error
-        raise
-
-
 def load_config(source: Any, particle: str | None, detector: str | None) -> ChainConfig:
     """Return the settings of a file, a name or the detector, with the particle hypothesis replaced if one is given.
 
@@ -124,7 +106,7 @@ def load_config(source: Any, particle: str | None, detector: str | None) -> Chai
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ChosenSettings:
     """What the options for settings say."""
 
     source: str | None = None
@@ -166,7 +148,25 @@ def _cut_values(cut: _Cut, text: str) -> Iterator[tuple[str, Any]]:
         raise ConfigError(msg) from error
 
 
-def _gather(*, config: str | None, particle: str | None, assignments: list[str] | None, **cuts: str | None) -> Settings:
+@dataclass(frozen=True, slots=True)
+class _Given:
+    #: TOML file with settings, or traccc: the default cuts of traccc; by default the detector's. See 'traccc-py config'
+    config: Annotated[str | None, Option(metavar="TOML")] = None
+    particle: str | None = None  #: mass hypothesis of finding and fit: muon, pion or electron; by default pion
+    #: one setting, as finding.chi2_max=20; may be repeated
+    assignments: Annotated[tuple[str, ...], Option("--set", metavar="KEY=VALUE")] = ()
+
+
+_GIVEN = options_of(_Given)
+
+
+def _key(cut: _Cut) -> str:
+    return "cut_" + cut.name.replace("-", "_")
+
+
+def _gather(
+    *, config: str | None, particle: str | None, assignments: list[str] | None, **cuts: str | None
+) -> ChosenSettings:
     values: dict[str, tuple[str, Any]] = {}
 
     def put(name: str, key: str, value: Any) -> None:
@@ -181,33 +181,13 @@ def _gather(*, config: str | None, particle: str | None, assignments: list[str] 
             put(f"--{cut.name}", key, value)
     for text in assignments or ():
         put("--set", *_assignment(text))
-    return Settings(config, particle, values)
+    return ChosenSettings(config, particle, values)
 
 
-def _key(cut: _Cut) -> str:
-    return "cut_" + cut.name.replace("-", "_")
+def _cut_parameter(cut: _Cut) -> inspect.Parameter:
+    info = Annotated[str | None, typer.Option(f"--{cut.name}", hidden=True)]
+    return inspect.Parameter(_key(cut), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=info)
 
 
-_SET = option(
-    "assignments",
-    list[str] | None,
-    None,
-    "--set",
-    metavar="KEY=VALUE",
-    help="One setting, as finding.chi2_max=20; may be repeated.",
-)
-_PARTICLE = option("particle", str | None, None, "--particle", help="Mass hypothesis: muon, pion or electron.")
-_FILE = option(
-    "config",
-    str | None,
-    None,
-    "--config",
-    metavar="TOML",
-    help="Settings; see 'traccc-py config'. traccc: the default cuts of traccc.",
-)
-_CUTS = [option(_key(cut), str | None, None, f"--{cut.name}", hidden=True) for cut in TRACCC_CUTS]
-
-
-def takes_settings(parameter: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command the options for settings, as a `Settings`."""
-    return takes(parameter, [_FILE, _PARTICLE, _SET, *_CUTS], _gather)
+#: Gives a command a `ChosenSettings`.
+SETTINGS = Group([*_GIVEN.parameters, *map(_cut_parameter, TRACCC_CUTS)], _gather, _GIVEN.names, {})

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from traccc_py import wire
+from traccc_py.client.settings import ConnectionSettings
 from traccc_py.edm import Cells
 from traccc_py.errors import ConfigError
 
-__all__ = ["FIRST_PAUSE", "LAST_PAUSE", "ClientOptions", "Tls"]
+__all__ = ["FIRST_PAUSE", "LAST_PAUSE", "ClientOptions"]
 
 FIRST_PAUSE = 0.1  #: [s] before an event is sent again, doubled each time ...
 LAST_PAUSE = 2.0  #: [s] ... up to this
@@ -23,90 +22,20 @@ _COMPACT = (*wire.TRACK_TENSORS, wire.STAGE_TIMES.name)
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
-    """Encryption.
+class ClientOptions(ConnectionSettings):
+    """How a client reaches a server, and what it asks for."""
 
-    Parameters
-    ----------
-    ca : path, optional
-        File with the certificates of authorities (PEM); by default the system's.
-    certificate, key : path, optional
-        The client's own certificate and key (PEM), where the server asks for them.
-    """
-
-    ca: Path | str | None = None
-    certificate: Path | str | None = None
-    key: Path | str | None = None
-
-    def context(self) -> ssl.SSLContext:
-        """Return a context for HTTP."""
-        context = ssl.create_default_context(cafile=self.ca)
-        if self.certificate is not None:
-            context.load_cert_chain(self.certificate, self.key)
-        return context
-
-
-@dataclass(frozen=True, slots=True)
-class ClientOptions:
-    """How a client talks to a server.
-
-    Parameters
-    ----------
-    url : str, optional
-        ``host:port``, without ``http://``.
-    protocol : str, optional
-        "grpc" or "http".
-    compact : bool, optional
-        Send 7 to 12 bytes a cell instead of 40, and get tracks without their states unless `outputs` names those. The
-        server must be one of this package; that of traccc-aaS has the standard tensors alone.
-    outputs : sequence of str, optional
-        Names of the tensors wanted (`traccc_py.wire.OUTPUTS`); TRK_PARAMS always comes. By default all standard ones,
-        or those of tracks if `compact`.
-    timeout : float, optional
-        How long an event may take, repetitions included [s].
-    retries : int, optional
-        How often an event is sent again when the server could not be reached or its model instance died [1]. That is
-        safe: a request changes nothing on the server. What the server refused or did not do in time is not repeated.
-    shared_memory : str, optional
-        "system" or "cuda": pass tensors through memory shared with a server on this machine.
-    cuda_device : int, optional
-        GPU whose memory is shared.
-    headers : mapping of str to str, optional
-        Further headers (gRPC: metadata), such as a token.
-    tls : Tls, optional
-        Encryption; by default none.
-    fingerprint : str, optional
-        `Detector.fingerprint`: the server refuses events if its detector is another one.
-    """
-
-    url: str = "127.0.0.1:8001"
-    protocol: str = "grpc"
-    compact: bool = False
+    #: names of the tensors wanted (`traccc_py.wire.OUTPUTS`), TRK_PARAMS always comes; by default all standard ones, or
+    #: those of tracks if `compact`
     outputs: Sequence[str] | None = None
-    timeout: float = 60.0
-    retries: int = 5
-    shared_memory: str | None = None
-    cuda_device: int = 0
-    headers: Mapping[str, str] = field(default_factory=dict)
-    tls: Tls | None = None
-    fingerprint: str | None = None
+    fingerprint: str | None = None  #: `Detector.fingerprint`: the server refuses events if its detector is another one
 
-    def __post_init__(self) -> None:
-        for name, allowed in (("protocol", ("grpc", "http")), ("shared_memory", (None, "system", "cuda"))):
-            if getattr(self, name) not in allowed:
-                msg = f"{name} is {getattr(self, name)!r}; expected {' or '.join(map(repr, allowed))}"
-                raise ConfigError(msg)
-        if "://" in self.url:
-            msg = f"url is {self.url!r}; expected host:port, without {self.url.partition('://')[0]}://"
-            raise ConfigError(msg)
-        for name, least in (("timeout", 0), ("retries", -1)):
-            if not getattr(self, name) > least:
-                msg = f"{name} is {getattr(self, name)}; expected more than {least}"
-                raise ConfigError(msg)
+    def _check_together(self) -> None:
+        ConnectionSettings._check_together(self)
         for name in self.outputs or ():
             if name not in self._known_outputs:
-                msg = f"outputs has {name!r}; expected some of {', '.join(self._known_outputs)}"
-                raise ConfigError(msg)
+                msg = f"has {name!r}; expected some of {', '.join(self._known_outputs)}"
+                raise ConfigError(msg, field=self.path_of("outputs"), value=self.outputs)
 
     @property
     def model(self) -> str:

@@ -1,4 +1,4 @@
-"""Definitions of efficiency, duplicates and fakes, and the particles that count.
+"""Definitions of efficiency, duplicates and fakes, and cuts on the particles that count. Loads no NumPy.
 
 `docs/performance.md` explains them.
 
@@ -15,43 +15,36 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from traccc_py.errors import ConfigError
-from traccc_py.performance.truth import EventTruth, MeasurementTruth
+from traccc_py.settings import Count, Fraction, NonNegative, Settings
 
 __all__ = [
     "ACTS",
     "DEFINITIONS",
     "TRACCC",
+    "TRACK_KINDS",
     "Definition",
     "TruthSelection",
     "collision_selections",
-    "select_particles",
+    "simulation_selections",
 ]
 
-_LAYER_SHIFT = np.uint64(36)  # geometry ids above this bit: volume, boundary, layer
-_VOLUME_SHIFT = np.uint64(56)
+
+#: Kinds of track files: our own, and tables of traccc's tracks after a stage.
+TRACK_KINDS = ("own", "fitted", "resolved", "found", "seeds")
 
 
 @dataclass(frozen=True, slots=True)
-class Definition:
+class Definition(Settings):
     """When a track belongs to a particle, and what the fakes and duplicates are divided by."""
 
     name: str = "traccc"
-    matching_ratio: float = 0.5  #: smallest purity, and completeness with double matching
-    double_matching: bool = True
-    seed_matching_ratio: float = 0.5
+    matching_ratio: Fraction = 0.5  #: smallest purity, and with double matching smallest completeness
+    double_matching: bool = True  #: ask for completeness too
+    seed_matching_ratio: Fraction = 0.5  #: purity of seeds
     is_seed_ratio_strict: bool = True  #: a seed's purity must exceed the ratio, not only reach it
     per_track: bool = False  #: fakes and duplicates are divided by the tracks, else by particles
     fakes_of_selected_only: bool = False  #: unmatched tracks of particles that don't count are no fakes
-    require_fit: bool = False  #: tracks whose fit failed don't count
-
-    def __post_init__(self) -> None:
-        for name in ("matching_ratio", "seed_matching_ratio"):
-            if not 0 <= getattr(self, name) <= 1:
-                msg = f"{name} is {getattr(self, name)}; expected 0 to 1"
-                raise ConfigError(msg)
+    require_fit: bool = False  #: leave out tracks whose fit failed
 
     def describe(self) -> list[str]:
         """Return the definition in sentences."""
@@ -88,25 +81,26 @@ DEFINITIONS = {definition.name: definition for definition in (TRACCC, ACTS)}
 
 
 @dataclass(frozen=True, slots=True)
-class TruthSelection:
+class TruthSelection(Settings):
     """Particles that count in an efficiency."""
 
-    min_pt: float = 0.5  #: [GeV]
-    max_eta: float = 3.0
-    min_z: float = -500.0  #: vertex [mm]
-    max_z: float = 500.0
-    max_r: float = 200.0  #: vertex [mm]
+    min_pt: NonNegative = 0.5  #: smallest pT [GeV]
+    max_eta: float = 3.0  #: largest |eta|
+    min_z: float = -500.0  #: smallest z of the vertex [mm]
+    max_z: float = 500.0  #: largest z of the vertex [mm]
+    max_r: float = 200.0  #: largest radius of the vertex [mm]
     process: int = 0  #: production process; negative: any
-    min_measurements: int = 3
+    min_measurements: Count = 3  #: smallest number of measurements
     particle_types: tuple[int, ...] = (11, 13, 211)  #: |PDG number|, those traccc counts; empty: any charged
-    min_modules: int = 0  #: different modules hit
-    min_pixel_layers: int = 0  #: different layers hit in `pixel_volumes`
+    min_modules: Count = 0  #: smallest number of different modules hit
+    min_pixel_layers: Count = 0  #: smallest number of different pixel layers hit, in the ODD
     pixel_volumes: tuple[int, ...] = (16, 17, 18)  #: volumes of the Open Data Detector's pixels
 
-    def __post_init__(self) -> None:
-        if self.min_pt < 0 or self.max_eta <= 0 or self.min_z > self.max_z:
-            msg = f"{self}: expected min_pt >= 0, max_eta > 0, min_z <= max_z"
-            raise ConfigError(msg)
+    def _check_together(self) -> None:
+        if not self.max_eta > 0:  # may be infinite
+            self._reject("max_eta", "a number > 0")
+        if self.min_z > self.max_z:
+            self._reject("min_z", f"at most max_z, which is {self.max_z}")
 
 
 _MUON = 13
@@ -141,44 +135,12 @@ def collision_selections(cuts: Mapping[str, Any] | None = None) -> dict[str, Tru
     }
 
 
-def _count_distinct(particle: np.ndarray, key: np.ndarray, n: int) -> np.ndarray:
-    pairs = np.unique(np.stack([particle.astype(np.uint64), key.astype(np.uint64)], axis=1), axis=0)
-    return np.bincount(pairs[:, 0].astype(np.int64), minlength=n)
+_RECONSTRUCTABLE: dict[str, dict[str, Any]] = {"odd": {"min_modules": 7, "min_pixel_layers": 3}}  #: by detector
 
 
-def select_particles(event: EventTruth, links: MeasurementTruth, selection: TruthSelection) -> np.ndarray:
-    """Return which particles count in an efficiency, (n_particles,) bool.
-
-    Parameters
-    ----------
-    event : EventTruth
-        Particles and hits.
-    links : MeasurementTruth
-        Particles behind the measurements: they give each particle's number of measurements.
-    selection : TruthSelection
-        Cuts.
-    """
-    particles, n = event.particles, len(event.particles)
-    pt = np.hypot(particles.momentum[:, 0], particles.momentum[:, 1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        eta = np.arcsinh(particles.momentum[:, 2] / pt)
-    radius = np.hypot(particles.vertex[:, 0], particles.vertex[:, 1])
-    known = event.particle_of_hit >= 0
-    particle_of_hit, ids = event.particle_of_hit[known], event.hits.geometry_id[known].astype(np.uint64)
-    in_pixels = np.isin(ids >> _VOLUME_SHIFT, np.array(selection.pixel_volumes, np.uint64))
-    layers = _count_distinct(particle_of_hit[in_pixels], ids[in_pixels] >> _LAYER_SHIFT, n)
-    modules = _count_distinct(particle_of_hit, ids, n)
-    is_of_type = np.isin(np.abs(particles.particle_type), selection.particle_types) | (not selection.particle_types)
-    return (
-        is_of_type
-        & (particles.charge != 0)
-        & (pt >= selection.min_pt)
-        & (np.abs(eta) <= selection.max_eta)
-        & (particles.vertex[:, 2] >= selection.min_z)
-        & (particles.vertex[:, 2] <= selection.max_z)
-        & (radius <= selection.max_r)
-        & ((selection.process < 0) | (particles.process == selection.process))
-        & (np.bincount(links.particle_index, minlength=n) >= selection.min_measurements)
-        & (modules >= selection.min_modules)
-        & (layers >= selection.min_pixel_layers)
-    )
+def simulation_selections(detector: str, cuts: Mapping[str, Any]) -> dict[str, TruthSelection]:
+    """Return which simulated particles count: those that left enough hits to be found, and all; with the cuts given."""
+    return {
+        "reconstructable": TruthSelection(**{**_RECONSTRUCTABLE.get(detector, {}), **cuts}),
+        "all": TruthSelection(**{"max_eta": math.inf, "min_measurements": 0, **cuts}),
+    }

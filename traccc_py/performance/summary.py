@@ -20,7 +20,7 @@ from traccc_py.performance.binned import (
     rates,
     resolution_profile,
 )
-from traccc_py.performance.definitions import TRACCC, Definition, TruthSelection, select_particles
+from traccc_py.performance.definitions import TRACCC, Definition, TruthSelection
 from traccc_py.performance.frames import SurfaceFrames
 from traccc_py.performance.matching import (
     Counts,
@@ -40,6 +40,7 @@ from traccc_py.performance.residuals import (
     kinematics,
     perigee_residuals,
 )
+from traccc_py.performance.selection import select_particles
 from traccc_py.performance.statistics import fit_gaussian, histogram, robust_width, summarise_p_values
 from traccc_py.performance.tracks import EventTracks, TrackSet, seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import EventTruth, link_digitization, simulated_truth

@@ -21,14 +21,13 @@ from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
 from traccc_py.edm import Measurements, Tracks, columns_of
 from traccc_py.errors import InputDataError
+from traccc_py.performance.definitions import TRACK_KINDS
 from traccc_py.performance.joins import check_rows, read_links, state_offsets
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
 from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map, particle_kind
 
-__all__ = ["KINDS", "check_event_tracks", "read_event_tracks", "tracks_kind"]
+__all__ = ["check_event_tracks", "read_event_tracks", "tracks_kind"]
 
-_TRACCC_KINDS = ("fitted", "resolved", "found", "seeds")
-KINDS = ("own", *_TRACCC_KINDS)
 _OF_TRACKS = columns_of(Tracks)
 _SAME_POSITION = 1e-3  #: [mm]
 
@@ -71,8 +70,9 @@ def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
         If there are none.
     """
     folder = Path(directory)
-    files = {"own": "tracks", "seeds": "seeds"} | {k: f"{k}_tracks" for k in _TRACCC_KINDS if k != "seeds"}
-    there = [k for k in KINDS if event_files(folder, files[k])]
+    files = {"own": "tracks", "seeds": "seeds"}
+    files |= {k: f"{k}_tracks" for k in TRACK_KINDS if k not in files}
+    there = [k for k in TRACK_KINDS if event_files(folder, files[k])]
     if kind is None and there:
         return there[0]
     if kind in there:
@@ -121,7 +121,7 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     directory : path
         Folder of the tracks.
     kind : str
-        One of KINDS.
+        One of `TRACK_KINDS`.
     truth_directory : path
         Folder of the truth: the measurement-hit map, and cells or measurements.
     event : EventTruth

@@ -7,7 +7,7 @@ incidence angles it belongs to, and, for tracks of known direction, a sigma for 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from traccc_py.errors import ConfigError
 from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.variance_table import END_PATHS, VarianceTable, end_path, sigma_of_ends
 from traccc_py.simulation.digitization.digitization import DigitizedHits, digitization_geometry, digitize
-from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.generators.gun import generate_particles
 from traccc_py.simulation.random_numbers import event_key
+from traccc_py.simulation.settings import CalibrationConfig, ParticleGunConfig
 from traccc_py.simulation.transport.transport import SimulatedHits, transport
 from traccc_py.simulation.transport.truth_geometry import TruthGeometry, channel_paths, local_vectors, truth_geometry
 
@@ -29,36 +30,6 @@ _LONGEST_END_PATH = 2.0  # that geometry allows; beyond, part of the path left n
 #: Smallest sigma at this end path, in pitches: a box has none, but of the few clusters there many lost a part of their
 #: path at the sensor's edge, which the sample leaves out.
 _MIN_SIGMA_OF_LONGEST = 0.1
-
-
-def _default_gun() -> ParticleGunConfig:
-    # As far as tracks can be asked for: muons that turn back cross strips at any angle, and those at |eta| > 2.5 make
-    # clusters of up to 45 channels in the pixel barrel.
-    return ParticleGunConfig(
-        momentum=(0.15, 100.0), momentum_distribution="log", eta=(-3.5, 3.5), vertex_sigma=(0.0125, 0.0125, 55.0)
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class CalibrationConfig:
-    """Sample and estimator of the calibration."""
-
-    n_particles: int = 100_000
-    seed: int = 20_240_501
-    gun: ParticleGunConfig = field(default_factory=_default_gun)
-    min_clusters: int = 200  #: cluster sizes with fewer clusters get no entry
-    min_clusters_of_path: int = 30  #: end paths with fewer clusters take the sigma of their neighbours
-    min_sigma: float = 0.0005  #: smallest sigma of an end path [mm]
-    central_fraction: float = 0.995  #: the variance is that of this central part of the residuals
-
-    def __post_init__(self) -> None:
-        numbers = (self.n_particles, self.min_clusters, self.min_clusters_of_path)
-        if min(numbers) < 1 or self.min_sigma <= 0 or not 0.5 < self.central_fraction <= 1.0:  # noqa: PLR2004
-            msg = (
-                f"{self}: expected n_particles, min_clusters, min_clusters_of_path >= 1, min_sigma > 0 and "
-                "central_fraction in (0.5, 1]"
-            )
-            raise ConfigError(msg)
 
 
 @dataclass(slots=True)

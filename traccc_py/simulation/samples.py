@@ -10,7 +10,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,37 +30,15 @@ from traccc_py.data.words import counted
 from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
 from traccc_py.files import content_digest, package_sources, source_digest
-from traccc_py.simulation.digitization.noise import NoiseOccupancy, check_occupancy
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
-from traccc_py.simulation.generators.gun import ParticleGunConfig
-from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
+from traccc_py.simulation.generators.pileup import CollisionGenerator
 from traccc_py.simulation.generators.pythia import pythia_version
-from traccc_py.simulation.transport.transport import TransportConfig
+from traccc_py.simulation.settings import CollisionConfig, SampleConfig
 
 __all__ = ["Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
 DATA_VARIABLE = "TRACCC_PY_DATA_DIR"
 _DIFFERENCES_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SampleConfig:
-    """What is simulated; equal configurations give equal files."""
-
-    source: ParticleGunConfig | CollisionConfig
-    seed: int = 1  #: seed of the sample, >= 0
-    transport: TransportConfig = field(default_factory=TransportConfig)
-    smearing: bool = True  #: charge noise of analogue channels
-    noise: NoiseOccupancy = (0.0, 0.0)  #: chance of a channel of 2D and of 1D designs to fire without a hit
-    compress: bool = False  #: write ``.csv.gz``
-
-    def __post_init__(self) -> None:
-        check_occupancy(self.noise)
-
-    @classmethod
-    def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:
-        """Return the configuration of collisions with all interactions."""
-        return cls(source, seed, TransportConfig.of_collisions(), compress=compress)
 
 
 @cache
@@ -195,12 +173,12 @@ def find_sample(
 
 def _refuse_file(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        msg = f"--output {folder}: is a file; expected a folder"
+        msg = f"{folder}: is a file; expected a folder"
         raise InputDataError(msg)
 
 
 def _occupied(folder: Path, problem: str) -> InputDataError:
-    return InputDataError(f"--output {folder}: {problem}; use another folder, or --overwrite to replace the events")
+    return InputDataError(f"{folder}: {problem}; use another folder, or overwrite to replace the events")
 
 
 def _in_words(numbers: Sequence[int]) -> str:
@@ -284,8 +262,7 @@ def _clear(folder: Path, names: list[str]) -> None:
     others = other_event_files(folder, [*names, *old])
     if others:
         msg = (
-            f"--output {folder}: holds {counted(len(others), 'file')} of other events, such as {others[0]}; "
-            "use an empty folder"
+            f"{folder}: holds {counted(len(others), 'file')} of other events, such as {others[0]}; use an empty folder"
         )
         raise InputDataError(msg)
     path.unlink(missing_ok=True)  # first: a folder without it is no complete sample

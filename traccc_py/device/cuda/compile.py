@@ -187,6 +187,7 @@ def _compile_ptx(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]
     """Compile the CUDA loop around a kernel's body; its entry point gets the kernel's name."""
     try:
         from numba import cuda
+        from numba.cuda.cudadrv.error import CCSupportError
     except ImportError as error:
         msg = f"numba-cuda is not installed; compiling for CUDA needs it: {INSTALL_HINT}"
         raise DeviceUnavailableError(msg) from error
@@ -194,8 +195,12 @@ def _compile_ptx(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]
     names["cuda"] = cuda
     exec(compile(source, kernel.filename, "exec"), names)
     signature = (payload, types.Array(types.int32, 1, "C"), types.int32, types.int32)
-    with _compiler_lock, _fusing(kernel.fuses), _without_a_device(capability):
-        ptx, _ = cuda.compile(names[kernel.name], signature, device=False, cc=capability, abi="numba", output="ptx")
+    try:
+        with _compiler_lock, _fusing(kernel.fuses), _without_a_device(capability):
+            ptx, _ = cuda.compile(names[kernel.name], signature, device=False, cc=capability, abi="numba", output="ptx")
+    except CCSupportError as error:
+        msg = f"sm_{capability[0]}{capability[1]} is no architecture that numba-cuda compiles for: {error}"
+        raise DeviceUnavailableError(msg) from error
     entry = re.search(r"\.entry\s+(\w+)\(", ptx)
     if entry is None:
         msg = f"the PTX of {kernel.name} has no entry point; is this version of numba-cuda supported?"

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_MARGIN = 50.0  #: a surface may reach this far beyond the last node, or half a distance between nodes if less [mm]
 _LENGTHS = {"cm": 10.0, "m": 1000.0}  #: units that maps come in, by name [mm]
-_PARTIAL = "allow_partial=True (--bfield-partial) takes the map as it is, outside of it the field of its edge"
+_PARTIAL = "allow_partial=True (bfield_partial) takes the map as it is, outside of it the field of its edge"
 
 
 def check_coverage(field: FieldMap, centres: np.ndarray, points: np.ndarray, *, allow_partial: bool) -> None:
@@ -65,7 +65,7 @@ def _outside(field: FieldMap, points: np.ndarray) -> tuple[str, str]:
         return "", ""
     advice = ""
     if mirrored:
-        advice = f"FieldMap.mirrored({mirrored!r}) (--bfield-symmetry {mirrored}) makes the rest of a symmetric field. "
+        advice = f"FieldMap.mirrored({mirrored!r}) (bfield_symmetry={mirrored!r}) makes the rest of a symmetric field. "
     unit = _likely_length(field, {axis: float(np.abs(found).max()) for axis, found in places.items()})
     if unit:
         advice += f"It would cover the detector if its lengths are in {unit}: convert them to mm. "

@@ -7,27 +7,13 @@ from typing import Any
 import numpy as np
 
 from traccc_py.edm import Cells
-from traccc_py.errors import ConfigError
 
-__all__ = ["NoiseOccupancy", "check_occupancy", "noise_cells"]
+__all__ = ["NoiseOccupancy", "noise_cells"]
 
 NoiseOccupancy = tuple[float, float]  #: chance of a channel to fire in an event: of 2D designs, of 1D designs
 
 _STREAM = 0x6E6F697365  # of the event's random numbers
 _ONE_DIMENSION = 1
-
-
-def check_occupancy(occupancy: NoiseOccupancy) -> None:
-    """Check both chances.
-
-    Raises
-    ------
-    ConfigError
-        If one is not from 0 to 1.
-    """
-    if not all(0 <= chance <= 1 for chance in occupancy):  # NaN is none of these
-        msg = f"noise occupancy is {occupancy}; expected two numbers from 0 to 1"
-        raise ConfigError(msg)
 
 
 def noise_cells(detector_arrays: Any, geometry_ids: np.ndarray, key: np.uint64, occupancy: NoiseOccupancy) -> Cells:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from traccc_py.data.truth import Particles
-from traccc_py.errors import ConfigError
 from traccc_py.simulation.random_numbers import event_key
+from traccc_py.simulation.settings import ParticleGunConfig
 from traccc_py.units import electron_mass, muon_mass, pion_mass
 
 __all__ = ["ParticleGunConfig", "generate_particles"]
@@ -21,53 +19,7 @@ _SPECIES = {
     "kaon": (321, 0.493677, 1),
     "proton": (2212, 0.93827209, 1),
 }
-_CHARGES = ("negative", "positive", "random")
-_SHAPES = ("uniform", "log")
 _FIRST_PARTICLE_ID = 1  # 0 stands for "no particle" in some readers
-
-
-def _check_range(owner: str, name: str, bounds: tuple[float, float], lowest: float = -np.inf) -> None:
-    low, high = bounds
-    if not (np.isfinite(low) and np.isfinite(high) and lowest < low <= high):
-        msg = f"{owner}: {name} is [{low}, {high}]; expected finite bounds, low <= high, low > {lowest}"
-        raise ConfigError(msg)
-
-
-def _check_choice(owner: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        msg = f"{owner}: {name} is {value!r}; expected one of {', '.join(choices)}"
-        raise ConfigError(msg)
-
-
-@dataclass(frozen=True, slots=True)
-class ParticleGunConfig:
-    """What a particle gun shoots."""
-
-    n_particles: int = 1  #: per event
-    particle: str = "muon"  #: electron, muon, pion, kaon or proton
-    charge: str = "random"  #: negative, positive or random
-    momentum: tuple[float, float] = (1.0, 1.0)  #: range of pT (or of p) [GeV]
-    momentum_is_transverse: bool = True  #: the range is one of pT, else of p
-    momentum_distribution: str = "uniform"  #: uniform or log
-    eta: tuple[float, float] = (-2.5, 2.5)  #: uniform in pseudorapidity
-    phi: tuple[float, float] = (-np.pi, np.pi)  #: [rad]
-    vertex_mean: tuple[float, float, float] = (0.0, 0.0, 0.0)  #: [mm]
-    vertex_sigma: tuple[float, float, float] = (0.0, 0.0, 0.0)  #: Gaussian [mm]
-
-    def __post_init__(self) -> None:
-        owner = type(self).__name__
-        if self.n_particles < 0:
-            msg = f"{owner}: n_particles is {self.n_particles}; expected >= 0"
-            raise ConfigError(msg)
-        _check_choice(owner, "particle", self.particle, tuple(_SPECIES))
-        _check_choice(owner, "charge", self.charge, _CHARGES)
-        _check_choice(owner, "momentum_distribution", self.momentum_distribution, _SHAPES)
-        _check_range(owner, "momentum", self.momentum, 0.0)
-        _check_range(owner, "eta", self.eta)
-        _check_range(owner, "phi", self.phi)
-        if min(self.vertex_sigma) < 0:
-            msg = f"{owner}: vertex_sigma is {self.vertex_sigma}; expected >= 0 mm"
-            raise ConfigError(msg)
 
 
 def _momenta(config: ParticleGunConfig, generator: np.random.Generator) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +11,12 @@ import numpy as np
 from traccc_py.data.particle_ids import pack_particle_id
 from traccc_py.data.truth import Particles
 from traccc_py.errors import ConfigError
-from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
-from traccc_py.simulation.generators.pythia import PROCESSES, Collision, PythiaGenerator
+from traccc_py.simulation.generators.gun import generate_particles
+from traccc_py.simulation.generators.pythia import Collision, PythiaGenerator
+from traccc_py.simulation.settings import GUN, CollisionConfig
 
 __all__ = ["DECAY_PROCESS", "GUN", "CollisionConfig", "CollisionGenerator", "GeneratedEvent"]
 
-GUN = "gun"  #: process of a hard collision that is a particle gun
 DECAY_PROCESS = 1  #: process of particles from decays, as ActsFatras numbers processes
 _STREAM_VERTICES = 1
 _STREAM_SEEDS = 2
@@ -29,38 +29,6 @@ class GeneratedEvent(NamedTuple):
 
     particles: Particles  # with photons
     path_limit: np.ndarray  # (n,) path to the decay [mm], inf if there is none
-
-
-@dataclass(frozen=True, slots=True)
-class CollisionConfig:
-    """Hard process and pile-up of proton-proton collisions."""
-
-    process: str = "ttbar"  #: of the hard collision: minbias, softqcd, ttbar, jets, zmumu, or gun
-    pileup: float = 0.0  #: mean number of collisions besides the hard one
-    pileup_process: str = "minbias"  #: process of these; Acts' examples take softqcd, which has elastic ones
-    energy: float = 14_000.0  #: centre-of-mass energy [GeV]
-    pt_hat_min: float = 0.0  #: smallest pT of the hard scattering [GeV]
-    max_eta: float = 4.0  #: particles within this |eta| are kept ...
-    min_pt: float = 0.1  #: ... that have at least this pT [GeV]
-    vertex_sigma: tuple[float, float, float] = (0.01, 0.01, 55.0)  #: Gaussian beam spot [mm]
-    gun: ParticleGunConfig | None = None  #: what a gun shoots in the place of a hard collision
-
-    def __post_init__(self) -> None:
-        for name, others in (("process", (GUN,)), ("pileup_process", ())):
-            known = (*PROCESSES, *others)
-            if getattr(self, name) not in known:
-                msg = f"CollisionConfig: {name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
-                raise ConfigError(msg)
-        if (self.process == GUN) != (self.gun is not None):
-            msg = f"CollisionConfig: process is {self.process!r} and gun is {self.gun}; expected both or neither"
-            raise ConfigError(msg)
-        for name in ("pileup", "pt_hat_min", "min_pt"):
-            if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                msg = f"CollisionConfig: {name} is {getattr(self, name)}; expected a finite number >= 0"
-                raise ConfigError(msg)
-        if not (self.max_eta > 0 and self.energy > 0 and min(self.vertex_sigma) >= 0):
-            msg = f"{self}: expected max_eta > 0, energy > 0 and widths of the beam spot >= 0"
-            raise ConfigError(msg)
 
 
 class CollisionGenerator:

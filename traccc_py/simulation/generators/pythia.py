@@ -10,10 +10,10 @@ import numpy as np
 from traccc_py.errors import ConfigError, TracccError
 from traccc_py.units import speed_of_light
 
-__all__ = ["PROCESSES", "Collision", "PythiaGenerator", "pythia_version"]
+__all__ = ["Collision", "PythiaGenerator", "pythia_version"]
 
 #: Settings of the hard processes.
-PROCESSES: dict[str, tuple[str, ...]] = {
+_PROCESSES: dict[str, tuple[str, ...]] = {
     "minbias": ("SoftQCD:inelastic = on",),
     "softqcd": ("SoftQCD:all = on",),  # with elastic collisions: one in four or five leaves next to nothing
     "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
@@ -102,7 +102,7 @@ class PythiaGenerator:
     Parameters
     ----------
     process : str
-        One of `PROCESSES`.
+        One of `traccc_py.simulation.settings.PROCESSES`.
     energy : float, optional
         Centre-of-mass energy [GeV].
     pt_hat_min : float, optional
@@ -128,14 +128,14 @@ class PythiaGenerator:
         b_z: float = 0.0,
         settings: tuple[str, ...] = (),
     ) -> None:
-        if process not in PROCESSES:
-            msg = f"process is {process!r}; expected one of {', '.join(PROCESSES)}"
+        if process not in _PROCESSES:
+            msg = f"process is {process!r}; expected one of {', '.join(_PROCESSES)}"
             raise ConfigError(msg)
         self._pythia = _import_pythia().Pythia("", False)
         self._b_z = b_z
         cuts = (f"PhaseSpace:pTHatMin = {pt_hat_min}",) if pt_hat_min > 0 else ()
         beams = (f"Beams:eCM = {energy}",)
-        for line in (*_SETTINGS, *beams, *PROCESSES[process], *cuts, *settings):
+        for line in (*_SETTINGS, *beams, *_PROCESSES[process], *cuts, *settings):
             if not self._pythia.readString(line):
                 msg = f"Pythia does not know the setting {line!r}"
                 raise ConfigError(msg)

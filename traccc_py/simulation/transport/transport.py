@@ -8,13 +8,13 @@ scattering has bent the track away from the helix of the prefilter, it is made a
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from traccc_py.data.truth import Hits, Particles
-from traccc_py.errors import ConfigError
+from traccc_py.simulation.settings import TransportConfig
 from traccc_py.simulation.transport.field_loop import transport_particles_in_map
 from traccc_py.simulation.transport.nuclear import hadron_strength
 from traccc_py.simulation.transport.particle_loop import (
@@ -26,62 +26,9 @@ from traccc_py.simulation.transport.particle_loop import (
 )
 from traccc_py.simulation.transport.truth_geometry import TruthGeometry, truth_geometry
 
-__all__ = ["INTERACTIONS", "SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
+__all__ = ["SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
 
-#: Fields of `TransportConfig` that switch interactions on and off.
-INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
 _PIECE = 64  # particles a thread takes at a time
-_READOUT_TIME = 25.0  # [ns]
-
-
-@dataclass(frozen=True, slots=True)
-class TransportConfig:
-    """Physics of the transport."""
-
-    scattering: bool = True  #: multiple scattering
-    energy_loss: bool = True  #: mean energy loss
-    straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
-    nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
-    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
-    conversions: bool = False  #: photons convert into pairs of electrons
-    max_turns: float = 2.0  #: a particle is dropped after this many turns
-    max_time: float = 1000.0  #: a particle is dropped after this time [ns]
-    min_momentum: float = 0.01  #: below it a particle has stopped [GeV]
-    r_max: float = 1150.0  #: the world ends here [mm]
-    z_max: float = 3100.0  #: [mm]
-
-    def __post_init__(self) -> None:
-        for name in ("max_turns", "max_time", "min_momentum", "r_max", "z_max"):
-            value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                msg = f"TransportConfig: {name} is {value}; expected a number > 0"
-                raise ConfigError(msg)
-
-    def without(self, *interactions: str) -> TransportConfig:
-        """Return the configuration with some interactions switched off.
-
-        Raises
-        ------
-        ConfigError
-            If one is not among `INTERACTIONS`.
-        """
-        unknown = [name for name in interactions if name not in INTERACTIONS]
-        if unknown:
-            msg = f"interaction {unknown[0]!r}: expected one of {', '.join(INTERACTIONS)}"
-            raise ConfigError(msg)
-        return replace(self, **dict.fromkeys(interactions, False))
-
-    @classmethod
-    def without_material(cls) -> TransportConfig:
-        """Return a configuration in which particles neither scatter nor lose energy."""
-        return cls(scattering=False, energy_loss=False)
-
-    @classmethod
-    def of_collisions(cls) -> TransportConfig:
-        """Return the configuration for whole collisions: all interactions; up to 25 ns, as in Acts' ODD examples."""
-        return cls(
-            nuclear_interactions=True, bremsstrahlung=True, conversions=True, max_turns=10.0, max_time=_READOUT_TIME
-        )
 
 
 class TransportOptions(NamedTuple):

@@ -1,21 +1,32 @@
-"""Which event files a command works on, what they hold, and reading them."""
+"""Files of commands: which events they read, and checks, before they start, that what they write can be written."""
 
 from __future__ import annotations
 
 import glob
 import re
+import tempfile
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from traccc_py.data.csv_events import event_number
-from traccc_py.errors import InputDataError
+from traccc_py.errors import ConfigError, InputDataError
 
 if TYPE_CHECKING:
     from traccc_py.data.athena_ids import AthenaIds
     from traccc_py.data.source import Source
 
-__all__ = ["KINDS", "EventFile", "check_event_files", "check_output_directory", "find_event_files", "read_event"]
+__all__ = [
+    "KINDS",
+    "EventFile",
+    "check_directory",
+    "check_event_files",
+    "check_figure",
+    "check_file",
+    "check_output_directory",
+    "find_event_files",
+    "read_event",
+]
 
 #: Ends of file names by what the files hold, in the order in which a directory is searched.
 KINDS = {
@@ -26,6 +37,7 @@ KINDS = {
         "spacepoints": ("spacepoints", "spacepoint"),
     }.items()
 }
+_FIGURES = (".png", ".pdf", ".svg")
 _WILDCARDS = frozenset("*?[")
 
 
@@ -74,9 +86,8 @@ def find_event_files(
     InputDataError
         If an argument names nothing, or two files are the same event.
     """
-    if kind not in (None, *KINDS):
-        msg = f"--input-kind is {kind!r}; expected one of {', '.join(KINDS)}"
-        raise InputDataError(msg)
+    from traccc_py.data.csv_events import event_number
+
     paths = [path for argument in arguments for path in _expand(argument, kind, tell)]
     paths = list(dict.fromkeys(paths))
     seen: dict[int, Path] = {}
@@ -225,3 +236,80 @@ def check_output_directory(output: Path, files: Sequence[EventFile]) -> None:
                 "choose another folder"
             )
             raise InputDataError(msg)
+
+
+def check_file(path: Path | None, name: str) -> None:
+    """Check that a file can be written. Folders that are missing are made later.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None: nothing is to be written.
+    name : str
+        The option that names it, for the error.
+
+    Raises
+    ------
+    OSError
+        If it can't; the message names the path.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        msg = f"{name} {path}: is a folder; expected a file"
+        raise OSError(msg)
+    check_directory(path.parent, name, path)
+
+
+def check_figure(path: Path, name: str) -> None:
+    """Check that a figure can be drawn to a file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str
+        The option that names it, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format, or matplotlib is not installed.
+    OSError
+        If the file can't be written.
+    """
+    if path.suffix.lower() not in _FIGURES:
+        msg = f"{name} {path}: unknown format {path.suffix!r}; expected a name that ends in .png, .pdf or .svg"
+        raise ConfigError(msg)
+    check_file(path, name)
+    if find_spec("matplotlib") is None:
+        msg = f'{name} needs matplotlib; install it with: pip install "traccc-py[plots]"'
+        raise ConfigError(msg)
+
+
+def check_directory(folder: Path, name: str, shown: Path | None = None) -> None:
+    """Check that files can be written to a folder, or that it can be made.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    name : str
+        The option that names it, for the error.
+    shown : Path, optional
+        Path in the error; by default the folder.
+
+    Raises
+    ------
+    OSError
+        If it can't; the message names the path.
+    """
+    there = folder
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        msg = f"{name} {shown or folder}: can't be written ({error.strerror} in {there})"
+        raise OSError(msg) from error

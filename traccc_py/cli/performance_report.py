@@ -1,17 +1,26 @@
-"""Tables of `traccc-py performance`."""
+"""What `traccc-py performance` tells: tables on the terminal, plots, a page of HTML, a JSON file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from traccc_py.cli.performance import Evaluation
+from traccc_py.cli.report import versions, write_json
+from traccc_py.data.words import counted
+from traccc_py.files import write_files
+from traccc_py.performance.plots import draw_performance
+from traccc_py.performance.report_page import performance_page
 from traccc_py.performance.rows import fit_table, mean_p_values, total_table, with_interval
 
-__all__ = ["print_performance"]
+__all__ = ["print_performance", "report_performance"]
 
 _VARIABLES = {"eta": "eta", "phi": "phi [rad]", "pt": "pT [GeV]", "radius": "production radius [mm]"}
 
@@ -121,3 +130,55 @@ def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: 
             console.print(f"{label}: {', '.join(means)}\n")
     if per_bin:
         _print_per_bin(results, console)
+
+
+def _without_nan(value: Any) -> Any:
+    """Return `value` as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {name: _without_nan(v) for name, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextlib.contextmanager
+def _drawing(what: str, log: Console) -> Iterator[None]:
+    """Say what is drawn, and on a terminal for how long already."""
+    if not log.is_terminal:
+        log.print(f"drawing {what}", style="dim")
+    columns = (SpinnerColumn(), TextColumn("drawing {task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
+        progress.add_task(what, total=None)
+        yield
+
+
+def report_performance(
+    results: Mapping[str, Any], console: Console, log: Console, options: Evaluation, sample: Mapping[str, Any]
+) -> None:
+    """Print tables, draw plots, write numbers.
+
+    Parameters
+    ----------
+    results : mapping of str to mapping
+        Numbers by label.
+    console : Console
+        Where the tables go.
+    log : Console
+        Where progress goes.
+    options : Evaluation
+        What is wanted.
+    sample : mapping
+        What the sample was; goes into the file.
+    """
+    print_performance(results, console, per_bin=options.per_bin)
+    if options.json is not None:
+        write_json(options.json, _without_nan({"versions": versions(), "sample": sample, "results": results}))
+    if options.plots is not None:
+        with _drawing("plots", log):
+            paths = draw_performance(results, options.plots, options.plot_format)
+        console.print(f"{counted(len(paths), 'plot')} written to {options.plots}")
+    if options.report is not None:
+        with _drawing("the plots of the report", log):
+            page = performance_page(results, versions(), sample)
+        write_files({options.report: page.encode()})
+        console.print(f"the report is {options.report}")

@@ -1,0 +1,158 @@
+"""Settings of the simulation: particle gun, collisions, transport, samples, calibration. Loads no NumPy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from typing import Annotated
+
+from traccc_py.errors import ConfigError
+from traccc_py.settings import (
+    Bounds,
+    Choice,
+    Count,
+    NonNegative,
+    Positive,
+    PositiveCount,
+    Range,
+    Settings,
+)
+
+__all__ = [
+    "GUN",
+    "INTERACTIONS",
+    "PARTICLES",
+    "PROCESSES",
+    "CalibrationConfig",
+    "CollisionConfig",
+    "ParticleGunConfig",
+    "SampleConfig",
+    "TransportConfig",
+]
+
+GUN = "gun"  #: process of a hard collision that is a particle gun
+PROCESSES = ("minbias", "softqcd", "ttbar", "jets", "zmumu")  #: of Pythia
+PARTICLES = ("electron", "muon", "pion", "kaon", "proton")  #: of the gun
+#: Fields of `TransportConfig` that switch interactions on and off.
+INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
+_READOUT_TIME = 25.0  # [ns]
+
+_Widths = Annotated[tuple[float, float, float], Range(0)]
+
+
+@dataclass(frozen=True, slots=True)
+class ParticleGunConfig(Settings):
+    """What a particle gun shoots."""
+
+    n_particles: Count = 1  #: particles per event
+    particle: Annotated[str, Choice(PARTICLES)] = "muon"  #: kind of particle
+    charge: Annotated[str, Choice(("negative", "positive", "random"))] = "random"  #: sign of the charge
+    momentum: Annotated[tuple[float, float], Bounds(0)] = (1.0, 1.0)  #: range of pT (or of p) [GeV]
+    momentum_is_transverse: bool = True  #: the range is one of pT, else of p
+    momentum_distribution: Annotated[str, Choice(("uniform", "log"))] = "uniform"  #: in it, or in its logarithm
+    eta: Annotated[tuple[float, float], Bounds()] = (-2.5, 2.5)  #: range of eta
+    phi: Annotated[tuple[float, float], Bounds()] = (-math.pi, math.pi)  #: range of phi [rad]
+    vertex_mean: Annotated[tuple[float, float, float], Range()] = (0.0, 0.0, 0.0)  #: mean of vertices [mm]
+    vertex_sigma: _Widths = (0.0, 0.0, 0.0)  #: Gaussian spread of vertices in x, y and z [mm]
+
+
+@dataclass(frozen=True, slots=True)
+class CollisionConfig(Settings):
+    """Hard process and pile-up of proton-proton collisions."""
+
+    process: Annotated[str, Choice((*PROCESSES, GUN))] = "ttbar"  #: what the hard collision is
+    pileup: NonNegative = 0.0  #: mean number of collisions besides the hard one
+    pileup_process: Annotated[str, Choice(PROCESSES)] = "minbias"  #: process of the collisions besides
+    energy: Positive = 14_000.0  #: centre-of-mass energy [GeV]
+    pt_hat_min: NonNegative = 0.0  #: smallest pT of the hard scattering [GeV]
+    max_eta: Positive = 4.0  #: particles within this |eta| are kept
+    min_pt: NonNegative = 0.1  #: particles from this pT on are kept [GeV]
+    vertex_sigma: _Widths = (0.01, 0.01, 55.0)  #: Gaussian spread of collisions in x, y and z [mm]
+    gun: ParticleGunConfig | None = None  #: what a gun shoots in the place of a hard collision
+
+    def _check_together(self) -> None:
+        if (self.process == GUN) != (self.gun is not None):
+            self._reject("process", f"{GUN!r} and settings of a gun, both or neither")
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig(Settings):
+    """Physics of the transport."""
+
+    scattering: bool = True  #: multiple scattering
+    energy_loss: bool = True  #: mean energy loss
+    straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
+    nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
+    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
+    conversions: bool = False  #: photons convert into pairs of electrons
+    max_turns: Positive = 2.0  #: a particle is dropped after this many turns
+    max_time: Positive = 1000.0  #: a particle is dropped after this time [ns]
+    min_momentum: Positive = 0.01  #: below it a particle has stopped [GeV]
+    r_max: Positive = 1150.0  #: the world ends here [mm]
+    z_max: Positive = 3100.0  #: the world ends here [mm]
+
+    def without(self, *interactions: str) -> TransportConfig:
+        """Return the configuration with some interactions switched off.
+
+        Raises
+        ------
+        ConfigError
+            If one is not among `INTERACTIONS`.
+        """
+        unknown = [name for name in interactions if name not in INTERACTIONS]
+        if unknown:
+            msg = f"{unknown[0]!r}: expected one of {', '.join(INTERACTIONS)}"
+            raise ConfigError(msg, field="interaction", value=unknown[0])
+        return replace(self, **dict.fromkeys(interactions, False))
+
+    @classmethod
+    def without_material(cls) -> TransportConfig:
+        """Return a configuration in which particles neither scatter nor lose energy."""
+        return cls(scattering=False, energy_loss=False)
+
+    @classmethod
+    def of_collisions(cls) -> TransportConfig:
+        """Return the configuration for whole collisions: all interactions; up to 25 ns, as in Acts' ODD examples."""
+        return cls(
+            nuclear_interactions=True, bremsstrahlung=True, conversions=True, max_turns=10.0, max_time=_READOUT_TIME
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SampleConfig(Settings):
+    """What is simulated; equal configurations give equal files."""
+
+    source: ParticleGunConfig | CollisionConfig
+    seed: Count = 1  #: seed of the random numbers
+    transport: TransportConfig = field(default_factory=TransportConfig)
+    smearing: bool = True  #: noise of charges, in analogue channels
+    #: chance of a channel to fire by itself, of 2D and of 1D designs
+    noise: Annotated[tuple[float, float], Range(0, 1)] = (0.0, 0.0)
+    compress: bool = False  #: write .csv.gz
+
+    @classmethod
+    def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:
+        """Return the configuration of collisions with all interactions."""
+        return cls(source, seed, TransportConfig.of_collisions(), compress=compress)
+
+
+def _calibration_gun() -> ParticleGunConfig:
+    # As far as tracks can be asked for: muons that turn back cross strips at any angle, and those at |eta| > 2.5 make
+    # clusters of up to 45 channels in the pixel barrel.
+    return ParticleGunConfig(
+        momentum=(0.15, 100.0), momentum_distribution="log", eta=(-3.5, 3.5), vertex_sigma=(0.0125, 0.0125, 55.0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationConfig(Settings):
+    """Sample and estimator of the calibration of measurement variances."""
+
+    n_particles: PositiveCount = 100_000  #: simulated muons
+    seed: Count = 20_240_501  #: seed of the random numbers
+    gun: ParticleGunConfig = field(default_factory=_calibration_gun)
+    min_clusters: PositiveCount = 200  #: cluster sizes with fewer clusters get no entry
+    min_clusters_of_path: PositiveCount = 30  #: end paths with fewer clusters take the sigma of their neighbours
+    min_sigma: Positive = 0.0005  #: smallest sigma of an end path [mm]
+    #: the variance is that of this central part of the residuals
+    central_fraction: Annotated[float, Range(0.5, 1, is_open=True)] = 0.995
