@@ -1,6 +1,6 @@
 """Make the sample event of the package: 20 simulated muons in the Open Data Detector, cells and truth.
 
-Usage: python scripts/make_sample_event.py
+Usage: python -m studies.make_sample_event
 """
 
 from __future__ import annotations
