@@ -21,7 +21,7 @@ _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb")
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """What a model instance is told.
+    """Settings of a model instance.
 
     Parameters
     ----------

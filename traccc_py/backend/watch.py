@@ -1,4 +1,4 @@
-"""Watches a server: a model instance that dies is not restarted by Triton, whose health check stays green."""
+"""Watchdog of a server: Triton does not restart a model instance that dies, and its health check stays green."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WatchedServer(Protocol):
         """Wait for it."""
 
     def is_running(self) -> bool:
-        """Return whether the process lives."""
+        """Return whether the process is running."""
 
     def exit_code(self) -> int | None:
         """Return its exit code."""
@@ -34,16 +34,16 @@ class WatchedServer(Protocol):
         """Return what is wrong with an answer."""
 
     def instance_processes(self) -> set[int]:
-        """Return the living instances."""
+        """Return the live instances."""
 
     def record(self, reloads: int, restarts: int) -> None:
-        """Show these counts from the next load on."""
+        """Set the counts that the metrics show from the next load on."""
 
     def reload(self, timeout: float) -> None:
         """Replace the instances."""
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +53,11 @@ class WatchOptions:
     Parameters
     ----------
     period : float, optional
-        Time between looks at the processes [s].
+        Time between checks of the processes [s].
     probe_period : float, optional
         Time between inferences that test the server [s].
     probe_timeout : float, optional
-        An instance that does not answer for so long hangs [s]; requests queue before the probe.
+        An instance that does not answer within this time is hanging [s]; the probe waits behind queued requests.
     reload_timeout : float, optional
         How long new instances may take to start in a running server, before it is started again [s].
     load_timeout : float, optional
@@ -76,7 +76,7 @@ class WatchOptions:
 
 
 class Watchdog:
-    """Looks after one server until it is told to stop.
+    """Watches one server, and recovers it, until `stop` is called.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class Watchdog:
         self._stop = threading.Event()
         self._next_probe = 0.0
         self.n_reloads = 0  # instances replaced
-        self.n_restarts = 0  # server processes started again
+        self.n_restarts = 0  # server processes restarted
 
     def run(self) -> None:
         """Watch and recover until `stop` is called.
@@ -104,7 +104,7 @@ class Watchdog:
         Raises
         ------
         ServiceError
-            If the server ends and nothing is to be recovered.
+            If the server exits and recovery is off.
         """
         while not self._stop.wait(self._options.period):
             if not self._is_active:
@@ -120,16 +120,16 @@ class Watchdog:
 
     def _raise_if_ended(self) -> None:
         if not self._server.is_running():
-            msg = f"the server ended with code {self._server.exit_code()}"
+            msg = f"the server exited with code {self._server.exit_code()}"
             raise ServiceError(msg)
 
     def look(self) -> str | None:
-        """Return what is wrong, None if all is well."""
+        """Return what is wrong, or None."""
         if not self._server.is_running():
-            return f"the server ended with code {self._server.exit_code()}"
+            return f"the server exited with code {self._server.exit_code()}"
         dead = self._instances - self._server.instance_processes()
         if dead:
-            return f"model instances ended: processes {', '.join(map(str, sorted(dead)))}"
+            return f"model instances died: processes {', '.join(map(str, sorted(dead)))}"
         if time.monotonic() < self._next_probe:
             return None
         problem = self._server.probe(self._options.probe_timeout)
@@ -147,15 +147,15 @@ class Watchdog:
             except TracccError as error:
                 answer = str(error)
             if answer is None:
-                self._instances = self._server.instance_processes() - old  # old ones end when they have finished
+                self._instances = self._server.instance_processes() - old  # old ones exit when they have finished
                 _log.warning(
-                    "the service answers again after %.1f s (%d reloads, %d restarts since the start)",
+                    "the service answers again after %.1f s (%d reloads, %d restarts so far)",
                     time.monotonic() - begin,
                     self.n_reloads,
                     self.n_restarts,
                 )
                 return
-            problem, must_restart = answer, True  # what a reload does not cure, a restart may
+            problem, must_restart = answer, True  # a restart may help where a reload does not
             self._stop.wait(backoff)
             backoff = min(2 * backoff, self._options.last_backoff)
 
