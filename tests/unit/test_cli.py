@@ -271,7 +271,7 @@ def test_run_names_file_and_line_of_an_unknown_module(chain, events):
     lines[2] = "12345" + lines[2][lines[2].index(",") :]
     path.write_text("\n".join(lines) + "\n")
     result = run(events)
-    assert_refused(result, f"{path}, line 3: geometry_id is 12345, which is no sensitive module")
+    assert_refused(result, f"{path}, line 3: geometry_id is 12345, which is not a sensitive module")
 
 
 def test_run_refuses_an_empty_file(chain, events):

@@ -1,4 +1,4 @@
-"""The client of the service. Needs NumPy and tritonclient alone: ``pip install "traccc-py[client]"``."""
+"""The client of the service. Needs only NumPy and tritonclient: ``pip install "traccc-py[client]"``."""
 
 from traccc_py.client.asynchronous import AsyncTrackingClient
 from traccc_py.client.options import ClientOptions, Tls
