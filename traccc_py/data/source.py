@@ -159,7 +159,7 @@ def check_shapes(shapes: np.ndarray, ids: np.ndarray, rows: np.ndarray, kind: st
 
 
 def _first_unknown(ids: np.ndarray, detector: Any) -> int:
-    """Return the position of the first id that the detector does not know, by bisection (it has ids of several kinds)."""
+    """Return the position of the first id unknown to the detector, by bisection: it knows ids of several kinds."""
     known, refused = 0, len(ids)
     while refused - known > 1:
         middle = (known + refused) // 2

@@ -116,7 +116,7 @@ def _windows(surfaces: Surfaces, points: SurfacePoints, table: LayerTable, limit
 
 
 def _around_axis(windows: _Windows, surfaces: Surfaces) -> _Windows:
-    """Open the windows of disc surfaces around the z axis: points on them give neither the phi range nor the smallest r."""
+    """Open the windows of disc surfaces around the z axis: their points give neither phi range nor smallest r."""
     is_disc = np.abs(surfaces.w[:, 2]) > DISC_COSINE
     w_z = np.where(is_disc, surfaces.w[:, 2], 1.0)
     on_axis = np.sum(surfaces.centre * surfaces.w, axis=1) / w_z

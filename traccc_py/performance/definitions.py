@@ -36,15 +36,15 @@ _VOLUME_SHIFT = np.uint64(56)
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """When a track belongs to a particle, and what the fakes and duplicates are divided by."""
+    """When a track is matched to a particle, and the denominators of fakes and duplicates."""
 
     name: str = "traccc"
     matching_ratio: float = 0.5  #: smallest purity, and completeness with double matching
     double_matching: bool = True
     seed_matching_ratio: float = 0.5
-    is_seed_ratio_strict: bool = True  #: a seed's purity must exceed the ratio, not only reach it
+    is_seed_ratio_strict: bool = True  #: a seed's purity must be above the ratio, not equal to it
     per_track: bool = False  #: fakes and duplicates are divided by the tracks, else by particles
-    fakes_of_selected_only: bool = False  #: unmatched tracks of particles that don't count are no fakes
+    fakes_of_selected_only: bool = False  #: unmatched tracks of particles that don't count are not fakes
     require_fit: bool = False  #: tracks whose fit failed don't count
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ class TruthSelection:
     max_r: float = 200.0  #: vertex [mm]
     process: int = 0  #: production process; negative: any
     min_measurements: int = 3
-    particle_types: tuple[int, ...] = (11, 13, 211)  #: |PDG number|, those traccc counts; empty: any charged
+    particle_types: tuple[int, ...] = (11, 13, 211)  #: |PDG number|, default as in traccc; empty: any charged
     min_modules: int = 0  #: different modules hit
     min_pixel_layers: int = 0  #: different layers hit in `pixel_volumes`
     pixel_volumes: tuple[int, ...] = (16, 17, 18)  #: volumes of the Open Data Detector's pixels
@@ -110,7 +110,7 @@ class TruthSelection:
 
 
 _MUON = 13
-#: Charged particles of any kind and origin, from near the beam, that leave enough measurements to be found.
+#: Charged particles of any type and origin, from near the beam, with enough measurements to be found.
 _OF_COLLISIONS: dict[str, Any] = {
     "min_pt": 1.0,
     "max_eta": 2.5,

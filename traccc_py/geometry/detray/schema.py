@@ -115,7 +115,7 @@ class DetrayGeometry:
 
     @property
     def identifiers(self) -> np.ndarray:
-        """detray's identifiers, (n_surfaces,) uint64."""
+        """Identifiers in detray, (n_surfaces,) uint64."""
         return detray_identifiers(self.volume, self.kind)
 
     def volume_name(self, volume: int) -> str:

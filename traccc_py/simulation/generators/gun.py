@@ -23,7 +23,7 @@ _SPECIES = {
 }
 _CHARGES = ("negative", "positive", "random")
 _SHAPES = ("uniform", "log")
-_FIRST_PARTICLE_ID = 1  # 0 stands for "no particle" in some readers
+_FIRST_PARTICLE_ID = 1  # 0 means "no particle" in some readers
 
 
 def _check_range(owner: str, name: str, bounds: tuple[float, float], lowest: float = -np.inf) -> None:

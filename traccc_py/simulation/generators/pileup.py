@@ -1,4 +1,4 @@
-"""Events of a hard collision and pile-up: which collisions, where, and which of their particles are followed."""
+"""Events of a hard collision and pile-up: the collisions, their vertices, and the particles that are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from traccc_py.simulation.generators.pythia import PROCESSES, Collision, PythiaG
 
 __all__ = ["DECAY_PROCESS", "GUN", "CollisionConfig", "CollisionGenerator", "GeneratedEvent"]
 
-GUN = "gun"  #: process of a hard collision that is a particle gun
+GUN = "gun"  #: process of a particle gun in place of a hard collision
 DECAY_PROCESS = 1  #: process of particles from decays, as ActsFatras numbers processes
 _STREAM_VERTICES = 1
 _STREAM_SEEDS = 2
@@ -36,14 +36,14 @@ class CollisionConfig:
     """Hard process and pile-up of proton-proton collisions."""
 
     process: str = "ttbar"  #: of the hard collision: minbias, softqcd, ttbar, jets, zmumu, or gun
-    pileup: float = 0.0  #: mean number of collisions besides the hard one
+    pileup: float = 0.0  #: mean number of further collisions
     pileup_process: str = "minbias"  #: process of these; Acts' examples take softqcd, which has elastic ones
     energy: float = 14_000.0  #: centre-of-mass energy [GeV]
     pt_hat_min: float = 0.0  #: smallest pT of the hard scattering [GeV]
     max_eta: float = 4.0  #: particles within this |eta| are kept ...
     min_pt: float = 0.1  #: ... that have at least this pT [GeV]
     vertex_sigma: tuple[float, float, float] = (0.01, 0.01, 55.0)  #: Gaussian beam spot [mm]
-    gun: ParticleGunConfig | None = None  #: what a gun shoots in the place of a hard collision
+    gun: ParticleGunConfig | None = None  #: particle gun in place of a hard collision
 
     def __post_init__(self) -> None:
         for name, others in (("process", (GUN,)), ("pileup_process", ())):
@@ -64,7 +64,7 @@ class CollisionConfig:
 
 
 class CollisionGenerator:
-    """Make events of collisions; each depends on (seed, event) alone.
+    """Make events of collisions; each depends on (seed, event) only.
 
     Parameters
     ----------
@@ -77,14 +77,14 @@ class CollisionGenerator:
     def __init__(self, config: CollisionConfig, b_z: float) -> None:
         self.config = config
         self._b_z = b_z
-        self._generators: dict[tuple[str, float], PythiaGenerator] = {}  # shared with those of other pile-up
+        self._generators: dict[tuple[str, float], PythiaGenerator] = {}  # shared between values of pile-up
         if config.process != GUN:
             self._generator(config.process, config.pt_hat_min)
         if config.pileup > 0:
             self._generator(config.pileup_process)
 
     def _generator(self, process: str, pt_hat_min: float = 0.0) -> PythiaGenerator:
-        """Return the generator of a process; setting one up takes seconds."""
+        """Return the generator of a process; making one takes seconds."""
         key = (process, pt_hat_min)
         if key not in self._generators:
             self._generators[key] = PythiaGenerator(process, self.config.energy, pt_hat_min, self._b_z)
@@ -97,12 +97,12 @@ class CollisionGenerator:
         return other
 
     def generate(self, seed: int, event: int) -> GeneratedEvent:
-        """Return the particles of one event: those of the hard collision first. A gun has vertices of its own.
+        """Return the particles of one event, those of the hard collision first. A gun has its own vertices.
 
         Raises
         ------
         ConfigError
-            If there are more collisions than particle ids can tell apart.
+            If there are more collisions than particle ids can distinguish.
         """
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, event, _STREAM_VERTICES))))
         n = 1 + int(random.poisson(self.config.pileup))

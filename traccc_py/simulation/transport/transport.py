@@ -1,8 +1,8 @@
 """Transport of particles through the detector: helices between surfaces, scattering and energy loss on them.
 
 Independent of the reconstruction's transport and navigation, so that it can check both: every crossing of every
-module's plane is looked for. A prefilter with bounding spheres only spares modules that the helix can't reach; when
-scattering has bent the track away from the helix of the prefilter, it is made again.
+module's plane is searched for. A prefilter with bounding spheres only skips modules that the helix can't reach; it is
+repeated when scattering has taken the track away from its helix.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["INTERACTIONS", "SimulatedHits", "TransportConfig", "TransportOptions
 
 #: Fields of `TransportConfig` that switch interactions on and off.
 INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
-_PIECE = 64  # particles a thread takes at a time
+_PIECE = 64  # particles that a thread takes at a time
 _READOUT_TIME = 25.0  # [ns]
 
 
@@ -42,12 +42,12 @@ class TransportConfig:
     energy_loss: bool = True  #: mean energy loss
     straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
     nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
-    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
+    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not transported
     conversions: bool = False  #: photons convert into pairs of electrons
     max_turns: float = 2.0  #: a particle is dropped after this many turns
     max_time: float = 1000.0  #: a particle is dropped after this time [ns]
-    min_momentum: float = 0.01  #: below it a particle has stopped [GeV]
-    r_max: float = 1150.0  #: the world ends here [mm]
+    min_momentum: float = 0.01  #: a particle below this momentum has stopped [GeV]
+    r_max: float = 1150.0  #: radius of the world [mm]
     z_max: float = 3100.0  #: [mm]
 
     def __post_init__(self) -> None:
@@ -210,7 +210,7 @@ def transport(
     threads : int, optional
         Number of threads; the result does not depend on it.
     geometry : TruthGeometry, optional
-        `truth_geometry(detector)`, to spare its making for each event.
+        `truth_geometry(detector)`, to avoid making it for each event.
     path_limit : ndarray of shape (n_particles,), optional
         Path after which a particle ends, because it decays [mm].
 
@@ -242,7 +242,7 @@ def transport(
 def find_conversions(
     particles: Particles, key: np.uint64, config: TransportConfig, geometry: TruthGeometry, *, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find where photons convert in the detector's material.
+    """Find the points where photons convert in the detector's material.
 
     Parameters
     ----------
