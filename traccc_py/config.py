@@ -42,7 +42,7 @@ __all__ = [
 
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
-PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: settings by name
+PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: sets of settings by name
 _OFF = "off"
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
@@ -137,7 +137,7 @@ def _shown(value: object) -> str:
 
 
 class _Section:
-    """Base of the configurations of stages: checks every field when one is made."""
+    """Base of the configurations of stages: checks all fields on creation."""
 
     __slots__ = ()
 
@@ -153,7 +153,7 @@ class _Section:
         self._check_together()
 
     def _check_together(self) -> None:
-        """Check what concerns several fields."""
+        """Check conditions on several fields."""
 
     def _reject(self, name: str, expected: str) -> None:
         msg = f"{self.section_name()}.{name} is {_shown(getattr(self, name))}; expected {expected}"
@@ -303,7 +303,7 @@ class ChainConfig:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> ChainConfig:
-        """Read a configuration; what the file leaves out keeps its default.
+        """Read a configuration; values that are not in the file have their defaults.
 
         Parameters
         ----------
@@ -321,7 +321,7 @@ class ChainConfig:
             msg = f"{path}: can't be read ({error.strerror})"
             raise ConfigError(msg) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            msg = f"{path}: is no valid TOML: {error}"
+            msg = f"{path}: is not valid TOML: {error}"
             raise ConfigError(msg) from error
         try:
             return cls.from_dict(data)
@@ -331,7 +331,7 @@ class ChainConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ChainConfig:
-        """Make a configuration of nested dictionaries; what they leave out keeps its default.
+        """Make a configuration from nested dictionaries; missing values have their defaults.
 
         Raises
         ------
@@ -359,7 +359,7 @@ class ChainConfig:
         return dataclasses.asdict(self)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML, each key with its meaning.
+        """Return the configuration as TOML, each key with a comment.
 
         Examples
         --------

@@ -1,4 +1,4 @@
-"""Which detector is meant: a name or files, its readout, conditions and field; and the detector that they make."""
+"""Options that choose a detector: name or files, readout, conditions and field."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _DEFAULT_FIELD = 2.0  #: of detectors from files [T]
 
 @dataclass(frozen=True, slots=True)
 class DetectorOptions:
-    """Names, files and values that make a detector.
+    """Names, files and values that define a detector.
 
     Parameters
     ----------
     name : str, optional
         Built-in detector; by default, and without files, the Open Data Detector.
     detector_file : Path, optional
-        detray's geometry, instead of a name.
+        detray geometry file, instead of a name.
     material_files : sequence of Path, optional
         Its material.
     grid_file : Path, optional
@@ -40,7 +40,7 @@ class DetectorOptions:
     bfield_file : Path, optional
         Field map.
     bfield_format : str, optional
-        Its format, "cvf" or "csv"; by default its name tells.
+        Its format, "cvf" or "csv"; by default that of its extension.
     bfield_symmetry : str, optional
         Axes at which it is mirrored, such as "xyz" of an octant.
     bfield_partial : bool, optional

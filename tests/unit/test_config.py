@@ -126,8 +126,8 @@ def test_every_number_rejects_values_out_of_range(section, name):
         ("[finding]\nmin_measurements = 50\n", r"finding\.min_measurements is 50; expected at most max_measurements"),
         ("[fitting]\nbackward_inflation = 1\n", r"fitting\.backward_inflation is 1\.0; expected a finite number > 1"),
         ("[parameter_estimation]\ninflation = 0\n", r"parameter_estimation\.inflation is 0"),
-        ("[seeding\n", r"is no valid TOML"),
-        ("[seeding]\nmin_pt = 1\nmin_pt = 2\n", r"is no valid TOML"),
+        ("[seeding\n", r"is not valid TOML"),
+        ("[seeding]\nmin_pt = 1\nmin_pt = 2\n", r"is not valid TOML"),
     ],
 )
 def test_from_toml_names_file_key_and_value(tmp_path, text, message):
@@ -141,7 +141,7 @@ def test_from_toml_names_a_file_that_cant_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml: can't be read \(No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"binary\.toml: is no valid TOML"):
+    with pytest.raises(ConfigError, match=r"binary\.toml: is not valid TOML"):
         read_config(tmp_path / "binary.toml")
 
 

@@ -84,7 +84,7 @@ class CalibrationResult:
 def _pieces(hit: np.ndarray, channels: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the order of cells by hit and along its path, and the first cell of each connected piece in this order.
 
-    A straight path is monotonic along both axes, so if consecutive cells are not connected, no later ones are.
+    A straight path is monotonic along both axes, so no cell after a gap is connected to one before it.
     """
     along = np.sum(np.where(direction[hit] < 0, -channels, channels), axis=1)
     order = np.lexsort((along, hit))
