@@ -147,7 +147,7 @@ class BatchSchedule:
         job.clock.lap("output")
 
     def _collect(self, job: _Job) -> list[EventResult] | None:
-        """Cut the output into events while the device works on others; return all results after the batch's last job."""
+        """Cut the output into events while the device works on others; return all after the last job."""
         job.clock.resume()
         if job.host is not None:
             _split(job)
