@@ -173,12 +173,12 @@ def test_batches_where_sizes_stay_on_the_device(detector, batches, expected):
 
 
 def test_other_events_between_batches_are_refused(detector, batches):
-    """They would take the place of the batch that is under way."""
+    """They would take the place of the batch in progress."""
     chain = TrackingChain(detector, device=CpuDevice(1))
     results = chain.run_batches(batches[:3])
     next(results)
     chain.run_batch(batches[3])
-    with pytest.raises(TracccError, match="another event while batches were under way"):
+    with pytest.raises(TracccError, match="another event while batches were in progress"):
         next(results)
 
 

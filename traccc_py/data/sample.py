@@ -1,4 +1,4 @@
-"""The event that comes with the package: simulated muons in the Open Data Detector."""
+"""The bundled event: simulated muons in the Open Data Detector."""
 
 from __future__ import annotations
 

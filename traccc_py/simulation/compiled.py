@@ -28,12 +28,12 @@ def code_folder() -> Path:
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a helper that compiled loops of the simulation call."""
+    """Compile a helper that is called by compiled loops of the simulation."""
     return numba.njit(**_OPTIONS)(function)
 
 
 def compiled_entry(function: Callable[..., Any]) -> Any:
-    """Compile a loop that is called from Python, and keep its machine code on disk."""
+    """Compile a loop that is called from Python, and cache its machine code on disk."""
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(code_folder())
     try:
@@ -43,5 +43,5 @@ def compiled_entry(function: Callable[..., Any]) -> Any:
 
 
 def is_compiled() -> bool:
-    """Return whether machine code of these sources is kept on disk."""
-    return any(code_folder().rglob("*.nbi"))  # Numba makes the folders at once
+    """Return whether machine code of these sources is cached on disk."""
+    return any(code_folder().rglob("*.nbi"))  # Numba makes the folders early

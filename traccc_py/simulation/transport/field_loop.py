@@ -41,7 +41,7 @@ _NOTHING = -1
 
 
 class TruthField(NamedTuple):
-    """A field map for compiled loops; of an (r, z) map the axes are r, none and z."""
+    """A field map for compiled loops; the axes of an (r, z) map are r, none and z."""
 
     values: Any  # (n0 n1 n2 k,) float64 [GeV / (e mm)]: Bx, By, Bz, or Br / r [GeV / (e mm^2)] and Bz
     shape: Any  # (3,) int64
@@ -180,7 +180,7 @@ def _on_module(module, point):
 
 @compiled
 def _on_passive(passive, point):
-    """Tell whether a point of a passive surface lies within its extent."""
+    """Return whether a point of a passive surface is within its extent."""
     if passive.kind == _CYLINDER:
         return passive.extent_min <= point[2] <= passive.extent_max
     if passive.kind == _DISC:
@@ -224,7 +224,7 @@ def _first_surface(geometry, reachable, n_reachable, start, end, h, travelled, c
 
 @compiled
 def _guide(field, qop, state):
-    """Return the helix around z that turns as the track does here: what the prefilter goes by."""
+    """Return the helix around z with the track's local curvature, for the prefilter."""
     bx, by, bz = field_vector(field, state[0], state[1], state[2])
     transverse = max(math.hypot(state[3], state[4]), 1e-9)
     b = bz - state[5] / transverse * (bx * state[3] + by * state[4]) / transverse
@@ -239,7 +239,7 @@ def _deviation(helix, s, state):
 
 @compiled
 def _is_outside(state, options, turned):
-    """Tell whether a track has left the world or done its turns."""
+    """Return whether a track has left the world or made its turns."""
     return (
         math.hypot(state[0], state[1]) > options.r_max
         or abs(state[2]) > options.z_max

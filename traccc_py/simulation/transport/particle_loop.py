@@ -53,8 +53,8 @@ _STREAM_STRAGGLING = 2
 _MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
 _NOTHING = -1  # index of a surface: the world's end
 FIRST_CAPACITY = 256  #: rows
-_SLACK = 100.0  # the world's end is looked for again this far behind the one of the prefilter's helix [mm]
-_STRAIGHT = 1e-30  # turning rate that stands for none [1/mm]
+_SLACK = 100.0  # the end of the world is searched again this far beyond that of the prefilter's helix [mm]
+_STRAIGHT = 1e-30  # curvature that counts as none [1/mm]
 
 LOCAL = 14  # first local column of HIT_COLUMNS
 
@@ -127,7 +127,7 @@ def _path_to_world_end(helix, options, turned):
 
 @compiled
 def _ends_before(helix, options, turned, s):
-    """Tell whether the track has done its turns, or was beyond the world's radius, before path `s`."""
+    """Return whether the track has made its turns, or was beyond the world's radius, before path `s`."""
     if turned + abs(helix[6]) * s > _TWO_PI * options.max_turns:
         return True
     if math.hypot(helix[0], helix[1]) + s * math.hypot(helix[3], helix[4]) < options.r_max:
@@ -185,7 +185,7 @@ def slab_and_cosine(geometry, surface, position, direction, local0, local1):
 
 @compiled
 def _deflect(direction, first, second):
-    """Return the unit direction turned by two small angles about axes perpendicular to it."""
+    """Return the unit direction rotated by two small angles about axes perpendicular to it."""
     dx, dy, dz = direction
     transverse = math.hypot(dx, dy)
     if transverse > 0.0:
