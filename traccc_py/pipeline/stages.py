@@ -19,7 +19,8 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.clusterization.clusterization import form_measurements
-from traccc_py.kernels.finding.finding import MAX_SURFACES_IN_BIN, find_tracks
+from traccc_py.kernels.finding.finding import find_tracks
+from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
