@@ -61,7 +61,7 @@ lint: $(VENV)/dev.stamp ## check style, types and spelling
 	@$(BIN)/codespell
 
 bench: $(VENV)/core.stamp ## time the chain on the CPU, with an event of 5,000 muons
-	@$(BIN)/python benchmarks/bench_chain.py
+	@$(BIN)/python -m studies.chain_time --output studies/results
 
 setup: $(VENV)/dev.stamp ## everything for development
 

@@ -1,6 +1,8 @@
 """Fixtures of all tests: reference data, devices; and what happens to tests that need a GPU."""
 
 import os
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -8,15 +10,32 @@ import hypothesis
 import pytest
 
 from traccc_py.device import get_device
+from traccc_py.device.cache import cache_directory, cache_root
 from traccc_py.errors import DeviceUnavailableError
 
 REFERENCE_DATA = "TRACCC_PY_REFERENCE_DATA"
 REQUIRE_GPU = "TRACCC_PY_REQUIRE_GPU"
 THREADS = 2
+KINDS_OF_CODE = ("cpu", "cuda-sm80", "cuda-sm90", "cuda-sm100")
 
 # No deadline: a first example compiles. The same examples each time, so that a failure can be repeated.
 hypothesis.settings.register_profile("traccc_py", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("traccc_py")
+
+
+def pytest_configure(config):
+    """Keep tables and samples of tests out of the user's cache, but share compiled code, which takes minutes."""
+    if hasattr(config, "workerinput"):  # a worker of pytest-xdist has the environment of the session
+        return
+    from traccc_py.simulation.compiled import code_folder
+
+    shared = [*map(cache_directory, KINDS_OF_CODE), code_folder(), *cache_root().glob("navigation-odd-*.npz")]
+    folder = Path(tempfile.mkdtemp(prefix="traccc_py-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder))  # of links to folders it removes the links alone
+    for path in shared:
+        (folder / path.name).symlink_to(path)
+    os.environ["TRACCC_PY_CACHE_DIR"] = str(folder)
+    os.environ.pop("TRACCC_PY_DATA_DIR", None)
 
 
 @cache

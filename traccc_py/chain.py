@@ -39,7 +39,7 @@ class TrackingChain:
 
     Notes
     -----
-    A chain keeps its buffers from event to event and is for one thread at a time; threads take a chain each.
+    A chain keeps its buffers from event to event and must be used by one thread at a time: use one chain per thread.
 
     Examples
     --------
@@ -76,7 +76,7 @@ class TrackingChain:
         Parameters
         ----------
         event : Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
-            Where the chain starts; rows in any order.
+            What the chain starts with; rows in any order.
         source : Source or str, optional
             File the event is from, for errors and warnings.
 
@@ -100,8 +100,8 @@ class TrackingChain:
         Parameters
         ----------
         events : sequence of Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
-            Where the chain starts, for each event. Measurements are used as they are: positions, variances, ids.
-            Spacepoints are global positions and rows of the measurements they were made of.
+            What the chain starts with, for each event. Measurements are used as they are: positions, variances, ids.
+            Spacepoints are global positions and the rows of their measurements.
         sources : sequence of Source or str, optional
             Files the events are from, for errors and warnings.
 
@@ -119,12 +119,12 @@ class TrackingChain:
         return next(self._schedule.run([(events, sources)]))
 
     def run_batches(self, batches: Iterable[Sequence[Event]]) -> Iterator[list[EventResult]]:
-        """Reconstruct batch after batch; on a GPU cells of the next one are prepared and copied while one is worked on.
+        """Reconstruct batches in turn; on a GPU the next one's cells are prepared and copied while one is processed.
 
         Parameters
         ----------
         batches : iterable of sequence of Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
-            Events of each batch. It is asked for a batch before the results of the one before are given.
+            Events of each batch. A batch is requested before the results of the previous one are yielded.
 
         Yields
         ------
@@ -136,6 +136,6 @@ class TrackingChain:
         InputDataError
             If a row is not on the detector or has an impossible value, or an event is of another type.
         TracccError
-            If the chain was given other events before the last result was taken.
+            If the chain was given other events before the last results were yielded.
         """
         return self._schedule.run((events, None) for events in batches)

@@ -52,7 +52,7 @@ __all__ = [
 
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
-PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: settings by name
+PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: sets of settings by name
 _OFF = "off"
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
@@ -227,7 +227,7 @@ class ChainConfig:
 
     @classmethod
     def from_toml(cls, path: Path | str) -> ChainConfig:
-        """Read a configuration; what the file leaves out keeps its default.
+        """Read a configuration; values that are not in the file have their defaults.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class ChainConfig:
             msg = f"{path}: can't be read ({error.strerror})"
             raise ConfigError(msg) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            msg = f"{path}: is no valid TOML: {error}"
+            msg = f"{path}: is not valid TOML: {error}"
             raise ConfigError(msg) from error
         try:
             return cls.from_dict(data)
@@ -255,7 +255,7 @@ class ChainConfig:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ChainConfig:
-        """Make a configuration of nested dictionaries; what they leave out keeps its default.
+        """Make a configuration from nested dictionaries; missing values have their defaults.
 
         Raises
         ------
@@ -283,7 +283,7 @@ class ChainConfig:
         return dataclasses.asdict(self)
 
     def to_toml(self) -> str:
-        """Return the configuration as TOML, each key with its meaning.
+        """Return the configuration as TOML, each key with a comment.
 
         Examples
         --------
@@ -362,7 +362,7 @@ def read_config(source: Path | str | None = None, detector: str | None = None) -
 def _reject_unknown(what: str, name: str, known: Mapping[str, Any], section: str = "") -> None:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-    problem = f"is no known {what}; {hint}"
+    problem = f"is not a known {what}; {hint}"
     raise ConfigError(problem, field=f"{section}{name}")
 
 
@@ -371,7 +371,7 @@ def _make_section(section: Any, values: Mapping[str, Any]) -> Any:
     for key in values:
         name = section.path_of(key)
         if name in _MOVED:
-            problem = f"is no known key; it is {_MOVED[name]} now"
+            problem = f"is not a known key; it is {_MOVED[name]} now"
             raise ConfigError(problem, field=name)
         if key not in known:
             _reject_unknown("key", key, known, f"{section.section_name()}.")

@@ -1,4 +1,4 @@
-"""Which detector is meant: a name or files, its readout, conditions and field; and the detector that they make."""
+"""Options that choose a detector: name or files, readout, conditions and field."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEFAULT_FIELD = 2.0  #: of detectors from files [T]
 
 @dataclass(frozen=True, slots=True)
 class DetectorOptions(Settings):
-    """Names, files and values that make a detector."""
+    """Names, files and values that define a detector."""
 
     name: str | None = None  #: built-in detector: odd, toy or telescope; by default, and without files, odd
     detector_file: Path | None = None  #: geometry, detray JSON, instead of a name

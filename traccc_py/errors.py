@@ -1,4 +1,4 @@
-"""Exceptions of traccc_py. Each message says what came, what was expected and what to do."""
+"""Exceptions of traccc_py. Messages say what was found, what was expected and what to do."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = [
 
 
 class TracccError(Exception):
-    """Base of all errors raised by traccc_py on purpose."""
+    """Base of all errors that traccc_py raises deliberately."""
 
 
 class InputDataError(TracccError, ValueError):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and hashes of contents and of this package's sources."""
+"""Atomic writing of files, and hashes of contents and of this package's sources."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _GZIP_LEVEL = 4  # higher levels take twice the time for 3 % less
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write files so that each appears whole or not at all, and none if any can't be written.
+    """Write files atomically: each is complete or absent, and none is written if any can't be.
 
-    All are first written under temporary names in their folders, then renamed in the order they are given. Names that
+    All are first written under temporary names in their folders, then renamed in the given order. Files whose names
     end in ``.gz`` are gzipped.
 
     Parameters
@@ -31,15 +31,15 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     Raises
     ------
     OSError
-        If a file can't be written; no file has changed then.
+        If a file can't be written; no file has been changed.
     """
     suffix = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
     temporary = {path: path.with_name(f".{path.name}{suffix}") for path in contents}
     try:
         for path, content in contents.items():
             _write(temporary[path], content, path)
-            if path.is_dir():  # the one way for a rename in the same folder to fail
-                raise IsADirectoryError(EISDIR, "a folder has the name of this file", str(path))
+            if path.is_dir():  # the only reason for a rename within a folder to fail
+                raise IsADirectoryError(EISDIR, "there is a folder of this name", str(path))
         for path in contents:
             temporary[path].replace(path)
     finally:
@@ -49,7 +49,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
 
 
 def _write(temporary: Path, content: bytes, path: Path) -> None:
-    """Write what shall be at `path` to `temporary`; errors name `path`."""
+    """Write the content of `path` to `temporary`; errors name `path`."""
     # no time stamp: the same content gives the same bytes
     data = gzip.compress(content, _GZIP_LEVEL, mtime=0) if path.suffix == ".gz" else content
     try:
@@ -60,7 +60,7 @@ def _write(temporary: Path, content: bytes, path: Path) -> None:
 
 
 def content_digest(*parts: bytes | str) -> str:
-    """Return a hash [16 hexadecimal digits] of some contents; where one ends and the next begins is part of it."""
+    """Return a hash [16 hexadecimal digits] of contents, which includes their lengths."""
     digest = hashlib.sha256()
     for part in parts:
         content = part.encode() if isinstance(part, str) else part
@@ -75,14 +75,14 @@ def package_sources(names: Iterable[str], excluded: Collection[str] = ()) -> lis
     Parameters
     ----------
     names : iterable of str
-        Files and folders, such as ``kernels`` and ``data/csv_events.py``; of folders all files are taken.
+        Files and folders, such as ``kernels`` and ``data/csv_events.py``; folders mean all their files.
     excluded : collection of str, optional
         Files that are left out.
 
     Returns
     -------
     list of Path
-        The files that there are, sorted.
+        The existing files, sorted.
     """
     left_out = {_PACKAGE / name for name in excluded}
     roots = [_PACKAGE / name for name in names]

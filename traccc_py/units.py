@@ -34,3 +34,6 @@ muon_mass = 0.1056583755  #: [GeV]
 pion_mass = 0.13957039  #: [GeV]
 
 bethe_constant = 0.307075 * MeV * cm * cm  #: K = 4 pi N_A r_e^2 m_e c^2 [GeV mm^2 / mol]
+
+highland_energy = 13.6 * MeV  #: scale of Highland's formula for multiple scattering (PDG 2024) [GeV]
+highland_log = 0.038  #: factor of its logarithm [1]

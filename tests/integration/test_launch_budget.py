@@ -173,12 +173,12 @@ def test_batches_where_sizes_stay_on_the_device(detector, batches, expected):
 
 
 def test_other_events_between_batches_are_refused(detector, batches):
-    """They would take the place of the batch that is under way."""
+    """They would take the place of the batch in progress."""
     chain = TrackingChain(detector, device=CpuDevice(1))
     results = chain.run_batches(batches[:3])
     next(results)
     chain.run_batch(batches[3])
-    with pytest.raises(TracccError, match="another event while batches were under way"):
+    with pytest.raises(TracccError, match="another event while batches were in progress"):
         next(results)
 
 
@@ -242,7 +242,7 @@ def test_graph_is_recorded_again_after_buffers_grew(detector, batches, expected,
 
 
 def test_page_on_the_gpu_lists_the_launches_of_a_batch(grown, batches):
-    """`scripts/launch_list.py` writes it: run that again where kernels of a batch, or how often they run, changed."""
+    """`studies/launch_list.py` writes it: run that again where kernels of a batch, or how often they run, changed."""
     page = (Path(__file__).resolve().parents[2] / "docs" / "gpu.md").read_text()
     listed = dict(re.findall(r"^\| `(\w+)` \| (\d+) \|", page, re.MULTILINE))
     launches = grown.device._launcher._driver.launches

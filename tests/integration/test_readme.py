@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import json
 import re
@@ -16,7 +17,7 @@ from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "studies" / "README.md"])
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SHELL = {"", "sh"}
 NEEDS_A_SERVER = {"serve", "client"}
@@ -85,7 +86,7 @@ def test_example_of_the_readme_is_short(readme):
 
 def test_times_in_the_readme_are_those_of_the_file_it_names():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (name,) = set(re.findall(r"benchmarks/results/[\w-]+\.json", text))
+    (name,) = set(re.findall(r"studies/results/[\w-]+\.json", text))
     cases = json.loads((ROOT / name).read_text(encoding="utf-8"))["cases"]
     assert {f"{case['total_milliseconds']:.0f} ms" for case in cases} == set(re.findall(r"\d+ ms", text))
 
@@ -115,8 +116,30 @@ def test_links_and_files_exist(page):
     links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = [link for link in links if link and not (page.parent / link).exists()]
     assert missing == []
-    named = re.findall(r"`((?:traccc_py|tests|docs|scripts|benchmarks)/[\w./-]+)`", text)
+    named = re.findall(r"`((?:traccc_py|tests|docs|studies)/[\w./-]+)`", text)
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def one_command(function):
+    """Return the command line of a study of one command."""
+    found = typer.Typer(add_completion=False)
+    found.command()(function)
+    return found
+
+
+@each_page
+def test_studies_and_their_options_exist(page):
+    for words in commands(page):
+        if words[0] not in {"python", "python3"} or words[1:2] != ["-m"] or not words[2].startswith("studies."):
+            continue
+        if words[2] == "studies.NAME":
+            continue
+        study = importlib.import_module(words[2])
+        known = typer.main.get_command(study.app if hasattr(study, "app") else one_command(study.main))
+        if hasattr(known, "commands") and len(words) > 3:
+            known = known.commands[words[3]]
+        used = {word for word in words[3:] if word.startswith("--")}
+        assert used <= {name for option in known.params for name in option.opts}, " ".join(words)
 
 
 @each_page

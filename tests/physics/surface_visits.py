@@ -28,14 +28,14 @@ class Detector(NamedTuple):
 
 
 @numba.njit
-def reachable(p, layer, crossing, position, trig, turn, least, out):
+def reachable(p, layer, crossing, position, direction, curvature, least, out):
     """Surfaces of the crossing's bin crossed after `least` within the band, ordered by path; returns how many."""
     grid = grid_bin(p.layers, layer, crossing)
     n = 0
     paths = np.empty(len(out), np.float32)
     for k in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
         i = p.bin_surfaces[k]
-        path, loc0, loc1 = intersect_surface(p.surfaces, i, position, trig, turn, np.float32(0))
+        path, loc0, loc1 = intersect_surface(p.surfaces, i, position, direction, curvature, np.float32(0))
         margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
         if path > least and min(margin0, margin1) > -np.float32(BAND):
             out[n], paths[n] = i, path

@@ -8,7 +8,7 @@ from tests.batches import stack_ranges
 from tests.physics.surface_visits import AHEAD, BAND, EDGE, MOST_LAYERS, MOST_VISITS, Detector, reachable
 from tests.reference.geometry import random_helices, sensor_hits
 from traccc_py.geometry import build_detector
-from traccc_py.kernels.tracking.helix import trigonometry
+from traccc_py.kernels.tracking.helix import direction_of
 from traccc_py.kernels.tracking.linalg import wrap_angle
 from traccc_py.kernels.tracking.navigation import (
     NONE,
@@ -19,48 +19,49 @@ from traccc_py.kernels.tracking.navigation import (
     next_layer,
     surface_axes,
 )
+from traccc_py.kernels.tracking.state import Vector
 
 WORLD_RADIUS = 1187.4  # [mm], largest disc + 100: farther out tracks are given up
 PATH_TOLERANCE = 2e-3  # [mm]
 
 
 @numba.njit
-def to_surface(p, i, position, phi, theta, turn):
+def to_surface(p, i, position, phi, theta, curvature):
     """Position and phi where the helix crosses the plane of a surface, and the margin to its edges."""
-    path, loc0, loc1 = intersect_surface(p.surfaces, i, position, trigonometry(phi, theta), turn, np.float32(0))
+    path, loc0, loc1 = intersect_surface(p.surfaces, i, position, direction_of(phi, theta), curvature, np.float32(0))
     u, v = surface_axes(p.surfaces, i)
     s = p.surfaces[i]
-    there = (
-        s.cx + loc0 * u[0] + loc1 * v[0],
-        s.cy + loc0 * u[1] + loc1 * v[1],
-        s.cz + loc0 * u[2] + loc1 * v[2],
+    there = Vector(
+        s.cx + loc0 * u.x + loc1 * v.x,
+        s.cy + loc0 * u.y + loc1 * v.y,
+        s.cz + loc0 * u.z + loc1 * v.z,
     )
     margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
-    return there, wrap_angle(phi + turn * path), min(margin0, margin1), path
+    return there, wrap_angle(phi + curvature * path), min(margin0, margin1), path
 
 
 @numba.njit
-def visit_all(p, stacks, position, phi, theta, turn, out_surface, out_margin, out_path):
+def visit_all(p, stacks, position, phi, theta, curvature, out_surface, out_margin, out_path):
     """Follow an exact helix from surface to surface as track finding does; returns the number of surfaces crossed."""
     at_hand = np.empty(MOST_VISITS, np.int32)
-    gaps = first_gaps(p.layers, stacks, np.int32(-1), position, trigonometry(phi, theta))
+    gaps = first_gaps(p.layers, stacks, np.int32(-1), position, direction_of(phi, theta))
     total = np.float32(0)
     n = 0
     for _ in range(MOST_LAYERS):
-        trig = trigonometry(phi, theta)
-        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, position, trig, turn)
+        direction = direction_of(phi, theta)
+        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, position, direction, curvature)
         if layer == NONE:
             break
         if p.layers[layer].is_sensitive == 0:
-            position, phi, total = crossing, wrap_angle(phi + turn * path), total + path
+            position, phi, total = crossing, wrap_angle(phi + curvature * path), total + path
             continue
         least = np.float32(AHEAD)
-        if is_on_new_leg(position, trig, turn, path, crossing):
+        if is_on_new_leg(position, direction, curvature, path, crossing):
             least = np.float32(AHEAD) - path
-            position, phi, total = crossing, wrap_angle(phi + turn * path), total + path
-            trig = trigonometry(phi, theta)
-        for k in range(reachable(p, layer, crossing, position, trig, turn, least, at_hand)):
-            there, angle, margin, path = to_surface(p, at_hand[k], position, phi, theta, turn)
+            position, phi, total = crossing, wrap_angle(phi + curvature * path), total + path
+            direction = direction_of(phi, theta)
+        for k in range(reachable(p, layer, crossing, position, direction, curvature, least, at_hand)):
+            there, angle, margin, path = to_surface(p, at_hand[k], position, phi, theta, curvature)
             if n < MOST_VISITS and margin > -np.float32(BAND):
                 position, phi, total = there, angle, total + path
                 out_surface[n], out_margin[n], out_path[n] = at_hand[k], margin, total
@@ -69,10 +70,12 @@ def visit_all(p, stacks, position, phi, theta, turn, out_surface, out_margin, ou
 
 
 @numba.njit
-def visit_tracks(p, stacks, origin, phi, theta, turn, out_surface, out_margin, out_path, out_n):
+def visit_tracks(p, stacks, origin, phi, theta, curvature, out_surface, out_margin, out_path, out_n):
     for t in range(len(phi)):
-        position = (origin[t, 0], origin[t, 1], origin[t, 2])
-        out_n[t] = visit_all(p, stacks, position, phi[t], theta[t], turn[t], out_surface[t], out_margin[t], out_path[t])
+        position = Vector(origin[t, 0], origin[t, 1], origin[t, 2])
+        out_n[t] = visit_all(
+            p, stacks, position, phi[t], theta[t], curvature[t], out_surface[t], out_margin[t], out_path[t]
+        )
 
 
 def navigate(detector, helices):
@@ -81,11 +84,11 @@ def navigate(detector, helices):
     p = Detector.of(arrays)
     n = len(helices.phi)
     theta = np.arctan2(1.0, helices.cot_theta)
-    turn = (helices.curvature * np.sin(theta)).astype(np.float32)
+    curvature = (helices.curvature * np.sin(theta)).astype(np.float32)
     shape = (n, MOST_VISITS)
     surface, count = np.zeros(shape, np.int32), np.zeros(n, np.int64)
     margin, path = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    columns = [helices.origin.astype(np.float32), helices.phi.astype(np.float32), theta.astype(np.float32), turn]
+    columns = [helices.origin.astype(np.float32), helices.phi.astype(np.float32), theta.astype(np.float32), curvature]
     visit_tracks(p, stack_ranges(arrays.stacks), *columns, surface, margin, path, count)
     filled = np.arange(MOST_VISITS) < count[:, None]
     track = np.repeat(np.arange(n), count)
@@ -95,12 +98,12 @@ def navigate(detector, helices):
 def as_float32(helices):
     """The same helices with starts and directions that float32 holds exactly."""
     theta = np.arctan2(1.0, helices.cot_theta).astype(np.float32).astype(float)
-    turn = (helices.curvature * np.sin(theta)).astype(np.float32).astype(float)
+    curvature = (helices.curvature * np.sin(theta)).astype(np.float32).astype(float)
     return helices._replace(
         origin=helices.origin.astype(np.float32).astype(float),
         phi=helices.phi.astype(np.float32).astype(float),
         cot_theta=1 / np.tan(theta),
-        curvature=turn / np.sin(theta),
+        curvature=curvature / np.sin(theta),
     )
 
 

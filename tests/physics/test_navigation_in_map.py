@@ -8,8 +8,8 @@ from tests.batches import stack_ranges
 from tests.physics.surface_visits import AHEAD, BAND, EDGE, MOST_LAYERS, MOST_VISITS, Detector, reachable
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import solenoid_field_map
-from traccc_py.kernels.tracking.helix import curvilinear_axes, trigonometry
-from traccc_py.kernels.tracking.magnetic_field import local_turn, position_ahead, turn_ahead
+from traccc_py.kernels.tracking.helix import curvilinear_axes, direction_of
+from traccc_py.kernels.tracking.magnetic_field import curvature_ahead, position_ahead
 from traccc_py.kernels.tracking.navigation import (
     NONE,
     first_gaps,
@@ -18,7 +18,13 @@ from traccc_py.kernels.tracking.navigation import (
     is_on_new_leg,
     next_layer,
 )
-from traccc_py.kernels.tracking.propagation import transport_to_curvilinear, transport_to_surface
+from traccc_py.kernels.tracking.propagation import (
+    track_curvature,
+    track_direction,
+    transport_to_curvilinear,
+    transport_to_surface,
+)
+from traccc_py.kernels.tracking.state import BoundParameters, Covariance, Track, Vector
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.transport.transport import TransportConfig, transport
 
@@ -29,35 +35,35 @@ WORLD_RADIUS = 1187.0  # [mm]
 def visit_all(p, stacks, track, out_surface, out_local):
     """Follow a track from surface to surface as track finding does; returns the number of surfaces crossed."""
     at_hand = np.empty(MOST_VISITS, np.int32)
-    gaps = first_gaps(p.layers, stacks, np.int32(-1), track[0], trigonometry(track[1][2], track[1][3]))
+    gaps = first_gaps(p.layers, stacks, np.int32(-1), track.position, track_direction(track))
     n = 0
     for _ in range(MOST_LAYERS):
-        trig = trigonometry(track[1][2], track[1][3])
-        turn = local_turn(p.field, track[0], trig, track[1][4])
-        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, track[0], trig, turn)
+        direction = track_direction(track)
+        curvature = track_curvature(p.field, track, direction)
+        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, track.position, direction, curvature)
         if layer == NONE:
             break
         if p.layers[layer].is_sensitive == 0:
-            track, _ = transport_to_curvilinear(track, trig, turn, path, p.field)
+            track, _ = transport_to_curvilinear(track, direction, curvature, path, p.field)
             continue
         least = np.float32(AHEAD)
-        if is_on_new_leg(track[0], trig, turn, path, crossing):
-            track, trig = transport_to_curvilinear(track, trig, turn, path, p.field)
-            turn = local_turn(p.field, track[0], trig, track[1][4])
+        if is_on_new_leg(track.position, direction, curvature, path, crossing):
+            track, direction = transport_to_curvilinear(track, direction, curvature, path, p.field)
+            curvature = track_curvature(p.field, track, direction)
             least = np.float32(AHEAD) - path
             path = np.float32(0)
-        turn = turn_ahead(p.field, track[0], trig, turn, path, track[1][4])
-        crossing = position_ahead(p.field, track[0], trig, turn, path, crossing)
-        for k in range(reachable(p, layer, crossing, track[0], trig, turn, least, at_hand)):
-            trig = trigonometry(track[1][2], track[1][3])
-            turn = local_turn(p.field, track[0], trig, track[1][4])
+        curvature = curvature_ahead(p.field, track.position, direction, curvature, path, track.params.qop)
+        crossing = position_ahead(p.field, track.position, direction, curvature, path, crossing)
+        for k in range(reachable(p, layer, crossing, track.position, direction, curvature, least, at_hand)):
+            direction = track_direction(track)
+            curvature = track_curvature(p.field, track, direction)
             i = at_hand[k]
-            path, _, _ = intersect_surface(p.surfaces, i, track[0], trig, turn, np.float32(0))
-            there, _ = transport_to_surface(track, trig, turn, path, p.field, p.surfaces, i)
-            margin0, margin1 = inside_margin(p.surfaces, i, there[1][0], there[1][1])
+            path, _, _ = intersect_surface(p.surfaces, i, track.position, direction, curvature, np.float32(0))
+            there, _ = transport_to_surface(track, direction, curvature, path, p.field, p.surfaces, i)
+            margin0, margin1 = inside_margin(p.surfaces, i, there.params.loc0, there.params.loc1)
             if n < MOST_VISITS and min(margin0, margin1) > -np.float32(BAND):
                 track = there
-                out_surface[n], out_local[n, 0], out_local[n, 1] = i, there[1][0], there[1][1]
+                out_surface[n], out_local[n, 0], out_local[n, 1] = i, there.params.loc0, there.params.loc1
                 n += 1
     return n
 
@@ -67,8 +73,9 @@ def visit_tracks(p, stacks, origin, angles, covariance, out_surface, out_local, 
     zero = np.float32(0)
     for t in range(len(origin)):
         phi, theta, qop = angles[t]
-        u, v = curvilinear_axes(trigonometry(phi, theta))
-        track = ((origin[t, 0], origin[t, 1], origin[t, 2]), (zero, zero, phi, theta, qop), covariance, u, v)
+        u, v = curvilinear_axes(direction_of(phi, theta))
+        position = Vector(origin[t, 0], origin[t, 1], origin[t, 2])
+        track = Track(position, BoundParameters(zero, zero, phi, theta, qop), covariance, u, v)
         out_n[t] = visit_all(p, stacks, track, out_surface[t], out_local[t])
 
 
@@ -82,7 +89,7 @@ def navigate(detector, particles):
     angles = np.column_stack([np.arctan2(y, x), np.arctan2(np.hypot(x, y), z), particles.charge / momentum])
     surface, local = np.zeros((n, MOST_VISITS), np.int32), np.zeros((n, MOST_VISITS, 2), np.float32)
     count = np.zeros(n, np.int64)
-    covariance = tuple(np.float32([1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1]))
+    covariance = Covariance(*np.float32([1, 0, 1, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 1]))
     columns = [particles.vertex.astype(np.float32), angles.astype(np.float32)]
     visit_tracks(p, stack_ranges(arrays.stacks), *columns, covariance, surface, local, count)
     filled = np.arange(MOST_VISITS) < count[:, None]

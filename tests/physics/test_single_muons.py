@@ -1,6 +1,6 @@
 """Single muons on the ODD through the whole chain, from cells: efficiency, duplicates, pulls, p-values.
 
-The samples are smaller than those of `scripts/muon_performance.py` (10,000 muons a momentum); the bounds allow for
+The samples are smaller than those of `studies/performance_tables.py` (10,000 muons a momentum); the bounds allow for
 their statistics: three standard deviations beyond what the full samples have to reach.
 """
 

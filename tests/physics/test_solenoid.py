@@ -1,6 +1,6 @@
 """Muons in the field of a solenoid through the whole chain: as in a homogeneous field, and worse without the map.
 
-`scripts/muon_performance.py --solenoid` makes the large samples.
+`traccc-py performance --bfield-file` takes larger samples.
 """
 
 from dataclasses import replace

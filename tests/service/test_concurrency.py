@@ -55,7 +55,7 @@ def wrong_dtype(t):
 BAD = {
     "unknown id": (
         lambda t: with_value(t, "CELL_POSITIONS", 3, 0, 77),
-        r"cells row 3 .*geometry_id is 77, which is no sensitive module",
+        r"cells row 3 .*geometry_id is 77, which is not a sensitive module",
     ),
     "channel beyond": (
         lambda t: with_value(t, "CELL_POSITIONS", 4, 2, 99_999),

@@ -186,7 +186,7 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
     for begin, end, error in errors:
         assert end > killed
         assert begin < recovered
-        assert re.search("model instance that worked on the event ended|is not loaded at the moment", str(error)), error
+        assert re.search("model instance that worked on the event died|is not loaded at the moment", str(error)), error
     first = min(end for begin, end, _, outcome in results if outcome is True and begin > killed)
     # A machine that is busy otherwise, or only now, takes longer for everything, the start among it.
     assert min(recovered, first) - killed < max(RECOVERY_SECONDS, 2 * service.start_seconds)

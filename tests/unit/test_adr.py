@@ -55,8 +55,8 @@ def test_status_names_a_later_record(record):
 
 
 @each_record
-def test_tests_and_scripts_of_a_record_exist(record):
-    named = re.findall(r"(?:tests|scripts|benchmarks)/[\w/]+\.py", record.read_text(encoding="utf-8"))
+def test_tests_and_studies_of_a_record_exist(record):
+    named = re.findall(r"(?:tests|studies)/[\w/]+\.py", record.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

@@ -159,7 +159,7 @@ def test_environment_of_the_server():
 def test_server_that_ends_is_reported_with_its_log(installation, tmp_path):
     with TritonServer(ModelRepository(), any_ports(log_file=tmp_path / "log"), installation) as server:
         server.start()
-        with pytest.raises(ServiceError, match=r"ended with code 3.*\nno luck"):
+        with pytest.raises(ServiceError, match=r"exited with code 3.*\nno luck"):
             server.wait_until_ready(20)
 
 

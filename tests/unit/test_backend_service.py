@@ -178,7 +178,7 @@ def test_athena_identifiers_on_the_wire(service, events, tmp_path):
     ("text", "message"),
     [
         ("0x10,5\n17\n", "map.txt, line 2: '17'; expected a hexadecimal"),
-        ("0x0,5\n", "map.txt, line 1: 0 is no identifier"),
+        ("0x0,5\n", "map.txt, line 1: 0 is not an identifier"),
         ("0x10,5\n", "map.txt: 9 of 9 sensors have no Athena identifier"),
         ("", "9 of 9 sensors have no Athena identifier"),
     ],

@@ -271,7 +271,7 @@ def test_run_names_file_and_line_of_an_unknown_module(chain, events):
     lines[2] = "12345" + lines[2][lines[2].index(",") :]
     path.write_text("\n".join(lines) + "\n")
     result = run(events)
-    assert_refused(result, f"{path}, line 3: geometry_id is 12345, which is no sensitive module")
+    assert_refused(result, f"{path}, line 3: geometry_id is 12345, which is not a sensitive module")
 
 
 def test_run_refuses_an_empty_file(chain, events):
@@ -338,7 +338,7 @@ def test_config_prints_what_it_reads(tmp_path):
     path.write_text("[finding]\nchi2_max = 20\n")
     assert "chi2_max = 20.0" in call("config", path).stdout
     path.write_text("[finding]\nchi2 = 20\n")
-    assert_refused(call("config", path), f"{path}: finding.chi2 is no known key; did you mean chi2_max?")
+    assert_refused(call("config", path), f"{path}: finding.chi2 is not a known key; did you mean chi2_max?")
 
 
 def test_detector_prints_layers_and_draws(tmp_path):

@@ -110,15 +110,15 @@ def test_every_number_rejects_values_out_of_range(section, name):
     ("text", "message"),
     [
         ("[seeding]\nmin_pt = -1\n", r"seeding\.min_pt is -1\.0; expected a finite number > 0"),
-        ("[seeding]\nmin_p = 1\n", r"seeding\.min_p is no known key; did you mean min_pt\?"),
-        ("[seeding]\nwibble = 1\n", r"seeding\.wibble is no known key; known: z_min, z_max"),
-        ("[seding]\nmin_pt = 1\n", r"seding is no known section; did you mean seeding\?"),
+        ("[seeding]\nmin_p = 1\n", r"seeding\.min_p is not a known key; did you mean min_pt\?"),
+        ("[seeding]\nwibble = 1\n", r"seeding\.wibble is not a known key; known: z_min, z_max"),
+        ("[seding]\nmin_pt = 1\n", r"seding is not a known section; did you mean seeding\?"),
         ("seeding = 3\n", r"seeding is 3; expected a section \[seeding\]"),
         ("[finding]\nmax_holes = 1.0\n", r"finding\.max_holes is 1\.0; expected an integer >= 0"),
         ("[finding]\nmax_holes = true\n", r"finding\.max_holes is true; expected an integer >= 0"),
         ("[finding]\nparticle = 'kaon'\n", r'finding\.particle is "kaon"; expected one of "pion", "muon", "electron"'),
         ("[seed_thinning]\nenabled = 1\n", r"seed_thinning\.enabled is 1; expected true or false"),
-        ("[seeding]\nthinning = true\n", r"seeding\.thinning is no known key; it is seed_thinning\.enabled now"),
+        ("[seeding]\nthinning = true\n", r"seeding\.thinning is not a known key; it is seed_thinning\.enabled now"),
         ("[seeding]\nb_field_z = 0\n", r'seeding\.b_field_z is 0\.0; expected a finite number > 0 and < 20 or "off"'),
         ("[seeding]\nmin_pt = 'off'\n", r'seeding\.min_pt is "off"; expected a finite number > 0$'),
         ("[seeding]\nz_min = 3000\n", r"seeding\.z_min is 3000\.0; expected less than z_max, which is 2000"),
@@ -126,8 +126,8 @@ def test_every_number_rejects_values_out_of_range(section, name):
         ("[finding]\nmin_measurements = 50\n", r"finding\.min_measurements is 50; expected at most max_measurements"),
         ("[fitting]\nbackward_inflation = 1\n", r"fitting\.backward_inflation is 1\.0; expected a finite number > 1"),
         ("[parameter_estimation]\ninflation = 0\n", r"parameter_estimation\.inflation is 0"),
-        ("[seeding\n", r"is no valid TOML"),
-        ("[seeding]\nmin_pt = 1\nmin_pt = 2\n", r"is no valid TOML"),
+        ("[seeding\n", r"is not valid TOML"),
+        ("[seeding]\nmin_pt = 1\nmin_pt = 2\n", r"is not valid TOML"),
     ],
 )
 def test_from_toml_names_file_key_and_value(tmp_path, text, message):
@@ -141,7 +141,7 @@ def test_from_toml_names_a_file_that_cant_be_read(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml: can't be read \(No such file"):
         read_config(tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match=r"binary\.toml: is no valid TOML"):
+    with pytest.raises(ConfigError, match=r"binary\.toml: is not valid TOML"):
         read_config(tmp_path / "binary.toml")
 
 

@@ -59,10 +59,10 @@ def test_pairs_of_a_detector_have_its_own_ids(path):
         ("1f,5,6\n", "line 1: '1f,5,6'; expected"),
         ("1g,5\n", "line 1: '1g,5'; expected"),
         ("1f,5.0\n", "line 1: '1f,5.0'; expected"),
-        ("\n1f,0\n", "line 2: 0 is no identifier; expected a number from 1 to"),
-        ("10000000000000000,5\n", "line 1: 18446744073709551616 is no identifier"),
-        ("1f,5\n2f,6\n\n1f,7\n", "line 4: Athena identifier 0x1f stands in line 1 already"),
-        ("1f,5\n2f,5\n", "line 2: detray identifier 5 stands in line 1 already"),
+        ("\n1f,0\n", "line 2: 0 is not an identifier; expected a number from 1 to"),
+        ("10000000000000000,5\n", "line 1: 18446744073709551616 is not an identifier"),
+        ("1f,5\n2f,6\n\n1f,7\n", "line 4: Athena identifier 0x1f is already in line 1"),
+        ("1f,5\n2f,5\n", "line 2: detray identifier 5 is already in line 1"),
     ],
 )
 def test_bad_lines_are_named(path, text, problem):

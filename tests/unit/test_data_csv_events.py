@@ -258,7 +258,7 @@ def test_a_last_line_without_end_is_told(tmp_path, caplog, suffix):
     with open_file(path, "wb") as file:
         file.write(b"measurement_id,hit_id\n0,0\n1,123")
     assert len(read_measurement_hit_map(path)) == 2
-    assert "line 3: the last line has no end, so digits of its last value '123' may be missing" in caplog.text
+    assert "line 3: the last line has no line break, so digits of its last value '123' may be missing" in caplog.text
     caplog.clear()
     with open_file(path, "wb") as file:
         file.write(b"measurement_id,hit_id\n0,0\n1,123\n")

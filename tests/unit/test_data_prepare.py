@@ -172,7 +172,7 @@ def test_prepare_cells_reads_signed_ids_as_unsigned(detector):
         (
             "geometry_id",
             5,
-            "geometry_id is 5, which is no sensitive module of this detector; expected one of its 10 ids",
+            "geometry_id is 5, which is not a sensitive module of this detector; expected one of its 10 ids",
         ),
         ("channel0", 336, "channel0 is 336, outside module .*; expected 0 to 335"),
         ("channel0", -1, "channel0 is -1, outside module .*; expected 0 to 335"),

@@ -114,7 +114,7 @@ def test_signed_ids_are_read_as_unsigned(detector):
 @pytest.mark.parametrize(
     ("column", "value", "problem"),
     [
-        ("geometry_id", 5, "geometry_id is 5, which is no sensitive module of this detector"),
+        ("geometry_id", 5, "geometry_id is 5, which is not a sensitive module of this detector"),
         ("dimensions", 0, "dimensions is 0; expected 1"),
         ("dimensions", 3, "dimensions is 3; expected 1"),
         ("time", np.nan, "time is nan; expected a finite number"),

@@ -225,13 +225,13 @@ def test_variance_table_that_does_not_exist_is_zero():
     [
         ({"19": {"loc0": {"1": {"variance": 1.0}}}}, r"designs\.19\.loc0\.1: unknown"),
         ({"17": {"x": {"1": {"variance": 1.0}}}}, r"designs\.17\.x\.1: unknown"),
-        ({"17": {"loc0": {"17": {"variance": 1.0}}}}, "'17' is no cluster size; expected 1 to 16"),
+        ({"17": {"loc0": {"17": {"variance": 1.0}}}}, "'17' is not a cluster size; expected 1 to 16"),
         ({"17": {"loc0": {"2": {"variance": -1.0}}}}, "variance: is -1.0; expected a variance > 0"),
         ({"17": {"loc0": {"2": {"sigmas": []}}}}, "variance: is None; expected a variance > 0"),
         ({"17": {"loc0": {"2": {"variance": 1.0, "sigmas": [1.0]}}}}, r"sigmas: is \[1.0\]; expected 17 numbers > 0"),
         ({"17": {"loc0": {"2": {"variance": 1.0, "sigmas": 3.0}}}}, r"sigmas: is 3.0; expected 17 numbers > 0"),
-        ({"17": {"loc0": {"2": 1.0}}}, "is no variance table"),
-        ({"17": {"loc0": 3}}, "is no variance table"),
+        ({"17": {"loc0": {"2": 1.0}}}, "is not a variance table"),
+        ({"17": {"loc0": 3}}, "is not a variance table"),
     ],
 )
 def test_broken_variance_table(tmp_path, designs, message):

@@ -87,7 +87,7 @@ FLIPPED = struct.pack("<12f", -0.01, 0, 0, 1, 0, 0.01, 0, 1, 0, 0, 0.01, 1)
 BROKEN = [
     ("wrapper", OTHER, "wrapper", "00000001 00000002; expected C04F1EAB AB000000, the header of the field block"),
     ("affine", OTHER, "affine", "header of the affine block"),
-    ("matrix", ROTATED, "matrix", "zeros beside it"),
+    ("matrix", ROTATED, "matrix", "zeros off it"),
     ("matrix", FLIPPED, "matrix", "a positive diagonal"),
     ("strided", OTHER, "strided", "header of the strided block"),
     ("sizes", struct.pack("<3Q", 3, 1, 5), "sizes", "grid sizes (3, 1, 5); expected numbers >= 2"),
@@ -214,7 +214,7 @@ def test_other_faults_of_files(tmp_path, field):
     with pytest.raises(GeometryError, match="can't be read"):
         read_field_map(tmp_path / "map.cvf.gz")
     (tmp_path / "map.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(GeometryError, match="byte 0 is no text"):
+    with pytest.raises(GeometryError, match="byte 0 is not text"):
         read_field_map(tmp_path / "map.csv")
     write_field_map(tmp_path / "map.dat", field, "cvf")
     assert read_field_map(tmp_path / "map.dat", "cvf").values.shape == (*SHAPE, 3)

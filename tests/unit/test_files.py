@@ -13,7 +13,7 @@ def test_write_files_leaves_nothing_behind_when_one_fails(tmp_path):
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     first.write_bytes(b"old")
     second.mkdir()
-    with pytest.raises(IsADirectoryError, match="a folder has the name"):
+    with pytest.raises(IsADirectoryError, match="there is a folder of this name"):
         write_files({first: b"new", second: b"new"})
     assert first.read_bytes() == b"old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "b.csv"]

@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 
 from tests.reference.transport import bound_to_bound, helix_point, numerical_jacobian
+from traccc_py.kernels.tracking.covariance import transport_covariance
 from traccc_py.kernels.tracking.helix import (
+    HelixColumn,
+    direction_of,
     helix_displacement,
     helix_jacobian,
     path_to_beam_line,
     path_to_cylinder,
     path_to_plane,
-    transport_covariance,
-    trigonometry,
 )
+from traccc_py.kernels.tracking.state import Covariance, Jacobian, Vector
 from traccc_py.units import T
 
 B_Z = 2.0 * T
@@ -22,28 +24,28 @@ ULPS = 4
 
 
 @numba.njit
-def displace(phi, theta, turn, path):
-    return helix_displacement(trigonometry(phi, theta), turn, path)
+def displace(phi, theta, curvature, path):
+    return helix_displacement(direction_of(phi, theta), curvature, path)
 
 
 @numba.njit
-def to_cylinder(x, y, phi, theta, turn, radius, is_far):
-    return path_to_cylinder(x, y, trigonometry(phi, theta), turn, radius, is_far)
+def to_cylinder(x, y, phi, theta, curvature, radius, is_far):
+    return path_to_cylinder(x, y, direction_of(phi, theta), curvature, radius, is_far)
 
 
 @numba.njit
-def to_plane(offset, phi, theta, turn, normal, guess):
-    return path_to_plane(offset, trigonometry(phi, theta), turn, normal, guess)
+def to_plane(offset, phi, theta, curvature, normal, guess):
+    return path_to_plane(offset, direction_of(phi, theta), curvature, normal, guess)
 
 
 @numba.njit
-def to_beam_line(x, y, phi, theta, turn):
-    return path_to_beam_line(x, y, trigonometry(phi, theta), turn)
+def to_beam_line(x, y, phi, theta, curvature):
+    return path_to_beam_line(x, y, direction_of(phi, theta), curvature)
 
 
 @numba.njit
-def jacobian(phi, theta, turn, path, b_z, u0, v0, u1, v1):
-    return helix_jacobian(trigonometry(phi, theta), turn, path, b_z, u0, v0, u1, v1)
+def jacobian(phi, theta, curvature, path, b_z, u0, v0, u1, v1):
+    return helix_jacobian(direction_of(phi, theta), curvature, path, b_z, u0, v0, u1, v1)
 
 
 @numba.njit
@@ -70,8 +72,8 @@ def random_frame(normal, rng):
     return u, np.cross(w, u)
 
 
-def as_tuple(vector, dtype):
-    return tuple(dtype(v) for v in vector)
+def as_vector(vector, dtype):
+    return Vector(*(dtype(v) for v in vector))
 
 
 def test_helix_position_agrees_with_float64_within_0p3_um():
@@ -79,9 +81,11 @@ def test_helix_position_agrees_with_float64_within_0p3_um():
     path = np.float32(np.exp(rng.uniform(np.log(1.0), np.log(1500.0), len(phi))))
     worst = 0.0
     for k in range(len(phi)):
-        turn = np.float32(-qop[k] * np.float32(B_Z))
-        moved = np.array(displace(phi[k], theta[k], turn, path[k]), dtype=float)
-        exact, _ = helix_point(np.zeros(3), float(phi[k]), float(theta[k]), -float(turn) / B_Z, B_Z, float(path[k]))
+        curvature = np.float32(-qop[k] * np.float32(B_Z))
+        moved = np.array(displace(phi[k], theta[k], curvature, path[k]), dtype=float)
+        exact, _ = helix_point(
+            np.zeros(3), float(phi[k]), float(theta[k]), -float(curvature) / B_Z, B_Z, float(path[k])
+        )
         allowed = max(POSITION_TOLERANCE, ULPS * np.spacing(np.float32(path[k])))
         worst = max(worst, np.abs(moved - exact).max() / allowed)
     assert worst < 1, f"worst position difference is {worst:.2f} of what is allowed"
@@ -102,9 +106,9 @@ def test_jacobian_agrees_with_numerical_derivatives(dtype, tolerance):
         u1, v1 = random_frame(t1, rng)
         end = (target + rng.uniform(-1, 1) * u1 + rng.uniform(-1, 1) * v1, u1, v1)
         exact = numerical_jacobian(params, start, end, B_Z, length)
-        turn = dtype(-qop[k] * B_Z)
-        axes = [as_tuple(a, dtype) for a in (start[1], start[2], u1, v1)]
-        _, _, columns = jacobian(dtype(phi[k]), dtype(theta[k]), turn, dtype(length), dtype(B_Z), *axes)
+        curvature = dtype(-qop[k] * B_Z)
+        axes = [as_vector(a, dtype) for a in (start[1], start[2], u1, v1)]
+        _, _, columns = jacobian(dtype(phi[k]), dtype(theta[k]), curvature, dtype(length), dtype(B_Z), *axes)
         found = np.array(columns, dtype=float).T
         # Elements are compared relative to the natural size of their units: lengths by the path, curvature by 1/p.
         scale = np.outer([1, 1, 1 / length], [1, 1, length, length, length**2 * B_Z])
@@ -119,7 +123,7 @@ def test_covariance_transport_equals_matrix_product():
     root = rng.normal(size=(5, 5))
     covariance = root @ root.T
     lower = np.tril_indices(5)
-    found = transport(tuple(map(tuple, columns)), tuple(covariance[lower]))
+    found = transport(Jacobian(*(HelixColumn(*column) for column in columns)), Covariance(*covariance[lower]))
     expected = (jacobian_matrix @ covariance @ jacobian_matrix.T)[lower]
     assert np.allclose(found, expected, rtol=1e-12)
 
@@ -131,8 +135,8 @@ def test_path_to_plane_reaches_the_plane():
         target, angle = helix_point(np.zeros(3), float(phi[k]), float(theta[k]), float(qop[k]), B_Z, length)
         t1 = np.array([np.sin(theta[k]) * np.cos(angle), np.sin(theta[k]) * np.sin(angle), np.cos(theta[k])])
         u, v = random_frame(t1, rng)
-        normal = as_tuple(np.cross(u, v), np.float32)
-        offset = as_tuple(-target, np.float32)
+        normal = as_vector(np.cross(u, v), np.float32)
+        offset = as_vector(-target, np.float32)
         path = to_plane(offset, phi[k], theta[k], np.float32(-qop[k] * B_Z), normal, np.float32(0))
         assert path == pytest.approx(length, abs=5e-3, rel=1e-5)
 
@@ -145,13 +149,18 @@ def test_path_to_cylinder_outwards_and_after_the_turning_point():
         x, y = np.float32(r * np.cos(angle)), np.float32(r * np.sin(angle))
         is_far = bool(k % 2)
         radius = np.float32(rng.uniform(20, r) if is_far else rng.uniform(r, 1000))
-        turn = np.float32(-qop[k] * B_Z)
-        path = to_cylinder(x, y, phi[k], theta[k], turn, radius, is_far)
+        curvature = np.float32(-qop[k] * B_Z)
+        path = to_cylinder(x, y, phi[k], theta[k], curvature, radius, is_far)
         if path > 1e29:
             continue
         n_far += is_far
         end, _ = helix_point(
-            np.array([x, y, 0.0], dtype=float), float(phi[k]), float(theta[k]), -float(turn) / B_Z, B_Z, float(path)
+            np.array([x, y, 0.0], dtype=float),
+            float(phi[k]),
+            float(theta[k]),
+            -float(curvature) / B_Z,
+            B_Z,
+            float(path),
         )
         assert path >= 0
         # A crossing after the turn may be metres away: the rounding of the turning angle grows with the path.
@@ -160,9 +169,9 @@ def test_path_to_cylinder_outwards_and_after_the_turning_point():
 
 
 def test_path_to_cylinder_out_of_reach_gives_no_crossing():
-    turn = np.float32(-B_Z / 0.1)  # a radius of curvature of 167 mm at theta = pi/2
+    curvature = np.float32(-B_Z / 0.1)  # a radius of curvature of 167 mm at theta = pi/2
     path = to_cylinder(
-        np.float32(30), np.float32(0), np.float32(0), np.float32(np.pi / 2), turn, np.float32(900), False
+        np.float32(30), np.float32(0), np.float32(0), np.float32(np.pi / 2), curvature, np.float32(900), False
     )
     assert path > 1e29
 
@@ -172,9 +181,9 @@ def test_path_to_beam_line_is_the_closest_point():
     for k in range(len(phi)):
         start = np.array([rng.uniform(30, 80), 0, 0])
         angle = np.float32(rng.uniform(-0.5, 0.5))
-        turn = np.float32(-qop[k] * B_Z)
-        path = float(to_beam_line(np.float32(start[0]), np.float32(0), angle, theta[k], turn))
-        end, direction = helix_point(start, float(angle), float(theta[k]), -float(turn) / B_Z, B_Z, path)
+        curvature = np.float32(-qop[k] * B_Z)
+        path = float(to_beam_line(np.float32(start[0]), np.float32(0), angle, theta[k], curvature))
+        end, direction = helix_point(start, float(angle), float(theta[k]), -float(curvature) / B_Z, B_Z, path)
         assert path < 0
         assert abs(end[0] * np.cos(direction) + end[1] * np.sin(direction)) < 1e-3
 

@@ -6,7 +6,15 @@ import pytest
 from scipy.special import gammaincc
 
 from tests.reference import kalman as reference
-from traccc_py.kernels.tracking.kalman import chi2_survival, combine_estimates, predicted_chi2, scale_diagonal, update
+from traccc_py.kernels.tracking.kalman import (
+    COMBINATION_SCRATCH,
+    chi2_survival,
+    combine_estimates,
+    predicted_chi2,
+    scale_diagonal,
+    update,
+)
+from traccc_py.kernels.tracking.state import BoundParameters, Covariance, Local
 
 SCALES = np.array([0.05, 0.3, 1e-3, 2e-3, 1e-2])  # of loc0, loc1 [mm], phi, theta [rad], q/p [1/GeV]
 TOLERANCE = {np.float32: 1e-4, np.float64: 1e-12}  # relative to the standard deviations
@@ -15,13 +23,13 @@ PEERS = [(0.0, 1, 1.0), (0.0, 7, 1.0), (3.0, 5, 0.69998584), (-1.0, 5, 0.0), (3.
 
 
 @numba.njit
-def run_update(x, c, local0, local1, variance0, variance1, dimensions):
-    return update(x, c, local0, local1, variance0, variance1, dimensions)
+def run_update(x, c, local, variance, dimensions):
+    return update(x, c, local, variance, dimensions)
 
 
 @numba.njit
-def run_predicted_chi2(residual0, residual1, variance0, variance1, dimensions, c):
-    return predicted_chi2(residual0, residual1, variance0, variance1, dimensions, c)
+def run_predicted_chi2(residual, variance, dimensions, c):
+    return predicted_chi2(residual, variance, dimensions, c)
 
 
 @numba.njit
@@ -41,6 +49,18 @@ def survival(chi2, ndf):
 
 def as_tuple(values, dtype):
     return tuple(dtype(v) for v in values)
+
+
+def local_of(values, dtype):
+    return Local(*as_tuple(values, dtype))
+
+
+def parameters_of(values, dtype):
+    return BoundParameters(*as_tuple(values, dtype))
+
+
+def covariance_of(matrix, dtype):
+    return Covariance(*as_tuple(reference.packed(matrix), dtype))
 
 
 def random_covariance(rng, scales=SCALES):
@@ -71,8 +91,8 @@ def test_update_equals_the_gain_formula(dimensions, dtype):
     for _ in range(300):
         x, covariance, local, variance = random_state(rng)
         found_x, found_c, chi2 = run_update(
-            as_tuple(x, dtype), as_tuple(reference.packed(covariance), dtype), *as_tuple(local, dtype),
-            *as_tuple(variance, dtype), np.int32(dimensions),
+            parameters_of(x, dtype), covariance_of(covariance, dtype), local_of(local, dtype),
+            local_of(variance, dtype), np.int32(dimensions),
         )  # fmt: skip
         expected = reference.gain_update(x, covariance, local[:dimensions], variance[:dimensions], h)
         sigma = np.sqrt(np.diag(expected[1]))
@@ -90,8 +110,8 @@ def test_predicted_chi2_equals_the_matrix_form(dimensions, dtype):
         x, covariance, local, variance = random_state(rng)
         residual = (local - x[:2]).astype(np.float32).astype(float)
         found = run_predicted_chi2(
-            *as_tuple(residual, dtype), *as_tuple(variance, dtype), np.int32(dimensions),
-            as_tuple(reference.packed(covariance), dtype),
+            local_of(residual, dtype), local_of(variance, dtype), np.int32(dimensions),
+            covariance_of(covariance, dtype),
         )  # fmt: skip
         expected = reference.predicted_chi2(residual[:dimensions], variance[:dimensions], covariance, h)
         assert found == pytest.approx(expected, rel=TOLERANCE[dtype], abs=TOLERANCE[dtype])
@@ -106,8 +126,8 @@ def test_update_of_a_wide_prior_keeps_variances_positive_and_right():
         covariance = random_covariance(rng, scales)
         x = np.zeros(5)
         _, found, _ = run_update(
-            as_tuple(x, np.float32), as_tuple(reference.packed(covariance), np.float32),
-            *as_tuple(np.zeros(2), np.float32), *as_tuple(pixel, np.float32), np.int32(2),
+            parameters_of(x, np.float32), covariance_of(covariance, np.float32),
+            local_of(np.zeros(2), np.float32), local_of(pixel, np.float32), np.int32(2),
         )  # fmt: skip
         _, expected, _ = reference.gain_update(x, covariance, np.zeros(2), pixel, reference.projector(2))
         variances = np.diag(reference.unpacked(np.array(found)))
@@ -119,14 +139,14 @@ def test_update_of_a_wide_prior_keeps_variances_positive_and_right():
 @pytest.mark.parametrize("ratio", [1.0, 1e-4])
 def test_combination_equals_the_information_form(ratio, dtype):
     rng = np.random.default_rng(4)
-    work = np.empty(75, dtype)
+    work = np.empty(COMBINATION_SCRATCH, dtype)
     for _ in range(200):
         xa, ca, *_ = random_state(rng)
         xb, cb, *_ = random_state(rng)
         ca = reference.unpacked(reference.packed(ca * ratio).astype(np.float32))
         x, c, success = run_combine(
-            as_tuple(xa, dtype), as_tuple(reference.packed(ca), dtype),
-            as_tuple(xb, dtype), as_tuple(reference.packed(cb), dtype), work,
+            parameters_of(xa, dtype), covariance_of(ca, dtype),
+            parameters_of(xb, dtype), covariance_of(cb, dtype), work,
         )  # fmt: skip
         expected_x, expected_c = reference.weighted_mean(xa, ca, xb, cb)
         sigma = np.sqrt(np.diag(expected_c))
@@ -138,18 +158,16 @@ def test_combination_equals_the_information_form(ratio, dtype):
 def test_combination_of_impossible_covariances_fails():
     c = np.eye(5)
     c[3, 3] = -2.0
-    packed = as_tuple(reference.packed(c), np.float32)
-    zero = as_tuple(np.zeros(5), np.float32)
-    x, _, success = run_combine(
-        zero, packed, zero, as_tuple(reference.packed(np.eye(5)), np.float32), np.empty(75, "f4")
-    )
+    zero = parameters_of(np.zeros(5), np.float32)
+    impossible, possible = (covariance_of(matrix, np.float32) for matrix in (c, np.eye(5)))
+    x, _, success = run_combine(zero, impossible, zero, possible, np.empty(COMBINATION_SCRATCH, "f4"))
     assert not success
     assert x == zero
 
 
 def test_scale_diagonal_drops_correlations():
     c = random_covariance(np.random.default_rng(5))
-    found = run_scale(as_tuple(reference.packed(c), np.float64), 100.0)
+    found = run_scale(covariance_of(c, np.float64), 100.0)
     assert np.array_equal(reference.unpacked(np.array(found)), np.diag(100.0 * np.diag(c)))
 
 
@@ -169,7 +187,8 @@ def random_steps(rng, n):
 def step_update(x, c, step):
     _, _, local, variance, h = step
     both = np.concatenate([local, [0.0]])[:2], np.concatenate([variance, [1.0]])[:2]
-    x, c, _ = run_update(tuple(x), tuple(reference.packed(c)), *both[0], *both[1], np.int32(len(h)))
+    local, variance = (local_of(pair, float) for pair in both)
+    x, c, _ = run_update(parameters_of(x, float), covariance_of(c, float), local, variance, np.int32(len(h)))
     return np.array(x), reference.unpacked(np.array(c))
 
 
@@ -184,14 +203,14 @@ def test_forward_and_backward_filter_combined_are_the_rts_smoother():
         for step in steps:
             x, c = step_update(step[0] @ x, step[0] @ c @ step[0].T + step[1], step)
             filtered.append((x, c))
-        c = reference.unpacked(np.array(run_scale(tuple(reference.packed(c)), 1e9)))
+        c = reference.unpacked(np.array(run_scale(covariance_of(c, float), 1e9)))
         for k in range(7, 0, -1):
             x, c = step_update(x, c, steps[k])
             inverse = np.linalg.inv(steps[k][0])
             x, c = inverse @ x, inverse @ (c + steps[k][1]) @ inverse.T
             combined = run_combine(
-                tuple(x), tuple(reference.packed(c)),
-                tuple(filtered[k - 1][0]), tuple(reference.packed(filtered[k - 1][1])), np.empty(75),
+                parameters_of(x, float), covariance_of(c, float), parameters_of(filtered[k - 1][0], float),
+                covariance_of(filtered[k - 1][1], float), np.empty(COMBINATION_SCRATCH),
             )  # fmt: skip
             sigma = np.sqrt(np.diag(expected[k - 1][1]))
             assert np.abs((np.array(combined[0]) - expected[k - 1][0]) / sigma).max() < 1e-3

@@ -6,6 +6,7 @@ import pytest
 from numba import types
 
 from traccc_py.kernels.tracking.linalg import cross, dot, sinc_pair, sincos, wrap_angle
+from traccc_py.kernels.tracking.state import Vector
 
 EPS = float(np.finfo(np.float32).eps)
 REDUCTION = 1e-9  # of the argument: what taking off multiples of pi/2 costs
@@ -108,11 +109,11 @@ def test_wrap_angle_stays_in_range_and_keeps_the_direction():
 def test_products_of_vectors():
     rng = np.random.default_rng(2)
     a, b = rng.normal(size=(2, 3))
-    assert dot(tuple(a), tuple(b)) == pytest.approx(a @ b)
-    assert cross(tuple(a), tuple(b)) == pytest.approx(tuple(np.cross(a, b)))
+    assert dot(Vector(*a), Vector(*b)) == pytest.approx(a @ b)
+    assert cross(Vector(*a), Vector(*b)) == pytest.approx(tuple(np.cross(a, b)))
 
 
-VECTOR = types.UniTuple(types.float32, 3)
+VECTOR = types.NamedUniTuple(types.float32, 3, Vector)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.reference import kalman as reference
 from tests.reference.material_formulas import bethe_stopping_power, highland
 from traccc_py.geometry.material.material import SILICON, SILICON_TML
 from traccc_py.kernels.tracking.material import energy_loss, interact, scattering_variance
+from traccc_py.kernels.tracking.state import BoundParameters, Covariance, Slab
 from traccc_py.units import MeV, cm, muon_mass
 
 # Mean stopping power of muons in silicon [MeV cm^2 / g] (PDG tables; tolerance of detray's own test).
@@ -40,7 +41,7 @@ def f32(*values):
 
 
 def slab_of(material, thickness):
-    return f32(*material.slab(thickness))
+    return Slab(*f32(*material.slab(thickness)))
 
 
 def muon_loss(p, slab):
@@ -53,7 +54,9 @@ def muon_theta0(p, thickness_in_x0):
 
 
 def passage(x, c, slab, theta=math.pi / 2, inverse_cosine=1.0, mass=muon_mass, sign=1.0):
-    return run_interact(f32(*x), f32(*c), slab, *f32(inverse_cosine, math.sin(theta), mass, sign))
+    return run_interact(
+        BoundParameters(*f32(*x)), Covariance(*f32(*c)), slab, *f32(inverse_cosine, math.sin(theta), mass, sign)
+    )
 
 
 def state(p, theta=math.pi / 2, charge=-1.0):
@@ -99,7 +102,7 @@ def test_nothing_does_not_scatter():
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_vacuum_changes_nothing(sign):
     x, c = state(2.0)
-    found = passage(x, c + 1, f32(0, 0, 0, 0), sign=sign)
+    found = passage(x, c + 1, Slab(*f32(0, 0, 0, 0)), sign=sign)
     assert found == (f32(*x), f32(*(c + 1)), True)
 
 

@@ -30,6 +30,7 @@ from traccc_py.geometry import build_detector, read_detray, write_detray
 from traccc_py.geometry.material.maps import MaterialMap
 from traccc_py.geometry.records import MapKind
 from traccc_py.kernels.tracking.propagation import _layer_slab, _surface_slab
+from traccc_py.kernels.tracking.state import Vector
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.transport.surface_places import module_slab, passive_slab
 from traccc_py.simulation.transport.transport import TransportConfig, transport
@@ -113,12 +114,12 @@ class Tables(NamedTuple):
 
 @numba.njit
 def surface_thickness(p, i, loc0, loc1):
-    return _surface_slab(p, i, loc0, loc1)[0]
+    return _surface_slab(p, i, loc0, loc1).thickness_in_x0
 
 
 @numba.njit
 def layer_thickness(p, layer, position):
-    return _layer_slab(p, layer, position)[0]
+    return _layer_slab(p, layer, position).thickness_in_x0
 
 
 def tables(detector):
@@ -188,7 +189,7 @@ def test_map_of_a_passive_surface_is_that_of_the_file(tmp_path, name):
     expected, distance = looked_up(axes, table, found)
     layer = int(np.flatnonzero(detector.layers["material_map"])[0])
     p, truth = tables(detector), truth_geometry(detector)
-    in_kernel = [layer_thickness(p, layer, tuple(np.float32(q))) for q in np.stack([x, y, z], axis=1)]
+    in_kernel = [layer_thickness(p, layer, Vector(*np.float32(q))) for q in np.stack([x, y, z], axis=1)]
     in_simulation = [passive_slab(truth, truth.passives[0], tuple(q))[0] for q in np.stack([x, y, z], axis=1)]
     is_clear = distance > 1e-4
     assert is_clear.mean() > 0.98

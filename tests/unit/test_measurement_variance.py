@@ -9,7 +9,7 @@ from tests.unit.detectors import make_design, make_detector
 from traccc_py.config import ClusterizationConfig
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, N_END_PATHS
 from traccc_py.geometry.variance_table import path_sigmas
-from traccc_py.kernels.tracking.helix import trigonometry
+from traccc_py.kernels.tracking.helix import direction_of
 from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
 
 PITCH = (0.05, 0.4)
@@ -18,12 +18,14 @@ GIVEN = (0.123, 0.456)
 SMEARING = 0.09
 
 
-class Payload(NamedTuple):
-    surfaces: Any
-    designs: Any
-    path_sigmas: Any
+class Measurements(NamedTuple):
     local_variance: Any
     cluster_size: Any
+
+
+class Payload(NamedTuple):
+    detector: Any
+    measurements: Any
 
 
 def tilted_detector(rng, *, is_digital=False):
@@ -36,18 +38,12 @@ def tilted_detector(rng, *, is_digital=False):
 
 
 def payload(detector, size, dtype=np.float32):
-    return Payload(
-        detector.surfaces,
-        detector.designs,
-        detector.path_sigmas,
-        np.array([GIVEN], dtype),
-        np.array([size], np.int32),
-    )
+    return Payload(detector, Measurements(np.array([GIVEN], dtype), np.array([size], np.int32)))
 
 
 def looked_up(detector, size, phi, theta, dtype=np.float32):
     p = payload(detector, size, dtype)
-    paths = channel_paths(p.surfaces, p.designs, 0, trigonometry(dtype(phi), dtype(theta)))
+    paths = channel_paths(p.detector, 0, direction_of(dtype(phi), dtype(theta)))
     return paths, measurement_variance(p, 0, paths, 0)
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.batches import stack_ranges
 from tests.reference.transport import cross_plane, helix_point
 from traccc_py.geometry.records import LAYER, STACK, SURFACE, LayerKind, Shape
-from traccc_py.kernels.tracking.helix import trigonometry, turned
+from traccc_py.kernels.tracking.helix import direction_after, direction_of
 from traccc_py.kernels.tracking.navigation import (
     NONE,
     first_gaps,
@@ -18,11 +18,12 @@ from traccc_py.kernels.tracking.navigation import (
     layer_normal,
     next_layer,
 )
+from traccc_py.kernels.tracking.state import Vector
 from traccc_py.simulation.transport.truth_helix import CYLINDER_SURFACE, PLANE_SURFACE, helix_position, next_crossing
 from traccc_py.units import T
 
 B_Z = 2 * T
-STRAIGHT = 1e-9  # turn of a track that is all but straight [1/mm]
+STRAIGHT = 1e-9  # curvature of a track that is all but straight [1/mm]
 PATH_TOLERANCE = 2e-2  # [mm]; crossings at small angles magnify the rounding of positions
 FAR_OUT = (5000.0, 0.0, 1e-6)  # a cylinder nobody meets: tracks that get far outside of all layers do not come back
 NO_LAYER = np.int32(-1)
@@ -30,20 +31,20 @@ NO_LAYER = np.int32(-1)
 
 @numba.njit
 def gaps_of(layers, stacks, layer, position, phi, theta):
-    return first_gaps(layers, stacks, layer, position, trigonometry(phi, theta))
+    return first_gaps(layers, stacks, layer, position, direction_of(phi, theta))
 
 
 @numba.njit
-def follow(layers, stacks, layer, position, phi, theta, turn, out_layer, out_path):
+def follow(layers, stacks, layer, position, phi, theta, curvature, out_layer, out_path):
     """Layers met from a position on `layer` (-1: on none), and total paths; returns how many."""
-    trig = trigonometry(phi, theta)
-    gaps = first_gaps(layers, stacks, layer, position, trig)
+    direction = direction_of(phi, theta)
+    gaps = first_gaps(layers, stacks, layer, position, direction)
     total = np.float32(0)
     for n in range(len(out_layer)):
-        layer, path, position, gaps = next_layer(layers, stacks, gaps, position, trig, turn)
+        layer, path, position, gaps = next_layer(layers, stacks, gaps, position, direction, curvature)
         if layer == NONE:
             return n
-        trig = turned(trig, turn, path)
+        direction = direction_after(direction, curvature, path)
         total += path
         out_layer[n] = layer
         out_path[n] = total
@@ -51,8 +52,8 @@ def follow(layers, stacks, layer, position, phi, theta, turn, out_layer, out_pat
 
 
 @numba.njit
-def on_new_leg(position, phi, theta, turn, path, crossing):
-    return is_on_new_leg(position, trigonometry(phi, theta), turn, path, crossing)
+def on_new_leg(position, phi, theta, curvature, path, crossing):
+    return is_on_new_leg(position, direction_of(phi, theta), curvature, path, crossing)
 
 
 @numba.njit
@@ -66,8 +67,8 @@ def normal_of(layers, layer, position):
 
 
 @numba.njit
-def cross_surface(surfaces, i, position, phi, theta, turn, guess):
-    return intersect_surface(surfaces, i, position, trigonometry(phi, theta), turn, guess)
+def cross_surface(surfaces, i, position, phi, theta, curvature, guess):
+    return intersect_surface(surfaces, i, position, direction_of(phi, theta), curvature, guess)
 
 
 @numba.njit
@@ -98,17 +99,21 @@ def f32(values):
     return tuple(np.float32(v) for v in values)
 
 
-def layers_met(made, position, phi, theta, turn=STRAIGHT, layer=NO_LAYER, most=40):
+def place(values):
+    return Vector(*f32(values))
+
+
+def layers_met(made, position, phi, theta, curvature=STRAIGHT, layer=NO_LAYER, most=40):
     layers, stacks = made
     out_layer, out_path = np.zeros(most, np.int32), np.zeros(most, np.float32)
-    n = follow(layers, stacks, np.int32(layer), f32(position), *f32((phi, theta, turn)), out_layer, out_path)
+    n = follow(layers, stacks, np.int32(layer), place(position), *f32((phi, theta, curvature)), out_layer, out_path)
     return out_layer[:n].tolist(), out_path[:n].astype(float)
 
 
 BARREL = detector(cylinders=[(30, -500, 500), (70, -500, 500), (110, -500, 500), (170, -500, 500), (300, -500, 500)])
 ENDCAP = detector(discs=[(-700, 30, 180), (-600, 30, 180), (600, 30, 180), (700, 30, 180), (800, 30, 180)])
 LEVEL = np.pi / 2
-R_100 = 1 / 100  # turn of a level track with a radius of curvature of 100 mm
+R_100 = 1 / 100  # curvature of a level track with a radius of curvature of 100 mm
 
 
 def test_outwards_cylinders_come_in_order():
@@ -219,8 +224,8 @@ def test_cylinders_end_and_discs_take_over():
 def test_a_cylinder_missed_beyond_its_end_on_the_way_out_may_be_met_on_the_way_back():
     made = detector(cylinders=[(150, 100, 400)])
     # Level but for a slow drift: leaves at z = 17, comes back at z = 46 ..., third and fourth crossing at z > 63 ...
-    turn = R_100 * np.sin(LEVEL - 0.1)
-    _, path = layers_met(made, (0, 0, 0), 0.0, LEVEL - 0.1, turn, most=2)
+    curvature = R_100 * np.sin(LEVEL - 0.1)
+    _, path = layers_met(made, (0, 0, 0), 0.0, LEVEL - 0.1, curvature, most=2)
     z = path * np.cos(LEVEL - 0.1)
     assert (z > 100).all()
     one = 200 * np.arcsin(0.75) * np.tan(0.1)
@@ -282,7 +287,7 @@ def test_no_layers_at_all():
 
 def test_first_gaps_count_the_layers_below():
     layers, stacks = detector(cylinders=[(30, -1, 1), (70, -1, 1)], discs=[(-10, 0, 1), (10, 0, 1)], planes=[5, 6, 7])
-    position = f32((50, 0, 3))
+    position = place((50, 0, 3))
     assert gaps_of(layers, stacks, NO_LAYER, position, *f32((0.0, 1.0))) == (1, 1, 3)
     assert gaps_of(layers, stacks, np.int32(1), position, *f32((0.0, 1.0))) == (2, 1, 3)
     assert gaps_of(layers, stacks, np.int32(1), position, *f32((np.pi, 1.0))) == (1, 1, 3)
@@ -333,16 +338,16 @@ def test_random_helices_meet_all_layers_in_order():
         made = detector([*cylinders, FAR_OUT], discs)
         for _ in range(20):
             phi, theta = rng.uniform(-np.pi, np.pi), np.arccos(rng.uniform(-0.98, 0.98))
-            turn = rng.choice([-1, 1]) * B_Z / np.exp(rng.uniform(np.log(0.1), np.log(20)))
+            curvature = rng.choice([-1, 1]) * B_Z / np.exp(rng.uniform(np.log(0.1), np.log(20)))
             position = np.float32([*rng.uniform(-300, 300, 2), rng.uniform(-400, 400)])
-            phi, theta, turn = (float(v) for v in f32((phi, theta, turn)))
+            phi, theta, curvature = (float(v) for v in f32((phi, theta, curvature)))
             sine = np.sin(theta)
-            helix = (*position.astype(float), sine * np.cos(phi), sine * np.sin(phi), np.cos(theta), turn)
+            helix = (*position.astype(float), sine * np.cos(phi), sine * np.sin(phi), np.cos(theta), curvature)
             path_max = 2000.0
             expected_path, expected, is_doubtful = exact_crossings(made[0], helix, path_max)
             if is_doubtful or is_tangent(made[0], helix):
                 continue
-            found, path = layers_met(made, position, phi, theta, turn, most=60)
+            found, path = layers_met(made, position, phi, theta, curvature, most=60)
             within = path < path_max - 0.1
             n = int((expected_path < path_max - 0.1).sum())
             assert np.array(found)[within].tolist() == expected[:n]
@@ -354,7 +359,7 @@ def test_random_helices_meet_all_layers_in_order():
 
 
 @pytest.mark.parametrize(
-    ("phi", "turn", "path", "expected"),
+    ("phi", "curvature", "path", "expected"),
     [
         (0.0, STRAIGHT, 100.0, False),
         (np.pi - 0.1, STRAIGHT, 30.0, False),  # still inwards
@@ -364,10 +369,10 @@ def test_random_helices_meet_all_layers_in_order():
         (0.0, -R_100, 290.0, True),  # beyond the farthest point
     ],
 )
-def test_a_track_is_on_a_new_leg_after_it_turned(phi, turn, path, expected):
+def test_a_track_is_on_a_new_leg_after_it_turned(phi, curvature, path, expected):
     position = np.array([50.0, 0, 0])
-    crossing, _ = helix_point(position, phi, LEVEL, -turn / B_Z, B_Z, path)
-    assert on_new_leg(f32(position), *f32((phi, LEVEL, turn, path)), f32(crossing)) == expected
+    crossing, _ = helix_point(position, phi, LEVEL, -curvature / B_Z, B_Z, path)
+    assert on_new_leg(place(position), *f32((phi, LEVEL, curvature, path)), place(crossing)) == expected
 
 
 @pytest.fixture(scope="module")
@@ -385,27 +390,27 @@ def test_grid_bins_of_points(grids):
     for _ in range(500):
         phi, z, r = rng.uniform(-np.pi, np.pi), rng.uniform(-100, 100), rng.uniform(20, 80)
         cell = int((phi + np.pi) / (2 * np.pi) * 8) * 5 + int((z + 100) / 40)
-        assert bin_of(grids, 0, f32((50 * np.cos(phi), 50 * np.sin(phi), z))) == 10 + cell
+        assert bin_of(grids, 0, place((50 * np.cos(phi), 50 * np.sin(phi), z))) == 10 + cell
         cell = int((phi + np.pi) / (2 * np.pi) * 6) * 3 + int((r - 20) / 20)
-        assert bin_of(grids, 1, f32((r * np.cos(phi), r * np.sin(phi), 10))) == 50 + cell
-        assert bin_of(grids, 2, f32(rng.normal(size=3) * 100)) == 68
+        assert bin_of(grids, 1, place((r * np.cos(phi), r * np.sin(phi), 10))) == 50 + cell
+        assert bin_of(grids, 2, place(rng.normal(size=3) * 100)) == 68
 
 
 @pytest.mark.parametrize(("z", "i_other"), [(-1e4, 0), (-100, 0), (99.99, 4), (100, 4), (1e4, 4)])
 def test_grid_bins_are_clamped_at_the_ends(grids, z, i_other):
-    assert bin_of(grids, 0, f32((50, 1, z))) == 10 + 4 * 5 + i_other
+    assert bin_of(grids, 0, place((50, 1, z))) == 10 + 4 * 5 + i_other
 
 
 @pytest.mark.parametrize(("y", "i_phi"), [(-0.0, 0), (-1e-6, 0), (1e-6, 7), (0.0, 7)])
 def test_grid_bins_where_phi_jumps(grids, y, i_phi):
-    assert bin_of(grids, 0, f32((-50, y, 0))) == 10 + i_phi * 5 + 2
+    assert bin_of(grids, 0, place((-50, y, 0))) == 10 + i_phi * 5 + 2
 
 
 def test_layer_normals():
     layers, _ = detector(cylinders=[(50, -100, 100)], discs=[(10, 20, 80)], planes=[5], normal=NORMAL)
-    assert normal_of(layers, 0, f32((-30, 40, 7))) == pytest.approx((-0.6, 0.8, 0))
-    assert normal_of(layers, 1, f32((-30, 40, 7))) == (0, 0, 1)
-    assert normal_of(layers, 2, f32((-30, 40, 7))) == pytest.approx(tuple(NORMAL))
+    assert normal_of(layers, 0, place((-30, 40, 7))) == pytest.approx((-0.6, 0.8, 0))
+    assert normal_of(layers, 1, place((-30, 40, 7))) == (0, 0, 1)
+    assert normal_of(layers, 2, place((-30, 40, 7))) == pytest.approx(tuple(NORMAL))
 
 
 def random_surface(rng, centre, normal):
@@ -429,10 +434,10 @@ def test_surfaces_are_crossed_where_the_exact_helix_crosses_them():
     for k in range(500):
         phi, theta = np.float32(rng.uniform(-np.pi, np.pi)), np.float32(rng.uniform(0.2, 2.9))
         qop = np.float32(rng.choice([-1, 1]) / np.exp(rng.uniform(np.log(0.5), np.log(100))))
-        turn = np.float32(-qop * B_Z)
+        curvature = np.float32(-qop * B_Z)
         start = rng.uniform(-200, 200, 3).astype(np.float32)
         length = rng.uniform(5, 300) * (1 if k % 3 else -1)
-        helix = (start.astype(float), float(phi), float(theta), -float(turn) / B_Z, B_Z)
+        helix = (start.astype(float), float(phi), float(theta), -float(curvature) / B_Z, B_Z)
         target, angle = helix_point(*helix, length)
         direction = np.array([np.sin(theta) * np.cos(angle), np.sin(theta) * np.sin(angle), np.cos(theta)])
         surface = random_surface(rng, target + rng.normal(0, 2, 3), direction)
@@ -440,7 +445,7 @@ def test_surfaces_are_crossed_where_the_exact_helix_crosses_them():
         exact = cross_plane(*helix, centre, normal, length)
         local = helix_point(*helix, exact)[0] - centre
         guess = np.float32(0 if k % 2 else length)
-        path, loc0, loc1 = cross_surface(surface, 0, tuple(start), phi, theta, turn, guess)
+        path, loc0, loc1 = cross_surface(surface, 0, Vector(*start), phi, theta, curvature, guess)
         assert path == pytest.approx(exact, abs=1e-3)
         assert (loc0, loc1) == pytest.approx((local @ vector(surface, "u"), local @ vector(surface, "v")), abs=5e-4)
 
@@ -449,7 +454,7 @@ def test_a_surface_that_the_helix_does_not_reach_is_not_crossed():
     surface = random_surface(np.random.default_rng(1), np.array([150.0, 0, 0]), np.array([1.0, 0, 0]))
     surface["hx_min"] = surface["hx_max"] = surface["hy"] = 1000.0
     for radius, is_crossed in ((100, False), (1000, True)):
-        start = f32((0, 0, 0)), *f32((0.0, LEVEL, 1 / radius))
+        start = place((0, 0, 0)), *f32((0.0, LEVEL, 1 / radius))
         _, loc0, loc1 = cross_surface(surface, 0, *start, np.float32(0))
         assert (min(margin(surface, 0, *f32((loc0, loc1)))) > 0) == is_crossed
 

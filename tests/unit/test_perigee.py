@@ -13,7 +13,9 @@ from tests.reference.kalman import packed, unpacked
 from tests.reference.perigee import perigee_jacobian, perigee_parameters
 from traccc_py.geometry import build_detector
 from traccc_py.kernels.fitting.perigee import track_at_beam_line
+from traccc_py.kernels.tracking.detector import detector_payload
 from traccc_py.kernels.tracking.propagation import on_surface
+from traccc_py.kernels.tracking.state import load_covariance, load_parameters, store_covariance, store_parameters
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.transport.transport import TransportConfig, transport
@@ -27,36 +29,17 @@ SLAB = ("thickness_in_x0", "bethe_xi")
 
 
 class Payload(NamedTuple):
-    surfaces: Any
-    layers: Any
-    bin_offsets: Any
-    bin_surfaces: Any
-    material_maps: Any
-    slabs: Any
-    field: Any
-    first_cylinder: Any
-    n_cylinders: Any
-    first_disc: Any
-    n_discs: Any
-    first_plane: Any
-    n_planes: Any
+    detector: Any
     mass: Any
 
 
 @numba.njit
 def at_beam_line(p, surface, params, covariance, out_params, out_covariance, out_alive):
     for t in range(len(surface)):
-        x = (params[t, 0], params[t, 1], params[t, 2], params[t, 3], params[t, 4])
-        c = (
-            covariance[t, 0], covariance[t, 1], covariance[t, 2], covariance[t, 3], covariance[t, 4],
-            covariance[t, 5], covariance[t, 6], covariance[t, 7], covariance[t, 8], covariance[t, 9],
-            covariance[t, 10], covariance[t, 11], covariance[t, 12], covariance[t, 13], covariance[t, 14],
-        )  # fmt: skip
-        x, c, out_alive[t] = track_at_beam_line(p, on_surface(p.surfaces, surface[t], x, c), surface[t])
-        for k in range(5):
-            out_params[t, k] = x[k]
-        for k in range(15):
-            out_covariance[t, k] = c[k]
+        x, c = load_parameters(params, t, 0), load_covariance(covariance, t, 0)
+        x, c, out_alive[t] = track_at_beam_line(p, on_surface(p.detector.surfaces, surface[t], x, c), surface[t])
+        store_parameters(out_params, t, 0, x)
+        store_covariance(out_covariance, t, 0, c)
 
 
 @cache
@@ -71,10 +54,10 @@ def to_beam_line(surface, params, covariance=None, has_material=True):
     if not has_material:
         for name in SLAB:
             surfaces[name] = layers[name] = 0
-    p = Payload(
-        surfaces, layers, arrays.bin_offsets, arrays.bin_surfaces, arrays.material_maps, arrays.slabs, arrays.field,
-        *stack_ranges(arrays.stacks), np.float32(muon_mass),
-    )  # fmt: skip
+    detector = detector_payload(
+        arrays._replace(surfaces=surfaces, layers=layers), stack_ranges(arrays.stacks), np.float32
+    )
+    p = Payload(detector, np.float32(muon_mass))
     n = len(surface)
     covariance = np.tile(np.diag([1e-4, 1e-4, 1e-6, 1e-6, 1e-4]), (n, 1, 1)) if covariance is None else covariance
     out = np.empty((n, 5), np.float32), np.empty((n, 15), np.float32), np.empty(n, np.bool_)

@@ -11,13 +11,14 @@ from tests.reference import kalman as reference
 from tests.smearing import smear_hits
 from tests.unit.detray_documents import ANNULUS, RING, SENSITIVE, barrel, geometry, load, surface
 from tests.unit.test_clusterization import run as make_measurements
-from tests.unit.test_kalman import as_tuple, random_covariance
+from tests.unit.test_kalman import covariance_of, local_of, parameters_of, random_covariance
 from traccc_py.errors import ConfigError, GeometryError
 from traccc_py.geometry import write_detray
 from traccc_py.geometry.detray.read import read_detray
 from traccc_py.kernels.tracking.kalman import predicted_chi2
-from traccc_py.kernels.tracking.polar import strip_direction, turned_covariance, turned_place, widening
-from traccc_py.kernels.tracking.propagation import on_surface, updated
+from traccc_py.kernels.tracking.polar import rotated, rotated_covariance, strip_direction, widening
+from traccc_py.kernels.tracking.propagation import local_position, on_surface, updated
+from traccc_py.kernels.tracking.state import Local
 from traccc_py.simulation.calibration import calibrate_variances
 from traccc_py.simulation.digitization.channel_loop import HitArrays, divide_paths
 from traccc_py.simulation.digitization.digitization import digitization_geometry
@@ -107,27 +108,33 @@ def test_files_keep_the_frame_of_the_channels(tmp_path):
     assert again.surfaces.outline[0, 6] == pytest.approx(MIDDLE)
 
 
-class Payload(NamedTuple):
+class Surfaces(NamedTuple):
     surfaces: Any
+
+
+class Measurements(NamedTuple):
     local_position: Any
     dimensions: Any
 
 
+class Payload(NamedTuple):
+    detector: Surfaces
+    measurements: Measurements
+
+
 @numba.njit
 def run_updated(p, x, c, variance):
-    track, chi2 = updated(on_surface(p.surfaces, 0, x, c), p.surfaces, 0, p, 0, variance)
-    return track[1], track[2], chi2
+    track, chi2 = updated(on_surface(p.detector.surfaces, 0, x, c), p, 0, 0, variance)
+    return track.params, track.covariance, chi2
 
 
 @numba.njit
 def run_chi2(p, x, c, variance):
-    loc0, loc1 = p.local_position[0]
-    sine, cosine = strip_direction(p.surfaces, 0, loc0, loc1)
-    residual0, residual1 = turned_place(loc0 - x[0], loc1 - x[1], sine, cosine)
-    across = variance[0] * widening(p.surfaces, 0, loc0, loc1, x)
-    return predicted_chi2(
-        residual0, residual1, across, variance[1], p.dimensions[0], turned_covariance(c, sine, cosine)
-    )
+    surfaces, local = p.detector.surfaces, local_position(p.measurements, 0)
+    sine, cosine = strip_direction(surfaces, 0, local)
+    residual = rotated(local.loc0 - x.loc0, local.loc1 - x.loc1, sine, cosine)
+    variance = Local(variance.loc0 * widening(surfaces, 0, local, x), variance.loc1)
+    return predicted_chi2(residual, variance, p.measurements.dimensions[0], rotated_covariance(c, sine, cosine))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -156,8 +163,9 @@ def test_update_is_that_of_a_distance_from_the_strip(tmp_path, dimensions, dtype
         gain = covariance @ h.T @ np.linalg.inv(s)
         expected_x, expected_c = x + gain @ residual, (np.eye(5) - gain @ h) @ covariance
         expected_chi2 = residual @ np.linalg.solve(s, residual)
-        p = Payload(surfaces, measured[None].astype(dtype), np.array([dimensions], np.int32))
-        arguments = p, as_tuple(x, dtype), as_tuple(reference.packed(covariance), dtype), as_tuple(variance, dtype)
+        measurements = Measurements(measured[None].astype(dtype), np.array([dimensions], np.int32))
+        p = Payload(Surfaces(surfaces), measurements)
+        arguments = p, parameters_of(x, dtype), covariance_of(covariance, dtype), local_of(variance, dtype)
         found_x, found_c, chi2 = run_updated(*arguments)
         tolerance = {np.float32: 2e-3, np.float64: 1e-6}[dtype]
         sigma = np.sqrt(np.diag(expected_c))
@@ -229,9 +237,9 @@ def test_axes_that_cannot_be_used_are_named(tmp_path, axes, problem):
 
 
 def test_rectangles_have_no_polar_readout_and_calibration_no_polar_tables(tmp_path):
-    with pytest.raises(GeometryError, match=r"'readout' has the axes binR, binPhi for surface .*no annulus or ring"):
+    with pytest.raises(GeometryError, match=r"'readout' has the axes .* for surface .*not an annulus or ring"):
         load(tmp_path, geometry(barrel(50.0)), digitization=strips(tmp_path))
-    with pytest.raises(GeometryError, match="no annulus or ring"):
+    with pytest.raises(GeometryError, match="not an annulus or ring"):
         load(tmp_path, geometry(barrel(50.0))).with_digitization(strips(tmp_path))
     detector = annulus(tmp_path)
     with pytest.raises(ConfigError, match="polar axes"):

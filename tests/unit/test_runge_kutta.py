@@ -6,11 +6,13 @@ import pytest
 
 from tests.reference.field_tracks import TESLA, bound_to_bound, direction_of, integrate, numerical_jacobian
 from tests.reference.transport import helix_point
-from tests.unit.test_helix import as_tuple, random_frame
+from tests.unit.test_helix import as_vector, random_frame
 from traccc_py.geometry.field import FieldMap, solenoid_field_map
-from traccc_py.kernels.tracking.helix import transport_covariance_and_theta, trigonometry
-from traccc_py.kernels.tracking.magnetic_field import field_and_gradient, field_at, field_in_precision, local_turn
-from traccc_py.kernels.tracking.runge_kutta import bound_columns, follow_field
+from traccc_py.kernels.tracking.covariance import transport_covariance_and_theta
+from traccc_py.kernels.tracking.helix import direction_of as kernel_direction
+from traccc_py.kernels.tracking.magnetic_field import field_and_gradient, field_at, field_in_precision, local_curvature
+from traccc_py.kernels.tracking.runge_kutta import FieldColumn, bound_jacobian, follow_field
+from traccc_py.kernels.tracking.state import Covariance, Direction, Jacobian, Vector
 
 PRECISIONS = [np.float32, np.float64]
 
@@ -26,23 +28,25 @@ def with_gradient(field, position):
 
 
 @numba.njit
-def turn_of(field, position, phi, theta, qop):
-    return local_turn(field, position, trigonometry(phi, theta), qop)
+def curvature_of(field, position, phi, theta, qop):
+    return local_curvature(field, position, kernel_direction(phi, theta), qop)
 
 
 @numba.njit
 def to_path(field, position, phi, theta, qop, path, u0, v0):
     zero = path - path
-    return follow_field(field, position, trigonometry(phi, theta), qop, path, zero, (zero, zero, zero), False, u0, v0)
+    return follow_field(
+        field, position, kernel_direction(phi, theta), qop, path, zero, Vector(zero, zero, zero), False, u0, v0
+    )
 
 
 @numba.njit
 def to_plane(field, position, phi, theta, qop, path, distance, normal, u0, v0, u1, v1):
     d, t, bend, columns = follow_field(
-        field, position, trigonometry(phi, theta), qop, path, distance, normal, True, u0, v0
+        field, position, kernel_direction(phi, theta), qop, path, distance, normal, True, u0, v0
     )
-    rho = np.sqrt(t[0] * t[0] + t[1] * t[1])
-    return d, t, bound_columns(columns, t, bend, u1, v1, (t[1] / rho, t[0] / rho, rho, t[2]))
+    rho = np.sqrt(t.x * t.x + t.y * t.y)
+    return d, t, bound_jacobian(columns, t, bend, u1, v1, Direction(t.y / rho, t.x / rho, rho, t.z))
 
 
 @numba.njit
@@ -98,7 +102,7 @@ def test_interpolation_is_that_of_the_map(kind, solenoid):
     points = rng.uniform([-1300, -1300, -3400], [1300, 1300, 3400], (500, 3))
     points[:5] = [[0, 0, 0], [0, 0, 100], [1e-3, 0, -50], [0, 5000, 0], [0, 0, 9000]]
     expected = field.at(points)
-    found = np.array([at(record, as_tuple(p, np.float32)) for p in points]) / TESLA
+    found = np.array([at(record, as_vector(p, np.float32)) for p in points]) / TESLA
     assert np.abs(found - expected).max() < 5e-6
     assert record.b_z == pytest.approx(2 * TESLA, rel=1e-6)
 
@@ -108,15 +112,15 @@ def test_gradient_is_the_slope_of_the_field(any_map):
     rng = np.random.default_rng(2)
     h = 1e-3
     for point in rng.uniform([-700, -700, -3000], [700, 700, 3000], (300, 3)):
-        _, *gradient = with_gradient(record, as_tuple(point, float))
+        _, *gradient = with_gradient(record, as_vector(point, float))
         for axis in range(3):
             shift = h * np.eye(3)[axis]
-            slope = np.subtract(at(record, tuple(point + shift)), at(record, tuple(point - shift))) / (2 * h)
+            slope = np.subtract(at(record, Vector(*(point + shift))), at(record, Vector(*(point - shift)))) / (2 * h)
             assert np.abs(slope - gradient[axis]).max() < 1e-9, point
 
 
 def test_a_position_that_is_no_number_is_no_crash(any_map):
-    assert len(at(any_map.record(), (np.float32(np.nan), np.float32(0), np.float32(0)))) == 3
+    assert len(at(any_map.record(), Vector(np.float32(np.nan), np.float32(0), np.float32(0)))) == 3
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
@@ -127,9 +131,9 @@ def test_homogeneous_map_gives_helices(kind, dtype):
     worst = np.zeros(2)
     for k in range(len(phi)):
         angles = [dtype(a) for a in (phi[k], theta[k], qop[k])]
-        u, v = (as_tuple(a, dtype) for a in random_frame(direction_of(phi[k], theta[k]), rng))
+        u, v = (as_vector(a, dtype) for a in random_frame(direction_of(phi[k], theta[k]), rng))
         path = dtype(rng.choice([-1, 1]) * 1000)
-        start = as_tuple(position[k], dtype)
+        start = as_vector(position[k], dtype)
         d, t, _, _ = to_path(record, start, *angles, path, u, v)
         exact, angle = helix_point(np.zeros(3), *(float(a) for a in angles), 2 * TESLA, float(path))
         worst = np.maximum(worst, [np.abs(d - exact).max(), np.abs(t - direction_of(angle, theta[k])).max()])
@@ -149,7 +153,12 @@ def test_tracks_in_a_solenoid_agree_with_scipy(any_map):
         for dtype in PRECISIONS:
             record = field_in_precision(any_map.record(), dtype)
             d, t, _, _ = to_path(
-                record, as_tuple(start, dtype), *map(dtype, angles), dtype(path), as_tuple(u, dtype), as_tuple(v, dtype)
+                record,
+                as_vector(start, dtype),
+                *map(dtype, angles),
+                dtype(path),
+                as_vector(u, dtype),
+                as_vector(v, dtype),
             )
             worst = np.maximum(worst, [np.abs(d - (end - start)).max(), np.abs(t - exact).max()])
     assert worst[0] < 1e-3  # mm
@@ -182,8 +191,8 @@ def compare_on_plane(record, dtype, params, start, end, guess, exact, expected):
     there, u1, v1 = end
     origin, normal = start[0] + params[0] * start[1] + params[1] * start[2], np.cross(u1, v1)
     d, t, columns = to_plane(
-        record, as_tuple(origin, dtype), *(dtype(a) for a in params[2:]), dtype(guess),
-        dtype((origin - there) @ normal), *(as_tuple(a, dtype) for a in (normal, start[1], start[2], u1, v1)),
+        record, as_vector(origin, dtype), *(dtype(a) for a in params[2:]), dtype(guess),
+        dtype((origin - there) @ normal), *(as_vector(a, dtype) for a in (normal, start[1], start[2], u1, v1)),
     )  # fmt: skip
     offset = origin + np.array(d) - there
     assert np.abs(offset @ np.array([u1, v1, normal]).T - [*exact[:2], 0]).max() < 1e-3
@@ -198,16 +207,17 @@ def test_plane_out_of_reach_is_left_alone(solenoid):
     """A track that turns back before a plane ends at some distance from it, after a bounded number of steps."""
     one = np.float32(1)
     zero = np.float32(0)
+    x, y, z = Vector(one, zero, zero), Vector(zero, one, zero), Vector(zero, zero, one)
     qop = np.float32(1 / 0.3)  # a circle of 500 mm radius
     d, *_ = to_plane(
-        solenoid.record(), (zero, zero, zero), zero, np.float32(np.pi / 2), qop, np.float32(800), np.float32(-900),
-        (one, zero, zero), (zero, one, zero), (zero, zero, one), (zero, one, zero), (zero, zero, one),
+        solenoid.record(), Vector(zero, zero, zero), zero, np.float32(np.pi / 2), qop, np.float32(800),
+        np.float32(-900), x, y, z, y, z,
     )  # fmt: skip
     assert np.isfinite(d).all()
     assert d[0] - 900 < -300
 
 
-def test_local_turn_is_the_change_of_phi(any_map):
+def test_local_curvature_is_the_change_of_phi(any_map):
     record = field_in_precision(any_map.record(), np.float64)
     position, phi, theta, qop, _ = random_starts(50, 6)
     for k in range(len(phi)):
@@ -215,7 +225,7 @@ def test_local_turn_is_the_change_of_phi(any_map):
         _, after = integrate(any_map.at, position[k], direction_of(phi[k], theta[k]), qop[k], h)
         _, before = integrate(any_map.at, position[k], direction_of(phi[k], theta[k]), qop[k], -h)
         change = np.arctan2(before[0] * after[1] - before[1] * after[0], before[:2] @ after[:2]) / (2 * h)
-        found = turn_of(record, tuple(position[k]), phi[k], theta[k], qop[k])
+        found = curvature_of(record, Vector(*position[k]), phi[k], theta[k], qop[k])
         assert found == pytest.approx(change, rel=1e-4, abs=1e-10)
 
 
@@ -226,5 +236,5 @@ def test_covariance_transport_equals_matrix_product():
     root = rng.normal(size=(5, 5))
     covariance = root @ root.T
     lower = np.tril_indices(5)
-    found = covariance_of(tuple(map(tuple, columns)), tuple(covariance[lower]))
+    found = covariance_of(Jacobian(*(FieldColumn(*column) for column in columns)), Covariance(*covariance[lower]))
     assert np.allclose(found, (jacobian @ covariance @ jacobian.T)[lower], rtol=1e-12)

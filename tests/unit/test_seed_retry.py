@@ -9,7 +9,7 @@ import numpy as np
 
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
-from traccc_py.kernels.finding.candidates import Branches
+from traccc_py.kernels.finding.branches import Branches
 from traccc_py.kernels.finding.retry import list_retried
 from traccc_py.kernels.tracking.batch import SeedBatch
 

@@ -1,1 +1,1 @@
-"""The service: the Triton model, its repository, and what starts and watches a server."""
+"""The service: the Triton model, the model repository, the launcher and the watchdog of the server."""

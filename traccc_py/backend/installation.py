@@ -1,4 +1,4 @@
-"""Finds a Triton server on this machine, and what its Python backend needs to run this Python environment."""
+"""Find a Triton server on this machine, and what its Python backend needs to run this Python environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["Installation", "find_installation", "package_folder"]
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUB = "triton_python_backend_stub"
 _HOW_TO_INSTALL = (
-    "use an image of NVIDIA (nvcr.io/nvidia/tritonserver), or install what carries a server without containers: "
+    "use NVIDIA's image (nvcr.io/nvidia/tritonserver), or install a server without containers: "
     "pip install --no-deps nvidia-pytriton==0.7.0"
 )
 
@@ -37,7 +37,7 @@ class Installation:
     backend_files : tuple of Path
         Files that make up the directory of the Python backend; empty: the server has its own directory.
     library_folder : Path, optional
-        Folder of the shared library of this Python, if the system does not look there by itself.
+        Folder of this Python's shared library, if it is not on the system's library path.
     """
 
     binary: Path
@@ -45,7 +45,7 @@ class Installation:
     library_folder: Path | None = None
 
     def prepare_backend(self, folder: Path) -> Path | None:
-        """Make the backend directory below `folder`; return it, or None if the server's own is good."""
+        """Make the backend directory in `folder`; return it, or None if the server's own can be used."""
         if not self.backend_files:
             return None
         target = folder / "python"
@@ -57,9 +57,9 @@ class Installation:
         return folder
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment of the server: its Python processes take this Python from PATH.
+        """Return the environment of the server; its Python processes find this Python through PATH.
 
-        What is set in `base` for the allocator of memory is left as it is.
+        Settings of the memory allocator in `base` are kept.
         """
         values = {**_ALLOCATOR, **base}
         values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), values.get("PATH", os.defpath)])
@@ -70,7 +70,7 @@ class Installation:
 
 
 def find_installation() -> Installation:
-    """Return the server in PATH, else the one that nvidia-pytriton carries.
+    """Return the server in PATH, else the one in nvidia-pytriton.
 
     Raises
     ------
@@ -101,9 +101,9 @@ def _carried_by_pytriton(folder: Path) -> Installation:
 
 
 def _library_folder() -> Path | None:
-    """Return where the shared library of this Python lies; the server's Python processes are linked to it.
+    """Return the folder of this Python's shared library; the server's Python processes are linked to it.
 
-    It must be this Python's own: another build, such as the system's, brings a standard library of another patch level.
+    It must be this Python's own: another build, such as the system's, may have another patch level.
     """
     name = f"libpython{_VERSION}.so.1.0"
     folder = Path(sysconfig.get_config_var("LIBDIR") or "")
@@ -122,7 +122,7 @@ def _library_folder() -> Path | None:
 
 
 def package_folder() -> Path | None:
-    """Return the folder that must be added to the path for this very package, or None if it is installed.
+    """Return the folder that must be added to the path to import this package, or None if it is installed.
 
     The server's Python processes ignore PYTHONPATH.
     """
@@ -132,7 +132,7 @@ def package_folder() -> Path | None:
 
 
 def _main() -> int:
-    """Say which server is found, or what is missing."""
+    """Print which server was found, or what is missing."""
     try:
         message, code = f"Triton server: {find_installation().binary}", 0
     except ServiceError as error:

@@ -12,27 +12,27 @@ from traccc_py.edm import STAGES
 __all__ = ["ServiceMetrics"]
 
 _COUNTERS = {
-    "traccc_py_calls": "Calls of execute; requests / calls is the mean batch",
+    "traccc_py_calls": "Calls of execute; requests / calls is the mean batch size",
     "traccc_py_requests": "Requests received",
-    "traccc_py_refused": "Requests refused, faults of clients",
-    "traccc_py_failed": "Requests failed, faults of the server",
+    "traccc_py_refused": "Requests refused: client errors",
+    "traccc_py_failed": "Requests failed: server errors",
     "traccc_py_cells": "Cells reconstructed",
     "traccc_py_tracks": "Tracks sent",
     "traccc_py_execute_milliseconds": "Time in execute",
 }
 _STAGE = "traccc_py_stage_milliseconds"
 _RECOVERIES = {
-    "traccc_py_reloads": "Times the launcher has replaced dead instances since it began",
-    "traccc_py_restarts": "Times the launcher has started the server again since it began",
+    "traccc_py_reloads": "Times the launcher has replaced dead instances since it started",
+    "traccc_py_restarts": "Times the launcher has restarted the server since it started",
 }
 _PERIOD = 0.2  # [s]
 
 
 class ServiceMetrics:
-    """The counters of one model instance; none where the server has no custom metrics.
+    """The counters of one model instance; none if the server has no custom metrics.
 
-    Each increment is a message to the server and back, which took 0.4 ms a request on an idle machine and 10 ms on a
-    busy one. So a thread sends the sums of some tenths of a second, and no request waits for it.
+    Each increment is a round trip to the server, which took 0.4 ms per request on an idle machine and 10 ms on a busy
+    one. So a thread sends sums every few tenths of a second, and no request waits for it.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class ServiceMetrics:
     """
 
     def __init__(self, pb_utils: Any, labels: dict[str, str], recoveries: Mapping[str, int]) -> None:
-        self._families: list[Any] = []  # a family that is not kept takes its metrics with it
+        self._families: list[Any] = []  # a family that is garbage collected takes its metrics with it
         self._counters: dict[str, Any] = {}
         self._gauges: list[Any] = []
         self._pending: dict[str, float] = {}
@@ -86,7 +86,7 @@ class ServiceMetrics:
                 self._pending[name] = self._pending.get(name, 0.0) + value
 
     def close(self) -> None:
-        """Send what is left."""
+        """Send the remaining counts."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()

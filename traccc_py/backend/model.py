@@ -1,4 +1,4 @@
-"""The Triton model: requests in, responses out. What happens between is `traccc_py.backend.service`."""
+"""The Triton model: converts requests and responses; `traccc_py.backend.service` does the work between."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["TritonPythonModel"]
 
 
 class _TritonHandler(logging.Handler):
-    """Passes the package's log on to the server's."""
+    """Forwards the package's log to the server's."""
 
     def emit(self, record: logging.LogRecord) -> None:
         message = self.format(record)
@@ -38,10 +38,10 @@ class _TritonHandler(logging.Handler):
 
 
 class TritonPythonModel:
-    """One model instance; the server makes it and calls the three methods."""
+    """One model instance; the server creates it and calls the three methods."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Put the detector on the device and compile the kernels; the server is ready after it.
+        """Put the detector on the device and compile the kernels; afterwards the server is ready.
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class TritonPythonModel:
         Raises
         ------
         TritonModelException
-            If a setting can't be used; the server then says so and exits.
+            If a setting can't be used; the server then reports it and exits.
         """
         begin = time.perf_counter()
         keep_freed_memory()
@@ -67,7 +67,7 @@ class TritonPythonModel:
             self._log_calls = settings.log_calls
             self._service = TrackingService(settings, device)
             self._service.initialize()
-            gc.freeze()  # a collection that looks at the compiler's objects too takes 70 ms, of somebody's request
+            gc.freeze()  # collecting the compiler's objects too would add 70 ms to some request
         except (TracccError, OSError, ValueError) as error:
             msg = f"{self._name}: {error}"
             raise pb_utils.TritonModelException(msg) from error
@@ -106,14 +106,14 @@ class TritonPythonModel:
         )
 
     def finalize(self) -> None:
-        """Say good-bye; the process ends next and frees the device."""
+        """Send the last metrics; the process exits next and frees the device."""
         self._metrics.close()
-        self._log.info("%s: ends", self._name)
+        self._log.info("%s: exits", self._name)
 
 
 def _decode(request: Any) -> Request:
     parameters = json.loads(request.parameters() or "{}")
-    outputs = set(request.requested_output_names())  # of an ensemble these are always all
+    outputs = set(request.requested_output_names())  # an ensemble always requests all
     if wire.OUTPUTS_PARAMETER in parameters:
         outputs &= set(parameters[wire.OUTPUTS_PARAMETER].split(","))
     return Request(
@@ -124,14 +124,14 @@ def _decode(request: Any) -> Request:
 
 
 # Tensor.as_numpy() and Tensor(name, array) of servers up to at least 2.51 were built for NumPy 1: with NumPy 2 they
-# silently give zeros and empty buffers. DLPack is right with both. Each tensor has a batch axis of one event.
+# silently give zeros and empty buffers. DLPack works with both. Each tensor has a batch axis of one event.
 def _from_triton(tensor: Any) -> np.ndarray:
     return np.from_dlpack(tensor)[0]
 
 
 def _to_triton(name: str, array: np.ndarray) -> Any:
     batch = array[np.newaxis]
-    if batch.size == 0:  # refused by from_dlpack, whose check of strides does not know of empty arrays
+    if batch.size == 0:  # from_dlpack refuses it: its check of strides does not handle empty arrays
         return pb_utils.Tensor(name, batch)
     return pb_utils.Tensor.from_dlpack(name, _Exported(batch))
 
@@ -139,8 +139,8 @@ def _to_triton(name: str, array: np.ndarray) -> Any:
 class _Exported:
     """An array as DLPack.
 
-    The server takes the memory over and renames the capsule, but not to the name that NumPy's destructor knows, which
-    then complains on stderr for each tensor. The destructor has nothing left to do, so the capsule gets none.
+    The server takes over the memory and renames the capsule, but not to the name that NumPy's destructor expects, which
+    then complains on stderr for each tensor. The destructor has nothing left to do, so the capsule has none.
     """
 
     def __init__(self, array: np.ndarray) -> None:

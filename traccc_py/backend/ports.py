@@ -30,7 +30,7 @@ def free_port(address: str) -> int:
 
 
 def check_port(address: str, name: str, port: int) -> None:
-    """Raise if a port can't be listened on; `name` says what it is for.
+    """Raise if the server can't listen on a port; `name` is what the port is for.
 
     Raises
     ------
@@ -43,6 +43,6 @@ def check_port(address: str, name: str, port: int) -> None:
             probe.bind((address, port))
         except OSError as error:
             msg = (
-                f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or end what uses it"
+                f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or stop what uses it"
             )
             raise ServiceError(msg) from error

@@ -1,4 +1,4 @@
-"""What the system says of the server's processes, and what it is told."""
+"""What the operating system knows about the server's processes, and how it is to treat their memory."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ __all__ = ["Progress", "cpu_seconds", "keep_freed_memory", "living_instances", "
 
 _ENDED = "ZX"  # states of processes
 _REGION_PREFIX = "triton_python_backend_shm_region_"
-_STUB_COMMAND = "triton_python_b"  # as /proc shows it, cut to 15 letters
-_USER_TIME = 11  # of the fields of /proc/PID/stat behind the name; the system time follows
+_STUB_COMMAND = "triton_python_b"  # as /proc shows it, truncated to 15 characters
+_USER_TIME = 11  # index among the fields of /proc/PID/stat after the name; the system time follows
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _LARGEST_MMAP_THRESHOLD = 32 * 1_048_576
 _TRIM_THRESHOLD = 1024 * 1_048_576
 
 
 class Progress:
-    """Whether processes still work on something: whether they use `least` processor time in a `period` [s]."""
+    """Tells whether processes still do work: whether they use at least `least` processor time in a `period` [s]."""
 
     def __init__(self, cpu_seconds: Callable[[], float], period: float, least: float) -> None:
         self._cpu_seconds, self._period, self._least = cpu_seconds, period, least
         self._since, self._used = time.monotonic(), cpu_seconds()
 
     def has_stalled(self) -> bool:
-        """Return whether they used less in the last whole period."""
+        """Return whether they used less in the last complete period."""
         if time.monotonic() - self._since < self._period:
             return False
         used = self._cpu_seconds()
-        has_stalled = abs(used - self._used) < self._least  # an instance that ended takes its time with it
+        has_stalled = abs(used - self._used) < self._least  # the time of an instance that exited is no longer counted
         self._since, self._used = time.monotonic(), used
         return has_stalled
 
@@ -51,7 +51,7 @@ def living_instances(server: int) -> set[int]:
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
-        with contextlib.suppress(OSError):  # it ended meanwhile
+        with contextlib.suppress(OSError):  # it exited in the meantime
             head, _, rest = (entry / "stat").read_text().rpartition(")")
             state, owner = rest.split()[:2]
             if int(owner) == server and _STUB_COMMAND in head and state not in _ENDED:
@@ -69,9 +69,9 @@ def shared_region(pid: int) -> Path | None:
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep freed memory for its next arrays; return whether that could be done.
+    """Let this process keep freed memory for its next arrays; return whether that worked.
 
-    Else glibc takes arrays of some MB from fresh pages, each of which the kernel has to clear, and gives them back.
+    Otherwise glibc maps fresh pages for arrays of a few MB, which the kernel has to clear, and unmaps them again.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries have none
     options = {_M_MMAP_THRESHOLD: _LARGEST_MMAP_THRESHOLD, _M_TRIM_THRESHOLD: _TRIM_THRESHOLD}

@@ -1,8 +1,8 @@
 """The model repository: config.pbtxt of the three models, generated from the table of tensors.
 
 The models `traccc-gpu` (standard tensors, shape (n, columns)) and `traccc-gpu-compact` are ensembles over one core
-model. They give every tensor a batch axis of one event, so that Triton's dynamic batcher hands events of any sizes,
-empty ones among them, to one call of the core (ragged batching).
+model. They give every tensor a batch axis of one event, so that Triton's dynamic batcher passes events of any size,
+even empty ones, to one call of the core (ragged batching).
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ class ModelRepository:
                 (version / "model.py").write_text(_MODEL_FILE.format(path=folder_line), encoding="utf-8")
 
     def write_core_config(self, folder: Path) -> None:
-        """Write the configuration of the core model anew, into a repository that a server is using."""
+        """Rewrite the configuration of the core model in a repository that a server is using."""
         _config_file(folder, wire.CORE_MODEL).write_text(self._core(), encoding="utf-8")
 
     def _facts(self) -> dict[str, str]:
-        """Return what clients may want to know, for the parameters of the models they see."""
+        """Return the parameters of the models that clients see: what they may want to know."""
         return {
             "protocol_version": str(wire.INPUT_VERSION),  # the name that clients of version 0.1.0 read
             wire.OUTPUT_VERSION_PARAMETER: str(wire.OUTPUT_VERSION),

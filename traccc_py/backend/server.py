@@ -1,4 +1,4 @@
-"""Starts, asks and stops a Triton server with the models of this package."""
+"""Start, query and stop a Triton server with the models of this package."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _LAST_LINES = 15  # of the log, in errors
 _IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
 _IDLE_CPU_SECONDS = 0.05
 _HTTP_OK = 200
-_STALL_SECONDS = 20.0  # a server that loads and uses less than the next for so long hangs
+_STALL_SECONDS = 20.0  # a server that is loading and uses less than the next for this long is hanging
 _STALL_CPU_SECONDS = 0.3
 
 
@@ -72,7 +72,7 @@ class TritonServer:
         self._models = Path(self._folder.name) / "models"
         self._process: subprocess.Popen | None = None
         self._regions: dict[int, Path | None] = {}  # shared memory of each instance there was
-        # Who knows this word may load and unload models; clients may not.
+        # Whoever knows this key may load and unload models; clients may not.
         self._secret = secrets.token_hex(16)
         chosen = (settings.http_port, settings.grpc_port, settings.metrics_port)
         self.ports = Ports(*(port or free_port(settings.address) for port in chosen))
@@ -80,7 +80,7 @@ class TritonServer:
         self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
 
     def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
-        """Start the process and wait for it; a second time if it hangs, as was seen once with two instances.
+        """Start the process and wait for it; retry once if it hangs, as was seen once with two instances.
 
         Parameters and errors as `wait_until_ready`.
         """
@@ -90,7 +90,7 @@ class TritonServer:
         except ServiceError as error:
             if not self.is_running():
                 raise
-            _log.warning("%s; it is started again", str(error).partition(";")[0])
+            _log.warning("%s; starting it again", str(error).partition(";")[0])
             self.kill()
             self.start()
             self.wait_until_ready(timeout, is_stopping)
@@ -142,23 +142,23 @@ class TritonServer:
         if self._backends is not None:
             arguments["backend-directory"] = str(self._backends)
         command = [str(self._installation.binary), *(f"--{name}={value}" for name, value in arguments.items())]
-        # There is nothing to complete, and looking for it costs the start of a Python process.
+        # There is nothing to complete, and trying costs the start of a Python process.
         return [*command, "--disable-auto-complete-config", *settings.extra_arguments]
 
     def wait_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
-        """Return when every model answers.
+        """Wait until every model answers.
 
         Parameters
         ----------
         timeout : float
             How long to wait [s].
         is_stopping : callable, optional
-            Asked now and then; the wait ends when it returns True.
+            Called repeatedly; the wait ends when it returns True.
 
         Raises
         ------
         ServiceError
-            If the server ends, hangs or is not ready in time; the message has the end of its log.
+            If the server exits, hangs or is not ready in time; the message has the end of its log.
         """
         deadline = time.monotonic() + timeout
         progress = Progress(self._cpu_seconds, _STALL_SECONDS, _STALL_CPU_SECONDS)
@@ -167,7 +167,7 @@ class TritonServer:
                 msg = f"the server hangs while it loads the models{self._end_of_log()}"
                 raise ServiceError(msg)
             if not self.is_running():
-                msg = f"the server ended with code {self.exit_code()}{self._end_of_log()}"
+                msg = f"the server exited with code {self.exit_code()}{self._end_of_log()}"
                 raise ServiceError(msg)
             if time.monotonic() > deadline:
                 msg = f"the server is not ready after {timeout:.0f} s{self._end_of_log()}"
@@ -175,15 +175,15 @@ class TritonServer:
             time.sleep(_POLL)
 
     def is_running(self) -> bool:
-        """Return whether the process lives."""
+        """Return whether the process is running."""
         return self._process is not None and self._process.poll() is None
 
     def exit_code(self) -> int | None:
-        """Return the exit code of the process, None while it lives."""
+        """Return the exit code of the process, None while it is running."""
         return None if self._process is None else self._process.poll()
 
     def is_ready(self) -> bool:
-        """Return whether the server says that it is ready; with a dead instance it says so too."""
+        """Return whether the server reports that it is ready, which it does even with a dead instance."""
         try:
             return self._ask("/v2/health/ready", timeout=1.0)[0] == _HTTP_OK
         except OSError:
@@ -200,16 +200,16 @@ class TritonServer:
         Returns
         -------
         str or None
-            What is wrong, None if all is well.
+            What is wrong, or None.
         """
         try:
             status, body = self._ask(f"/v2/models/{wire.MODEL}/infer", timeout, _probe_request())
-        except OSError as error:  # TimeoutError and URLError among them
+        except OSError as error:  # includes TimeoutError and URLError
             return f"no answer within {timeout:.0f} s: {error}"
         return None if status == _HTTP_OK else f"status {status}: {body.decode(errors='replace')}"
 
     def instance_processes(self) -> set[int]:
-        """Return the process ids of the living model instances."""
+        """Return the process ids of the live model instances."""
         if self._process is None:
             return set()
         living = living_instances(self._process.pid)
@@ -218,11 +218,11 @@ class TritonServer:
         return living
 
     def record(self, reloads: int, restarts: int) -> None:
-        """Let the metrics show these numbers of recoveries, from the next load on."""
+        """Set the numbers of recoveries that the metrics show from the next load on."""
         replace(self._repository, reloads=reloads, restarts=restarts).write_core_config(self._models)
 
     def reload(self, timeout: float) -> None:
-        """Replace the instances by new ones, which are loaded first: living ones serve until then.
+        """Replace the instances by new ones, which are loaded first: live ones serve until then.
 
         Raises
         ------
@@ -241,14 +241,14 @@ class TritonServer:
             raise ServiceError(msg)
 
     def stop(self) -> None:
-        """End the server; requests in flight finish, as far as the exit timeout allows."""
+        """Stop the server; requests in flight finish, as far as the exit timeout allows."""
         if self._process is None or not self.is_running():
             return
         self._process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self.settings.exit_timeout
         progress = Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)
         while self.is_running() and time.monotonic() < deadline:
-            # Triton waits the whole time if an idle client keeps its connection, or for an instance that has died.
+            # Triton waits for the whole timeout if an idle client keeps its connection or an instance has died.
             if progress.has_stalled():
                 break
             time.sleep(_POLL)
@@ -256,16 +256,16 @@ class TritonServer:
             self.kill()
 
     def kill(self) -> None:
-        """End the server and its instances at once."""
+        """Kill the server and its instances."""
         if self._process is None:
             return
-        self.instance_processes()  # learns their shared memory
+        self.instance_processes()  # notes their shared memory
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own
         self._process.wait()
 
     def close(self) -> None:
-        """End the server and remove its folder, and the shared memory of instances that were killed."""
+        """Stop the server; remove its folder and the shared memory of instances that were killed."""
         self.stop()
         for region in filter(None, self._regions.values()):
             region.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Requests to answers: cells of several clients through the chain as one batch. Knows nothing of Triton."""
+"""Requests to answers: cells of several clients through the chain as one batch, independent of Triton."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Request(NamedTuple):
 
     tensors: Mapping[str, np.ndarray]
     outputs: Collection[str] | None = None  # names of the tensors wanted; None: all
-    fingerprint: str | None = None  # of the detector the client has in mind
+    fingerprint: str | None = None  # of the detector that the client expects
 
 
-#: Output tensors by name, or why there are none. Errors that are no TracccError are faults of the server.
+#: Output tensors by name, or why there are none. Errors other than TracccError are server errors.
 Answer = dict[str, np.ndarray] | Exception
 
 
@@ -45,8 +45,8 @@ class BatchReport:
     """What was done in one call."""
 
     n_requests: int = 0
-    n_refused: int = 0  # faults of clients
-    n_failed: int = 0  # faults of the server
+    n_refused: int = 0  # client errors
+    n_failed: int = 0  # server errors
     n_cells: int = 0
     n_tracks: int = 0
     stage_milliseconds: dict[str, float] = field(default_factory=dict)  # summed over the call
@@ -82,7 +82,7 @@ class TrackingService:
         self._athena_ids: AthenaIds | None = None
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
-            self._athena_ids = replace(ids, name="the server's map")  # clients need not know where it lies
+            self._athena_ids = replace(ids, name="the server's map")  # clients need not know its path
         self.chain = TrackingChain(
             detector, read_config(settings.config, detector.name), device=device, threads=settings.threads
         )
@@ -93,7 +93,7 @@ class TrackingService:
         self.chain.run(_warm_up_cells(self.chain))
 
     def process(self, requests: Sequence[Request]) -> tuple[list[Answer], BatchReport]:
-        """Answer requests, those of good events in as few batches as the cell budget allows.
+        """Answer requests; valid events are reconstructed in as few batches as the cell budget allows.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class TrackingService:
         Returns
         -------
         list of Answer
-            One per request, in order; an error of one does not touch the others.
+            One per request, in order; an error of one does not affect the others.
         BatchReport
             Counts and times.
         """
@@ -146,7 +146,7 @@ class TrackingService:
         return cells
 
     def _run(self, group: Mapping[int, Cells | ModuleCells]) -> dict[int, EventResult | Exception]:
-        """Reconstruct a group of events; find out which are to blame if that fails."""
+        """Reconstruct a group of events; if that fails, find out which of them are bad."""
         keys = list(group)
         try:
             return dict(zip(keys, self.chain.run_batch([group[k] for k in keys]), strict=True))
@@ -205,7 +205,7 @@ def _groups(events: Mapping[int, Cells | ModuleCells], max_cells: int) -> list[d
 
 
 def _set_environment(settings: ModelSettings) -> None:
-    """Tell libraries, before they are imported, what they only learn from the environment."""
+    """Set environment variables that libraries read when they are imported."""
     if settings.cache_dir is not None:
         os.environ[CACHE_VARIABLE] = settings.cache_dir
     if settings.gpu_memory_mb is not None:

@@ -1,4 +1,4 @@
-"""Watches a server: a model instance that dies is not restarted by Triton, whose health check stays green."""
+"""Watchdog of a server: Triton does not restart a model instance that dies, and its health check stays green."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WatchedServer(Protocol):
         """Wait for it."""
 
     def is_running(self) -> bool:
-        """Return whether the process lives."""
+        """Return whether the process is running."""
 
     def exit_code(self) -> int | None:
         """Return its exit code."""
@@ -35,16 +35,16 @@ class WatchedServer(Protocol):
         """Return what is wrong with an answer."""
 
     def instance_processes(self) -> set[int]:
-        """Return the living instances."""
+        """Return the live instances."""
 
     def record(self, reloads: int, restarts: int) -> None:
-        """Show these counts from the next load on."""
+        """Set the counts that the metrics show from the next load on."""
 
     def reload(self, timeout: float) -> None:
         """Replace the instances."""
 
     def stop(self) -> None:
-        """End the process."""
+        """Stop the process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class WatchOptions(Settings):
 
 
 class Watchdog:
-    """Looks after one server until it is told to stop.
+    """Watches one server, and recovers it, until `stop` is called.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Watchdog:
         self._stop = threading.Event()
         self._next_probe = 0.0
         self.n_reloads = 0  # instances replaced
-        self.n_restarts = 0  # server processes started again
+        self.n_restarts = 0  # server processes restarted
 
     def run(self) -> None:
         """Watch and recover until `stop` is called.
@@ -92,7 +92,7 @@ class Watchdog:
         Raises
         ------
         ServiceError
-            If the server ends and nothing is to be recovered.
+            If the server exits and recovery is off.
         """
         while not self._stop.wait(self._options.period):
             if not self._is_active:
@@ -112,7 +112,7 @@ class Watchdog:
             raise ServiceError(msg)
 
     def look(self) -> str | None:
-        """Return what is wrong, None if all is well."""
+        """Return what is wrong, or None."""
         if not self._server.is_running():
             return f"the server ended with code {self._server.exit_code()}"
         dead = self._instances - self._server.instance_processes()
@@ -135,15 +135,15 @@ class Watchdog:
             except TracccError as error:
                 answer = str(error)
             if answer is None:
-                self._instances = self._server.instance_processes() - old  # old ones end when they have finished
+                self._instances = self._server.instance_processes() - old  # old ones exit when they have finished
                 _log.warning(
-                    "the service answers again after %.1f s (%d reloads, %d restarts since the start)",
+                    "the service answers again after %.1f s (%d reloads, %d restarts so far)",
                     time.monotonic() - begin,
                     self.n_reloads,
                     self.n_restarts,
                 )
                 return
-            problem, must_restart = answer, True  # what a reload does not cure, a restart may
+            problem, must_restart = answer, True  # a restart may help where a reload does not
             self._stop.wait(backoff)
             backoff = min(2 * backoff, self._options.last_backoff)
 

@@ -1,4 +1,4 @@
-"""The client for programs with an event loop."""
+"""The asynchronous client."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["AsyncTrackingClient"]
 
 
 class AsyncTrackingClient:
-    """Has events reconstructed by a server, in an event loop.
+    """Sends events to a server for reconstruction, in an event loop.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class AsyncTrackingClient:
     protocol : str, optional
         "grpc" or "http".
     **options
-        See `ClientOptions`; shared memory is for `TrackingClient` alone.
+        See `ClientOptions`; only `TrackingClient` can use shared memory.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class AsyncTrackingClient:
     async def stream(
         self, events: Iterable[Cells], in_flight: int = 4, *, return_errors: bool = False
     ) -> AsyncIterator[wire.ServedTracks | TracccError]:
-        """Yield the tracks of many events, in their order; as `TrackingClient.stream`."""
+        """Yield the tracks of many events, in order; as `TrackingClient.stream`."""
         if in_flight < 1:
             msg = f"in_flight is {in_flight}; expected at least 1"
             raise ConfigError(msg)
@@ -88,7 +88,7 @@ class AsyncTrackingClient:
             await asyncio.gather(*pending, return_exceptions=True)
 
     async def facts(self) -> dict[str, str]:
-        """Return what the server says of itself; as `TrackingClient.facts`."""
+        """Return protocol version and detector of the server; as `TrackingClient.facts`."""
         return await self._within_timeout(lambda: self._repeat(self._read_facts))
 
     async def close(self) -> None:
@@ -104,7 +104,7 @@ class AsyncTrackingClient:
         await self.close()
 
     def _connected(self) -> Any:
-        """Return the connection, made on first use: it belongs to the loop that runs then."""
+        """Return the connection, made on first use: it belongs to the loop running then."""
         if self._client is None:
             if self.options.protocol == "grpc":
                 more = tls_arguments(self.options)
@@ -144,7 +144,7 @@ class AsyncTrackingClient:
         )
 
     async def _repeat(self, action: Any) -> Any:
-        """Return what ``action()`` returns; call it again where that is safe."""
+        """Return what ``action()`` returns; retry where that is safe."""
         pause, begin = FIRST_PAUSE, time.monotonic()
         for attempt in range(self.options.retries + 1):
             try:

@@ -1,4 +1,4 @@
-"""What failures of requests mean: errors of this package, and which requests may be sent again."""
+"""Translate failures of requests into errors of this package, and tell which requests may be retried."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _is_timeout(error: Exception) -> bool:
 
 
 def is_worth_repeating(error: Exception) -> bool:
-    """Return whether the event may succeed if it is sent again: the server was away, or its model instance died."""
+    """Return whether a retry may succeed: the server was unavailable, or its model instance died."""
     if _is_timeout(error):
         return False
     message = _message(error)
@@ -48,12 +48,12 @@ def needs_larger_outputs(error: Exception) -> bool:
 
 
 def lost_shared_memory(error: Exception) -> bool:
-    """Return whether the server does not know the region: it was started again."""
+    """Return whether the server does not know the region because it was restarted."""
     return "Unable to find" in _message(error) and "shared memory region" in _message(error)
 
 
 def explained(error: Exception, options: ClientOptions) -> TracccError:
-    """Return an error that says what happened to an event.
+    """Return the error that describes what happened to an event.
 
     Parameters
     ----------
@@ -73,14 +73,14 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
         return ServiceError(f"{where} did not answer within {options.timeout:g} s: {message}")
     if _DEAD_INSTANCE.search(message):
         return ServiceError(
-            f"the model instance that worked on the event ended, of {where}: the event was not reconstructed and may "
+            f"the model instance that worked on the event died, of {where}: the event was not reconstructed and may "
             f"be sent again ({message})"
         )
     if _NO_MODEL.search(message):
         return ServiceError(f"{where} is not loaded at the moment: {message}")
     if _status(error) in _REFUSED:
         return InputDataError(f"{where} refused the event: {message}")
-    no_http = type(error).__name__ == "HTTPParseError"  # of geventhttpclient: something else answers at that port
+    no_http = type(error).__name__ == "HTTPParseError"  # from geventhttpclient: something else answers at that port
     if _status(error) in _UNREACHABLE or isinstance(error, OSError) or no_http:
         port = {"grpc": "gRPC port (8001 by default)", "http": "HTTP port (8000 by default)"}[options.protocol]
         return ServiceError(f"{where} can't be reached: {message}; is the server running, and is this its {port}?")

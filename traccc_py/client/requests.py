@@ -1,4 +1,4 @@
-"""Requests and connections in terms of tritonclient."""
+"""Requests and connections with tritonclient."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def triton_module(protocol: str, *, asynchronous: bool = False) -> Any:
     name = f"tritonclient.{protocol}" + (".aio" if asynchronous else "")
     try:
         return importlib.import_module(name)
-    except (ImportError, RuntimeError) as error:  # tritonclient raises RuntimeError for what is missing
+    except (ImportError, RuntimeError) as error:  # tritonclient raises RuntimeError for missing packages
         msg = f'{name} can\'t be imported ({error}); install it with pip install "traccc-py[client]"'
         raise ServiceError(msg) from error
 
 
 def requested_outputs(module: Any, options: ClientOptions) -> list[Any]:
-    """Return the outputs wanted, as tritonclient's objects."""
+    """Return tritonclient's objects for the requested outputs."""
     return [module.InferRequestedOutput(name) for name in options.output_names]
 
 
@@ -90,12 +90,12 @@ def _number(facts: Mapping[str, str], name: str, default: int) -> int:
 
 
 def make_input(module: Any, name: str, values: np.ndarray) -> Any:
-    """Return tritonclient's object for an input, still without its values."""
+    """Return tritonclient's object for an input, without its values."""
     return module.InferInput(name, list(values.shape), _SPECS[name].triton_dtype)
 
 
 def make_inputs(module: Any, tensors: Mapping[str, np.ndarray]) -> list[Any]:
-    """Return tritonclient's objects for inputs that travel in the request."""
+    """Return tritonclient's objects for inputs that are sent in the request."""
     inputs = []
     for name, values in tensors.items():
         inputs.append(make_input(module, name, values))
@@ -118,7 +118,7 @@ def present(array: np.ndarray | None, name: str) -> np.ndarray:
 
 
 def tls_arguments(options: ClientOptions) -> dict[str, Any]:
-    """Return what the clients for gRPC take for encryption."""
+    """Return the encryption options of the gRPC clients."""
     tls = options.tls
     if tls is None:
         return {}

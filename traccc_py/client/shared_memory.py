@@ -1,4 +1,4 @@
-"""Memory shared with a server on the same machine: a region for the tensors of an event, kept from event to event."""
+"""Memory shared with a server on the same machine: a region for the tensors of an event, reused for every event."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _SPECS = {spec.name: spec for spec in wire.OUTPUTS}
 _GROWTH = 1.25
 _OUTPUT_GROWTH = 4  # each attempt is a reconstruction
 _ALIGNMENT = 64
-# Room for outputs, in rows per cell. Each state has a measurement, which is at least one cell, and few are shared; a
-# track has at least three states. What does not fit makes the region grow.
+# Room for outputs, in rows per cell. Each state has a measurement of at least one cell, and few are shared; a track has
+# at least three states. If something does not fit, the region grows.
 _SPARE_ROWS = 256
 _ROWS_PER_CELL = {"track": 0.4, "state": 1.0}
 _MORE_ROWS = 1.4
@@ -60,7 +60,7 @@ class SystemRegion:
     def put(
         self, module: Any, pack: Callable[[wire.Allocate], dict[str, np.ndarray]], n_cells: int, names: tuple[str, ...]
     ) -> tuple[list, list]:
-        """Have an event of so many cells packed into the region.
+        """Pack an event with this number of cells into the region.
 
         Returns
         -------
@@ -78,7 +78,7 @@ class SystemRegion:
             self._reserve(end)
             return {spec.name: self._view(spec, (n, *spec.dims[1:]), places[spec.name][0]) for spec, n in rows.items()}
 
-        tensors = pack(allocate)  # views, which must not outlive this call: the region could not be closed
+        tensors = pack(allocate)  # views must not outlive this call, else the region could not be closed
         self._places = {name: places[name] for name in rooms}
         inputs = [make_input(module, name, values) for name, values in tensors.items()]
         for one, (name, values) in zip(inputs, tensors.items(), strict=True):
@@ -104,15 +104,15 @@ class SystemRegion:
         self._rows_factor *= _OUTPUT_GROWTH
 
     def register_again(self) -> None:
-        """Tell a server that was started again of the region."""
+        """Register the region with a server that was restarted."""
         if self._memory is not None:
             self._register()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         if self._memory is None:
             return
-        with contextlib.suppress(Exception):  # the server is gone; the memory is given back all the same
+        with contextlib.suppress(Exception):  # the server is gone; the memory is freed all the same
             self._client.unregister_system_shared_memory(self._name, headers=self._headers)
         self._memory.close()
         self._memory.unlink()
@@ -122,7 +122,7 @@ class SystemRegion:
         spec = _SPECS[name]
         rows = sum(per_cell for what, per_cell in _ROWS_PER_CELL.items() if spec.rows.startswith(what))
         if spec is wire.GEOMETRY_IDS:
-            rows = _MORE_ROWS  # with separators
+            rows = _MORE_ROWS  # including separators
         return spec.n_bytes(int((n_cells * rows + _SPARE_ROWS) * self._rows_factor))
 
     def _reserve(self, size: int) -> None:
@@ -140,7 +140,7 @@ class SystemRegion:
 
 
 class CudaRegion:
-    """A region of GPU memory for input tensors, registered with a server; outputs come in the answer.
+    """A region of GPU memory for input tensors, registered with a server; outputs are sent in the answer.
 
     Parameters
     ----------
@@ -196,15 +196,15 @@ class CudaRegion:
         """Do nothing: outputs are not in the region."""
 
     def register_again(self) -> None:
-        """Tell a server that was started again of the region."""
+        """Register the region with a server that was restarted."""
         if self._handle is not None:
             self._register()
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         if self._handle is None:
             return
-        with contextlib.suppress(Exception):  # the server is gone; the memory is given back all the same
+        with contextlib.suppress(Exception):  # the server is gone; the memory is freed all the same
             self._client.unregister_cuda_shared_memory(self._name, headers=self._headers)
         self._cuda.destroy_shared_memory_region(self._handle)
         self._handle = None

@@ -1,4 +1,4 @@
-"""The client that waits for its answers."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _OUTPUT_ATTEMPTS = 6  # doublings of the room for outputs in shared memory
 
 
 class TrackingClient:
-    """Has events reconstructed by a server.
+    """Sends events to a server for reconstruction.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class TrackingClient:
 
     Notes
     -----
-    Connections are made when they are needed. A client may be used by several threads.
+    Connections are opened when needed. A client may be used by several threads.
 
     Examples
     --------
@@ -103,16 +103,16 @@ class TrackingClient:
     def stream(
         self, events: Iterable[Cells], in_flight: int = 4, *, return_errors: bool = False
     ) -> Iterator[wire.ServedTracks | TracccError]:
-        """Yield the tracks of many events, in their order.
+        """Yield the tracks of many events, in order.
 
         Parameters
         ----------
         events : iterable of Cells
-            Read as far as needed: at most `in_flight` ahead of what was yielded.
+            Read as needed: at most `in_flight` ahead of what was yielded.
         in_flight : int, optional
-            Events on the way at a time [1], each on a connection of its own.
+            Events in flight at a time [1], each on its own connection.
         return_errors : bool, optional
-            Yield the errors of single events in their place instead of raising them.
+            Yield the errors of single events instead of raising them.
 
         Yields
         ------
@@ -141,12 +141,12 @@ class TrackingClient:
             self._close_connections_of_ended_threads()
 
     def facts(self) -> dict[str, str]:
-        """Return what the server says of itself: protocol version, detector, its fingerprint.
+        """Return protocol version, detector and detector fingerprint of the server.
 
         Returns
         -------
         dict of str to str
-            Empty for a server that is not of this package, such as that of traccc-aaS.
+            Empty for servers other than this package's, such as traccc-aaS.
 
         Raises
         ------
@@ -158,7 +158,7 @@ class TrackingClient:
             return self._repeat(connection.facts, deadline)
 
     def is_ready(self) -> bool:
-        """Return whether the server says that its models are loaded."""
+        """Return whether the server reports that its models are loaded."""
         with self._connection() as connection:
             try:
                 return connection.is_ready()
@@ -166,7 +166,7 @@ class TrackingClient:
                 return False
 
     def close(self) -> None:
-        """Close all connections and give shared memory back."""
+        """Close all connections and free shared memory."""
         self._close_connections(lambda _: True)
 
     def __enter__(self) -> TrackingClient:
@@ -198,7 +198,7 @@ class TrackingClient:
                 self._free.setdefault(owner, []).append(connection)
 
     def _owner(self) -> int:
-        """Return who may use a connection that is made now: those for HTTP belong to the thread that made them."""
+        """Return who may use a connection that is made now: HTTP connections belong to the thread that made them."""
         return threading.get_ident() if self.options.protocol == "http" else 0
 
     def _close_connections(self, is_chosen: Callable[[int], bool]) -> None:
@@ -213,7 +213,7 @@ class TrackingClient:
         self._close_connections(lambda owner: owner not in living)
 
     def _repeat(self, action: Any, deadline: float) -> Any:
-        """Return what ``action(seconds left)`` returns; call it again where that is safe."""
+        """Return what ``action(seconds left)`` returns; retry where that is safe."""
         pause = FIRST_PAUSE
         for attempt in range(self.options.retries + 1):
             left = max(deadline - time.monotonic(), 1e-3)
@@ -278,7 +278,7 @@ class _Connection:
         raise ServiceError(msg)
 
     def facts(self, timeout: float) -> dict[str, str]:
-        """Return what the model's configuration says; nothing if it may not be read."""
+        """Return the model's configuration, or nothing if it may not be read."""
         headers = dict(self.options.headers)
         if self.options.protocol == "grpc":
             config = self._client.get_model_config(
@@ -289,7 +289,7 @@ class _Connection:
         return model_facts(config)
 
     def is_ready(self) -> bool:
-        """Return whether the server is."""
+        """Return whether the server is ready."""
         return bool(self._client.is_model_ready(self.options.model, headers=dict(self.options.headers)))
 
     def close(self) -> None:

@@ -1,3 +1,3 @@
-"""Event files in and out, and the checks that cells pass before they are reconstructed."""
+"""Reading and writing event files."""
 
 FIRST_DATA_LINE = 2  #: line number of row 0 of an event file, below the header

@@ -1,6 +1,6 @@
 """The map between Athena's identifiers of modules and detray's, as traccc-aaS reads it.
 
-A text file, one pair a line: ``hexadecimal Athena identifier,decimal detray identifier``.
+A text file with one pair per line: ``hexadecimal Athena identifier,decimal detray identifier``.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class AthenaIds:
     name: str = "the map"  #: file, for errors
 
     def to_detray(self, ids: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """Return the detray identifiers of Athena's, (n,) uint64.
+        """Return the detray identifiers for Athena identifiers, (n,) uint64.
 
         Parameters
         ----------
         ids : ndarray of shape (n,), integers
             Athena identifiers.
         rows : ndarray of shape (n,), integers, optional
-            Where they stand, for the error; None: id i in row i.
+            Their rows, for the error; None: id i is in row i.
 
         Raises
         ------
@@ -57,7 +57,7 @@ class AthenaIds:
         return self.detray[row]
 
     def to_athena(self, ids: np.ndarray) -> np.ndarray:
-        """Return the Athena identifiers of detray's, (n,) uint64.
+        """Return the Athena identifiers for detray identifiers, (n,) uint64.
 
         Raises
         ------
@@ -69,16 +69,16 @@ class AthenaIds:
         return self.athena[row]
 
     def find(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the rows of Athena's identifiers in the map, (n,) int64, and whether they are there."""
+        """Return the rows of Athena identifiers in the map, (n,) int64, and whether they are in it."""
         return _find(self.athena, self._by_athena, ids)
 
     def for_detector(self, detector: Detector) -> AthenaIds:
-        """Return the pairs of a detector's sensors, with its primary ids in the place of detray's.
+        """Return the pairs of a detector's sensors, with its primary ids instead of detray's.
 
         Parameters
         ----------
         detector : Detector
-            The map has the identifiers that detray gives its sensors, or their primary ids.
+            The map has the detray identifiers of its sensors, or their primary ids.
 
         Raises
         ------
@@ -116,7 +116,7 @@ class AthenaIds:
 
 
 def _find(keys: np.ndarray, order: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where ids stand in `keys`, whose order is known, and whether they do."""
+    """Return the positions of ids in `keys`, given their sort order, and whether they are among them."""
     wanted = np.asarray(ids).astype(np.uint64, copy=False)
     if len(keys) == 0:
         return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), bool)
@@ -145,7 +145,7 @@ def read_athena_ids(path: Path | str) -> AthenaIds:
     Raises
     ------
     InputDataError
-        If the file can't be read, a line is no pair of identifiers, or an identifier occurs twice; the message names
+        If the file can't be read, a line is not a pair of identifiers, or an identifier occurs twice; the message names
         file, line and value.
     """
     try:
@@ -177,7 +177,7 @@ def _pair(path: Path | str, number: int, line: str) -> tuple[int, int]:
         raise InputDataError(msg) from error
     for value in (athena, detray):
         if not 0 < value <= _LARGEST:
-            msg = f"{path}, line {number}: {value} is no identifier; expected a number from 1 to {_LARGEST}"
+            msg = f"{path}, line {number}: {value} is not an identifier; expected a number from 1 to {_LARGEST}"
             raise InputDataError(msg)
     return athena, detray
 
@@ -188,12 +188,12 @@ def _check_unique(path: Path | str, kind: str, ids: np.ndarray, numbers: list[in
     if len(repeats):
         first, second = sorted(numbers[k] for k in order[repeats[0] : repeats[0] + 2])
         value = _shown(ids[order[repeats[0]]], kind)
-        msg = f"{path}, line {second}: {kind} identifier {value} stands in line {first} already; expected each once"
+        msg = f"{path}, line {second}: {kind} identifier {value} is already in line {first}; expected each once"
         raise InputDataError(msg)
 
 
 def translate_cells(cells: Cells, ids: AthenaIds, source: str) -> tuple[Cells, Source]:
-    """Replace Athena's identifiers of cells by detray's; cells with identifier 0 are left out, with a warning.
+    """Replace Athena identifiers of cells by detray's; cells with identifier 0 are dropped, with a warning.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def translate_cells(cells: Cells, ids: AthenaIds, source: str) -> tuple[Cells, S
     Returns
     -------
     tuple of Cells, Source
-        The cells that are left, and where they stand in the file.
+        The remaining cells, and their lines in the file.
 
     Raises
     ------

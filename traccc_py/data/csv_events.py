@@ -70,7 +70,7 @@ def event_file_name(event: int, kind: str, *, compress: bool = False) -> str:
 def event_number(path: Path | str) -> int | None:
     """Return the event number in a file's name, or None if it has none.
 
-    It is the number behind "event" or "evt".
+    It is the number after "event" or "evt".
 
     Examples
     --------
@@ -105,7 +105,7 @@ def has_event_file(directory: Path | str, event: int, kind: str) -> bool:
 
 
 def event_files(directory: Path | str, kind: str) -> list[tuple[int, Path]]:
-    """Return the files of a kind in a folder whose names have an event number, with it and in its order."""
+    """Return the files of a kind in a folder with their event numbers, sorted by these; others are left out."""
     ends = (f"-{kind}.csv", f"-{kind}.csv.gz")
     paths = [path for path in Path(directory).glob(f"*-{kind}.csv*") if path.name.endswith(ends)]
     numbered = [(number, path) for path in paths if (number := event_number(path)) is not None]
@@ -145,7 +145,7 @@ def read_cells(path: Path | str) -> Cells:
 
 
 def write_cells(path: Path | str, cells: Cells) -> None:
-    """Write the cells of one event; without any truth link measurement_id is 0, as traccc has it, else -1 for noise.
+    """Write the cells of one event; measurement_id is -1 for noise, or 0, as in traccc, if no cell has a truth link.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def write_cells(path: Path | str, cells: Cells) -> None:
     Raises
     ------
     OSError
-        If the file can't be written; nothing has changed then.
+        If the file can't be written; nothing has been changed.
     """
     has_truth = (cells.measurement_id >= 0).any()
     measurement_id = cells.measurement_id if has_truth else np.zeros(len(cells), np.int64)
@@ -241,9 +241,9 @@ def read_measurements(path: Path | str, detector: Any = None) -> Measurements:
     Parameters
     ----------
     path : path
-        File with traccc's columns. local_key may be a raw byte, as traccc writes it, or a decimal number.
+        File with traccc's columns. local_key may be a raw byte, as written by traccc, or a decimal number.
     detector : Detector, optional
-        Gives the module indices; without it they are -1.
+        For the module indices; without it they are -1.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def _dimensions(path: Path | str, local_keys: np.ndarray) -> np.ndarray:
 
 
 def _local_key(text: str) -> int:
-    """Return the bit mask that `text` stands for, 0 if none: a decimal number or one raw byte."""
+    """Return the bit mask in `text`, a decimal number or one raw byte; 0 if it is neither."""
     stripped = text.strip()
     if stripped.isascii() and stripped.isdigit():
         return int(stripped)
@@ -293,7 +293,7 @@ def _local_key(text: str) -> int:
 
 
 def measurement_table(measurements: Measurements) -> dict[str, np.ndarray]:
-    """Return measurements as the columns of their file. local_key is written as a digit, which traccc reads too."""
+    """Return measurements as the columns of their file. local_key is written as a digit, which traccc can read too."""
     local_key = np.where(np.asarray(measurements.dimensions) == 1, _LOC0_MEASURED, _KEY_BITS)
     return table_of("measurements", measurements, dimensions=local_key)
 

@@ -1,8 +1,8 @@
-"""Tables of numbers in CSV files, plain or gzipped: strict reading, and writing.
+"""Strict reading, and writing, of tables of numbers in CSV files, plain or gzipped.
 
 One header line with the column names, comma separated, no quotes. Columns are found by name, in any order; unknown
-ones are ignored. Whatever is wrong is reported with file, line, column, value and what was expected. Checks run on
-whole columns; only when one fails is the text searched for the place.
+ones are ignored. Errors are reported with file, line, column, value and what was expected. Checks run on whole columns;
+only if one fails is the text searched for the place.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Column:
     dtype : str
         NumPy type the column is returned in.
     default : float, optional
-        Value where the file lacks the column; None if it must be there.
+        Value if the file lacks the column; None if the column is required.
     minimum : float, optional
         Smallest value allowed; by default that of the type.
     maximum : float, optional
@@ -60,7 +60,7 @@ class Column:
     aliases : tuple of str, optional
         Other names it may have in the header line.
     parts : tuple of (str, int), optional
-        Names of the columns that may hold it in pieces and their numbers of bits, from the highest ones.
+        Names and widths [bits] of the columns that may hold it in pieces, highest bits first.
     """
 
     name: str
@@ -92,7 +92,7 @@ class Column:
         return (low if self.minimum is None else self.minimum), (high if self.maximum is None else self.maximum)
 
     def expected(self) -> str:
-        """Return in words what a value must be."""
+        """Return a description of the allowed values."""
         low, high = self.limits
         if self.is_integer:
             return f"an integer from {low} to {high}"
@@ -102,7 +102,7 @@ class Column:
 
 
 def input_error(path: Path | str, line: int, column: str, value: object, expected: str) -> InputDataError:
-    """Return the error that says which value of which line of a file can't be used."""
+    """Return the error for a value that can't be used, with its file and line."""
     text = str(value)
     if len(text) > _LONGEST_QUOTED_VALUE:
         text = text[:_LONGEST_QUOTED_VALUE] + "..."
@@ -147,7 +147,7 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
 
 
 def _joined(column: Column, values: Sequence[np.ndarray]) -> np.ndarray:
-    """Return a column of its pieces: one as it is, several as bits of a number."""
+    """Return a column from its pieces: one as it is, several as bits of a number."""
     joined = values[0]
     for (_, n_bits), piece in zip(column.parts[1:], values[1:], strict=False):
         joined = (joined << np.uint64(n_bits)) | piece
@@ -155,10 +155,11 @@ def _joined(column: Column, values: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _warn_of_cut_line(path: Path, raw: bytes, line: int) -> None:
-    """Say that the last line lacks its end: a file that was cut there has lost digits that nothing else shows."""
+    """Warn that the last line has no line break: if the file was truncated there, digits are missing unnoticed."""
     value = raw[raw.rfind(b",") + 1 :].strip().decode(errors="replace")[:_LONGEST_QUOTED_VALUE]
     _log.warning(
-        "%s, line %d: the last line has no end, so digits of its last value %r may be missing: is the file complete?",
+        "%s, line %d: the last line has no line break, so digits of its last value %r may be missing: "
+        "is the file complete?",
         path,
         line,
         value,
@@ -173,12 +174,12 @@ def check_header(path: Path | str, columns: Sequence[Column]) -> None:
     path : path
         File; gzipped if its name ends in ``.gz``.
     columns : sequence of Column
-        What is to be read later.
+        The columns to be read later.
 
     Raises
     ------
     InputDataError
-        If the file is missing, empty or no text, or lacks a column: as `read_table`.
+        If the file is missing, empty or not text, or lacks a column: as `read_table`.
     """
     path = Path(path)
     with _named_problems(path), gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -187,7 +188,7 @@ def check_header(path: Path | str, columns: Sequence[Column]) -> None:
 
 
 def _found_columns(path: Path, header: Sequence[str], columns: Sequence[Column]) -> dict[str, list[Column]]:
-    """Return by name the columns as the header has them: one, or its parts, or none where it may lack it and does."""
+    """Return, by name, the columns as in the header: the column, its parts, or none if an optional one is missing."""
     found = {c.name: _found_in(header, c) for c in columns}
     missing = [_names_of(c) for c in columns if c.default is None and not found[c.name]]
     if missing:
@@ -197,13 +198,13 @@ def _found_columns(path: Path, header: Sequence[str], columns: Sequence[Column])
 
 
 def _names_of(column: Column) -> str:
-    """Return the names that a column may have, for people."""
+    """Return the names that a column may have, for messages."""
     parts = [f"({', '.join(name for name, _ in column.parts)})"] if column.parts else []
     return " or ".join((column.name, *column.aliases, *parts))
 
 
 def _found_in(header: Sequence[str], column: Column) -> list[Column]:
-    """Return the column under the name that it has in the header, or its parts; nothing if it is not there."""
+    """Return the column by its name in the header, or its parts; nothing if it is not there."""
     for name in (column.name, *column.aliases):
         if name in header:
             return [replace(column, name=name)]
@@ -220,7 +221,7 @@ def _read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _named_problems(path: Path) -> Iterator[None]:
-    """Turn problems of opening and reading a file into errors that name it."""
+    """Turn failures of opening and reading a file into errors that name it."""
     try:
         yield
     except FileNotFoundError as error:
@@ -235,7 +236,7 @@ def _named_problems(path: Path) -> Iterator[None]:
 
 
 def _strip_blank_end(raw: bytes) -> bytes:
-    """Return `raw` with exactly one end of line after the last line that holds something."""
+    """Return `raw` with exactly one line break after the last line that is not empty."""
     content = raw.rstrip(b"\r\n")
     return content + b"\n" if content else b""
 
@@ -283,7 +284,7 @@ def _check_lines(path: Path, raw: bytes, n_fields: int) -> int:
 
 
 def _parse(path: Path, raw: bytes, header: list[str], columns: Sequence[Column], n_rows: int) -> Any:
-    """Return a frame of the columns. Types are inferred: asking for integers would let 1.0 pass, through a float."""
+    """Return a data frame of the columns. Types are inferred: a request for integers would accept 1.0."""
     if n_rows == 0:
         return pd.DataFrame({c.name: np.zeros(0, str if c.is_text else c.dtype) for c in columns})
     try:
@@ -297,7 +298,7 @@ def _parse(path: Path, raw: bytes, header: list[str], columns: Sequence[Column],
             index_col=False,
             quoting=3,  # csv.QUOTE_NONE
             skip_blank_lines=False,
-            low_memory=False,  # else types are inferred piece by piece
+            low_memory=False,  # otherwise types are inferred chunk by chunk
             true_values=[],
             na_values=[],
         )
@@ -309,7 +310,7 @@ def _parse(path: Path, raw: bytes, header: list[str], columns: Sequence[Column],
 
 
 def _convert(path: Path, raw: bytes, header: list[str], column: Column, values: Any) -> Any:
-    """Return a parsed column in its type, checked."""
+    """Check a parsed column and return it in its type."""
     if column.is_text:
         return values.to_numpy(dtype=object)
     kind = getattr(values.dtype, "kind", "O")
@@ -333,7 +334,7 @@ def _lines(raw: bytes) -> list[str]:
 
 
 def _raise_for_text(path: Path, raw: bytes, header: list[str], column: Column) -> None:
-    """Raise for the first value of `column` that is no number of its kind; return if there is none."""
+    """Raise for the first value of `column` that is not a number of its type; return if there is none."""
     position = header.index(column.name)
     for line, text in enumerate(_lines(raw)[1:-1], start=FIRST_DATA_LINE):
         value = text.split(",")[position].strip()
@@ -358,12 +359,12 @@ def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
     Parameters
     ----------
     columns : mapping of str to ndarray of shape (n_rows,)
-        Columns by name. Floats are written with the nine digits that give a float32 back exactly.
+        Columns by name. Floats are written with nine digits, which reproduce a float32 exactly.
 
     Returns
     -------
     bytes
-        Header line and one line a row.
+        Header line and one line per row.
     """
     arrays = [np.asarray(values) for values in columns.values()]
     line = ",".join("%d" if a.dtype.kind in "iub" else "%.9g" for a in arrays)

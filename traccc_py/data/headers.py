@@ -1,4 +1,4 @@
-"""Checks of event files before anything slow begins: they are there, and their headers have the columns needed."""
+"""Early checks of event files: they exist, and their headers have the columns needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a folder of simulated events holds, and how it was made: `manifest.json`."""
+"""`manifest.json`: the content of a folder of simulated events, and how it was made."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """How a sample was made and what it consists of."""
+    """How a sample was made, and its content."""
 
     recipe: dict[str, Any]  #: versions, detector, options and seed: equal recipes give equal files
     events: list[dict[str, int]]  #: number and sizes of each event
@@ -61,7 +61,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises
     ------
     InputDataError
-        If there is none, or it is none of this format.
+        If there is none, or it has another format.
     """
     path = folder / MANIFEST_NAME
     try:
@@ -70,12 +70,12 @@ def read_manifest(folder: Path) -> Manifest:
         msg = f"{path}: can't be read ({error.strerror}); a sample without a manifest is incomplete"
         raise InputDataError(msg) from error
     except ValueError as error:
-        msg = f"{path}: is no valid JSON: {error}"
+        msg = f"{path}: is not valid JSON: {error}"
         raise InputDataError(msg) from error
     names = {f.name for f in fields(Manifest)}
     found = set(content) if isinstance(content, dict) else set()
     if found != names or content["format"] != _FORMAT:
-        msg = f"{path}: is no manifest of format {_FORMAT} with the keys {', '.join(sorted(names))}"
+        msg = f"{path}: is not a manifest of format {_FORMAT} with the keys {', '.join(sorted(names))}"
         raise InputDataError(msg)
     return Manifest(**content)
 
@@ -91,7 +91,7 @@ def check_folder(folder: Path) -> list[str]:
     Returns
     -------
     list of str
-        What is wrong: files that are missing, changed, or event files that the manifest does not know.
+        Differences: files that are missing or changed, and event files that are not in the manifest.
 
     Raises
     ------

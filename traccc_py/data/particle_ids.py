@@ -1,4 +1,4 @@
-"""Ids of particles: Acts barcodes in one number, as older files have them, or in five columns, as newer ones do."""
+"""Ids of particles: Acts barcodes in one number, as in older files, or in five columns, as in newer ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 __all__ = ["BARCODE_BITS", "BARCODE_COLUMNS", "pack_particle_id", "unpack_particle_id"]
 
-#: Fields of an Acts barcode in a file of five columns, from the highest bits of the packed number.
+#: Fields of an Acts barcode in a file with five columns, highest bits of the packed number first.
 BARCODE_COLUMNS = (
     "particle_id_pv",
     "particle_id_sv",

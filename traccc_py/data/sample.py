@@ -1,4 +1,4 @@
-"""The event that comes with the package: simulated muons in the Open Data Detector."""
+"""The bundled event: simulated muons in the Open Data Detector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from traccc_py.data.csv_events import find_event_file
 
 __all__ = ["SAMPLE_DIRECTORY", "sample_event_path"]
 
-SAMPLE_DIRECTORY = Path(__file__).resolve().parent / "sample"  #: made by scripts/make_sample_event.py
+SAMPLE_DIRECTORY = Path(__file__).resolve().parent / "sample"  #: made by studies/make_sample_event.py
 
 
 def sample_event_path(kind: str = "cells") -> Path:

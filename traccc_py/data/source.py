@@ -1,4 +1,4 @@
-"""Where rows of event data come from, so that errors can say which value of which line can't be used."""
+"""Where rows of event data come from, so that errors can name file and line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Source:
 
 
 def prefix(source: Source | str | None) -> str:
-    """Return the beginning of a message about a whole file: its name, if there is one."""
+    """Return the beginning of a message about a file: its name, if there is one."""
     if source is None:
         return ""
     return f"{source if isinstance(source, str) else source.name}: "
@@ -50,7 +50,7 @@ def bad_row(source: Source | str | None, kind: str, row: int, problem: str) -> I
     source : Source or str or None
         File, if the rows are from one.
     kind : str
-        What the rows are: "cells", "measurements" ...
+    What the rows are: "cells", "measurements" ...
     row : int
         Row, counted from 0.
     problem : str
@@ -73,7 +73,7 @@ def find_modules(
     ids : ndarray of shape (n,), uint64
         Geometry ids.
     rows : ndarray of shape (n,), int
-        Where they stand, for the error.
+        Their rows, for the error.
     detector : Detector
         Knows the modules.
     kind : str
@@ -91,7 +91,7 @@ def find_modules(
     except InputDataError as error:
         first = _first_unknown(ids, detector)
         problem = (
-            f"geometry_id is {ids[first]}, which is no sensitive module of this detector; expected one of its "
+            f"geometry_id is {ids[first]}, which is not a sensitive module of this detector; expected one of its "
             f"{len(detector.geometry_ids)} ids ({detector.geometry_ids[0]} ... {detector.geometry_ids[-1]}): "
             "is it the right detector?"
         )
@@ -159,7 +159,7 @@ def check_shapes(shapes: np.ndarray, ids: np.ndarray, rows: np.ndarray, kind: st
 
 
 def _first_unknown(ids: np.ndarray, detector: Any) -> int:
-    """Return the place of the first id that the detector refuses, by bisection: it knows ids of several kinds."""
+    """Return the position of the first id unknown to the detector, by bisection: it knows ids of several kinds."""
     known, refused = 0, len(ids)
     while refused - known > 1:
         middle = (known + refused) // 2

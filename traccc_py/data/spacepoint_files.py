@@ -21,7 +21,7 @@ _NAME = re.compile(r"-spacepoints?(\.csv(?:\.gz)?)$")
 
 
 def measurements_file_of(path: Path | str) -> Path:
-    """Return the measurements file that stands beside a spacepoints file.
+    """Return the measurements file in the folder of a spacepoints file.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def measurements_file_of(path: Path | str) -> Path:
     """
     path = Path(path)
     if not _NAME.search(path.name):
-        msg = f"{path}: expected a name that ends in -spacepoints.csv or .csv.gz, to find the measurements beside it"
+        msg = f"{path}: expected a name that ends in -spacepoints.csv or .csv.gz, to find its measurements file"
         raise InputDataError(msg)
     stem = _NAME.sub("-measurements.csv", path.name)
     candidates = [path.with_name(name) for name in (stem, f"{stem}.gz")]

@@ -1,6 +1,6 @@
 """Files of a reconstructed event: tracks, track states and measurements.
 
-Three CSV files an event, which appear together or not at all. `docs/file_formats.md` lists the columns.
+Three CSV files per event, written all or none. `docs/file_formats.md` lists the columns.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def write_event_result(directory: Path | str, event: int, result: EventResult, *
     Raises
     ------
     OSError
-        If a file can't be written; none has changed then.
+        If a file can't be written; none has been changed.
     """
     directory = Path(directory)
     tables = {

@@ -1,4 +1,4 @@
-"""What the simulation knows of an event: particles, their hits, and which hits made which measurement."""
+"""Truth of a simulated event: particles, their hits, and which hits made which measurement."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Particles(Collection):
 
 @dataclass(slots=True, repr=False)
 class Hits(Collection):
-    """Passages of particles through sensitive surfaces; the row is the hit's id."""
+    """Crossings of sensitive surfaces by particles; the row is the hit's id."""
 
     particle_id: np.ndarray = column("uint64", "particle", csv=_PARTICLE_ID)
     geometry_id: np.ndarray = column("uint64", "surface", csv=Csv())

@@ -1,4 +1,4 @@
-"""Words of messages."""
+"""Wording of messages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def counted(n: int, noun: str, plural: str | None = None) -> str:
     noun : str
         What one of them is called.
     plural : str, optional
-        What several are called; by default the noun with an s.
+        The plural; by default the noun with an s.
 
     Examples
     --------

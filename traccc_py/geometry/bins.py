@@ -1,6 +1,6 @@
-"""Fill the bin grids of layers: the sensors a track can hit that crosses a reference surface in a given bin.
+"""Fill the bin grids of layers: the sensors that a track can hit if it crosses the reference surface in a given bin.
 
-A sensor lies at a distance d from the reference surface of its layer. Between the two a track that crosses at an angle
+A sensor is at a distance d from the reference surface of its layer. Between the two, a track that crosses at an angle
 moves sideways by at most d times the largest slope that tracks have there. Each point of a sensor is therefore
 widened by this much, and by a margin for the error of predicted crossings; the bins under the result list the sensor.
 """
@@ -23,12 +23,12 @@ _TWO_PI = 2 * np.pi
 
 @dataclass(frozen=True, slots=True)
 class CrossingLimits:
-    """Which tracks the bins are made for, and how fine they are."""
+    """The tracks that bins are made for, and the size of bins."""
 
     vertex_z: float = 250.0  #: largest distance of a vertex from the origin along z [mm]
     impact: float = 30.0  #: transverse impact parameter [mm]
     bending_radius: float = 250.0  #: of the softest track: 0.15 GeV in 2 T [mm]
-    sine_max: float = 0.8  #: largest transverse angle (sine) to the normal of a cylinder that is provided for
+    sine_max: float = 0.8  #: largest transverse angle (sine) to the normal of a cylinder
     disc_slope: float = 1.0  #: smallest allowance for dr/dz and r dphi/dz at discs
     disc_slope_max: float = 2.0  #: largest
     safety: float = 1.2  #: factor on distances along the reference surface
@@ -64,7 +64,7 @@ def fill_bins(
     table: LayerTable,
     limits: CrossingLimits = CrossingLimits(),
 ) -> BinGrid:
-    """Make the bin grid of each layer.
+    """Make the bin grids of layers.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def fill_bins(
     points : SurfacePoints
         Points on them.
     table : LayerTable
-        Layers and which surface belongs to which.
+        Layers and the layer of each surface.
     limits : CrossingLimits, optional
         Tracks the bins are made for.
 
@@ -85,7 +85,7 @@ def fill_bins(
     Raises
     ------
     GeometryError
-        If the sensors of a layer differ so much in size that the lists get too long.
+        If the sensors of a layer differ so much in size that the lists are too long.
     """
     windows = _windows(surfaces, points, table, limits)
     layers = _with_extents(table, windows, limits)
@@ -116,7 +116,7 @@ def _windows(surfaces: Surfaces, points: SurfacePoints, table: LayerTable, limit
 
 
 def _around_axis(windows: _Windows, surfaces: Surfaces) -> _Windows:
-    """Open the windows of discs' surfaces that surround the z axis: their points say nothing about phi and least r."""
+    """Open the windows of disc surfaces around the z axis: their points give neither phi range nor smallest r."""
     is_disc = np.abs(surfaces.w[:, 2]) > DISC_COSINE
     w_z = np.where(is_disc, surfaces.w[:, 2], 1.0)
     on_axis = np.sum(surfaces.centre * surfaces.w, axis=1) / w_z
@@ -145,7 +145,7 @@ def _slopes(
 
 
 def _with_extents(table: LayerTable, windows: _Windows, limits: CrossingLimits) -> np.ndarray:
-    """Return the layers, the sensitive ones extended to all places from where a sensor can be reached."""
+    """Return the layers, the sensitive ones extended to all points from which a sensor can be reached."""
     layers = table.layers.copy()
     index = table.layer_of_surface
     low, high = np.full(len(layers), np.inf), np.full(len(layers), -np.inf)
@@ -161,7 +161,7 @@ def _with_extents(table: LayerTable, windows: _Windows, limits: CrossingLimits) 
 
 
 def _choose_bins(layers: np.ndarray, surfaces: Surfaces, table: LayerTable, limits: CrossingLimits) -> None:
-    """Set the numbers of bins so that a bin is a fixed fraction of a sensor wide and long."""
+    """Set the numbers of bins so that a bin's sides are a fixed fraction of a sensor's."""
     layers["n_phi"] = layers["n_other"] = 1
     n_members = np.bincount(table.layer_of_surface, minlength=len(layers))
     n_safe = np.maximum(n_members, 1)

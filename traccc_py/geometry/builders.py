@@ -28,7 +28,7 @@ _BUILDERS: dict[str, Callable[..., Detector]] = {"odd": _build_odd, "toy": build
 
 
 def detector_names() -> list[str]:
-    """Return the names `build_detector` knows."""
+    """Return the names of built-in detectors."""
     return sorted(_BUILDERS)
 
 
@@ -38,7 +38,7 @@ def build_detector(name: str | Path, **options: Any) -> Detector:
     Parameters
     ----------
     name : str or Path
-        "odd", "toy", "telescope", or detray's geometry file, whose name ends in ``.json`` or ``.json.gz``.
+        "odd", "toy", "telescope", or a detray geometry file (``.json`` or ``.json.gz``).
     **options
         For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy" and
         "telescope": see `build_toy` and `build_telescope` in `traccc_py.geometry.detectors`; a geometry file: see

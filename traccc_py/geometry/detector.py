@@ -1,4 +1,4 @@
-"""A detector on the host: surfaces, layers, bins, readout designs, field; and the arrays that kernels read."""
+"""A detector on the host: surfaces, layers, bins, readout designs and field, and the arrays that kernels read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_LISTED = 5  #: unknown ids named in an error
 
 @dataclass(frozen=True)
 class Detector:
-    """A detector; made by `assemble_detector` or `build_detector`. It is not changed: `with_...` return new ones."""
+    """A detector, made by `assemble_detector` or `build_detector`. It is immutable: `with_...` return new ones."""
 
     name: str
     surfaces: Surfaces  # float64 masters, ascending in their primary id; the row is the module index
@@ -93,7 +93,7 @@ class Detector:
 
     @property
     def variance_path(self) -> Path:
-        """Where the variance table of this detector and digitisation is kept."""
+        """Path of the variance table of this detector and digitisation."""
         return variance_file(self.name, self.digitization.name)
 
     @cached_property
@@ -135,7 +135,7 @@ class Detector:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash [16 hexadecimal digits] of everything the reconstruction sees of the detector."""
+        """Hash [16 hexadecimal digits] of everything in the detector that the reconstruction uses."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self.geometry_ids.tobytes())
         for entry in self.arrays():
@@ -144,7 +144,7 @@ class Detector:
         return digest.hexdigest()
 
     def module_index(self, geometry_ids: Any) -> np.ndarray:
-        """Return the surfaces that geometry ids stand for.
+        """Return the surfaces with the given geometry ids.
 
         Parameters
         ----------
@@ -182,7 +182,7 @@ class Detector:
 
     @cached_property
     def _by_detray_id(self) -> tuple[np.ndarray, np.ndarray]:
-        """Module indices in the order of detray's identifiers, and these."""
+        """Module indices in the order of detray's identifiers, and the identifiers."""
         order = np.argsort(self.detray_ids, kind="stable")
         return order, self.detray_ids[order]
 
@@ -211,7 +211,7 @@ class Detector:
         return replace(self, b_field_z=float(b_z), field_map=None)
 
     def with_field_map(self, map_or_path: FieldMap | str | Path, *, allow_partial: bool = False) -> Detector:
-        """Return the detector in a field that changes from place to place.
+        """Return the detector in an inhomogeneous field.
 
         Parameters
         ----------
@@ -232,7 +232,7 @@ class Detector:
         return replace(self, b_field_z=float(chosen.at(np.zeros(3))[2]), field_map=chosen)
 
     def with_digitization(self, name_or_path: str | Path | Digitization) -> Detector:
-        """Return the detector with other readout designs, and the variance table that belongs to them.
+        """Return the detector with other readout designs and their variance table.
 
         Parameters
         ----------
@@ -267,7 +267,7 @@ class Detector:
 
 
 def _search(sorted_ids: np.ndarray, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of ids in a sorted array, and whether they are there."""
+    """Return the positions of ids in a sorted array, and whether they are in it."""
     index = np.minimum(np.searchsorted(sorted_ids, ids), len(sorted_ids) - 1)
     return index, sorted_ids[index] == ids
 
@@ -286,8 +286,8 @@ def _check_polar(digitization: Digitization, design_of_surface: np.ndarray, surf
     if len(bad):
         first = describe_geometry_id(surfaces.geometry_id[bad[0]])
         msg = (
-            f"digitization {digitization.name!r} has the axes binR, binPhi for surface {first}, which is no annulus or "
-            f"ring ({len(bad)} such surfaces)"
+            f"digitization {digitization.name!r} has the axes binR, binPhi for surface {first}, which is not an "
+            f"annulus or ring ({len(bad)} such surfaces)"
         )
         raise GeometryError(msg)
 
@@ -306,7 +306,7 @@ def assemble_detector(
     acts_ids: np.ndarray | None = None,
     material_maps: Sequence[MaterialMap] = (),
 ) -> Detector:
-    """Derive layers and bins (or take them from the cache) and put a detector together.
+    """Assemble a detector; layers and bins are derived, or taken from the cache.
 
     Parameters
     ----------
@@ -315,7 +315,7 @@ def assemble_detector(
     surfaces : Surfaces
         Sensitive surfaces.
     passive : sequence of PassiveSurface
-        Surfaces that have material and no sensors.
+        Surfaces with material and without sensors.
     digitization : str, Path or Digitization
         Readout designs, by name or file.
     b_field_z : float

@@ -1,7 +1,7 @@
-"""How sensors are read out: built-in designs and readers for Acts' digitisation and conditions files.
+"""Readout of sensors: built-in designs, and readers for Acts digitisation and conditions files.
 
 Both files are Acts geometry hierarchy maps: entries name a volume, layer and sensitive number, where a missing number
-or 0 stands for all; the most specific entry counts.
+or 0 means all; the most specific entry counts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Design:
-    """Readout of the sensors that (volume, layer, sensitive) stand for; 0 stands for all."""
+    """Readout of the sensors with a (volume, layer, sensitive); 0 means all."""
 
     volume: int
     layer: int
@@ -66,7 +66,7 @@ class Design:
 
     @property
     def name(self) -> str:
-        """Key in variance tables: the numbers that are set, as in ``17/2``."""
+        """Key in variance tables: the non-zero numbers, as in ``17/2``."""
         numbers = [self.volume, self.layer, self.sensitive]
         while len(numbers) > 1 and numbers[-1] == 0:
             numbers.pop()
@@ -134,7 +134,7 @@ def _look_up(keys: Sequence[tuple[int, int, int]], geometry_ids: np.ndarray) -> 
     for i, key in enumerate(keys):
         depth = max((level + 1 for level, number in enumerate(key) if number), default=0)
         if any(number == 0 for number in key[:depth]):
-            continue  # Acts cuts from the end only: a wildcard before a number never fits
+            continue  # Acts drops numbers from the end only: a wildcard before a number never matches
         fits = np.ones(len(geometry_ids), bool)
         for column, number in zip(columns, key[:depth], strict=False):
             fits &= column == number
@@ -149,7 +149,7 @@ def symmetric_axes(half_0: float, n_0: int, half_1: float, n_1: int) -> tuple[Ax
 
 
 def builtin_digitizations() -> dict[str, Digitization]:
-    """Return the designs that need no file, by name.
+    """Return the built-in designs by name.
 
     "odd-2024": of the traccc events simulated in 2024 (krasznaa/acts-odd-simulations-for-traccc). "odd-current": Acts
     and OpenDataDetector 5 (late 2025).
@@ -236,7 +236,7 @@ def _entry_key(entry: JsonNode) -> tuple[int, int, int]:
     for name in _UNSUPPORTED_KEYS:
         node = entry.get(name)
         if node is not None and node.value != 0:
-            node.fail(f"is {node.value!r}; entries are told apart by volume, layer and sensitive only")
+            node.fail(f"is {node.value!r}; entries can only differ in volume, layer and sensitive")
     limits = (("volume", 0xFF), ("layer", 0xFFF), ("sensitive", 0xFFFFF))
     nodes = [(entry.get(name), limit) for name, limit in limits]
     volume, layer, sensitive = (0 if node is None else node.integer(0, limit) for node, limit in nodes)

@@ -21,7 +21,7 @@ _LONGEST_VALUE = 60  #: characters of a value that are shown in an error
 
 
 class JsonNode:
-    """A value in a JSON file that knows where it stands."""
+    """A value in a JSON file with its key path."""
 
     __slots__ = ("file", "key", "parent", "value")
 
@@ -39,12 +39,12 @@ class JsonNode:
         return f"{above}.{self.key}" if above else self.key
 
     def fail(self, text: str) -> NoReturn:
-        """Raise an error that names file and key path."""
+        """Raise an error with file and key path."""
         msg = f"{self.file}: {self.path or 'top level'}: {text}"
         raise GeometryError(msg)
 
     def shown(self) -> str:
-        """Return the value as an error shows it."""
+        """Return the value as shown in errors."""
         if isinstance(self.value, dict | list) or self.value is None:
             return _kind(self.value)
         text = repr(self.value) if not isinstance(self.value, int) or abs(self.value) < 2**80 else "a huge integer"
@@ -139,7 +139,7 @@ def read_json(path: str | Path) -> JsonNode:
     Raises
     ------
     GeometryError
-        If the file is missing, damaged or no JSON.
+        If the file is missing, damaged or not JSON.
     """
     file = Path(path)
     try:
@@ -156,7 +156,7 @@ def read_json(path: str | Path) -> JsonNode:
 
 @contextlib.contextmanager
 def paused_collector() -> Iterator[None]:
-    """Keep Python's cyclic collector from walking through a large document again and again while it is read."""
+    """Pause Python's cyclic garbage collector, which would traverse a large document repeatedly while it is read."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -167,7 +167,7 @@ def paused_collector() -> Iterator[None]:
 
 
 def write_json(path: Path, content: Any, *, compress: bool = False) -> Path:
-    """Write a JSON file without blanks, in one step; return its path, which ends in ``.gz`` if it is compressed."""
+    """Write a JSON file without blanks, atomically; return its path, which ends in ``.gz`` if it is compressed."""
     raw = json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     file = path.with_name(f"{path.name}.gz") if compress else path
     write_files({file: raw})

@@ -1,8 +1,8 @@
-"""Which surfaces form a layer where geometry ids don't tell: by volume, orientation, and gaps in r or z.
+"""Group surfaces into layers without geometry ids: by volume, orientation, and gaps in r or z.
 
-Surfaces of one volume whose normals point along z (within 45 degrees) are taken in order of z, those whose normals
-point away from the z axis in order of r. A layer ends where the next surface begins more than 15 mm farther on. Layers
-that overlap both along their order and across it are then joined, so that a track meets one after the other.
+Surfaces of one volume whose normals point along z (within 45 degrees) are sorted by z, those whose normals point away
+from the z axis by r. A layer ends where the next surface begins more than 15 mm farther on. Layers that overlap both
+along their order and across it are then merged, so that a track crosses them one after another.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PLANE_GAP = 1e-3  #: surfaces of one plane of a telescope are at most this far 
 
 
 def are_parallel_planes(surfaces: Surfaces) -> bool:
-    """Return whether surfaces are planes behind each other, as in a telescope, and no discs of an endcap."""
+    """Return whether surfaces are planes one after another, as in a telescope, and not the discs of an endcap."""
     w = surfaces.w
     if not (np.abs(w @ w[0]) > 1 - PARALLEL_TOLERANCE).all():
         return False
@@ -32,7 +32,7 @@ def are_parallel_planes(surfaces: Surfaces) -> bool:
 
 
 def plane_keys(surfaces: Surfaces) -> np.ndarray:
-    """Return layer keys (n, 2) of parallel planes: (0, place of the plane)."""
+    """Return layer keys (n, 2) of parallel planes: (0, number of the plane)."""
     offset = surfaces.centre @ surfaces.w[0]
     place = _clusters(offset, offset, _PLANE_GAP)
     return np.stack([np.zeros_like(place), place], axis=1)
@@ -48,7 +48,7 @@ def _clusters(low: np.ndarray, high: np.ndarray, gap: float) -> np.ndarray:
 
 
 def acts_layer_keys(surfaces: Surfaces, points: SurfacePoints, acts_ids: np.ndarray) -> np.ndarray | None:
-    """Return (volume, layer) of Acts geometry ids if these are layers a track can meet one after the other, else None.
+    """Return (volume, layer) of Acts geometry ids if a track can cross these layers one after another, else None.
 
     That is where the surfaces of each have one orientation and no large gap, and layers don't interleave.
     """
@@ -109,7 +109,7 @@ def layer_keys(surfaces: Surfaces, points: SurfacePoints, volume: np.ndarray) ->
 
 
 def _numbered(label: np.ndarray, volume: np.ndarray) -> np.ndarray:
-    """Return (volume, place in the volume) of labels."""
+    """Return (volume, number in the volume) of labels."""
     labels, first, inverse = np.unique(label, return_index=True, return_inverse=True)
     of_label = volume[first]
     place = np.zeros(len(labels), np.int64)

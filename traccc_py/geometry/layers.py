@@ -1,8 +1,8 @@
 """Derive the layers of a detector from its surfaces: reference cylinders, discs or planes, and the stacks they form.
 
-A layer holds the surfaces of one key: (volume, layer) of the Acts geometry ids or what `layer_keys` makes. Discs are
+A layer holds the surfaces of one key: (volume, layer) of the Acts geometry ids, or from `layer_keys`. Discs are
 split by ring, because a ring is thinner in z than a disc and because passive material may lie between rings. A track
-finds a layer by where it crosses the reference surface; `traccc_py.geometry.bins` says which sensors it may hit then.
+finds a layer by crossing its reference surface; `traccc_py.geometry.bins` lists the sensors it may then hit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
 UNLIMITED = 1e6  #: extent of planes [mm]
 DISC_COSINE = 0.7  #: sensors whose normal is closer to the z axis than this belong to discs
 PARALLEL_TOLERANCE = 1e-6  #: 1 - cosine between normals of one stack of planes
-_N_U, _N_V = 7, 3  #: points on a sensor that its distances to a reference surface are taken from
+_N_U, _N_V = 7, 3  #: points on a sensor for which distances to a reference surface are calculated
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class SurfacePoints:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A layer to be."""
+    """A layer in the making."""
 
     name: str
     kind: LayerKind
@@ -176,7 +176,7 @@ def split_by_ring(surfaces: Surfaces, points: SurfacePoints, members: np.ndarray
     """Return the rings of a disc; rings that overlap both in z and in r stay together."""
     radius = np.hypot(surfaces.centre[members, 0], surfaces.centre[members, 1])
     order = np.argsort(radius, kind="stable")
-    gap = surfaces.hy[members].min() / 2  # sensors of one ring lie at one radius up to less than this
+    gap = surfaces.hy[members].min() / 2  # radii of one ring's sensors differ by less than this
     rings = np.split(members[order], np.flatnonzero(np.diff(radius[order]) > gap) + 1)
     merged = [rings[0]]
     for ring in rings[1:]:
@@ -205,7 +205,7 @@ def _check_order(groups: Sequence[_Group]) -> None:
         what = {LayerKind.CYLINDER: "in r", LayerKind.DISC: "in z", LayerKind.PLANE: "along their normal"}[a.kind]
         spans = [f"{g.name!r} ({g.low:.3f} to {g.high:.3f} mm {what})" for g in (a, b)]
         msg = (
-            f"layers {spans[0]} and {spans[1]} interleave; a track must meet one after the other: move their surfaces "
+            f"layers {spans[0]} and {spans[1]} interleave; a track must cross one after the other: move their surfaces "
             "or give them one layer number"
         )
         raise GeometryError(msg)

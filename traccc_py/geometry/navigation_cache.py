@@ -1,4 +1,4 @@
-"""Keep layers and bins of a detector on disk, keyed by what they are made from."""
+"""Cache layers and bins of a detector on disk, keyed by their inputs."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def _code_digest() -> str:
 
 
 def content_key(*parts: bytes) -> str:
-    """Return a key [16 hexadecimal digits] of the inputs, the code that works on them, and NumPy's version."""
+    """Return a key [16 hexadecimal digits] of the inputs, the code that processes them, and NumPy's version."""
     return content_digest(_code_digest(), *parts)
 
 
 def cached_navigation(name: str, key: str, n_surfaces: int, make: Callable[[], Navigation]) -> Navigation:
-    """Return the navigation kept under `key`; make and keep it where there is none or the file is damaged."""
+    """Return the navigation stored under `key`; make and store it if there is none or the file is damaged."""
     try:
         file = cache_root() / f"navigation-{name}-{key}.npz"
     except OSError:
@@ -79,13 +79,13 @@ def _load(file: Path, n_surfaces: int) -> Navigation | None:
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             found = Navigation(*(archive[f.name] for f in fields(Navigation)))
-    except Exception:  # a damaged archive raises nearly anything; it is made anew
+    except Exception:  # a damaged archive may raise nearly anything; it is replaced
         return None
     return found if found.is_sound(n_surfaces) else None
 
 
 def _store(file: Path, navigation: Navigation) -> None:
-    """Write the file in one step, so that nobody reads half of it; a full or read-only disk is no error."""
+    """Write the file atomically; a full or read-only disk is not an error."""
     content = io.BytesIO()
     np.savez(content, **{f.name: getattr(navigation, f.name) for f in fields(navigation)})
     with contextlib.suppress(OSError):

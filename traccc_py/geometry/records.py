@@ -1,4 +1,4 @@
-"""The records a detector is made of, as NumPy structured types that kernels of both devices read.
+"""The records of a detector, as NumPy structured types that kernels of both devices read.
 
 All lengths in mm, energies in GeV. All fields are four bytes wide, so the records have no padding.
 """
@@ -30,7 +30,7 @@ __all__ = [
     "Shape",
 ]
 
-MAX_CLUSTER_SIZE = 16  #: cluster sizes (in channels along an axis) that the variance table tells apart
+MAX_CLUSTER_SIZE = 16  #: largest cluster size (in channels along an axis) in the variance table
 #: Sigmas are tabulated at end paths (a path's projected length, in channels, less the channels of the cluster between
 #: its first and its last one) of 0 to N_END_PATHS - 1 steps.
 N_END_PATHS = 17
@@ -69,10 +69,10 @@ _SLAB = [
     ("plasma_energy", "f4"),  # hbar omega_p, for the density effect [GeV]
 ]
 
-#: The material at one place: a slab met at perpendicular passage.
+#: The material at one point: a slab crossed at normal incidence.
 SLAB = np.dtype(_SLAB)
 
-#: Material that changes over a surface: bin (i0, i1) is slabs[first_slab + i0 + n0 * i1], i = (coordinate - low) scale.
+#: Material that varies over a surface: bin (i0, i1) is slabs[first_slab + i0 + n0 * i1], i = (coordinate - low) scale.
 MATERIAL_MAP = np.dtype(
     [
         ("kind", "i4"),  # MapKind
@@ -127,7 +127,7 @@ LAYER = np.dtype(
     ]
 )
 
-#: Layers of one kind whose positions grow with their index; a track meets them in order or in reverse order.
+#: Layers of one kind in order of position; a track crosses them in this or in reverse order.
 STACK = np.dtype([("kind", "i4"), ("first_layer", "i4"), ("n_layers", "i4")])
 
 #: One digitisation design: a sensor's segmentation. Local position of a channel's centre = min + (channel + 0.5) pitch.
@@ -149,18 +149,18 @@ DESIGN = np.dtype(
 )
 
 
-_NO_MAP = np.zeros(1, MATERIAL_MAP)  # kernels take no empty arrays
+_NO_MAP = np.zeros(1, MATERIAL_MAP)  # kernels can't take empty arrays
 _NO_SLAB = np.zeros(1, SLAB)
 
 
 class HomogeneousField(NamedTuple):
-    """A field along z, the same everywhere. Kernels tell the kinds of field apart by the number of members."""
+    """A homogeneous field along z. Kernels distinguish the types of field by the number of members."""
 
     b_z: Any  # scalar [GeV / (e mm)]
 
 
 class CartesianField(NamedTuple):
-    """A field on a regular grid in x, y, z, linear between nodes; outside of it that of the nearest point inside."""
+    """A field on a regular grid in x, y, z, linear between nodes; outside it is that of the nearest point inside."""
 
     b_z: Any  # scalar, at the origin [GeV / (e mm)]
     values: Any  # (nx, ny, nz, 3) float32, Bx, By, Bz [GeV / (e mm)]
@@ -173,9 +173,9 @@ class CartesianField(NamedTuple):
 
 
 class CylindricalField(NamedTuple):
-    """A field that does not change with phi and has no component along it, on a regular grid in r and z.
+    """A field without dependence on phi and without phi component, on a regular grid in r and z.
 
-    Br / r instead of Br: so Bx = x Br / r needs no direction, which the axis does not have.
+    It has Br / r instead of Br, so that Bx = x Br / r needs no direction, which is undefined on the axis.
     """
 
     b_z: Any  # scalar, at the origin [GeV / (e mm)]
@@ -186,7 +186,7 @@ class CylindricalField(NamedTuple):
 
 
 class DetectorArrays(NamedTuple):
-    """A detector as device arrays; made once, in `TrackingChain.initialize`."""
+    """A detector as device arrays, made once, in `TrackingChain.initialize`."""
 
     surfaces: Any  # (n_surfaces,) SURFACE, ordered by geometry id; the index of a surface is its module index
     layers: Any  # (n_layers,) LAYER, ordered by stack, then position
@@ -198,7 +198,7 @@ class DetectorArrays(NamedTuple):
     path_sigmas: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1, N_END_PATHS) float32, sigma [mm] by end path; 0: none
     translations: Any  # (n_surfaces, 2) float32, shift added to local positions [mm]
     field: Any  # HomogeneousField, CartesianField or CylindricalField, float32
-    material_maps: Any = _NO_MAP  # (n_maps + 1,) MATERIAL_MAP, by number; 0 stands for none
+    material_maps: Any = _NO_MAP  # (n_maps + 1,) MATERIAL_MAP, by number; 0: none
     slabs: Any = _NO_SLAB  # (n_slabs,) SLAB, of all maps
 
     @property

@@ -27,7 +27,7 @@ __all__ = [
 
 _VOLUME_SHIFT, _LAYER_SHIFT, _SENSITIVE_SHIFT = (np.uint64(s) for s in (56, 36, 8))
 _VOLUME_MASK, _LAYER_MASK, _SENSITIVE_MASK, _EXTRA_MASK = (np.uint64(m) for m in (0xFF, 0xFFF, 0xFFFFF, 0xFF))
-_AXES_TOLERANCE = 1e-5  #: deviation of the axes from an orthonormal right-handed frame that is accepted [1]
+_AXES_TOLERANCE = 1e-5  #: largest accepted deviation of the axes from an orthonormal right-handed frame [1]
 
 
 class GeometryIdFields(NamedTuple):
@@ -66,7 +66,7 @@ def describe_geometry_id(geometry_id: int) -> str:
 
 
 class PassiveSurface(NamedTuple):
-    """A cylinder around the z axis, or a disc perpendicular to it, that has material and no sensors."""
+    """A cylinder around the z axis, or a disc perpendicular to it, with material and without sensors."""
 
     name: str
     kind: LayerKind
@@ -79,9 +79,9 @@ class PassiveSurface(NamedTuple):
 
 
 class Annulus(NamedTuple):
-    """Outline of a sensor of strips that point to one place, in a local frame whose origin lies on the sensor.
+    """Outline of a sensor whose strips point to a focal point, in a local frame with the origin on the sensor.
 
-    With s = (loc0, loc1 + focal), the place seen from the focal point of the strips: the angle between s and the axis
+    With s = (loc0, loc1 + focal), the position relative to the focal point: the angle between s and the axis
     of loc1 is at most `half_opening`, and the distance from (beam_x, beam_y) is r_min to r_max. A ring has focal point
     and beam at its centre, and no limit in angle.
     """
@@ -132,7 +132,7 @@ class Surfaces:
         return len(self.geometry_id)
 
     def __getitem__(self, index: Any) -> Surfaces:
-        """Return the surfaces that a NumPy index of rows selects."""
+        """Return the surfaces selected by a NumPy index of rows."""
         return Surfaces(*(getattr(self, f.name)[index] for f in fields(self)))
 
     @classmethod

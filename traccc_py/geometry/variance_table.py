@@ -1,14 +1,14 @@
-"""Calibrated measurement variances: by readout design, local axis and cluster size, kept with the detector as JSON.
+"""Calibrated measurement variances by readout design, local axis and cluster size, stored with the detector as JSON.
 
 A file belongs to one detector and one digitisation, since both shape clusters. It is made by simulation
-(`traccc-py calibrate`); where there is none, the tables are zero, which stands for "not known".
+(`traccc-py calibrate`); without a file, the tables are zero, which means "unknown".
 
-Each entry is a variance over all tracks of a sample and, for where the direction of a track is known, sigmas against
+Each entry is a variance over all tracks of a sample and, for tracks of known direction, sigmas as a function of
 the *end path*: the projected length of the path in the sensor, in channels, less the channels between the cluster's
 first and last one (size - 2). A path of L channels makes clusters of L to L + 2 channels, so it runs from 0 to 2, and
-beyond where a part of the path stayed below the threshold.
+more if a part of the path stayed below the threshold.
 
-Sizes without entry have the sigmas of the next smaller one. Their ends are known as well as its, but the mean of their
+Sizes without entry have the sigmas of the next smaller one. Their ends are known equally well, but the mean of their
 charges is not: n channels of pitch p that a steep path crosses have activations near p, each with a Gaussian error s
 (charge_smearing), so the variance of the mean is s^2 (n^2 - 1) / (12 n), and each further channel adds s^2 / 12.
 Digital readout has no such error.
@@ -57,13 +57,13 @@ class VarianceTable(NamedTuple):
 
     @classmethod
     def zeros(cls, n_designs: int, dtype: Any = np.float32) -> VarianceTable:
-        """Return a table in which nothing is known."""
+        """Return a table without entries."""
         shape = (n_designs, len(_AXES), MAX_CLUSTER_SIZE + 1)
         return cls(np.zeros(shape, dtype), np.zeros((*shape, N_END_PATHS), dtype))
 
 
 def variance_file(detector: str, digitization: str) -> Path:
-    """Return where the table of a detector and digitization lies, whether it exists or not."""
+    """Return the path of the table of a detector and digitization, whether it exists or not."""
     return _TABLES / f"{detector}-{digitization}-variances.json"
 
 
@@ -73,15 +73,15 @@ def end_path(size: np.ndarray, path: np.ndarray) -> np.ndarray:
 
 
 def sigma_of_ends(ends: np.ndarray, pitch: float) -> np.ndarray:
-    """Return the sigmas [mm] where nothing but a cluster's first and last channel is known, as in digital readout.
+    """Return the sigmas [mm] if only a cluster's first and last channel are known, as in digital readout.
 
-    The path's first end then lies anywhere in a range of `ends` channels (end path up to 1) or 2 - `ends` channels.
+    The path's first end is then anywhere in a range of `ends` channels (end path up to 1) or 2 - `ends` channels.
     """
     return pitch * np.maximum(1.0 - np.abs(np.asarray(ends) - 1.0), 0.0) / math.sqrt(12.0)
 
 
 def variance_per_channel(designs: np.ndarray) -> np.ndarray:
-    """Return what a further channel adds to the variance of a long cluster [mm^2], by design."""
+    """Return the variance that each further channel adds to a long cluster [mm^2], by design."""
     return np.where(designs["is_digital"] == 1, 0.0, designs["charge_smearing"].astype(np.float64) ** 2 / 12.0)
 
 
@@ -125,7 +125,7 @@ def sigma_of_path(
 
 
 def with_all_sizes(path_sigmas: np.ndarray, designs: np.ndarray) -> np.ndarray:
-    """Return the sigmas with sizes that an axis has no entry for filled in from its next smaller one."""
+    """Return the sigmas; sizes without entry have those of the next smaller size of the axis."""
     found = np.array(path_sigmas)
     growth = variance_per_channel(designs)[:, None, None]
     for size in range(2, MAX_CLUSTER_SIZE + 1):
@@ -193,7 +193,7 @@ def _entries(file: Path) -> Iterator[tuple[str, str, str, Any]]:
                     yield design, axis, size, entry
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         expected = "{'designs': {name: {'loc0': {size: {'variance': variance, 'sigmas': [...]}}}}}"
-        msg = f"{file}: is no variance table ({error!r}); expected {expected}"
+        msg = f"{file}: is not a variance table ({error!r}); expected {expected}"
         raise GeometryError(msg) from error
 
 
@@ -227,7 +227,7 @@ def load_variances(path: str | Path, design_names: Sequence[str]) -> VarianceTab
             msg = f"{where}: unknown; designs are {list(design_names)}, axes {list(_AXES)}"
             raise GeometryError(msg)
         if not (size.isdecimal() and 1 <= int(size) <= MAX_CLUSTER_SIZE):
-            msg = f"{where}: {size!r} is no cluster size; expected 1 to {MAX_CLUSTER_SIZE}"
+            msg = f"{where}: {size!r} is not a cluster size; expected 1 to {MAX_CLUSTER_SIZE}"
             raise GeometryError(msg)
         _check_entry(where, entry)
         at = design_names.index(design), _AXES.index(axis), int(size)
@@ -284,7 +284,7 @@ def save_variances(
 
 
 def _compact(text: str) -> str:
-    """Write lists of numbers, which `json` breaks after each number, on one line each."""
+    """Put each list of numbers, which `json` breaks after each number, on one line."""
     lines: list[str] = []
     inside = False
     for line in text.splitlines():

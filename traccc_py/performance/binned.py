@@ -12,7 +12,7 @@ from traccc_py.performance.statistics import fit_gaussian, robust_width, wilson_
 
 __all__ = ["EDGES", "PARTICLE_EDGES", "fractions", "means", "pull_profile", "rates", "resolution_profile"]
 
-#: Bins of each variable. The same for all samples, so that they can be compared.
+#: Bins of each variable, the same for all samples, so that they can be compared.
 EDGES: Mapping[str, np.ndarray] = {
     "eta": np.linspace(-4.0, 4.0, 33),
     "phi": np.linspace(-math.pi, math.pi, 25),
@@ -20,12 +20,12 @@ EDGES: Mapping[str, np.ndarray] = {
         [0, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 4, 5, 6, 7, 8, 9, 11, 15, 20, 30, 50, 90, 110, 200, 500, 1000], float
     ),
 }
-#: The same and bins of what particles have and tracks have not.
+#: The same, and bins of variables that only particles have.
 PARTICLE_EDGES: Mapping[str, np.ndarray] = {
     **EDGES,
     "radius": np.array([0, 1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200], float),  # [mm]
 }
-_COARSE = 2  # bins of EDGES joined for fits and widths, which need more entries
+_COARSE = 2  # number of bins of EDGES merged for fits and widths, which need more entries
 
 
 def _counts(values: np.ndarray, edges: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -104,14 +104,14 @@ def means(values: np.ndarray, quantity: np.ndarray, edges: np.ndarray) -> dict[s
 
 
 def _coarse_bins(values: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return wider bins and the rows in each."""
+    """Return merged bins and the rows in each."""
     wide = edges[::_COARSE]
     place = np.searchsorted(wide, values, side="right") - 1
     return wide, [np.flatnonzero(place == k) for k in range(len(wide) - 1)]
 
 
 def resolution_profile(values: np.ndarray, residual: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
-    """Return the robust width of residuals in (wide) bins, with statistical errors, and the median beside it."""
+    """Return the robust width of residuals in (merged) bins, with statistical errors, and the median."""
     wide, rows = _coarse_bins(values, edges)
     found = [robust_width(residual[r]) for r in rows]
     width, error = np.array([f.width for f in found]), np.array([f.width_error for f in found])
@@ -121,7 +121,7 @@ def resolution_profile(values: np.ndarray, residual: np.ndarray, edges: np.ndarr
 
 
 def pull_profile(values: np.ndarray, pull: np.ndarray, edges: np.ndarray) -> dict[str, Any]:
-    """Return sigma of the Gaussian fitted to pulls in (wide) bins, with errors, and its mean beside it."""
+    """Return sigma and mean of the Gaussian fitted to pulls in (merged) bins, with errors."""
     wide, rows = _coarse_bins(values, edges)
     found = [fit_gaussian(pull[r]) for r in rows]
     sigma, error = np.array([f.sigma for f in found]), np.array([f.sigma_error for f in found])

@@ -1,4 +1,4 @@
-"""Pulls of measurements by readout design, axis and cluster size: they check the calibrated variances."""
+"""Pulls of measurements by readout design, axis and cluster size, to check the calibrated variances."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from traccc_py.simulation.transport.truth_geometry import channel_paths
 
 __all__ = ["ClusterPulls"]
 
-_MIN_CLUSTERS = 100  # cluster sizes with fewer are not quoted
+_MIN_CLUSTERS = 100  # cluster sizes with fewer are not reported
 
 
 class ClusterPulls:
-    """Gathers simulated events (`add`) and fits the pulls of their measurements (`as_dict`).
+    """Collects simulated events (`add`) and fits the pulls of their measurements (`as_dict`).
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class ClusterPulls:
         self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # design, size, pull
 
     def add(self, event: SimulatedEvent, result: EventResult) -> None:
-        """Add one event and what the chain made of it."""
+        """Add one event and its reconstruction."""
         truth, measurements = simulated_truth(event), result.measurements
         links = link_digitization(measurements, event.digitization, truth.particle_of_hit)
         found = measurement_residuals(measurements, links, truth, self._frames)
@@ -51,7 +51,7 @@ class ClusterPulls:
         self._pieces.append((design, measurements.cluster_size[rows], found.residual / sigma))
 
     def __iadd__(self, other: ClusterPulls) -> ClusterPulls:
-        """Add what another one gathered in the same detector."""
+        """Add the events of another one, for the same detector."""
         self._pieces += other._pieces
         return self
 
@@ -100,5 +100,5 @@ class ClusterPulls:
         return found
 
     def tables(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return both tables, for JSON."""
+        """Return both tables for JSON."""
         return {"measurement_pulls": self.as_dict(), "measurement_pulls_by_size": self.by_size()}

@@ -35,15 +35,15 @@ TRACK_KINDS = ("own", "fitted", "resolved", "found", "seeds")
 
 @dataclass(frozen=True, slots=True)
 class Definition(Settings):
-    """When a track belongs to a particle, and what the fakes and duplicates are divided by."""
+    """When a track is matched to a particle, and the denominators of fakes and duplicates."""
 
     name: str = "traccc"
     matching_ratio: Fraction = 0.5  #: smallest purity, and with double matching smallest completeness
     double_matching: bool = True  #: ask for completeness too
     seed_matching_ratio: Fraction = 0.5  #: purity of seeds
-    is_seed_ratio_strict: bool = True  #: a seed's purity must exceed the ratio, not only reach it
+    is_seed_ratio_strict: bool = True  #: a seed's purity must be above the ratio, not equal to it
     per_track: bool = False  #: fakes and duplicates are divided by the tracks, else by particles
-    fakes_of_selected_only: bool = False  #: unmatched tracks of particles that don't count are no fakes
+    fakes_of_selected_only: bool = False  #: unmatched tracks of particles that don't count are not fakes
     require_fit: bool = False  #: leave out tracks whose fit failed
 
     def describe(self) -> list[str]:
@@ -91,7 +91,11 @@ class TruthSelection(Settings):
     max_r: float = 200.0  #: largest radius of the vertex [mm]
     process: int = 0  #: production process; negative: any
     min_measurements: Count = 3  #: smallest number of measurements
-    particle_types: tuple[int, ...] = (11, 13, 211)  #: |PDG number|, those traccc counts; empty: any charged
+    particle_types: tuple[int, ...] = (
+        11,
+        13,
+        211,
+    )  #: |PDG number|, by default as in traccc; empty: any charged particle
     min_modules: Count = 0  #: smallest number of different modules hit
     min_pixel_layers: Count = 0  #: smallest number of different pixel layers hit, in the ODD
     pixel_volumes: tuple[int, ...] = (16, 17, 18)  #: volumes of the Open Data Detector's pixels
@@ -104,7 +108,7 @@ class TruthSelection(Settings):
 
 
 _MUON = 13
-#: Charged particles of any kind and origin, from near the beam, that leave enough measurements to be found.
+#: Charged particles of any type and origin, from near the beam, with enough measurements to be found.
 _OF_COLLISIONS: dict[str, Any] = {
     "min_pt": 1.0,
     "max_eta": 2.5,

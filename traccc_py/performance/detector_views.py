@@ -1,4 +1,4 @@
-"""The lines that make up a detector's r-z and x-y views; `plots.py` draws them."""
+"""The lines of a detector's r-z and x-y views; `plots.py` draws them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from traccc_py.geometry.detector import Detector
 
 __all__ = ["SurfaceFrames", "detector_frames"]
 
-_OFF_PLANE = 1.0  #: a true hit farther from its surface is on another one [mm]
+_OFF_PLANE = 1.0  #: largest distance of a true hit from its surface [mm]
 
 
 class SurfaceFrames(NamedTuple):
@@ -40,7 +40,7 @@ class SurfaceFrames(NamedTuple):
         Raises
         ------
         InputDataError
-            If a position is not on its surface: the ids mean other surfaces.
+            If a position is not on its surface: the ids belong to other surfaces.
         """
         ids = np.asarray(geometry_id, np.uint64)
         if len(self.geometry_id) == 0:
@@ -62,7 +62,7 @@ class SurfaceFrames(NamedTuple):
 
 
 def detector_frames(detector: Detector) -> SurfaceFrames:
-    """Return the frames of a detector's surfaces, by its geometry ids and by detray's where it has them."""
+    """Return the frames of a detector's surfaces, by its geometry ids and, if it has them, by detray's."""
     surfaces = detector.surfaces
     known = np.flatnonzero(detector.detray_ids)  # 0: none
     ids, first = np.unique(np.concatenate([detector.geometry_ids, detector.detray_ids[known]]), return_index=True)

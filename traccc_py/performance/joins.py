@@ -1,4 +1,4 @@
-"""Rows of one file that name rows of another: checked before anything is sized or indexed by them."""
+"""Checks of rows in one file that refer to rows in another, before they are used as sizes or indices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def check_rows(path: Path, column: str, values: np.ndarray, n: int, what: str, r
     n : int
         Number of rows there are [1].
     what : str
-        What they are rows of, for people.
+        What they are rows of, for messages.
     rows : ndarray of shape (m,), int64, optional
         Rows of `path` that the values are in; by default one each.
 
@@ -81,7 +81,7 @@ def read_links(directory: Path | str, event: int, n_hits: int) -> tuple[Path, Me
 
 
 def state_offsets(path: Path, track_id: np.ndarray, n_tracks: int) -> np.ndarray:
-    """Return where the states of each track begin, and the end, (n_tracks + 1,) int64.
+    """Return the first state of each track, and the number of states, (n_tracks + 1,) int64.
 
     Parameters
     ----------

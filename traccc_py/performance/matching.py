@@ -35,7 +35,7 @@ class Matches(NamedTuple):
 
 
 def _match(tracks: TrackSet, links: MeasurementTruth, n_particles: int) -> Matches:
-    """Find the major particles; every particle of a measurement counts. Nothing is matched yet."""
+    """Find the major particles; every particle of a measurement counts. `is_matched` is not set yet."""
     n = len(tracks)
     group = np.repeat(np.arange(n), np.diff(tracks.offsets))
     used = tracks.measurement_index >= 0
@@ -72,7 +72,7 @@ def match_tracks(tracks: TrackSet, links: MeasurementTruth, n_particles: int, de
     Returns
     -------
     Matches
-        One row a track. Of two particles with equally many measurements the one in the lower row is the major one.
+        One row per track. Of particles with equal numbers of measurements, that in the lowest row is the major one.
     """
     found = _match(tracks, links, n_particles)
     ratio = definition.matching_ratio
@@ -81,7 +81,7 @@ def match_tracks(tracks: TrackSet, links: MeasurementTruth, n_particles: int, de
 
 
 def match_seeds(seeds: TrackSet, links: MeasurementTruth, n_particles: int, definition: Definition) -> Matches:
-    """Match seeds to particles, by purity alone; arguments as for `match_tracks`."""
+    """Match seeds to particles, by purity only; arguments as for `match_tracks`."""
     found = _match(seeds, links, n_particles)
     compare = np.greater if definition.is_seed_ratio_strict else np.greater_equal
     is_pure = compare(found.purity, definition.seed_matching_ratio)
@@ -116,7 +116,7 @@ def _ratio(numerator: float, denominator: float) -> float:
 
 @dataclass(slots=True)
 class Counts:
-    """Numbers of one or more events; add them up with ``+``. Ratios without denominator are NaN."""
+    """Counts of one or more events, which ``+`` adds up. Ratios without denominator are NaN."""
 
     n_particles: int = 0  # selected
     n_groups: int = 0  # tracks or seeds

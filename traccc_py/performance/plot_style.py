@@ -1,4 +1,4 @@
-"""How plots look, and points with errors over a variable; with `plots.py` the only file that names matplotlib."""
+"""Style of plots, and points with errors versus a variable; only this file and `plots.py` name matplotlib."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 
 COLOURS = ("#3f90da", "#bd1f01", "#ffa90e", "#832db6", "#94a4a2", "#a96b59")
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_STYLE = {  # on top of mplhep's ROOT style, whose fonts are made for posters
+_STYLE = {  # on top of mplhep's ROOT style, whose fonts are for posters
     "font.size": 15,
     "axes.titlesize": 11,
     "axes.labelsize": 16,
@@ -36,12 +36,12 @@ _STYLE = {  # on top of mplhep's ROOT style, whose fonts are made for posters
     "ytick.labelsize": 13,
     "lines.markersize": 5,
     "lines.linewidth": 1.4,
-    "xtick.minor.visible": False,  # they take most of the time that drawing takes
+    "xtick.minor.visible": False,  # they take most of the drawing time
     "ytick.minor.visible": False,
     "figure.figsize": (8.0, 5.6),
 }
 _MAX_COLUMNS = 4  #: panels side by side
-#: Variables with a logarithmic axis, and where it begins if its first bin begins at 0.
+#: Variables with a logarithmic axis, and its lower end if the first bin begins at 0.
 _LOWEST = {"pt": 0.1, "radius": 0.5}  # [GeV], [mm]
 _SHIFT = 0.15  #: between the points of curves in one bin, in bin widths
 HEADROOM = 0.3  #: part of the axis above the points, for the legend
@@ -64,7 +64,7 @@ def require_plots() -> None:
 
 @contextmanager
 def plot_style() -> Iterator[None]:
-    """Use mplhep's style inside, and nothing of it outside."""
+    """Use mplhep's style within the context only."""
     import matplotlib as mpl
     import mplhep
 
@@ -100,7 +100,7 @@ def render(figure: Any, suffix: str, dpi: int = _DPI) -> bytes:
     buffer = io.BytesIO()
     if suffix == "png":
         figure.set_dpi(dpi)
-        figure.canvas.print_png(buffer)  # the same as of savefig, which draws the figure twice for its layout
+        figure.canvas.print_png(buffer)  # the same result as savefig's, which draws the figure twice for its layout
     else:
         figure.savefig(buffer, format=suffix, dpi=dpi)
     return buffer.getvalue()
@@ -109,7 +109,7 @@ def render(figure: Any, suffix: str, dpi: int = _DPI) -> bytes:
 def _points(
     axes: Any, edges: np.ndarray, found: Mapping[str, Any], k: int, n: int, label: str, lowest: float
 ) -> np.ndarray:
-    """Draw curve k of n with errors and bin widths, its points beside those of the others; return the bins used."""
+    """Draw curve k of n with errors and bin widths, points shifted to avoid the others; return the bins used."""
     value, low, high = (np.asarray(found[name], np.float64) for name in ("value", "low", "high"))
     used = np.isfinite(value)
     left, right = edges[:-1][used], edges[1:][used]
@@ -136,7 +136,7 @@ def _points(
 
 
 def draw_versus(axes: Any, variable: str, curves: Mapping[str, tuple[Any, Mapping[str, Any]]]) -> bool:
-    """Draw curves (edges and columns by label) over a variable; return whether there was anything to draw."""
+    """Draw curves (edges and columns by label) versus a variable; return whether there was anything to draw."""
     if variable in _LOWEST:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")

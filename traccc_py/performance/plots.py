@@ -1,4 +1,4 @@
-"""Plots of the performance; matplotlib and mplhep are imported when a function is called."""
+"""Performance plots; matplotlib and mplhep are imported when a function is called."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _LABELS = {  # of fitted parameters, with unit
     "pt_relative": (r"$\sigma(p_\mathrm{T})\,/\,p_\mathrm{T}$", ""),
 }
 _VARIABLES = {"eta": (r"$\eta$", ""), "phi": (r"$\phi$", "rad"), "pt": (r"$p_\mathrm{T}$", "GeV")}
-_OF_PARTICLES = {"radius": ("production radius", "mm")}  #: variables that tracks have not
+_OF_PARTICLES = {"radius": ("production radius", "mm")}  #: variables that tracks don't have
 _DISTRIBUTIONS = {
     "n_measurements": "Measurements on the track",
     "n_holes": "Holes on the track",
@@ -51,7 +51,7 @@ _DISTRIBUTIONS = {
     "completeness": "Completeness",
     "chi2_per_ndf": r"$\chi^2\,/\,\mathrm{ndf}$",
 }
-#: Quantities versus a variable: label, whose variable, whether the upper limit is 1.
+#: Quantities versus a variable: label, variable of particles or tracks, whether the upper limit is 1.
 _RATES = {
     "efficiency": ("Efficiency", "Truth", True),
     "seed_efficiency": ("Seed efficiency", "Truth", True),
@@ -75,10 +75,10 @@ _PLACES = {"first_state": "first state", "perigee": "perigee"}
 _PROFILES = (("residuals", "Resolution of", "resolution"), ("pulls", "Pull width of", "pull_width"))
 _FEWEST_PARTICLES = 50  #: of a selection that is drawn versus pile-up
 _SHIFT_OF_PILEUP = 2.0  #: between the points of selections
-_BELOW_ZERO = 0.04  #: part of the axis below zero, so that points at zero are seen whole
+_BELOW_ZERO = 0.04  #: part of the axis below zero, so that points at zero are fully visible
 _ROOM_FOR_ONE, _ROOM_FOR_MORE = 1.45, 1.75  #: the same for panels, whose legends have three lines an entry
 _N_BINS = 60
-_HIGHEST_QUANTILE = 0.99  #: larger values are gathered at the edge
+_HIGHEST_QUANTILE = 0.99  #: larger values are put into the last bin
 
 
 def draw_detector(detector: Any, path: str | Path) -> None:
@@ -126,14 +126,14 @@ def draw_detector(detector: Any, path: str | Path) -> None:
 
 
 def _cuts(cuts: Mapping[str, Any]) -> str:
-    """Return what particles were selected by, in a line."""
+    """Return the selection of particles in one line."""
     eta = rf", |$\eta$| < {cuts['max_eta']:g}" if math.isfinite(cuts["max_eta"]) else ""
     minimum = f", $\\geq$ {cuts['min_measurements']} measurements" if cuts["min_measurements"] else ""
     return f"$p_\\mathrm{{T}}$ > {cuts['min_pt']:g} GeV{eta}{minimum}"
 
 
 def _add_caption(figure: Any, name: str, numbers: Mapping[str, Any]) -> None:
-    """Say over a figure which tracks are in it."""
+    """Put a title over a figure that tells which tracks are in it."""
     definition = numbers["definition"]
     text = f"definition {definition['name']}, ratio {definition['matching_ratio']:g}"
     text += ", double matching" if definition["double_matching"] else ""
@@ -151,7 +151,7 @@ def _add_caption(figure: Any, name: str, numbers: Mapping[str, Any]) -> None:
 
 
 def _rate_figure(results: Mapping[str, Any], selection: str, name: str, variable: str) -> Any:
-    """Return the figure of a rate versus a variable, or None if nothing is there."""
+    """Return the figure of a rate versus a variable, or None if there is nothing to draw."""
     curves = {}
     for label, numbers in results.items():
         table = numbers["versus"][selection][variable]
@@ -196,7 +196,7 @@ def _pileup_figure(results: Mapping[str, Any]) -> Any:
         if k == 0 or all(_n_particles(numbers, name) >= _FEWEST_PARTICLES for numbers in samples)
     ]
     for axes, (title, source, name, is_efficiency) in zip(panels, shown, strict=True):
-        # tracks are fakes whatever particles are selected, or nearly so
+        # whether a track is a fake hardly depends on the selection of particles
         for k, selection in enumerate(selections if is_efficiency else selections[:1]):
             counts = [numbers[source].get(selection, numbers[source]) for numbers in samples]
             mu = np.array([numbers["pileup"] for numbers in samples], float) + k * _SHIFT_OF_PILEUP
@@ -216,7 +216,7 @@ def _n_particles(numbers: Mapping[str, Any], selection: str) -> int:
 
 
 def _interval(name: str) -> Callable[[Mapping[str, Any]], tuple[float, float, float]]:
-    """Return what makes value, low and high of a rate of counts."""
+    """Return the function that calculates value, low and high of a rate from counts."""
 
     def make(counts: Mapping[str, Any]) -> tuple[float, float, float]:
         if name == "efficiency":
@@ -244,7 +244,7 @@ def _step(axes: Any, table: Mapping[str, Any], k: int, label: str) -> float:
 
 
 def _legend_room(found: Mapping[str, Any]) -> float:
-    """Return how much higher than its histograms a panel is."""
+    """Return the height of a panel relative to its histograms."""
     return _ROOM_FOR_ONE if len(found) == 1 else _ROOM_FOR_MORE
 
 
@@ -293,7 +293,7 @@ def _of_all(results: Mapping[str, Any], key: str) -> dict[str, dict[str, Any]]:
 
 
 def _panel_figure(results: Mapping[str, Any], key: str, draw: Callable[..., None], skip: Sequence[str] = ()) -> Any:
-    """Return a figure with one panel a parameter, or None if nothing is there."""
+    """Return a figure with one panel per parameter, or None if there is nothing to draw."""
     tables = {name: found for name, found in _of_all(results, key).items() if name not in skip}
     if not tables:
         return None
@@ -304,7 +304,7 @@ def _panel_figure(results: Mapping[str, Any], key: str, draw: Callable[..., None
 
 
 def _profile_figure(results: Mapping[str, Any], key: str, variable: str, title: str) -> Any:
-    """Return a figure of a width versus a variable with one panel a parameter, or None if nothing is there."""
+    """Return a figure of a width versus a variable, one panel per parameter, or None if there is nothing to draw."""
     tables = _of_all(results, key)
     if not tables:
         return None
@@ -361,7 +361,7 @@ def _p_value_figure(results: Mapping[str, Any]) -> Any:
 
 
 def _figures(results: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield names and figures; figures of what is not there are None."""
+    """Yield names and figures; None if there is nothing to draw."""
     first = next(iter(results.values()))
     selection = next(iter(first["versus"]))
     per_track = first["definition"]["per_track"]
@@ -415,7 +415,7 @@ def render_performance(results: Mapping[str, Any], suffix: str = "png", **option
 
 
 def draw_performance(results: Mapping[str, Any], directory: str | Path, suffix: str = "png") -> list[Path]:
-    """Write the plots of `render_performance` to a folder, which is made if needed; all appear or none."""
+    """Write the plots of `render_performance` to a folder, which is made if needed, all or none."""
     contents = render_performance(results, suffix)
     files = {Path(directory) / f"{name}.{suffix}": content for name, content in contents.items()}
     write_files(files)
@@ -428,7 +428,7 @@ def draw_histograms(panels: Mapping[str, np.ndarray], path: str | Path) -> None:
     Parameters
     ----------
     panels : mapping of str to ndarray
-        Values by label; those that are not finite are left out, and the rare largest ones are gathered at the edge.
+        Values by label; those that are not finite are left out, and the rare largest ones are put into the last bin.
     path : str or Path
         Image file; its suffix chooses the format.
 

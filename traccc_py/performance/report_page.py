@@ -1,4 +1,4 @@
-"""The performance as one page of HTML that needs no other file: tables, plots, definitions, versions, settings."""
+"""The performance as one self-contained HTML page: tables, plots, definitions, versions, settings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDE = ("pileup", "pulls_*", "residuals_*", "resolution_*", "pull_width_*")  # 
 
 
 class _Section(NamedTuple):
-    """A part of the page: plots whose names match one of the patterns, in the order of the patterns."""
+    """A section of the page: plots whose names match one of the patterns, in the order of the patterns."""
 
     key: str
     title: str
@@ -115,7 +115,7 @@ def _html_table(table: Table, caption: str = "") -> str:
 
 
 def _cards(results: Mapping[str, Any]) -> str:
-    """Return the few numbers that are looked at first, of the last label: that of most pile-up."""
+    """Return the key numbers of the last label, which has most pile-up."""
     label, numbers = list(results.items())[-1]
     selection = next(iter(numbers["versus"]))
     shown: list[tuple[str, str]] = []
@@ -142,7 +142,7 @@ def _shown(value: Any) -> str:
 
 
 def _totals(results: Mapping[str, Any]) -> str:
-    """Return the rates by sample and selection, and all totals folded away."""
+    """Return the rates by sample and selection, and all totals in a collapsed section."""
     shown = {
         "efficiency": ("tracks", "efficiency"),
         "seed efficiency": ("seeds", "efficiency"),
@@ -173,7 +173,7 @@ def _definitions(results: Mapping[str, Any]) -> str:
 
 
 def _samples(results: Mapping[str, Any]) -> str:
-    """Return the table of sizes and times where the events were reconstructed just now."""
+    """Return the table of sizes and times, if the events were reconstructed in this run."""
     known = {label: numbers["sizes"] for label, numbers in results.items() if "sizes" in numbers}
     if not known:
         return ""
@@ -235,11 +235,11 @@ def performance_page(results: Mapping[str, Any], versions: Mapping[str, str], sa
     Parameters
     ----------
     results : mapping of str to mapping
-        Numbers of `PerformanceSummary.as_dict`, by label; `sizes` and `pileup` are shown where they are there.
+        Numbers of `PerformanceSummary.as_dict`, by label; `sizes` and `pileup` are shown if present.
     versions : mapping of str to str
         Versions of packages.
     sample : mapping
-        What the samples were: `detector`, optionally `detector_facts`, and whatever else is known.
+        Facts about the samples: `detector`, optionally `detector_facts` and others.
 
     Raises
     ------

@@ -47,7 +47,7 @@ class Residuals(NamedTuple):
 
 
 def concatenate_residuals(pieces: list[Residuals]) -> Residuals:
-    """Return the residuals of several events in one collection; indices stay those of their events."""
+    """Return the residuals of several events in one collection; indices remain those of their events."""
     if not pieces:
         none, table = np.zeros(0), np.zeros((0, _N_NAMES))
         return Residuals(table, table, none.astype(np.int64), none.astype(np.int64), none, none, none)
@@ -149,7 +149,7 @@ def first_state_residuals(
     -------
     Residuals
         In the order of FIRST_STATE_NAMES [mm, rad, e/GeV]; tracks whose first measurement is not their particle's, or
-        whose particle stopped there, are left out.
+        whose particle stopped there, are excluded.
     """
     rows = np.flatnonzero(matches.is_matched & tracks.is_fitted & (np.diff(tracks.offsets) > 0))
     particle = matches.particle_index[rows]

@@ -1,4 +1,4 @@
-"""Rows of the tables that the terminal and the report page show."""
+"""Rows of the tables in the terminal and on the report page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIT_COLUMNS = ("parameter", "tracks", "pull mean", "pull sigma", "pull rms", "re
 
 
 class Table(NamedTuple):
-    """Texts of a table; the first column names the rows."""
+    """Texts of a table; the first column has the names of the rows."""
 
     columns: tuple[str, ...]
     rows: list[tuple[str, ...]]
@@ -43,7 +43,7 @@ def _efficiency(counts: Mapping[str, Any]) -> str:
     return with_interval(counts["efficiency"], counts["efficiency_low"], counts["efficiency_high"])
 
 
-#: Rows of the totals: heading, what it is made from, how.
+#: Rows of the totals: heading, source, function.
 _TOTALS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("selected particles", "tracks", lambda c: str(c["n_particles"])),
     ("found particles", "tracks", lambda c: str(c["n_found"])),
@@ -105,9 +105,9 @@ def fit_table(numbers: Mapping[str, Any], where: str) -> Table:
 
 
 def mean_p_values(numbers: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return names and summaries of the mean p-values to quote: of all matched tracks, and of pions among others.
+    """Return names and summaries of the mean p-values: of all matched tracks, and of pions if there are others.
 
-    Heavier particles are fitted with the mass of the pion, so their scattering and energy loss are underestimated.
+    Heavier particles are fitted with the pion mass, so their scattering and energy loss are underestimated.
     """
     of_all, of_pions = numbers.get("p_values", {}), numbers.get("p_values_of_pions", {})
     found = [("mean p-value", of_all)] if of_all.get("n") else []

@@ -1,4 +1,4 @@
-"""Statistics that the performance is quoted with: Gaussian fits to cores, robust widths, intervals, histograms."""
+"""Statistics for the performance: Gaussian fits to cores, robust widths, intervals, histograms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _WIDTH_ERROR = math.sqrt(0.5 * _ONE_SIGMA * 0.5 * (1 - _ONE_SIGMA)) * math.sqrt(
 
 @dataclass(frozen=True, slots=True)
 class GaussianFit:
-    """A Gaussian fitted to the core of a sample, and the sample's moments beside it."""
+    """A Gaussian fitted to the core of a sample, and the sample's moments."""
 
     n: int
     mean: float
@@ -89,7 +89,7 @@ def fit_gaussian(values: np.ndarray, limit: float = _TRUNCATION) -> GaussianFit:
     mean, sigma = core_mean, math.sqrt(core_variance)
     for _ in range(_MAX_ITERATIONS):
         shift, shrink = _truncated_moments((-limit - mean) / sigma, (limit - mean) / sigma)
-        new_sigma = min(math.sqrt(core_variance / shrink), limit)  # a flat sample has no finite sigma
+        new_sigma = min(math.sqrt(core_variance / shrink), limit)  # the sigma of a flat sample is not finite
         new_mean = core_mean - new_sigma * shift
         is_done = abs(new_mean - mean) + abs(new_sigma - sigma) < _TOLERANCE
         mean, sigma = new_mean, new_sigma

@@ -1,4 +1,4 @@
-"""Physics performance of a sample: efficiencies, fit outcomes, residuals, pulls and p-values, gathered by event."""
+"""Physics performance of a sample: efficiencies, fit outcomes, residuals, pulls and p-values, event by event."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _TRACK_EDGES = {
 
 
 class _Columns:
-    """_Columns that grow event by event."""
+    """Columns that grow event by event."""
 
     def __init__(self) -> None:
         self._pieces: dict[str, list[np.ndarray]] = {}
@@ -84,7 +84,7 @@ class _Columns:
 
 @dataclass(slots=True)
 class Sample:
-    """What was gathered for one selection of particles."""
+    """The numbers for one selection of particles."""
 
     tracks: Counts = field(default_factory=Counts)
     seeds: Counts = field(default_factory=Counts)
@@ -95,7 +95,7 @@ class Sample:
 
 @dataclass(slots=True)
 class PerformanceSummary:
-    """Gathers events (`add`, `add_result`) and sums them up (`as_dict`).
+    """Collects events (`add`, `add_result`) and summarises them (`as_dict`).
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ class PerformanceSummary:
         self.samples = {name: Sample() for name in self.selections}
 
     def add_result(self, event: SimulatedEvent, result: EventResult) -> None:
-        """Add one simulated event and what the chain made of it."""
+        """Add one simulated event and its reconstruction."""
         truth = simulated_truth(event)
         links = link_digitization(result.measurements, event.digitization, truth.particle_of_hit)
         self.add(truth, EventTracks(links, tracks_of_result(result), seeds_of_result(result)))
@@ -224,7 +224,7 @@ class PerformanceSummary:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything as numbers, for JSON; what does not exist is NaN."""
+        """Return all numbers for JSON; those that don't exist are NaN."""
         is_good = self.track_rows["is_good"].astype(bool)
         numbers: dict[str, Any] = {
             "n_events": self.n_events,
@@ -259,7 +259,7 @@ class PerformanceSummary:
     def _versus(self, sample: Sample) -> dict[str, Any]:
         """Return efficiency, duplicates, fakes, measurements and holes in bins of each variable.
 
-        In bins of the production radius the cut in it does not count.
+        The cut in the production radius does not apply to its bins.
         """
         table: dict[str, Any] = {}
         for variable, edges in PARTICLE_EDGES.items():
@@ -299,7 +299,7 @@ def _is_of_pion(matches: Matches, event: EventTruth) -> np.ndarray:
 
 
 def _finding(particles: _Columns) -> dict[str, Any]:
-    """Return the efficiency of the track finding and all that follows: of particles with a seed."""
+    """Return the efficiency of track finding and later stages: of particles with a seed."""
     is_seeded = particles["n_seeds"] > 0
     n_found = int(np.count_nonzero(particles["n_matches"][is_seeded] > 0))
     return Counts(n_particles=int(np.count_nonzero(is_seeded)), n_found=n_found).as_dict()

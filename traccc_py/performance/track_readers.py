@@ -50,14 +50,14 @@ _TRACCC_SEEDS = [*(Column(name, "i8", minimum=0) for name in _SEED_HITS), *_FIRS
 
 
 def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
-    """Return what a folder's track files are.
+    """Return the kind of a folder's track files.
 
     Parameters
     ----------
     directory : path
         Folder.
     kind : str, optional
-        Asked for; by default the last stage there is.
+        The kind wanted; by default that of the last stage with files.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     path, links = read_links(truth_directory, event.number, len(event.hits))
     if kind == "own":
         return _read_own(directory, truth_directory, event, path, links)
-    ids, dense = np.unique(links.measurement_id, return_inverse=True)  # ids may be as large as a file says
+    ids, dense = np.unique(links.measurement_id, return_inverse=True)  # ids in files may be arbitrarily large
     n, links = len(ids), MeasurementHitMap(dense, links.hit_id)
     measurement_of_hit = np.full(len(event.hits), -1)
     measurement_of_hit[links.hit_id[::-1]] = links.measurement_id[::-1]
@@ -207,7 +207,7 @@ def _read_own(
 
 
 def _check_track_ids(path: Path, track_id: np.ndarray) -> None:
-    """Check that tracks are numbered as their rows, which is what states name."""
+    """Check that tracks are numbered by their rows, which states refer to."""
     is_bad = track_id != np.arange(len(track_id))
     if is_bad.any():
         row = int(np.argmax(is_bad))
@@ -215,7 +215,7 @@ def _check_track_ids(path: Path, track_id: np.ndarray) -> None:
 
 
 def _rows_of_ids(of_states: Path, path: Path, ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return the rows of the measurements that track states name; -1 for holes."""
+    """Return the rows of the measurements of track states; -1 for holes."""
     order = np.argsort(ids, kind="stable")
     first, last = (np.searchsorted(ids[order], wanted, side) for side in ("left", "right"))
     is_bad = (last - first != 1) & (wanted >= 0)
@@ -237,7 +237,7 @@ def _link_own(
     links_path: Path,
     links: MeasurementHitMap,
 ) -> MeasurementTruth:
-    """Link our measurements: they are the truth's own measurements, or were formed from its cells."""
+    """Link our measurements to the truth: they are its measurements, or were formed from its cells."""
     true = read_measurements(find_event_file(truth_directory, event.number, "measurements"))
     check_rows(links_path, "measurement_id", links.measurement_id, len(true), "the measurements file")
     ids = measurements.measurement_id

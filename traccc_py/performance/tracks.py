@@ -1,4 +1,4 @@
-"""Tracks and seeds as the performance code sees them, whatever they come from."""
+"""Tracks and seeds for the performance code, from any source."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class TrackSet:
 
     @classmethod
     def without_fit(cls, offsets: np.ndarray, measurement_index: np.ndarray) -> TrackSet:
-        """Return tracks of which only the measurements are known."""
+        """Return tracks with measurements only."""
         n = len(offsets) - 1
 
         def unknown(*shape: int) -> np.ndarray:
@@ -96,7 +96,7 @@ _FITTED = {f.name for f in fields(TrackSet)} - {*_LISTS}
 
 
 class EventTracks(NamedTuple):
-    """What was reconstructed in one event, with the truth of the measurements it is made of."""
+    """Tracks and seeds of one event, with the truth of its measurements."""
 
     links: MeasurementTruth
     tracks: TrackSet | None

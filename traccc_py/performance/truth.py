@@ -1,4 +1,4 @@
-"""What is true of an event: particles, hits, and which of them made which measurement."""
+"""Truth of an event: particles, hits, and the measurements that they made."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = [
 
 NO_PARTICLE = -1
 _PARTICLE_FILES = ("particles_initial", "particles")
-_NEXT_CELLS = ((1, 0), (-1, 1), (0, 1), (1, 1))  # steps in (channel0, channel1) to the neighbours that follow a cell
+_NEXT_CELLS = ((1, 0), (-1, 1), (0, 1), (1, 1))  # steps in (channel0, channel1) to the neighbours after a cell
 
 
 class MeasurementTruth(NamedTuple):
@@ -64,7 +64,7 @@ def simulated_truth(event: SimulatedEvent) -> EventTruth:
 
 
 def particle_kind(directory: Path | str, event: int) -> str:
-    """Return the kind of an event's file of particles: `particles_initial`, or `particles` if there is only that."""
+    """Return the kind of an event's particles file: `particles_initial`, or `particles` if there is only that."""
     kinds = [k for k in _PARTICLE_FILES if has_event_file(directory, event, k)]
     return kinds[0] if kinds else _PARTICLE_FILES[0]
 
@@ -82,7 +82,7 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     Returns
     -------
     EventTruth
-        Hits of particles that are not in the particles file (secondaries) keep no particle.
+        Hits of particles that are not in the particles file (secondaries) have no particle.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def link_cells(
         return None
     truth_measurement = cells.measurement_id[order]
     by_measurement = np.argsort(links.measurement_id, kind="stable")
-    linked, counts = np.unique(links.measurement_id, return_counts=True)  # ids may be as large as a file says
+    linked, counts = np.unique(links.measurement_id, return_counts=True)  # ids in files may be arbitrarily large
     row = _look_up(linked, np.arange(len(linked)), truth_measurement)
     known = np.flatnonzero(row >= 0)
     place, owner = csr_expand(np.concatenate(([0], np.cumsum(counts))), row[known])
@@ -214,7 +214,7 @@ def _clusters(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
     width = 2 + int(cells.channel0.max(initial=0))
     height = 2 + int(cells.channel1.max(initial=0))
     if (1 + int(module.max(initial=0))) * height * width > np.iinfo(np.int64).max:
-        msg = f"cells have channels up to {width - 2} and {height - 2}: more than any detector has"
+        msg = f"cells have channels up to {width - 2} and {height - 2}: more than in any detector"
         raise InputDataError(msg)
     key = (module.astype(np.int64) * height + cells.channel1) * width + cells.channel0 + 1
     order = np.argsort(key, kind="stable")

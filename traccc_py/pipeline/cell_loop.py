@@ -59,14 +59,14 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
         is_good &= (a >= _ZERO) & (a <= _LARGEST) & (abs(t) <= _LARGEST)
         out_activation[i], out_time[i] = a, t
     for run in range(len(modules)):
-        # Indices that begin with 0 can't be negative, and loops over them become vector instructions.
+        # Indices that start at 0 can't be negative, so loops over them are vectorised.
         begin, end = starts[run], starts[run + 1]
         from0, from1 = channel0[begin:end], channel1[begin:end]
         to_module, to0, to1 = out_module[begin:end], out0[begin:end], out1[begin:end]
         module = modules[run]
         limit0, limit1 = np.uint64(limits0[run]), np.uint64(limits1[run])
         for i in range(len(to0)):
-            is_good &= (np.uint64(from0[i]) < limit0) & (np.uint64(from1[i]) < limit1)  # negative ones become huge
+            is_good &= (np.uint64(from0[i]) < limit0) & (np.uint64(from1[i]) < limit1)  # negative values become huge
             to_module[i], to0[i], to1[i] = module, from0[i], from1[i]
         is_ordered &= run == 0 or modules[run - 1] < module
         for i in range(1, len(to0)):
@@ -95,7 +95,7 @@ def order_cells(module: Any, channel0: Any, channel1: Any, ends: Any, keys: Any,
     for i in range(len(module)):
         ends[module[i]] += 1
     begin = 0
-    for m in range(len(ends)):  # first the beginnings, which placing the cells makes the ends
+    for m in range(len(ends)):  # first the starts; placing the cells turns them into the ends
         n, ends[m] = ends[m], begin
         begin += n
     for i in range(len(module)):
@@ -109,7 +109,7 @@ def order_cells(module: Any, channel0: Any, channel1: Any, ends: Any, keys: Any,
         gap = 1
         while 9 * gap < len(key):
             gap = 3 * gap + 1
-        while gap > 0:  # Shell's sort: fast where cells are nearly ordered, and bearable on a module full of them
+        while gap > 0:  # Shell sort: fast for nearly ordered cells, and acceptable for a full module
             for i in range(gap, len(key)):
                 k, r, j = key[i], row[i], i
                 while j >= gap and key[j - gap] > k:

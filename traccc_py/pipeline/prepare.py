@@ -1,6 +1,6 @@
-"""Events on their way in: where the chain starts with each, checked and in canonical order.
+"""Preparation of events: the stage where the chain starts, checks and canonical order.
 
-An event is given where the chain shall start: as cells, as measurements, or as measurements and spacepoints.
+The chain starts with what is given: cells, measurements, or measurements and spacepoints.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def first_stage(event: Event) -> str:
     Raises
     ------
     InputDataError
-        If it is no event.
+        If it is not an event.
     """
     if isinstance(event, (Cells, ModuleCells)):
         return "clusterization"
@@ -41,7 +41,7 @@ def first_stage(event: Event) -> str:
 
 
 def prepare_event(event: Any, detector: Detector, source: Source | str | None = None) -> PreparedMeasurements:
-    """Check an event that starts behind the clusterisation and bring its rows into canonical order.
+    """Check an event that starts after clusterisation and bring its rows into canonical order.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Cells of one event as the reconstruction wants them: checked, in canonical order, without duplicates."""
+"""Prepare the cells of one event for reconstruction: checked, in canonical order, without duplicates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
 
 _log = logging.getLogger(__name__)
 
-#: Types of the columns of prepared cells, but for input_row.
+#: Types of the columns of prepared cells, except input_row.
 COLUMN_TYPES = (*[np.int32] * 3, *[np.float32] * 2)
 _FLOAT_MAX = np.finfo(np.float32).max
 
@@ -42,7 +42,7 @@ class PreparedCells(NamedTuple):
 
 
 class _Runs(NamedTuple):
-    """Cells of one module that stand together, so that each module is looked up once."""
+    """Consecutive cells of one module, so that each module is looked up once."""
 
     geometry_id: np.ndarray  # (n_runs,) uint64
     starts: np.ndarray  # (n_runs + 1,) int64, first cell; the last is the number of cells
@@ -57,7 +57,7 @@ def prepare_cells(
     """Check cells, bring them into canonical order and merge duplicates.
 
     The result does not depend on the order of the rows. Cells of one channel are merged: their activations are
-    summed, the earliest time is kept, and a warning tells their number.
+    summed, the earliest time is kept, and a warning gives their number.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def _check_columns(cells: Cells | ModuleCells) -> None:
 
 
 def _module_runs(cells: Cells | ModuleCells) -> _Runs:
-    # A negative int64 becomes an id beyond 2^63, as when it came in through a signed column.
+    # A negative int64 becomes an id above 2^63: ids may be in signed columns.
     ids = np.asarray(cells.geometry_id).astype(np.uint64, copy=False)
     n = len(cells)
     if isinstance(cells, Cells):
@@ -135,7 +135,7 @@ def _module_runs(cells: Cells | ModuleCells) -> _Runs:
         return _Runs(ids[first], np.append(first, n))
     lengths = np.asarray(cells.n_cells).astype(np.int64, copy=False)
     least, most = lengths.min(initial=0), lengths.max(initial=0)
-    if least < 0 or most > n or lengths.sum() != n:  # the sum alone may wrap
+    if least < 0 or most > n or lengths.sum() != n:  # the sum may overflow
         msg = f"cells.n_cells has numbers from {least} to {most} with the sum {lengths.sum()}; expected the sum {n}"
         raise InputDataError(msg)
     starts = np.zeros(len(lengths) + 1, np.int64)
@@ -148,7 +148,7 @@ def _columns(cells: Cells | ModuleCells) -> tuple[np.ndarray, ...]:
     channels = np.asarray(cells.channel0), np.asarray(cells.channel1)
     is_known = channels[0].dtype == channels[1].dtype and channels[0].dtype in CHANNEL_TYPES
     kind = channels[0].dtype if is_known else np.int64
-    with np.errstate(over="ignore"):  # what is too large becomes inf, which is refused
+    with np.errstate(over="ignore"):  # values that are too large become inf, which is refused
         values = [np.ascontiguousarray(column, np.float32) for column in (cells.activation, cells.time)]
     return (*(np.ascontiguousarray(channel, kind) for channel in channels), *values)
 
@@ -200,7 +200,7 @@ def _merge(
     starts = np.flatnonzero(is_first)
     activation = np.add.reduceat(cells.activation[canonical].astype(np.float64), starts)
     if activation.max() > _FLOAT_MAX:
-        sum_up = f"the activations of cells of one channel sum up to {activation.max():.3g}"
+        sum_up = f"the activations of the cells of a channel sum up to {activation.max():.3g}"
         msg = f"{prefix(source)}{sum_up}; expected a float32 number"
         raise InputDataError(msg)
     time = np.minimum.reduceat(cells.time[canonical], starts)

@@ -1,4 +1,4 @@
-"""Measurements and spacepoints of one event as the reconstruction wants them: checked, in canonical order."""
+"""Prepare measurements and spacepoints of one event for reconstruction: checked, in canonical order."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from traccc_py.geometry import Detector
 
 __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements", "prepare_spacepoints"]
 
-_MAX_OUTSIDE = 10.0  #: a position farther outside its sensor is no position on it [mm]
-_MAX_DISTANCE = 10.0  #: of a spacepoint from the measurement it was made of [mm]
+_MAX_OUTSIDE = 10.0  #: largest distance of a position from its sensor [mm]
+_MAX_DISTANCE = 10.0  #: largest distance of a spacepoint from its measurement [mm]
 _PIXEL = 2  #: dimensions
 
 
@@ -47,7 +47,7 @@ def prepare_measurements(
 ) -> PreparedMeasurements:
     """Check measurements and bring them into canonical order.
 
-    The result does not depend on the order of the rows. Equal rows are all kept. Cells, cluster sizes and module
+    The result does not depend on the order of the rows. All equal rows are kept. Cells, cluster sizes and module
     indices of the input are not used.
 
     Parameters
@@ -67,7 +67,7 @@ def prepare_measurements(
     Raises
     ------
     InputDataError
-        If a module is unknown or no rectangle or trapezoid, a position is not finite or more than 10 mm outside of its
+        If a module is unknown or not a rectangle or trapezoid, a position is not finite or more than 10 mm outside its
         sensor, a variance is not finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a
         time is not finite, or the columns differ in length or have the wrong type.
     """
@@ -165,7 +165,7 @@ def _prepare(
 
 
 def _canonical_order(m: Measurements, position: np.ndarray, variance: np.ndarray, module: np.ndarray) -> np.ndarray:
-    """Return the rows by (module, id, values): ids of files that the chain wrote keep the order of its measurements."""
+    """Return the rows by (module, id, values), which keeps the order of measurements in files written by the chain."""
     ids = np.asarray(m.measurement_id)
     order = np.lexsort((ids, module))
     repeats = (module[order[1:]] == module[order[:-1]]) & (ids[order[1:]] == ids[order[:-1]])
@@ -187,7 +187,7 @@ def _check_columns(m: Measurements) -> np.ndarray:
         ("measurement_id", "iu"),
     ):
         _check_shape(f"measurements.{name}", np.asarray(getattr(m, name)), (n, *columns), kinds)
-    # A negative int64 becomes an id beyond 2^63, as when it came in through a signed column.
+    # A negative int64 becomes an id above 2^63: ids may be in signed columns.
     return np.asarray(m.geometry_id).astype(np.uint64, copy=False)
 
 

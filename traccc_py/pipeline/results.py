@@ -1,4 +1,4 @@
-"""Batches on their way out: copied to the host in one go and cut into events."""
+"""Results of a batch: copied to the host at once and cut into events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_STATES = dict.fromkeys(("measurement", "state_params", "state_covariance", "
 
 
 class BatchOutput(NamedTuple):
-    """What the stages made of a batch, in device memory."""
+    """Results of the stages for a batch, in device memory."""
 
     measurements: MeasurementBatch
     spacepoints: SpacepointBatch
@@ -66,7 +66,7 @@ def split_batch(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[Even
 
 
 def _bounds(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarray]:
-    """Return where each event begins, and the end, in the order of `_Rows`."""
+    """Return the first row of each event, and the number of rows, in the order of `_Rows`."""
     events = np.arange(len(prepared) + 1, dtype=np.int32)
     track_event = host.candidate_event[host.selection.candidate]
     return [
@@ -172,7 +172,7 @@ def _states(host: HostBatch, rows: _Rows) -> TrackStates:
 
 
 class HostBatch:
-    """The outputs of a batch on the host, cut to their sizes; the device is waited for once.
+    """The outputs of a batch on the host, cut to their sizes; waits for the device once.
 
     On the CPU they are views of the workspace, which the next batch changes.
 
@@ -203,7 +203,7 @@ class HostBatch:
         made: list[Any] = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
         self.measurement, self.spacepoint, self.seed, self.selection, self.fitted = made
         self.candidate_event, self.candidate_holes = columns
-        self.selection.state_offsets[0] = 0  # not written where there is no candidate
+        self.selection.state_offsets[0] = 0  # not written if there is no candidate
 
     def _rows(self, collection: Any, default: str, extents: dict[str, str]) -> list[Any]:
         """Return the columns of a collection, cut to their sizes."""

@@ -1,4 +1,4 @@
-"""Batch after batch through the stages: inputs are prepared and results are cut while the device works on another."""
+"""Overlapped batches: inputs are prepared and results cut into events while the device works on another batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Sources: TypeAlias = Sequence[Source | str | None] | None
 
 @dataclass(slots=True)
 class _Job:
-    """Events of a batch that start with the same stage, on their way through the chain."""
+    """Events of a batch that start with the same stage, with their input and results."""
 
     given: StageInput
     rows: list[int]  # of the batch
@@ -42,7 +42,7 @@ class _Job:
 
 
 class BatchSchedule:
-    """Runs batches on one device, one after the other, with the buffers that they share.
+    """Runs batches on one device, one after another, in shared buffers.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class BatchSchedule:
             next(self.run([([_no_cells()], None)]))
 
     def run(self, batches: Iterable[tuple[Sequence[Event], Sources]]) -> Iterator[list[EventResult]]:
-        """Yield the results of batch after batch; the next one is asked for before those of one are given."""
+        """Yield the results of each batch; the next batch is requested before the results of one are yielded."""
         try:
             yield from self._overlapping(batches)
         except MemoryError:  # or `CapacityError`, which is one
@@ -77,7 +77,7 @@ class BatchSchedule:
 
     def _overlapping(self, batches: Iterable[tuple[Sequence[Event], Sources]]) -> Iterator[list[EventResult]]:
         running: _Job | None = None
-        for job in self.jobs(batches):  # has its input under way while `running` runs
+        for job in self.jobs(batches):  # its input is being copied while `running` runs
             if running is not None:
                 self._wait_for(running)
             self.start(job)
@@ -89,7 +89,7 @@ class BatchSchedule:
             yield self._collect(running) or []
 
     def jobs(self, batches: Iterable[tuple[Sequence[Event], Sources]]) -> Iterator[_Job]:
-        """Prepare the events of each batch, those that start with the same stage together."""
+        """Prepare the events of each batch; those that start with the same stage form one job."""
         for events, sources in batches:
             self.initialize()
             names = [None] * len(events) if sources is None else sources
@@ -106,7 +106,7 @@ class BatchSchedule:
                 yield job
 
     def _prepare(self, job: _Job, events: Sequence[Event], sources: Sequence[Source | str | None]) -> None:
-        """Check the events; cells start on their way to the device."""
+        """Check the events; start copying cells to the device."""
         given = job.given
         if given.first_stage == "clusterization":
             given.prepared, given.cells = stage_cells(self._inputs, events, self._detector, sources)
@@ -115,28 +115,28 @@ class BatchSchedule:
             given.prepared = [prepare_event(e, self._detector, s) for e, s in zip(events, sources, strict=True)]
 
     def start(self, job: _Job) -> None:
-        """Ask the device for everything the events of a job need."""
+        """Start all device work for the events of a job."""
         given, stages = job.given, self._stages
         if not given.prepared:
             return
         assert stages is not None
         job.clock.resume()
         self._n_started = job.number = self._n_started + 1
-        job.out = None  # arrays of a first try that was too small
+        job.out = None  # arrays of a first attempt, whose buffers were too small
         set_batch_size(self.workspace, given.prepared, len(self._detector.geometry_ids))
         self._device.join_uploads()
-        if given.cells is None:  # input is copied on the way
+        if given.cells is None:  # input is copied by the stages
             job.out = stages.run(self.workspace, given, job.clock)
         else:
             key = (id(self), len(given.prepared), job.buffer, self.workspace.generation)
             job.out = self._device.recorded(key, lambda: stages.run(self.workspace, given, job.clock))
 
     def _wait_for(self, job: _Job) -> None:
-        """Wait for the events, redo them while buffers were too small; then the device is free for others."""
+        """Wait for the events, and redo them while buffers are too small; then the device is free for others."""
         if not job.given.prepared:
             return
-        if self._n_started != job.number:  # the workspace holds what came later
-            msg = "the chain was given another event while batches were under way; take a chain of its own for it"
+        if self._n_started != job.number:  # the workspace has been used for others since
+            msg = "the chain was given another event while batches were in progress; use a separate chain for it"
             raise TracccError(msg)
         while self.workspace.overflowed():
             self.start(job)
@@ -147,7 +147,7 @@ class BatchSchedule:
         job.clock.lap("output")
 
     def _collect(self, job: _Job) -> list[EventResult] | None:
-        """Cut the output into events, while the next ones are on the device; return the batch's after its last."""
+        """Cut the output into events while the device works on others; return all after the last job."""
         job.clock.resume()
         if job.host is not None:
             _split(job)

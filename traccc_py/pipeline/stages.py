@@ -1,4 +1,4 @@
-"""The stages of the chain, one after the other, for a batch whose input is on the device."""
+"""The stages of the chain, in order, for a batch whose input is on the device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.clusterization.clusterization import form_measurements
-from traccc_py.kernels.finding.finding import MAX_SURFACES_IN_BIN, find_tracks
+from traccc_py.kernels.finding.finding import find_tracks
+from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
@@ -47,12 +48,12 @@ class StageInput:
 
 
 class StageClock:
-    """Wall time per stage; each stage ends with the device idle where times are asked for.
+    """Wall time per stage, exact where the device can be waited for at no cost.
 
     Parameters
     ----------
     device : Device
-        Is waited for where that costs nothing.
+        Waited for at the end of each stage, where that costs nothing.
     """
 
     def __init__(self, device: Device) -> None:
@@ -61,11 +62,11 @@ class StageClock:
         self.milliseconds: dict[str, float] = {}
 
     def resume(self) -> None:
-        """Leave out what passed since the last lap."""
+        """Ignore the time since the last lap."""
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Count the time since the last lap for a stage."""
+        """Add the time since the last lap to a stage."""
         if self._device.sizes_are_on_host:
             self._device.synchronize()
         now = time.perf_counter()
@@ -74,14 +75,14 @@ class StageClock:
 
 
 class Stages:
-    """The stages with what they all need: the detector in device memory and the configuration.
+    """The stages, with the detector in device memory and the configuration.
 
     Parameters
     ----------
     device : Device
         Where the kernels run.
     detector : Detector
-        Is put into device memory.
+        Copied to device memory.
     config : ChainConfig
         Configuration of the stages.
 
@@ -102,7 +103,7 @@ class Stages:
         self._config = config
 
     def run(self, ws: Workspace, given: StageInput, clock: StageClock) -> BatchOutput:
-        """Ask the device for all stages from the first one that the events need.
+        """Launch all stages from the first one that the events need.
 
         Parameters
         ----------
@@ -111,7 +112,7 @@ class Stages:
         given : StageInput
             The events.
         clock : StageClock
-            Counts the time of each stage.
+            Measures the time of each stage.
 
         Returns
         -------
@@ -141,7 +142,7 @@ class Stages:
     def _form_spacepoints(
         self, ws: Workspace, given: StageInput, clock: StageClock
     ) -> tuple[MeasurementBatch, SpacepointBatch]:
-        """Do what comes before the seeding, as far as the events have not been through it."""
+        """Run the stages before seeding that the events still need."""
         if given.cells is not None:
             clock.lap("preparation")
             measurements = form_measurements(ws, given.cells, self._detector, self._config.clusterization)
@@ -196,7 +197,7 @@ def _stack_ranges(stacks: np.ndarray) -> StackRanges:
 
 
 def _on_device(device: Device, arrays: Any) -> Any:
-    """Return a tuple of arrays, scalars and such tuples with its arrays in device memory."""
+    """Return a (nested) tuple of arrays and scalars with its arrays in device memory."""
     members = (
         _on_device(device, a) if isinstance(a, tuple) else device.to_device(a) if isinstance(a, np.ndarray) else a
         for a in arrays

@@ -1,4 +1,4 @@
-"""Prepared events into device memory, as one batch."""
+"""Copy prepared events to device memory, as one batch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _event_module(prepared: Sequence[PreparedEvent], n_modules: int) -> np.ndarr
 
 
 def _put_columns(ws: Workspace, name: str, prepared: Sequence[Any], columns: Sequence[str]) -> dict[str, Any]:
-    """Copy columns of the events of a batch, one after the other, to the device."""
+    """Copy columns of the events of a batch, concatenated, to the device."""
     extent = ws.extent(name)
     values = {column: np.concatenate([getattr(p, column) for p in prepared]) for column in columns}
     return {column: ws.put(f"{name}.{column}", extent, v) for column, v in values.items()}
@@ -52,7 +52,7 @@ def _put_columns(ws: Workspace, name: str, prepared: Sequence[Any], columns: Seq
 def stage_cells(
     buffers: InputBuffers, events: Sequence[Any], detector: Detector, sources: Sequence[Source | str | None]
 ) -> tuple[list[PreparedEvent], CellBatch]:
-    """Check and order the cells of a batch and start to copy them to the device, beside what is running there.
+    """Check and order the cells of a batch and start copying them to the device, while it may be busy.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Particle guns, transport through material, digitisation: truth for tests, made apart from the reconstruction."""
+"""Particle gun, collisions, transport through material, digitisation; independent of the reconstruction."""

@@ -1,8 +1,8 @@
-"""Calibration of measurement variances: by readout design, local axis and cluster size, from simulated single muons.
+"""Calibration of measurement variances by readout design, local axis and cluster size, from simulated single muons.
 
-The variance that traccc assigns is far too wide for clusters of several cells, so pulls and p-values can't come out
-right with it. Here it is the mean square of (position of the cluster - true position) over a sample of tracks, whose
-incidence angles it belongs to, and, for tracks of known direction, a sigma for each end path (`variance_table`).
+The variance that traccc assigns is far too large for clusters of several cells, so pulls and p-values can't be right.
+Here it is the mean square of (position of the cluster - true position) over a sample of tracks, for whose incidence
+angles it is valid, and, for tracks of known direction, a sigma for each end path (`variance_table`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from traccc_py.simulation.transport.truth_geometry import TruthGeometry, channel
 
 __all__ = ["CalibrationConfig", "CalibrationResult", "ClusterResiduals", "calibrate_variances", "cluster_residuals"]
 
-_BATCH = 5000  # particles simulated at a time
+_BATCH = 5000  # particles simulated together
 _ITERATIONS = 40
 _LONGEST_END_PATH = 2.0  # that geometry allows; beyond, part of the path left no signal
 #: Smallest sigma at this end path, in pitches: a box has none, but of the few clusters there many lost a part of their
@@ -53,10 +53,9 @@ class CalibrationResult:
 
 
 def _pieces(hit: np.ndarray, channels: np.ndarray, direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order of cells by hit and along its path, and where in it each connected piece starts.
+    """Return the order of cells by hit and along its path, and the first cell of each connected piece in this order.
 
-    A straight path steps from channel to channel monotonically along both axes, so cells that follow each other are
-    connected or nothing after them is.
+    A straight path is monotonic along both axes, so no cell after a gap is connected to one before it.
     """
     along = np.sum(np.where(direction[hit] < 0, -channels, channels), axis=1)
     order = np.lexsort((along, hit))
@@ -68,7 +67,7 @@ def _pieces(hit: np.ndarray, channels: np.ndarray, direction: np.ndarray) -> tup
 def cluster_residuals(
     detector: Any, simulated: SimulatedHits, made: DigitizedHits, geometry: TruthGeometry | None = None
 ) -> ClusterResiduals:
-    """Return the residuals of the clusters that single hits made.
+    """Return the residuals of clusters made by a single hit.
 
     Parameters
     ----------
@@ -79,7 +78,7 @@ def cluster_residuals(
     made : DigitizedHits
         Cells of these hits.
     geometry : TruthGeometry, optional
-        `truth_geometry` of the detector, to spare its making for each event.
+        `truth_geometry` of the detector, to avoid making it for each event.
 
     Returns
     -------
@@ -142,7 +141,7 @@ def robust_variance(residual: np.ndarray, central_fraction: float) -> float:
 
 
 def _interpolation(place: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for places between nodes, the lower node's index and the upper node's share."""
+    """Return, for points between nodes, the lower node's index and the upper node's weight."""
     place = np.clip(place, nodes[0], nodes[-1])
     low = np.clip(np.searchsorted(nodes, place, side="right") - 1, 0, max(len(nodes) - 2, 0))
     high = np.minimum(low + 1, len(nodes) - 1)
@@ -151,7 +150,7 @@ def _interpolation(place: np.ndarray, nodes: np.ndarray) -> tuple[np.ndarray, np
 
 
 def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config: CalibrationConfig) -> np.ndarray:
-    """Return the sigmas at all end paths, interpolated linearly, for which pulls are one near each of them.
+    """Return sigmas at all end paths, interpolated linearly, such that the pulls near each have width one.
 
     Parameters
     ----------
@@ -171,8 +170,8 @@ def end_path_sigmas(residual: np.ndarray, path: np.ndarray, pitch: float, config
 
     Notes
     -----
-    The mean square of the pulls, weighted with each cluster's share of an end path, is brought to one by iteration. A
-    mean square of residuals would be too wide where the sigma goes to zero. Outside of the end paths that the sample
+    The mean square of the pulls, weighted with each cluster's weight of an end path, is brought to one by iteration. A
+    mean square of residuals would be too large where the sigma goes to zero. Outside of the end paths that the sample
     covers, the sigma is that of the nearest one, but not below what the cluster's ends alone allow.
     """
     inside = path <= END_PATHS[-1]

@@ -15,27 +15,27 @@ import numba
 from traccc_py.device.cache import code_digest, code_directory
 from traccc_py.files import package_sources
 
-__all__ = ["compiled", "compiled_entry", "is_compiled"]
+__all__ = ["code_folder", "compiled", "compiled_entry", "is_compiled"]
 
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 
 
 @cache
-def _cache_directory() -> Path:
+def code_folder() -> Path:
     """Return the cache folder of these sources; entries of other versions are never read."""
     sources = package_sources(("simulation", "units.py", "geometry/records.py"))
     return code_directory("simulation", code_digest(sources), sources)
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a helper that compiled loops of the simulation call."""
+    """Compile a helper that is called by compiled loops of the simulation."""
     return numba.njit(**_OPTIONS)(function)
 
 
 def compiled_entry(function: Callable[..., Any]) -> Any:
-    """Compile a loop that is called from Python, and keep its machine code on disk."""
+    """Compile a loop that is called from Python, and cache its machine code on disk."""
     before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(_cache_directory())
+    numba.config.CACHE_DIR = str(code_folder())
     try:
         return numba.njit(cache=True, **_OPTIONS)(function)
     finally:
@@ -43,5 +43,5 @@ def compiled_entry(function: Callable[..., Any]) -> Any:
 
 
 def is_compiled() -> bool:
-    """Return whether machine code of these sources is kept on disk."""
-    return any(_cache_directory().rglob("*.nbi"))  # Numba makes the folders at once
+    """Return whether machine code of these sources is cached on disk."""
+    return any(code_folder().rglob("*.nbi"))  # Numba makes the folders early

@@ -44,7 +44,7 @@ __all__ = [
     "write_event",
 ]
 
-#: Files of an event, by what their names say.
+#: Files of an event, by the kind in their names.
 EVENT_KINDS = ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
 
 
@@ -82,16 +82,16 @@ def simulate_events(
     noise: NoiseOccupancy = (0.0, 0.0),
     threads: int = 1,
 ) -> Iterator[SimulatedEvent]:
-    """Simulate events one after the other.
+    """Simulate events one after another.
 
     Parameters
     ----------
     detector : Detector
-        Where the particles fly.
+        Through which the particles fly.
     source : ParticleGunConfig or CollisionGenerator
-        What flies.
+        The particles.
     seed : int
-        Seed of the sample, >= 0. Event k is the same whatever other events are made.
+        Seed of the sample, >= 0. Event k does not depend on which others are simulated.
     n_events : int
         Number of events.
     first_event : int, optional
@@ -197,7 +197,7 @@ def truth_measurements(detector: Any, event: SimulatedEvent) -> Measurements:
 def _from_polar(
     surfaces: np.ndarray, position: np.ndarray, variance: np.ndarray, dimensions: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return local positions of r, phi, those of strips in their middle, and variances across and along the strips."""
+    """Return local positions for r, phi (the middle of strips), and variances across and along the strips."""
     angle = surfaces["phi_middle"] - position[:, 1]
     is_strip = (dimensions == 1) & (surfaces["focal"] > 0)
     r = np.where(is_strip, surfaces["focal"] / np.cos(angle), position[:, 0])
@@ -260,7 +260,7 @@ def read_event(directory: Path | str, detector: Any, number: int) -> SimulatedEv
     Returns
     -------
     SimulatedEvent
-        The event. A cell to which several hits contributed is linked to the first of them only: files have no more.
+        The event. A cell from several hits is linked to the first of them only: the files contain no more.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def read_event(directory: Path | str, detector: Any, number: int) -> SimulatedEv
     geometry = truth_geometry(detector)
     centre = np.stack([geometry.modules[f"c{axis}"][module_index] for axis in "xyz"], axis=1)
     local = local_vectors(geometry, module_index, hits.position - centre)[:, :2]
-    has_hit = cells.measurement_id >= 0  # the others are noise
+    has_hit = cells.measurement_id >= 0  # other cells are noise
     offsets = np.concatenate(([0], np.cumsum(has_hit)))
     made = DigitizedHits(cells, offsets, links.hit_id[cells.measurement_id[has_hit]], links.hit_id)
     return SimulatedEvent(number, particles, SimulatedHits(hits, particle_index, module_index, local), made)

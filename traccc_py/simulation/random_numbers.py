@@ -1,4 +1,4 @@
-"""Counter-based random numbers: each is a pure function of (seed, what it is for), so threads and order don't matter.
+"""Counter-based random numbers: each is a pure function of seed and purpose, so threads and order don't matter.
 
 Philox 4x32-10: J. K. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11, doi:10.1145/2063384.2063405.
 """

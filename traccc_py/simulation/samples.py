@@ -48,7 +48,7 @@ def _source_digest() -> str:
 
 
 def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
-    """Return how a sample is made, as it is read back from a manifest: JSON has lists alone, no tuples."""
+    """Return how a sample is made, as read back from a manifest: JSON has lists, not tuples."""
     import traccc_py
 
     uses_pythia = isinstance(config.source, CollisionConfig)
@@ -122,7 +122,7 @@ def _run(
         maker = _Maker(folder, detector, config)
         yield from (maker.make(number, threads) for number in numbers)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would not have the threads of compiled kernels
+    context = multiprocessing.get_context("spawn")  # a fork would lack the threads of compiled kernels
     arguments = (folder, detector, config)
     with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
         yield from pool.map(_make_in_worker, numbers)
@@ -131,7 +131,7 @@ def _run(
 def find_sample(
     folder: Path | str, detector: Any, config: SampleConfig, n_events: int, first_event: int = 0
 ) -> Manifest | None:
-    """Return the manifest of a folder that holds just the sample that is wanted.
+    """Return the manifest of a folder that contains exactly the requested sample.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def find_sample(
     Returns
     -------
     Manifest or None
-        None if the folder holds no events; files are as they were made.
+        None if the folder has no events; files are unchanged since they were made.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def make_sample(
     threads: int = 1,
     overwrite: bool = False,
 ) -> Iterator[dict[str, int]]:
-    """Simulate and write events, then the manifest; where they are there already, nothing is done.
+    """Simulate and write events, then the manifest; nothing is done if they exist already.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def make_sample(
     Raises
     ------
     InputDataError
-        As `find_sample`; with `overwrite` only if files of other events are there that are in no manifest.
+        As `find_sample`; with `overwrite` only if there are files of other events that are in no manifest.
     """
     folder = Path(folder)
     numbers = range(first_event, first_event + n_events)
@@ -254,18 +254,18 @@ def make_sample(
 
 
 def _clear(folder: Path, names: list[str]) -> None:
-    """Remove the sample of a folder, if there is no file of an event that is neither in it nor in `names`."""
+    """Remove the sample of a folder, unless there are files of events that are neither in it nor in `names`."""
     _refuse_file(folder)
     path = folder / MANIFEST_NAME
     files = read_manifest(folder).files if path.exists() else {}
-    old = [name for name in files if Path(name).name == name]  # no other folder's, whatever the manifest says
+    old = [name for name in files if Path(name).name == name]  # never in another folder, whatever the manifest says
     others = other_event_files(folder, [*names, *old])
     if others:
         msg = (
             f"{folder}: holds {counted(len(others), 'file')} of other events, such as {others[0]}; use an empty folder"
         )
         raise InputDataError(msg)
-    path.unlink(missing_ok=True)  # first: a folder without it is no complete sample
+    path.unlink(missing_ok=True)  # first: a folder without it is not a complete sample
     for name in old:
         (folder / name).unlink(missing_ok=True)
 
@@ -282,7 +282,7 @@ class Sample:
         return len(self.manifest.events)
 
     def __iter__(self) -> Iterator[SimulatedEvent]:
-        """Read one event after the other."""
+        """Read one event after another."""
         for event in self.manifest.events:
             yield read_event(self.folder, self.detector, event["event"])
 
@@ -303,7 +303,7 @@ def load_sample(
     pt_hat_min: float = 0.0,
     workers: int = 1,
 ) -> Sample:
-    """Return a sample of collisions; it is made if it is not on disk, or was made in another way.
+    """Return a sample of collisions; it is made if it is not on disk or was made differently.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def load_sample(
     try:
         for _ in make_sample(temporary, detector, config, n_events, workers=workers):
             pass
-        if not folder.exists():  # else another process was first
+        if not folder.exists():  # otherwise another process was first
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

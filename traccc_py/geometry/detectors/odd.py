@@ -1,8 +1,8 @@
 """The Open Data Detector (ODD) tracker: 18,824 sensors with Acts ids, supports and beam pipe.
 
 Facts (positions, counts, material) from OpenDataDetector, commit b2e95fc (2025-10-31), xml/OpenDataPixels.xml,
-OpenDataShortStrips.xml, OpenDataLongStrips.xml, OpenDataBeamPipe.xml and factory/tracker. Ids as Acts numbers them in
-its Gen1 geometry (Python/Examples/python/odd.py). The placement of the 2024 traccc events is the same.
+OpenDataShortStrips.xml, OpenDataLongStrips.xml, OpenDataBeamPipe.xml and factory/tracker. Ids as in the
+Gen1 geometry of Acts (Python/Examples/python/odd.py). The placement of the 2024 traccc events is the same.
 
 Left out of the material: cables, cooling rings, support rails, and the support rings of the long strips.
 """
@@ -60,7 +60,7 @@ class _Sensor:
 
 @dataclass(frozen=True, slots=True)
 class _Barrel:
-    """A volume of barrel layers; staves stand at phi = 2 pi k / n_phi."""
+    """A volume of barrel layers; staves are at phi = 2 pi k / n_phi."""
 
     volume: int
     layers: tuple[tuple[float, int], ...]  # radius, n_phi
@@ -88,7 +88,7 @@ class _Endcaps:
 
     volumes: tuple[int, int]  # z < 0, z > 0
     z: tuple[float, ...]  # of the discs with sensors
-    z_without_sensors: tuple[float, ...]  # discs that are counted in the layer numbers all the same
+    z_without_sensors: tuple[float, ...]  # discs without sensors that still count in the layer numbers
     z_shift: float  # of all sensors, towards the interaction point
     flips_even: bool  # the normals of even modules are -z
     rings: tuple[_Ring, ...]
@@ -198,7 +198,7 @@ def _long_strip_ring(radius: float, dz: float, hx_min: float, hx_max: float) -> 
 
 
 def _endcaps() -> list[_Endcaps]:
-    # Pixel ring 1: ring radius 144, sensors 5 farther in. The XML writes the z shift as 0.03 without a unit: cm.
+    # Pixel ring 1: ring radius 144, sensors 5 farther in. The XML has the z shift as 0.03 without a unit: cm.
     pixel = (_pixel_ring(76.0, 24, -3.5, 8.5, 14.5), _pixel_ring(139.0, 36, 3.5, 10.5, 16.5))
     short = (
         _short_strip_ring(318.0, 0.0, -5.0, (18.4, 32.2), 12.6),
@@ -215,9 +215,9 @@ def _endcaps() -> list[_Endcaps]:
 
 
 def _name_ranks(n: int) -> np.ndarray:
-    """Return the place of child 0, 1, ... n - 1 among its siblings, which DD4hep keeps ordered by *name*.
+    """Return the position of child 0, 1, ... n - 1 among its siblings, which DD4hep sorts by *name*.
 
-    stave10 comes before stave2, so numbers in the order of position would give wrong sensors for nearly all ids.
+    stave10 comes before stave2, so numbering by position would give wrong sensors for nearly all ids.
     """
     ranks = np.empty(n, np.int64)
     ranks[sorted(range(n), key=str)] = np.arange(n)
@@ -225,7 +225,7 @@ def _name_ranks(n: int) -> np.ndarray:
 
 
 def _rotated(u: np.ndarray, v: np.ndarray, angle: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both axes turned by `angle` about their normal."""
+    """Return both axes rotated by `angle` about their normal."""
     c, s = np.cos(angle), np.sin(angle)
     return c * u + s * v, c * v - s * u
 
@@ -296,7 +296,7 @@ def odd_surfaces() -> Surfaces:
     Returns
     -------
     Surfaces
-        18,824 rows. The material of a module lies on its sensor; that of a double module is shared by its two sensors.
+        18,824 rows. The material of a module is on its sensor; that of a double module is split between its two.
     """
     parts = [s for barrel in _barrels() for s in _barrel_surfaces(barrel)]
     parts += [s for endcaps in _endcaps() for s in _endcap_surfaces(endcaps)]

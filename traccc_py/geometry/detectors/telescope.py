@@ -1,4 +1,4 @@
-"""A telescope: parallel square planes behind each other."""
+"""A telescope: parallel square planes, one after another."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["build_telescope"]
 _AXES = {"x": 0, "y": 1, "z": 2}
 _VOLUME = 1
 _PIXEL_PITCH = 0.05  #: [mm]
-_MAX_PLANES = 2000  #: layer numbers of an Acts id have 12 bits and go in steps of 2
+_MAX_PLANES = 2000  #: layer numbers in Acts ids have 12 bits and steps of 2
 
 
 def build_telescope(

@@ -1,7 +1,7 @@
 """detray's toy detector: four pixel barrel layers and up to seven discs on each side, for comparison with traccc.
 
 Facts from detray 7c3f18e, tests/include/detray/test/common/build_toy_detector.hpp and factories/. Volumes are numbered
-as detray does (beam pipe; negative discs, barrel layers, positive discs, each followed by a gap), plus 1 because
+as in detray (beam pipe; negative discs, barrel layers, positive discs, each followed by a gap), plus 1 because
 volume 0 of an Acts id means "all"; layer 2; sensitive from 1 in detray's order.
 """
 

@@ -1,1 +1,1 @@
-"""Detectors from and to detray's JSON files."""
+"""Reading and writing detectors as detray JSON files."""

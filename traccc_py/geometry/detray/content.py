@@ -1,4 +1,4 @@
-"""The volumes, surfaces, materials and grids of a detector as they stand in detray's JSON files."""
+"""The volumes, surfaces, materials and grids of a detector as in detray's JSON files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAP_TYPES = {MapKind.POLAR: 0, MapKind.CARTESIAN: 1, MapKind.CYLINDER: 3}
 _DISC_GRID, _CYLINDER_GRID = 3, 4
 _CLOSED, _CIRCULAR = 1, 2
 _IDENTITY = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-_FULL_TURN = 1e-3  #: deviation of a range of angles from 2 pi that counts as none [rad]
+_FULL_TURN = 1e-3  #: largest deviation from 2 pi of a range of angles that counts as full [rad]
 _CUBOID_MARGIN = 5.0  #: [mm]
 _GRAM_PER_CM3 = 1e-3  #: in g / mm^3
 _Z_OVER_A = 0.5
@@ -63,7 +63,7 @@ class _SurfaceEntry:
 
 
 def detray_content(detector: Detector) -> DetrayContent:
-    """Return what detray's files hold of a detector; see `write_detray`."""
+    """Return the content of detray's files for a detector; see `write_detray`."""
     content = DetrayContent()
     passive_of_layer = _passive_of_layers(detector)
     if (detector.layers["kind"] == LayerKind.PLANE).any():
@@ -124,7 +124,7 @@ def _has_acts_ids(detector: Detector) -> bool:
 
 
 def _passive_of_layers(detector: Detector) -> dict[int, PassiveSurface]:
-    """Return the passive surface that each passive layer was made of."""
+    """Return the passive surface of each passive layer."""
     layers = np.flatnonzero(detector.layers["is_sensitive"] == 0)
     ordered = sorted(detector.passive, key=lambda p: (p.kind, p.position, p.extent_min))  # as `derive_layers` does
     return dict(zip(layers.tolist(), ordered, strict=True))
@@ -224,7 +224,7 @@ def _link(border: Border) -> int:
 
 
 def _cuboid_portals(detector: Detector) -> list[_SurfaceEntry]:
-    """Return the six sides of a cuboid around everything."""
+    """Return the six sides of a cuboid around all sensors."""
     points = detector.surfaces.points(2, 2).reshape(-1, 3)
     reach = [abs(v) for p in detector.passive for v in (p.position, p.extent_min, p.extent_max)]
     half = np.abs(points).max(0) + _CUBOID_MARGIN
@@ -268,7 +268,7 @@ def _add_volume(content: DetrayContent, name: str, kind: int, z: float, entries:
 
 
 def _slab_record(slab: tuple[float, ...] | np.ndarray) -> dict[str, Any]:
-    """Return thickness and material that give this slab by detray's formulas."""
+    """Return the thickness and material for which detray's formulas give this slab."""
     thickness_in_x0, xi, excitation, plasma = (float(v) for v in slab)
     if not (thickness_in_x0 > 0 and xi > 0):
         return _VACUUM

@@ -1,6 +1,6 @@
-"""Read detray's material files (homogeneous slabs and maps), and check its surface grids.
+"""Read detray's material files (homogeneous slabs and maps), and check surface grids.
 
-A slab of a file has radiation length, atomic mass and number, and density. The mean excitation energy is detray's own
+A slab in a file has radiation length, atomic mass and number, and density. The mean excitation energy is detray's own
 for such materials, 16 eV Z^0.9 (ATL-SOFT-PUB-2008-003); the plasma energy is that of the electron density.
 """
 
@@ -95,7 +95,7 @@ def _volume(node: JsonNode, geometry: DetrayGeometry) -> int:
 
 
 def _surface(node: JsonNode, volume: int, geometry: DetrayGeometry, material: SurfaceMaterial) -> int:
-    """Return the global index of the surface that has a number within its volume."""
+    """Return the global index of the surface with a given number within its volume."""
     first, end = geometry.first_surface[volume : volume + 2].tolist()
     if end == first:
         node.fail(f"is {node.shown()}, but volume {volume} has no surfaces")
@@ -133,7 +133,7 @@ def _parameters(node: JsonNode) -> tuple[float, float, float, float, float]:
     params = node.at("material.params")
     found = params.value
     if isinstance(found, list) and found and (found[0] is None or found[0] == math.inf):
-        return _NO_MATERIAL  # vacuum: JSON has no infinity, so libraries write null
+        return _NO_MATERIAL  # vacuum: JSON has no infinity, so libraries write null instead
     values = params.numbers(_N_PARAMETERS)
     x0, _, a, z, density = values[:5]
     if t == 0 or (z == 0 and density == 0):
@@ -214,7 +214,7 @@ def _axes(grid: JsonNode, max_bins: int) -> list[tuple[int, float, float]]:
 
 
 def _bins(grid: JsonNode, n0: int, n1: int) -> list[tuple[int, int, JsonNode]]:
-    """Return indices and content of the bins that a grid lists."""
+    """Return indices and content of a grid's bins."""
     found, seen = [], set()
     for node in grid.at("bins").items():
         place = node.at("loc_index")
@@ -230,7 +230,7 @@ def _bins(grid: JsonNode, n0: int, n1: int) -> list[tuple[int, int, JsonNode]]:
 
 
 def check_surface_grids(top: JsonNode, geometry: DetrayGeometry) -> None:
-    """Check a file of surface grids; they are not used, since bins are made anew (see `traccc_py.geometry.bins`).
+    """Check a file of surface grids; they are not used, since `traccc_py.geometry.bins` makes its own bins.
 
     Raises
     ------

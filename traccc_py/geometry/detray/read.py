@@ -30,7 +30,7 @@ __all__ = ["read_detray"]
 
 _NO_SOURCE = (0, 2**64 - 1)
 _MAX_ACTS_VOLUME = 255
-_SENSOR_THICKNESS = 0.15  #: of the active silicon, where the digitisation does not say [mm]
+_SENSOR_THICKNESS = 0.15  #: of the active silicon, if the digitisation has none [mm]
 _PIXEL_PITCH = 0.05  #: [mm]
 _EDGE = 0.5  #: that pixels reach beyond the largest sensor [mm]
 _UNSAFE = re.compile(r"[^\w .+-]", re.ASCII)
@@ -54,9 +54,9 @@ def read_detray(
     geometry_file : str or Path
         Geometry.
     material_file : str, Path, or sequence of them, optional
-        Homogeneous material and material maps, told apart by their headers.
+        Homogeneous material and material maps, distinguished by their headers.
     grid_file : str or Path, optional
-        Surface grids. They are checked, but not used: the navigation makes its own bins.
+        Surface grids. They are checked, but not used: navigation has its own bins.
     digitization : str, Path or Digitization, optional
         Readout designs by name or file; None: 50 um square pixels.
     conditions : str or Path, optional
@@ -79,7 +79,7 @@ def read_detray(
 
     Notes
     -----
-    Layers are those of the Acts ids (volume, layer) where these can be met one after the other and all planes are
+    Layers are those of the Acts ids (volume, layer) if a track can cross them one after another and all planes are
     sensors, else see `layer_keys`.
     Cylinders around the z axis and discs with material, portals among them, become passive layers; other planar
     surfaces with material join a layer as surfaces without readout. Passive surfaces without material are left out.
@@ -170,7 +170,7 @@ def _build(
 
 
 def _safe_name(name: str) -> str:
-    """Return the detector's name with nothing that would not do in names of files."""
+    """Return the detector's name without characters that are unsuitable in file names."""
     return _UNSAFE.sub("_", name)[:_NAME_LENGTH] or "detector"
 
 

@@ -1,7 +1,7 @@
-"""Read detray's geometry file: volumes and surfaces as they stand in it, checked, in columns.
+"""Read detray's geometry file: its volumes and surfaces, checked, in columns.
 
 Format of detray 0.99 and later, `io/frontend/payloads.hpp` and `io/json`. A rotation lists the local axes x, y, z in
-global coordinates. Everything that breaks the format is an error that names file and key path.
+global coordinates. Violations of the format are errors that name file and key path.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
     "read_header",
 ]
 
-NO_LINK = 0xFFFF  #: link that leads out of the world
+NO_LINK = 0xFFFF  #: link out of the world
 MAX_LENGTH = 1e6  #: [mm], larger numbers are mistakes
 _MAX_SOURCE = 2**64 - 1
 _MAX_VOLUMES = 2**12 - 1  #: of detray's identifiers
@@ -68,7 +68,7 @@ class DetrayShape(IntEnum):
 
 
 class DetrayTag:
-    """What a file holds, by its header."""
+    """Content of a file, by its header."""
 
     GEOMETRY = "geometry"
     HOMOGENEOUS = "homogeneous_material"
@@ -91,7 +91,7 @@ _UNSUPPORTED = (
 
 
 class Mask(NamedTuple):
-    """Outline of a surface and what lies behind it."""
+    """Outline of a surface, and the volume behind it."""
 
     shape: DetrayShape
     volume_link: int  # NO_LINK: the world's end
@@ -115,16 +115,16 @@ class DetrayGeometry:
 
     @property
     def identifiers(self) -> np.ndarray:
-        """Identifiers that detray gives, (n_surfaces,) uint64."""
+        """Identifiers in detray, (n_surfaces,) uint64."""
         return detray_identifiers(self.volume, self.kind)
 
     def volume_name(self, volume: int) -> str:
-        """Return the name of a volume without the counter that detray adds."""
+        """Return the name of a volume without detray's counter."""
         return _COUNTER.sub("", self.volume_names[volume])
 
 
 def detray_identifiers(volume: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Return the identifiers that detray gives to surfaces of a detector it reads.
+    """Return the identifiers of surfaces in a detector that detray reads.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def parse_geometry(top: JsonNode) -> DetrayGeometry:
     for i, volume in enumerate(volumes):
         index = volume.at("index")
         if index.integer(0, NO_LINK) != i:
-            index.fail(f"is {index.shown()}; expected {i}: volumes stand in the order of their indices")
+            index.fail(f"is {index.shown()}; expected {i}: volumes must be in the order of their indices")
         names.append(volume.at("name").text())
         of_volume = ordered(volume.at("surfaces").items(), "index_in_coll")
         counts.append(len(of_volume))
@@ -203,7 +203,7 @@ def _check_counts(top: JsonNode, n_volumes: int, n_surfaces: int) -> None:
 
 
 def ordered(nodes: list[JsonNode], key: str) -> list[JsonNode]:
-    """Return nodes in the order of their `key`, which all of them have or none."""
+    """Return nodes in the order of their `key`, which all or none of them have."""
     found = [node.get(key) for node in nodes]
     if not nodes or found[0] is None:
         for node in found:
@@ -250,7 +250,7 @@ def _columns(name: str, volume_names: list[str], nodes: list[JsonNode], counts: 
 
 
 def _orthonormal(axes: np.ndarray, nodes: list[JsonNode]) -> np.ndarray:
-    """Return the axes without the rounding of the file, if they are orthonormal and right-handed up to that."""
+    """Return the axes, orthonormal and right-handed; the file's rounding is removed, larger deviations are errors."""
     deviation = np.abs(axes @ axes.transpose(0, 2, 1) - np.eye(3)).max((1, 2), initial=0)
     deviation = np.maximum(deviation, np.abs(np.cross(axes[:, 0], axes[:, 1]) - axes[:, 2]).max(1, initial=0))
     bad = np.flatnonzero(~(deviation < _ORTHONORMAL))
@@ -263,7 +263,7 @@ def _orthonormal(axes: np.ndarray, nodes: list[JsonNode]) -> np.ndarray:
     u = axes[:, 0] - np.sum(axes[:, 0] * w, axis=1, keepdims=True) * w
     u /= np.linalg.norm(u, axis=1, keepdims=True)
     exact = np.stack([u, np.cross(w, u), w], axis=1)
-    # what was exact stays as it is
+    # exact axes are unchanged
     return np.where(deviation[:, None, None] < 1e-14, axes, exact)  # noqa: PLR2004
 
 
@@ -296,7 +296,7 @@ def _mask(node: JsonNode, kind: int, own_volume: int, n_volumes: int) -> Mask:
 
 
 def _boundary_problem(shape: DetrayShape, b: tuple[float, ...]) -> str:
-    """Return what is expected of the boundaries if they are impossible, else nothing."""
+    """Return the requirement that the boundaries violate, or nothing."""
     if shape == DetrayShape.RECTANGLE and not min(b) >= _MIN_LENGTH:
         return f"two half lengths > {_MIN_LENGTH} mm"
     if shape == DetrayShape.TRAPEZOID and not (min(b[:2]) >= 0 and max(b[:2]) >= _MIN_LENGTH and b[2] >= _MIN_LENGTH):

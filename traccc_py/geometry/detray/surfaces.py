@@ -1,4 +1,4 @@
-"""Turn the surfaces of a detray file into sensors, and surfaces with material into passive ones."""
+"""Convert the surfaces of a detray file into sensors and, if they have material, passive surfaces."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SHAPES = {
     DetrayShape.ANNULUS: Shape.ANNULUS,
     DetrayShape.RING: Shape.RING,
 }
-_ALONG_Z = 1e-6  #: 1 - |cosine| of an axis that counts as parallel to z
-_ON_AXIS = 1e-2  #: distance from the z axis that counts as none [mm]
-_COINCIDENT = 1e-2  #: distance of surfaces that count as one [mm]
+_ALONG_Z = 1e-6  #: largest 1 - |cosine| of an axis that counts as parallel to z
+_ON_AXIS = 1e-2  #: largest distance from the z axis that counts as 0 [mm]
+_COINCIDENT = 1e-2  #: largest distance of surfaces that count as one [mm]
 _SAME_EDGE = 1e-3  #: [mm]
-_N_EDGE_POINTS = 33  #: on an edge of an annulus, for its bounding box
+_N_EDGE_POINTS = 33  #: points on an edge of an annulus, for its bounding box
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class PlanarSurfaces:
 
 
 def planar_surfaces(geometry: DetrayGeometry, material: SurfaceMaterial, maps: list[MaterialMap]) -> PlanarSurfaces:
-    """Return sensors, and the planar surfaces with material that are no discs around the z axis.
+    """Return sensors, and the planar surfaces with material other than discs around the z axis.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def planar_surfaces(geometry: DetrayGeometry, material: SurfaceMaterial, maps: l
     Returns
     -------
     PlanarSurfaces
-        Rows in the order of the file. The local frame is that of the file, but for annuli, whose origin is moved from
-        the focal point of their strips to their middle, loc1 pointing away from the focal point.
+        Rows in the order of the file. The local frame is that of the file, except for annuli: their origin moves from
+        the focal point of their strips to their middle, and loc1 points away from the focal point.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def planar_surfaces(geometry: DetrayGeometry, material: SurfaceMaterial, maps: l
         mask = geometry.masks[i][0]
         b = mask.boundaries
         shape[row] = _SHAPES[mask.shape]
-        phi_0 = np.pi / 2  # where loc1 points in the polar frame of the surface
+        phi_0 = np.pi / 2  # direction of loc1 in the polar frame of the surface
         if mask.shape == DetrayShape.RECTANGLE:
             halves[row] = b[0], b[0], b[1]
         elif mask.shape == DetrayShape.TRAPEZOID:
@@ -113,7 +113,7 @@ def _is_planar(geometry: DetrayGeometry, material: SurfaceMaterial, i: int) -> b
                 f"surface {i} (source {geometry.source[i]}) is a sensitive {masks[0].shape.name.lower()}; expected a "
                 "plane: curved sensors are not supported, since measurements and parameters are those of planes"
             )
-        node.at("transform").fail("is off the z axis; cylinders with material must lie around it")
+        node.at("transform").fail("is off the z axis; cylinders with material must be around it")
     if len(masks) > 1:
         node.fail(f"has {len(masks)} masks; planar surfaces that are sensitive or have material must have one")
     return True
@@ -132,11 +132,11 @@ def _annulus(geometry: DetrayGeometry, i: int, mask: Mask) -> tuple[Annulus, flo
     r_min, r_max, phi_min, phi_max, phi_average, shift_x, shift_y = mask.boundaries
     middle, half = (phi_min + phi_max) / 2, (phi_max - phi_min) / 2
     c, s = np.cos(middle), np.sin(middle)
-    # Angles and the beam's place are given relative to phi_average; here loc1 points along the middle.
+    # Angles and the beam's position are relative to phi_average; here loc1 points along the middle.
     beam_x, beam_y = s * shift_x - c * shift_y, c * shift_x + s * shift_y
     around_focus = Annulus(0.0, float(beam_x), float(beam_y), r_min, r_max, half)
     if np.hypot(beam_x, beam_y) >= r_max:
-        geometry.nodes[i].fail("is an annulus whose strips' focal point lies outside of its outer circle")
+        geometry.nodes[i].fail("is an annulus whose strips' focal point is outside of its outer circle")
     edges = around_focus.points(
         min(half, np.pi) * np.linspace(-1, 1, _N_EDGE_POINTS), np.linspace(0, 1, _N_EDGE_POINTS)
     )
@@ -178,7 +178,7 @@ def passive_surfaces(
     -------
     list of PassiveSurface
         Where portals coincide, as those of neighbouring volumes do, one of them counts; adjoining pieces with the same
-        material are one. Other surfaces that coincide are moved apart by 10 um, so that a track meets each.
+        material are merged. Other surfaces that coincide are moved apart by 10 um, so that a track crosses each.
     """
     pieces: list[_Piece] = []
     for i in range(len(geometry.kind)):
@@ -206,13 +206,13 @@ def passive_surfaces(
 
 
 def _in_global_phi(found: MaterialMap, axes: np.ndarray) -> MaterialMap:
-    """Return the map of a disc in global phi, which is that of its local frame up to a turn and a reflection."""
+    """Return the map of a disc in global phi, which is that of its local frame up to a rotation and a reflection."""
     angle = float(np.arctan2(axes[0, 1], axes[0, 0]))
     return found.turned(angle, is_mirrored=bool(axes[2, 2] < 0))
 
 
 def _coincident(pieces: list[_Piece]) -> list[list[_Piece]]:
-    """Group pieces that lie on one cylinder or in one plane."""
+    """Group pieces on the same cylinder or in the same plane."""
     groups: list[list[_Piece]] = []
     for piece in sorted(pieces, key=lambda p: (p.kind, p.position)):
         last = groups[-1][0] if groups else None
@@ -224,7 +224,7 @@ def _coincident(pieces: list[_Piece]) -> list[list[_Piece]]:
 
 
 def _without_overlap(group: list[_Piece]) -> list[_Piece]:
-    """Cut pieces of one cylinder or plane so that each place has the first of the file, and join what is alike."""
+    """Cut pieces of one cylinder or plane so that the first in the file counts at each point; join equal ones."""
     edges = np.unique([e for p in group for e in (p.low, p.high)])
     edges = edges[np.append(True, np.diff(edges) > _SAME_EDGE)]
     out: list[_Piece] = []
@@ -242,7 +242,7 @@ def _without_overlap(group: list[_Piece]) -> list[_Piece]:
 
 
 def _set_apart(pieces: list[_Piece]) -> list[_Piece]:
-    """Move pieces that overlap at one place on to where there is room, in the order of their positions."""
+    """Move pieces that overlap apart, in the order of their positions."""
     out: list[_Piece] = []
     for piece in sorted(pieces, key=lambda p: (p.kind, p.position, not p.is_portal, p.order)):
         position = piece.position

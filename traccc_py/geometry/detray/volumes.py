@@ -1,6 +1,6 @@
 """Divide the inside of a cylinder into volumes, each around one layer, for detray's geometry files.
 
-Layers are boxes in r and z. The world is cut in two where a plane or cylinder passes between boxes, at the widest gap,
+Layers are boxes in r and z. The world is cut in two at the widest gap where a plane or cylinder passes between boxes,
 and each part again, until it holds one box. So volumes tile the world, and each side of a volume borders on others.
 """
 
@@ -12,13 +12,13 @@ import numpy as np
 
 __all__ = ["Border", "Box", "TubeVolume", "borders", "divide_world"]
 
-_MIN_GAP = 1e-2  #: between boxes that a cut may pass [mm]
+_MIN_GAP = 1e-2  #: smallest gap between boxes for a cut [mm]
 _WORLD_MARGIN = 5.0  #: [mm]
 _SAME = 1e-6  #: [mm]
 
 
 class Box(NamedTuple):
-    """What lies in one volume."""
+    """The content of one volume."""
 
     name: str
     layer: int  # index of the detector's layer
@@ -37,13 +37,13 @@ class TubeVolume(NamedTuple):
 class Border(NamedTuple):
     """Part of a side of a volume."""
 
-    neighbour: int | None  # None: the world ends here
+    neighbour: int | None  # None: the end of the world
     low: float  # range across the side, in z on cylinders and in r on discs [mm]
     high: float
 
 
 def divide_world(boxes: list[Box]) -> list[TubeVolume]:
-    """Return volumes that tile a cylinder around all boxes; two boxes that no cut can part share a volume."""
+    """Return volumes that tile a cylinder around all boxes; boxes that no cut can separate share a volume."""
     r_max = max(b.high[0] for b in boxes) + _WORLD_MARGIN
     z_min, z_max = min(b.low[1] for b in boxes) - _WORLD_MARGIN, max(b.high[1] for b in boxes) + _WORLD_MARGIN
     todo, done = [TubeVolume(boxes, (0.0, z_min), (r_max, z_max))], []
@@ -66,7 +66,7 @@ def _with(corner: tuple[float, float], axis: int, value: float) -> tuple[float, 
 
 
 def _widest_cut(boxes: list[Box]) -> tuple[int, float] | None:
-    """Return axis (0: r, 1: z) and place of the cut between boxes with the widest gap."""
+    """Return axis (0: r, 1: z) and position of the cut through the widest gap between boxes."""
     best, widest = None, _MIN_GAP
     for axis in (0, 1):
         low, high = np.array([b.low[axis] for b in boxes]), np.array([b.high[axis] for b in boxes])

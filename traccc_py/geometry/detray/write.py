@@ -39,12 +39,12 @@ def write_detray(detector: Detector, directory: str | Path, *, compress: bool = 
 
     Notes
     -----
-    `read_detray` makes the same detector of them, if the sensors have Acts ids: ids, positions, layers, bins, material,
-    readout. Without Acts ids the sensors get new identifiers, since these count volumes, which are made anew. The
-    thickness of the active silicon goes into the readout. Fields are not in these files.
+    `read_detray` returns the same detector from them if the sensors have Acts ids: ids, positions, layers, bins,
+    material, readout. Without Acts ids the sensors get new identifiers, since these contain volume numbers, and volumes
+    are new. The thickness of the active silicon is part of the readout. Fields are not in these files.
 
-    Each layer has a volume of its own. The volumes tile a cylinder and are closed by portals, which have no material;
-    layers that no plane or cylinder parts share a volume without a grid. A telescope is one cuboid. Volumes, and
+    Each layer has its own volume. The volumes tile a cylinder and are closed by portals, which have no material;
+    layers that no plane or cylinder separates share a volume without a grid. A telescope is one cuboid. Volumes, and
     sensors in them, follow the order of the sensors' ids: traccc's CPU programs need it. A grid lists the sensors of a
     volume in each bin that they overlap, seen from the z axis. Materials are effective ones: X0, density and Z of a
     slab give its radiation lengths and mean energy loss by detray's formulas; L0 is a rough estimate. The files follow

@@ -1,4 +1,4 @@
-"""Magnetic fields that change from place to place: maps, their files, and the field of a solenoid."""
+"""Inhomogeneous magnetic fields: maps, their files, and the field of a solenoid."""
 
 from traccc_py.geometry.field.coverage import check_coverage
 from traccc_py.geometry.field.files import FIELD_MAP_FORMATS, read_field_map, write_field_map

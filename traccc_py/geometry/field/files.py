@@ -17,7 +17,7 @@ FIELD_MAP_FORMATS = {"cvf": (parse_cvf, cvf_content), "csv": (parse_table, table
 
 
 def _format_of(path: Path, name: str | None) -> str:
-    """Return the format asked for, or that of the file's ending."""
+    """Return the requested format, or that of the file's extension."""
     chosen = name or (path.name.removesuffix(".gz").rpartition(".")[2].lower())
     if chosen == "txt" and name is None:
         chosen = "csv"
@@ -47,7 +47,7 @@ def read_field_map(path: str | Path, format: str | None = None) -> FieldMap:
     Raises
     ------
     GeometryError
-        If the file can't be read or is no such map; the message names the byte or the line.
+        If the file can't be read or is not such a map; the message names the byte or the line.
     """
     path = Path(path)
     parse, _ = FIELD_MAP_FORMATS[_format_of(path, format)]
@@ -62,7 +62,7 @@ def read_field_map(path: str | Path, format: str | None = None) -> FieldMap:
 
 
 def write_field_map(path: str | Path, field: FieldMap, format: str | None = None) -> None:
-    """Write a magnetic field map; the file appears whole or not at all.
+    """Write a magnetic field map atomically.
 
     Parameters
     ----------

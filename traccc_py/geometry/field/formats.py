@@ -14,7 +14,7 @@ from traccc_py.units import T
 
 __all__ = ["cvf_content", "parse_cvf", "parse_table", "table_content"]
 
-# covfie's blocks: a mark and a number for the backend; at the end another mark and the number + 0x20000000.
+# covfie's blocks begin with a mark and the backend's number, and end with another mark and the number + 0x20000000.
 _HEADER_MARK, _FOOTER_MARK, _FOOTER = 0xC04F1EAB, 0xC04F1E70, 0x20000000
 _FIELD, _AFFINE, _STRIDED, _ARRAY = 0xAB000000, 0xAB020000, 0xAB020010, 0xAB010000
 _NAMES = {_FIELD: "field", _AFFINE: "affine", _STRIDED: "strided", _ARRAY: "array"}
@@ -28,7 +28,7 @@ _UNEVEN = 1e-3  # of the distance between nodes
 
 
 class _Reader:
-    """Takes the blocks of a covfie file apart; every error names the file and the byte."""
+    """Parses the blocks of a covfie file; every error names the file and the byte."""
 
     def __init__(self, content: bytes, source: str) -> None:
         self._content, self._source, self._at = content, source, 0
@@ -65,7 +65,7 @@ class _Reader:
         scale = np.diagonal(matrix)
         rest = matrix[:, :3] - np.diag(scale)
         if not np.isfinite(matrix).all() or (scale <= 0).any() or np.abs(rest).max() > _OFF_DIAGONAL * scale.max():
-            self.reject(start, f"matrix {matrix.tolist()}", "finite numbers, a positive diagonal and zeros beside it")
+            self.reject(start, f"matrix {matrix.tolist()}", "finite numbers, a positive diagonal and zeros off it")
         return scale, matrix[:, 3]
 
     def sizes(self) -> tuple[int, ...]:
@@ -102,7 +102,7 @@ def parse_cvf(content: bytes, source: str) -> FieldMap:
     Parameters
     ----------
     content : bytes
-        The file: a linear interpolation of an array of three components behind an affine transformation.
+        The file: linear interpolation in an array of three components, after an affine transformation.
     source : str
         Its name, for errors.
 
@@ -156,7 +156,7 @@ def cvf_content(field: FieldMap) -> bytes:
 
 
 def _numbers(line: str) -> list[float] | None:
-    """Return the numbers of a line separated by commas, semicolons or blanks; None if it is no such line."""
+    """Return the numbers of a line separated by commas, semicolons or blanks; None if it is not such a line."""
     try:
         return [float(word) for word in re.split(r"[,;\s]+", line.strip()) if word]
     except ValueError:
@@ -206,7 +206,7 @@ def _axis(values: np.ndarray, name: str, source: str) -> tuple[np.ndarray, float
 
 
 def _fault(node: np.ndarray, axes: list[Any], shape: tuple[int, ...], names: tuple[str, ...]) -> str:
-    """Return what is wrong with rows that are not each node once."""
+    """Return what is wrong with rows that don't list each node once."""
     missing = np.setdiff1d(np.arange(np.prod(shape)), node)
     if not len(missing):
         return "some of them for the same node"
@@ -221,7 +221,7 @@ def parse_table(content: bytes, source: str) -> FieldMap:
     Parameters
     ----------
     content : bytes
-        Up to ten lines that are no rows, then rows x y z Bx By Bz or r z Br Bz [mm, T], in any order, separated by
+        Up to ten other lines, then rows x y z Bx By Bz or r z Br Bz [mm, T], in any order, separated by
         commas, semicolons or blanks.
     source : str
         Name of the file, for errors.
@@ -229,12 +229,12 @@ def parse_table(content: bytes, source: str) -> FieldMap:
     Raises
     ------
     GeometryError
-        If a row is broken, or the rows are no complete regular grid.
+        If a row is broken, or the rows are not a complete regular grid.
     """
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        msg = f"{source}: byte {error.start} is no text; expected a table of a field map"
+        msg = f"{source}: byte {error.start} is not text; expected a table of a field map"
         raise GeometryError(msg) from error
     rows, first_line = _table(text, source)
     if not np.isfinite(rows).all():

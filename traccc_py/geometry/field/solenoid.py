@@ -61,7 +61,7 @@ def solenoid_field_map(
     Returns
     -------
     FieldMap
-        The map; it fulfils Maxwell's equations but for the interpolation.
+        The map; it satisfies Maxwell's equations except for the interpolation.
 
     Raises
     ------

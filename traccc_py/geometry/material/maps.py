@@ -1,4 +1,4 @@
-"""Material that changes over a surface: maps of slabs in two coordinates, and the arrays kernels read them from."""
+"""Material that varies over a surface: maps of slabs in two coordinates, and their arrays for kernels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["MaterialMap", "mean_slab", "pack_maps"]
 
 @dataclass(frozen=True, slots=True)
 class MaterialMap:
-    """Slabs in equal bins of two coordinates; outside of the range the nearest bin counts.
+    """Slabs in equal bins of two coordinates; outside of the range the nearest bin is used.
 
     The coordinates (see `MapKind`) are, on a planar surface, loc0 and loc1, or r and the angle atan2(loc0, loc1 +
     focal); on a passive disc r and phi; on a cylinder phi and z. Angles are in rad, lengths in mm.
@@ -48,7 +48,7 @@ class MaterialMap:
 
     @property
     def mean(self) -> Slab:
-        """The slab of a place taken by chance."""
+        """The slab at a random point."""
         return mean_slab(self.slabs)
 
 

@@ -38,7 +38,7 @@ _GRAM_PER_CM3 = 1 / cm**3  #: in g / mm^3
 
 
 class Slab(NamedTuple):
-    """Material met at perpendicular passage; the fields of the detector records."""
+    """Material crossed at normal incidence; the fields of the detector records."""
 
     thickness_in_x0: float  # [1]
     bethe_xi: float  # 0.5 K (Z/A) rho thickness [GeV]
@@ -104,7 +104,7 @@ BERYLLIUM_TML = Material("beryllium_tml", 352.8, 4 / 9.012, 1.848, 63.7)
 
 
 def combine_slabs(slabs: Iterable[Slab]) -> Slab:
-    """Return one slab that stands for several, passed one after the other.
+    """Return one slab that replaces several, crossed one after another.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def combine_slabs(slabs: Iterable[Slab]) -> Slab:
     Slab
         Thicknesses and `bethe_xi` (proportional to electron density times thickness) are summed. Both energies are
         averaged in their logarithm with `bethe_xi` as weight: Bethe's formula is linear in these logarithms, so the
-        mean energy loss is that of the slabs, exactly so where the density effect has reached its asymptotic form.
+        mean energy loss is that of the slabs, exactly where the density effect has reached its asymptotic form.
     """
     parts = [s for s in slabs if s.bethe_xi > 0]
     if not parts:

@@ -6,26 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.config import FindingConfig
 from traccc_py.device.kernel import device_function, kernel
-from traccc_py.device.workspace import ScanColumn
+from traccc_py.device.workspace import ScanColumn, Workspace
+from traccc_py.edm.parameters import N_PARAMETERS
+from traccc_py.kernels.finding.branches import Branches
 from traccc_py.kernels.tracking.kalman import chi2_survival
 
-__all__ = ["Acceptance", "Branches", "CandidateBatch", "acceptance", "collect_candidates", "is_accepted"]
-
-_NDF_OF_PARAMETERS = 5
-
-
-class Branches(NamedTuple):
-    """Branches by slot = seed * branches_per_seed + branch."""
-
-    code: Any  # (n_slots, max_entries) int32, see `CandidateBatch.code`
-    path: Any  # (n_slots, max_entries) scalar, path length from the entry before [mm]
-    n_entries: Any  # (n_slots,) int32
-    n_measurements: Any  # (n_slots,) int32, 0 where there is no branch
-    n_holes: Any  # (n_slots,) int32, holes before the last measurement
-    chi2: Any  # (n_slots,) scalar, sum of predicted chi2
-    ndf: Any  # (n_slots,) int32, sum of dimensions
-    is_stopped: Any  # (n_slots,) int32, 1 if holes ended the branch, not the detector
+__all__ = ["Acceptance", "CandidateBatch", "acceptance", "collect_candidates", "is_accepted"]
 
 
 class CandidateBatch(NamedTuple):
@@ -48,41 +36,50 @@ _EXTENTS = ("candidates", "candidate_entries", "candidate_measurements")
 
 
 class Acceptance(NamedTuple):
-    """Fields of payloads for `is_accepted`."""
+    """Cuts of `is_accepted`."""
 
-    n_measurements: Any  # (n_slots,)
-    n_holes: Any  # (n_slots,)
-    is_stopped: Any  # (n_slots,)
-    min_measurements: Any
-    measurements_per_hole: Any
+    min_measurements: Any  # int32
+    measurements_per_hole: Any  # int32
 
 
-def acceptance(found: Branches, config: Any) -> Acceptance:
-    """Return what `is_accepted` looks at, for branches and a `FindingConfig`."""
-    cuts = (np.int32(config.min_measurements), np.int32(config.measurements_per_hole))
-    return Acceptance(found.n_measurements, found.n_holes, found.is_stopped, *cuts)
+def acceptance(config: FindingConfig) -> Acceptance:
+    """Return the cuts that decide which branches are tracks."""
+    return Acceptance(
+        min_measurements=np.int32(config.min_measurements), measurements_per_hole=np.int32(config.measurements_per_hole)
+    )
 
 
 @device_function(inlined=True)
-def is_accepted(p, slot):
+def is_accepted(branches, cuts, slot):
     """Return whether a branch has enough measurements, for its holes, to be a track."""
-    n = p.n_measurements[slot]
-    if n < p.min_measurements:  # there may be no branch, and then no number of holes
+    n = branches.n_measurements[slot]
+    if n < cuts.min_measurements:  # there may be no branch, and then no number of holes
         return False
-    return n - p.min_measurements >= p.measurements_per_hole * (p.n_holes[slot] + p.is_stopped[slot])
+    holes = branches.n_holes[slot] + branches.is_stopped[slot]
+    return n - cuts.min_measurements >= cuts.measurements_per_hole * holes
 
 
-class _AcceptPayload(NamedTuple):
-    n_measurements: Any  # (n_slots,), see `Acceptance`
-    n_holes: Any
-    is_stopped: Any
-    min_measurements: Any
-    measurements_per_hole: Any
-    n_entries: Any  # (n_slots,)
+class _Counts(NamedTuple):
+    """What the accepted branches of each seed add up to, (n_seeds,) int32."""
+
+    candidates: Any
+    entries: Any
+    measurements: Any
+
+
+class _Offsets(NamedTuple):
+    """Running sums of `_Counts`, (n_seeds + 1,) int32."""
+
+    candidates: Any
+    entries: Any
+    measurements: Any
+
+
+class _CountPayload(NamedTuple):
+    branches: Branches
     branches_per_seed: Any
-    out_n_candidates: Any  # (n_seeds,) int32
-    out_n_entries: Any  # (n_seeds,) int32
-    out_n_measurements: Any  # (n_seeds,) int32
+    cuts: Acceptance
+    out: _Counts
 
 
 @kernel(grain=2048)
@@ -92,82 +89,63 @@ def count_candidates(i, p):
     entries = np.int32(0)
     measurements = np.int32(0)
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if is_accepted(p, slot):
+        if is_accepted(p.branches, p.cuts, slot):
             n += np.int32(1)
-            entries += p.n_entries[slot]
-            measurements += p.n_measurements[slot]
-    p.out_n_candidates[i] = n
-    p.out_n_entries[i] = entries
-    p.out_n_measurements[i] = measurements
+            entries += p.branches.n_entries[slot]
+            measurements += p.branches.n_measurements[slot]
+    p.out.candidates[i] = n
+    p.out.entries[i] = entries
+    p.out.measurements[i] = measurements
 
 
 class _FillPayload(NamedTuple):
-    n_measurements: Any  # (n_slots,), see `Acceptance`
-    n_holes: Any
-    is_stopped: Any
-    min_measurements: Any
-    measurements_per_hole: Any
-    code: Any  # (n_slots, max_entries)
-    path: Any
-    n_entries: Any  # (n_slots,)
-    chi2: Any
-    ndf: Any
-    seed_event: Any  # (n_seeds,)
-    candidate_offsets: Any  # (n_seeds + 1,)
-    entry_offsets: Any  # (n_seeds + 1,)
-    measurement_offsets: Any  # (n_seeds + 1,)
+    branches: Branches
     branches_per_seed: Any
-    out_seed: Any  # (n_candidates,)
-    out_event: Any
-    out_entry_offsets: Any  # (n_candidates + 1,)
-    out_code: Any  # (n_entries,)
-    out_path: Any
-    out_measurement_offsets: Any  # (n_candidates + 1,)
-    out_measurements: Any
-    out_n_holes: Any
-    out_chi2: Any
-    out_ndf: Any
-    out_pval: Any
+    cuts: Acceptance
+    seed_event: Any  # (n_seeds,) int32
+    offsets: _Offsets
+    out: CandidateBatch
 
 
 @kernel(grain=512)
 def fill_candidates(i, p):
     """Copy the accepted branches of seed i to their places."""
-    candidate = p.candidate_offsets[i]
-    entry = p.entry_offsets[i]
-    measurement = p.measurement_offsets[i]
+    branches, offsets, out = p.branches, p.offsets, p.out
+    candidate = offsets.candidates[i]
+    entry = offsets.entries[i]
+    measurement = offsets.measurements[i]
     if (
-        p.candidate_offsets[i + 1] >= p.out_entry_offsets.shape[0]
-        or p.entry_offsets[i + 1] > p.out_code.shape[0]
-        or p.measurement_offsets[i + 1] > p.out_measurements.shape[0]
+        offsets.candidates[i + 1] >= out.entry_offsets.shape[0]
+        or offsets.entries[i + 1] > out.code.shape[0]
+        or offsets.measurements[i + 1] > out.measurements.shape[0]
     ):
         return
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if not is_accepted(p, slot):
+        if not is_accepted(branches, p.cuts, slot):
             continue
-        for k in range(p.n_entries[slot]):
-            p.out_code[entry] = p.code[slot, k]
-            p.out_path[entry] = p.path[slot, k]
+        for k in range(branches.n_entries[slot]):
+            out.code[entry] = branches.code[slot, k]
+            out.path[entry] = branches.path[slot, k]
             entry = np.int32(entry + 1)
-            if p.code[slot, k] >= 0:
-                p.out_measurements[measurement] = p.code[slot, k]
+            if branches.code[slot, k] >= 0:
+                out.measurements[measurement] = branches.code[slot, k]
                 measurement = np.int32(measurement + 1)
-        ndf = np.int32(p.ndf[slot] - _NDF_OF_PARAMETERS)
-        p.out_seed[candidate] = i
-        p.out_event[candidate] = p.seed_event[i]
-        p.out_n_holes[candidate] = p.n_holes[slot]
-        p.out_chi2[candidate] = p.chi2[slot]
-        p.out_ndf[candidate] = ndf
-        p.out_pval[candidate] = chi2_survival(p.chi2[slot], ndf)
+        ndf = np.int32(branches.ndf[slot] - N_PARAMETERS)
+        out.seed[candidate] = i
+        out.event[candidate] = p.seed_event[i]
+        out.n_holes[candidate] = branches.n_holes[slot]
+        out.chi2[candidate] = branches.chi2[slot]
+        out.ndf[candidate] = ndf
+        out.pval[candidate] = chi2_survival(branches.chi2[slot], ndf)
         candidate = np.int32(candidate + 1)
-        p.out_entry_offsets[candidate] = entry
-        p.out_measurement_offsets[candidate] = measurement
+        out.entry_offsets[candidate] = entry
+        out.measurement_offsets[candidate] = measurement
     if i == 0:
-        p.out_entry_offsets[0] = np.int32(0)
-        p.out_measurement_offsets[0] = np.int32(0)
+        p.out.entry_offsets[0] = np.int32(0)
+        p.out.measurement_offsets[0] = np.int32(0)
 
 
-def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
+def _make_candidates(ws: Workspace, real: Any) -> CandidateBatch:
     candidates, entries, measurements = (ws.extent(name) for name in _EXTENTS)
     return CandidateBatch(
         seed=ws.array("candidates.seed", candidates, np.int32),
@@ -185,7 +163,7 @@ def _make_candidates(ws: Any, real: Any) -> CandidateBatch:
 
 
 def collect_candidates(
-    ws: Any, found: Branches, seed_event: Any, branches_per_seed: int, config: Any
+    ws: Workspace, found: Branches, seed_event: Any, branches_per_seed: int, config: FindingConfig
 ) -> CandidateBatch:
     """Gather the accepted branches of all seeds.
 
@@ -209,13 +187,19 @@ def collect_candidates(
         Candidates ordered by seed, then branch.
     """
     seeds = ws.extent("seeds")
-    per_seed = [ws.array(f"finding.n_{name}", seeds, np.int32) for name in _EXTENTS]
-    offsets = [ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS]
-    accepted, slots = acceptance(found, config), np.int32(branches_per_seed)
-    ws.launch(count_candidates, seeds, _AcceptPayload(*accepted, found.n_entries, slots, *per_seed))
-    scans = [ScanColumn(n, o, ws.extent(name)) for name, n, o in zip(_EXTENTS, per_seed, offsets, strict=True)]
+    counts = _Counts(*(ws.array(f"finding.n_{name}", seeds, np.int32) for name in _EXTENTS))
+    offsets = _Offsets(*(ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS))
+    cuts, slots = acceptance(config), np.int32(branches_per_seed)
+    ws.launch(count_candidates, seeds, _CountPayload(branches=found, branches_per_seed=slots, cuts=cuts, out=counts))
+    scans = [ScanColumn(n, o, ws.extent(name)) for name, n, o in zip(_EXTENTS, counts, offsets, strict=True)]
     ws.scan_together(seeds, *scans)
-    batch = _make_candidates(ws, found.chi2.dtype)
-    columns = (found.code, found.path, found.n_entries, found.chi2, found.ndf)
-    ws.launch(fill_candidates, seeds, _FillPayload(*accepted, *columns, seed_event, *offsets, slots, *batch))
-    return batch
+    payload = _FillPayload(
+        branches=found,
+        branches_per_seed=slots,
+        cuts=cuts,
+        seed_event=seed_event,
+        offsets=offsets,
+        out=_make_candidates(ws, found.chi2.dtype),
+    )
+    ws.launch(fill_candidates, seeds, payload)
+    return payload.out

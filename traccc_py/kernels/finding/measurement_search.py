@@ -7,38 +7,41 @@ import numpy as np
 from traccc_py.device.kernel import device_function
 from traccc_py.kernels.tracking.kalman import predicted_chi2
 from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
-from traccc_py.kernels.tracking.polar import is_polar, strip_direction, turned_covariance, turned_place, widening
+from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
+from traccc_py.kernels.tracking.propagation import local_position
+from traccc_py.kernels.tracking.state import Local
 
 __all__ = ["best_measurement", "variance_on"]
 
 
 @device_function(inlined=True)
-def variance_on(p, surface, trig, m):
+def variance_on(p, surface, direction, m):
     """Return the variances of measurement m on a surface for a track's direction."""
-    return measurement_variance(p, surface, channel_paths(p.surfaces, p.designs, surface, trig), m)
+    return measurement_variance(p, surface, channel_paths(p.detector, surface, direction), m)
 
 
 @device_function(inlined=True)
-def best_measurement(p, event, surface, track, trig, after_chi2, after):
+def best_measurement(p, event, surface, track, direction, after_chi2, after):
     """Return (measurement or -1, chi2): the smallest chi2 within the gate that follows (after_chi2, after)."""
     best = np.int32(-1)
-    best_chi2 = p.chi2_max
-    event_module = event * p.n_modules + surface
-    first, end = p.offsets[event_module], p.offsets[event_module + 1]
+    best_chi2 = p.cuts.chi2_max
+    event_module = event * p.detector.n_modules + surface
+    first, end = p.measurements.offsets[event_module], p.measurements.offsets[event_module + 1]
     if first == end:
         return best, best_chi2
-    x, c = track[1], track[2]
-    paths = channel_paths(p.surfaces, p.designs, surface, trig)
+    x, c = track.params, track.covariance
+    paths = channel_paths(p.detector, surface, direction)
     for m in range(first, end):
-        variance0, variance1 = measurement_variance(p, surface, paths, m)
-        residual0, residual1 = p.local_position[m, 0] - x[0], p.local_position[m, 1] - x[1]
-        if is_polar(p.surfaces, surface):
-            local0, local1 = p.local_position[m, 0], p.local_position[m, 1]
-            sine, cosine = strip_direction(p.surfaces, surface, local0, local1)
-            residual0, residual1 = turned_place(residual0, residual1, sine, cosine)
-            variance0 = variance0 * widening(p.surfaces, surface, local0, local1, x)
-            c = turned_covariance(track[2], sine, cosine)
-        chi2 = predicted_chi2(residual0, residual1, variance0, variance1, p.dimensions[m], c)
+        variance = measurement_variance(p, surface, paths, m)
+        local = local_position(p.measurements, m)
+        residual = Local(loc0=local.loc0 - x.loc0, loc1=local.loc1 - x.loc1)
+        if is_polar(p.detector.surfaces, surface):
+            sine, cosine = strip_direction(p.detector.surfaces, surface, local)
+            residual = rotated(residual.loc0, residual.loc1, sine, cosine)
+            across = variance.loc0 * widening(p.detector.surfaces, surface, local, x)
+            variance = Local(loc0=across, loc1=variance.loc1)
+            c = rotated_covariance(track.covariance, sine, cosine)
+        chi2 = predicted_chi2(residual, variance, p.measurements.dimensions[m], c)
         follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
         if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
             best = np.int32(m)

@@ -6,8 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.config import FindingConfig
 from traccc_py.device.kernel import kernel
-from traccc_py.kernels.finding.candidates import Branches, acceptance, is_accepted
+from traccc_py.device.workspace import Workspace
+from traccc_py.kernels.finding.branches import Branches
+from traccc_py.kernels.finding.candidates import Acceptance, acceptance, is_accepted
 from traccc_py.kernels.tracking.batch import SeedBatch
 from traccc_py.kernels.tracking.selection import list_flagged
 
@@ -15,32 +18,26 @@ __all__ = ["list_retried"]
 
 
 class _UsePayload(NamedTuple):
-    n_measurements: Any  # (n_slots,), see `Acceptance`
-    n_holes: Any
-    is_stopped: Any
-    min_measurements: Any
-    measurements_per_hole: Any
-    code: Any  # (n_slots, max_entries)
-    n_entries: Any  # (n_slots,)
+    branches: Branches
     branches_per_seed: Any
+    cuts: Acceptance
     out_is_used: Any  # (n_measurements,) int32
 
 
 @kernel(grain=1024)
 def mark_used(i, p):
     """Mark the measurements on branches of seed i that went through; all who write the same place write the same."""
+    branches = p.branches
     for slot in range(i * p.branches_per_seed, (i + 1) * p.branches_per_seed):
-        if is_accepted(p, slot) and p.is_stopped[slot] == 0:
-            for k in range(p.n_entries[slot]):
-                if p.code[slot, k] >= 0:
-                    p.out_is_used[p.code[slot, k]] = np.int32(1)
+        if is_accepted(branches, p.cuts, slot) and branches.is_stopped[slot] == 0:
+            for k in range(branches.n_entries[slot]):
+                if branches.code[slot, k] >= 0:
+                    p.out_is_used[branches.code[slot, k]] = np.int32(1)
 
 
 class _RetryPayload(NamedTuple):
     is_kept: Any  # (n_seeds,) int32, 1: was followed in the first pass
-    bottom_index: Any  # (n_seeds,)
-    middle_index: Any
-    top_index: Any
+    seeds: SeedBatch
     spacepoint_measurement: Any  # (n_spacepoints,)
     is_used: Any  # (n_measurements,)
     out_is_retried: Any  # (n_seeds,) int32
@@ -49,21 +46,21 @@ class _RetryPayload(NamedTuple):
 @kernel(grain=2048)
 def choose_retried(i, p):
     """Choose seed i if thinning dropped it and none of its spacepoints is on a track, or one of its ends."""
-    bottom = p.is_used[p.spacepoint_measurement[p.bottom_index[i]]]
-    middle = p.is_used[p.spacepoint_measurement[p.middle_index[i]]]
-    top = p.is_used[p.spacepoint_measurement[p.top_index[i]]]
+    bottom = p.is_used[p.spacepoint_measurement[p.seeds.bottom_index[i]]]
+    middle = p.is_used[p.spacepoint_measurement[p.seeds.middle_index[i]]]
+    top = p.is_used[p.spacepoint_measurement[p.seeds.top_index[i]]]
     is_free = middle == 0 and bottom + top <= 1
     p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and is_free else np.int32(0)
 
 
 def list_retried(
-    ws: Any,
+    ws: Workspace,
     seeds: SeedBatch,
     is_kept: Any,
     spacepoint_measurement: Any,
     found: Branches,
     branches_per_seed: int,
-    config: Any,
+    config: FindingConfig,
 ) -> Any:
     """List the seeds for a second pass of track finding.
 
@@ -91,12 +88,18 @@ def list_retried(
     """
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
-    accepted, slots = acceptance(found, config), np.int32(branches_per_seed)
-    used = _UsePayload(*accepted, found.code, found.n_entries, slots, is_used)
+    used = _UsePayload(
+        branches=found, branches_per_seed=np.int32(branches_per_seed), cuts=acceptance(config), out_is_used=is_used
+    )
     ws.clear(is_used)
     ws.launch(mark_used, all_seeds, used)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
-    triplets = (seeds.bottom_index, seeds.middle_index, seeds.top_index)
-    payload = _RetryPayload(is_kept, *triplets, spacepoint_measurement, is_used, is_retried)
+    payload = _RetryPayload(
+        is_kept=is_kept,
+        seeds=seeds,
+        spacepoint_measurement=spacepoint_measurement,
+        is_used=is_used,
+        out_is_retried=is_retried,
+    )
     ws.launch(choose_retried, all_seeds, payload)
     return list_flagged(ws, is_retried, all_seeds, "retried_seeds")

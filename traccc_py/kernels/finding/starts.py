@@ -11,12 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.config import FindingConfig
 from traccc_py.device.kernel import device_function, kernel, scalar
-from traccc_py.edm.parameters import LOC0, LOC1, PHI, QOP, THETA
+from traccc_py.device.workspace import Workspace
+from traccc_py.edm.parameters import LOC0, LOC1, PHI, THETA
+from traccc_py.kernels.constants import ONE, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedParameters
-from traccc_py.kernels.tracking.helix import direction, trigonometry
-from traccc_py.kernels.tracking.magnetic_field import field_in_precision, local_turn
+from traccc_py.kernels.tracking.detector import DetectorPayload
+from traccc_py.kernels.tracking.helix import unit_vector
+from traccc_py.kernels.tracking.linalg import dot
 from traccc_py.kernels.tracking.navigation import (
     UNREACHABLE,
     grid_bin,
@@ -25,77 +29,70 @@ from traccc_py.kernels.tracking.navigation import (
     surface_axes,
     surface_distance,
 )
-from traccc_py.kernels.tracking.propagation import seed_track, transport_to_surface, updated
+from traccc_py.kernels.tracking.propagation import (
+    local_position,
+    seed_track,
+    track_curvature,
+    track_direction,
+    transport_to_surface,
+    updated,
+)
+from traccc_py.kernels.tracking.state import Vector
 
 __all__ = ["move_starts"]
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_TWO_DIMENSIONS = 2
-_BEHIND = scalar(-0.01)  # [mm]; what is nearer lies in one plane with the bottom and is met on the way
+_BEHIND = scalar(-0.01)  # [mm]; what is nearer lies in one plane with the bottom and is met later
+
+
+class _Cuts(NamedTuple):
+    chi2_max: Any
+    mask_max: Any  # [mm]
 
 
 class _Payload(NamedTuple):
+    detector: DetectorPayload
+    measurements: MeasurementBatch
+    seeds: SeedParameters  # read and written
     listed: Any  # (n_listed,) int32, seeds
-    surfaces: Any
-    layers: Any
-    bin_offsets: Any
-    bin_surfaces: Any
-    designs: Any
-    path_sigmas: Any
-    n_modules: Any
-    field: Any  # see `geometry.records`
-    local_position: Any  # (n_measurements, 2)
-    local_variance: Any
-    cluster_size: Any
-    dimensions: Any
-    offsets: Any  # (n_events * n_modules + 1,)
-    chi2_max: Any
-    mask_max: Any
-    event: Any  # (n_seeds,) int32
-    out_module: Any  # (n_seeds,) int32; read, too, as those below
-    out_measurement: Any  # (n_seeds,) int32
-    out_params: Any  # (n_seeds, 5)
-    variance: Any  # (n_seeds, 5)
+    cuts: _Cuts
 
 
 @device_function(inlined=True)
-def _is_behind(p, surface, position, trig, turn, path):
+def _is_behind(p, surface, position, direction, curvature, path):
     """Return whether the straight line may cross a surface before `path`, inside its edges."""
-    there = p.surfaces[surface]
-    t = direction(trig)
-    u, v = surface_axes(p.surfaces, surface)
-    s = -surface_distance(p.surfaces, surface, position) / (t[0] * there.wx + t[1] * there.wy + t[2] * there.wz)
+    surfaces = p.detector.surfaces
+    there = surfaces[surface]
+    t = unit_vector(direction)
+    u, v = surface_axes(surfaces, surface)
+    s = -surface_distance(surfaces, surface, position) / (t.x * there.wx + t.y * there.wy + t.z * there.wz)
     if not s < path:
         return False
-    dx = position[0] + s * t[0] - there.cx
-    dy = position[1] + s * t[1] - there.cy
-    dz = position[2] + s * t[2] - there.cz
-    loc0, loc1 = dx * u[0] + dy * u[1] + dz * u[2], dx * v[0] + dy * v[1] + dz * v[2]
-    margin0, margin1 = inside_margin(p.surfaces, surface, loc0, loc1)
-    band = p.mask_max + abs(turn) * s * s
+    offset = Vector(position.x + s * t.x - there.cx, position.y + s * t.y - there.cy, position.z + s * t.z - there.cz)
+    margin0, margin1 = inside_margin(surfaces, surface, dot(offset, u), dot(offset, v))
+    band = p.cuts.mask_max + abs(curvature) * s * s
     return margin0 > -band and margin1 > -band
 
 
 @device_function(inlined=True)
 def _first_sensor(i, p, track, module):
     """Return (surface or -1, measurement, track there): the sensor of the layer farthest behind with a measurement."""
-    found, measurement, start = np.int32(-1), p.out_measurement[i], track
-    trig = trigonometry(track[1][PHI], track[1][THETA])
-    turn = local_turn(p.field, track[0], trig, track[1][QOP])
-    path = _BEHIND + _ZERO * turn
-    variance = variance_on(p, module, trig, p.out_measurement[i])
-    grid = grid_bin(p.layers, p.surfaces[module].layer, track[0])
-    for entry in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
-        surface = p.bin_surfaces[entry]
-        if _is_behind(p, surface, track[0], trig, turn, path):
-            # The parameters stand on the measurement already; only few seeds need the covariance after it.
-            near, _ = updated(track, p.surfaces, module, p, p.out_measurement[i], variance)
-            s, loc0, _ = intersect_surface(p.surfaces, surface, track[0], trig, turn, _ZERO * turn)
-            there, trig_there = transport_to_surface(near, trig, turn, s, p.field, p.surfaces, surface)
-            m, _ = best_measurement(p, p.event[i], surface, there, trig_there, -_ONE + _ZERO * s, np.int32(-1))
+    surfaces, field = p.detector.surfaces, p.detector.field
+    found, measurement, start = np.int32(-1), p.seeds.measurement[i], track
+    direction = track_direction(track)
+    curvature = track_curvature(field, track, direction)
+    path = _BEHIND + ZERO * curvature
+    variance = variance_on(p, module, direction, p.seeds.measurement[i])
+    grid = grid_bin(p.detector.layers, surfaces[module].layer, track.position)
+    for entry in range(p.detector.bin_offsets[grid], p.detector.bin_offsets[grid + 1]):
+        surface = p.detector.bin_surfaces[entry]
+        if _is_behind(p, surface, track.position, direction, curvature, path):
+            # The parameters are those of the measurement already; only few seeds need the covariance after it.
+            near, _ = updated(track, p, module, p.seeds.measurement[i], variance)
+            s, loc0, _ = intersect_surface(surfaces, surface, track.position, direction, curvature, ZERO * curvature)
+            there, end = transport_to_surface(near, direction, curvature, s, field, surfaces, surface)
+            m, _ = best_measurement(p, p.seeds.event[i], surface, there, end, -ONE + ZERO * s, np.int32(-1))
             # Parameters start with both coordinates of a measurement: one of a strip is no place to start at.
-            if m >= 0 and p.dimensions[m] == _TWO_DIMENSIONS and loc0 < UNREACHABLE and s < path:
+            if m >= 0 and p.measurements.dimensions[m] == TWO_DIMENSIONS and loc0 < UNREACHABLE and s < path:
                 found, measurement, start, path = surface, m, there, s
     return found, measurement, start
 
@@ -104,27 +101,28 @@ def _first_sensor(i, p, track, module):
 def _move_start(k, p):
     """Move listed seed k; writes its rows alone."""
     i = p.listed[k]
-    module = p.out_module[i]
-    track = seed_track(p.surfaces, module, p.out_params, p.variance, i, _ONE)
+    module = p.seeds.module[i]
+    track = seed_track(p.detector.surfaces, module, p.seeds, i, ONE)
     surface, m, track = _first_sensor(i, p, track, module)
     if surface < 0:
         return
-    p.out_module[i] = surface
-    p.out_measurement[i] = m
-    p.out_params[i, LOC0] = p.local_position[m, 0]
-    p.out_params[i, LOC1] = p.local_position[m, 1]
-    p.out_params[i, PHI] = track[1][PHI]
-    p.out_params[i, THETA] = track[1][THETA]
+    p.seeds.module[i] = surface
+    p.seeds.measurement[i] = m
+    local = local_position(p.measurements, m)
+    p.seeds.params[i, LOC0] = local.loc0
+    p.seeds.params[i, LOC1] = local.loc1
+    p.seeds.params[i, PHI] = track.params.phi
+    p.seeds.params[i, THETA] = track.params.theta
 
 
 def move_starts(
-    ws: Any,
+    ws: Workspace,
     listed: Any,
     extent: str,
     parameters: SeedParameters,
     measurements: MeasurementBatch,
-    detector: Any,
-    config: Any,
+    detector: DetectorPayload,
+    config: FindingConfig,
 ) -> None:
     """Move seeds to the first sensor of their layer that has a measurement for them.
 
@@ -135,38 +133,22 @@ def move_starts(
     listed : array of shape (n_listed,), int32
         Seeds.
     extent : str
-        Where their number stands.
+        Where their number is kept.
     parameters : SeedParameters
         Track parameters of all seeds; module, measurement, position and direction are those of the new start after it.
     measurements : MeasurementBatch
         Measurements of the batch.
-    detector : DetectorArrays
+    detector : DetectorPayload
         The detector on the device.
     config : FindingConfig
         The gate.
     """
     real = parameters.params.dtype.type
     payload = _Payload(
-        listed,
-        detector.surfaces,
-        detector.layers,
-        detector.bin_offsets,
-        detector.bin_surfaces,
-        detector.designs,
-        detector.path_sigmas,
-        np.int32(detector.surfaces.shape[0]),
-        field_in_precision(detector.field, real),
-        measurements.local_position,
-        measurements.local_variance,
-        measurements.cluster_size,
-        measurements.dimensions,
-        measurements.offsets,
-        real(config.chi2_max),
-        real(config.mask_max),
-        parameters.event,
-        parameters.module,
-        parameters.measurement,
-        parameters.params,
-        parameters.variance,
+        detector=detector,
+        measurements=measurements,
+        seeds=parameters,
+        listed=listed,
+        cuts=_Cuts(chi2_max=real(config.chi2_max), mask_max=real(config.mask_max)),
     )
     ws.launch(_move_start, ws.extent(extent), payload)

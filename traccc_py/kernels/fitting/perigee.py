@@ -9,14 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.kernels.tracking.helix import (
-    helix_jacobian,
-    path_to_beam_line,
-    transport_covariance,
-    trigonometry,
-)
-from traccc_py.kernels.tracking.linalg import wrap_angle
-from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, bending_field, local_turn
+from traccc_py.kernels.constants import INFINITY, ONE, ZERO
+from traccc_py.kernels.tracking.covariance import transport_covariance
+from traccc_py.kernels.tracking.helix import HelixColumn, direction_of, helix_jacobian, path_to_beam_line
+from traccc_py.kernels.tracking.linalg import add, wrap_angle
+from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, bending_field
 from traccc_py.kernels.tracking.navigation import (
     NONE,
     first_gaps,
@@ -26,111 +23,118 @@ from traccc_py.kernels.tracking.navigation import (
     next_layer,
 )
 from traccc_py.kernels.tracking.propagation import (
-    stack_ranges,
+    track_curvature,
+    track_direction,
     transport_to_curvilinear,
     transport_to_surface,
     with_layer_material,
     with_surface_material,
 )
+from traccc_py.kernels.tracking.state import BoundParameters, Direction, Jacobian, Vector
 
 __all__ = ["track_at_beam_line"]
 
-_ZERO = scalar(0)
-_ONE = scalar(1)
-_FAR = scalar(1e30)
 _SHORTEST = scalar(0.01)  # [mm]
 _MAX_LAYERS = 20
-_PHI, _THETA, _QOP = 2, 3, 4
 
 
 @device_function
-def _reversed(trig):
+def _reversed(direction):
     """Return the opposite direction."""
-    return -trig[0], -trig[1], trig[2], -trig[3]
+    return Direction(
+        sin_phi=-direction.sin_phi,
+        cos_phi=-direction.cos_phi,
+        sin_theta=direction.sin_theta,
+        cos_theta=-direction.cos_theta,
+    )
 
 
 @device_function(inlined=True)
-def _crossed_surface(p, layer, crossing, track, trig, turn):
+def _crossed_surface(detector, layer, crossing, track, direction, curvature):
     """Return (surface or -1, path) of the surface of a layer that the track crosses first going backwards."""
     best = NONE
-    best_path = -_FAR * (_ONE + _ZERO * turn)
-    grid = grid_bin(p.layers, layer, crossing)
-    for k in range(p.bin_offsets[grid], p.bin_offsets[grid + 1]):
-        i = p.bin_surfaces[k]
-        path, loc0, loc1 = intersect_surface(p.surfaces, i, track[0], trig, turn, _ZERO * turn)
-        margin0, margin1 = inside_margin(p.surfaces, i, loc0, loc1)
-        if margin0 > _ZERO and margin1 > _ZERO and path < -_SHORTEST and path > best_path:
+    best_path = -INFINITY * (ONE + ZERO * curvature)
+    grid = grid_bin(detector.layers, layer, crossing)
+    for k in range(detector.bin_offsets[grid], detector.bin_offsets[grid + 1]):
+        i = detector.bin_surfaces[k]
+        path, loc0, loc1 = intersect_surface(
+            detector.surfaces, i, track.position, direction, curvature, ZERO * curvature
+        )
+        margin0, margin1 = inside_margin(detector.surfaces, i, loc0, loc1)
+        if margin0 > ZERO and margin1 > ZERO and path < -_SHORTEST and path > best_path:
             best = np.int32(i)
             best_path = path
     return best, best_path
 
 
 @device_function
-def _near_beam_line(field, track, trig):
+def _near_beam_line(field, track, direction):
     """Return a track where the helix that touches it is sure to meet the beam line, and its direction there."""
     if len(field) == HOMOGENEOUS:
-        return track, trig
-    turn = local_turn(field, track[0], trig, track[1][_QOP])
-    path = path_to_beam_line(track[0][0], track[0][1], trig, turn)
-    return transport_to_curvilinear(track, trig, turn, path, field)
-
-
-@device_function(inlined=True)
-def _to_beam_line(p, track, trig, turn):
-    """Return (parameters, covariance) at the beam line; loc0 = d0, loc1 = z0."""
-    path = path_to_beam_line(track[0][0], track[0][1], trig, turn)
-    phi = track[1][_PHI] + turn * path
-    there = trigonometry(phi, track[1][_THETA])
-    zero = _ZERO * path
-    u = (-there[0], there[1], zero)
-    v = (zero, zero, _ONE + zero)
-    b_z = bending_field(p.field, track[0], trig)
-    d, _, j = helix_jacobian(trig, turn, path, b_z, track[3], track[4], u, v)
-    x, y, z = track[0][0] + d[0], track[0][1] + d[1], track[0][2] + d[2]
-    d0 = y * there[1] - x * there[0]
-    # The plane turns with phi: moving along the track by -d0 dphi / sin(theta) keeps the point closest.
-    along = -d0 / (there[2] * (_ONE + d0 * turn / there[2]))
-    cotangent = there[3]
-    j = (
-        _turned_column(j[0], along, cotangent, turn),
-        _turned_column(j[1], along, cotangent, turn),
-        _turned_column(j[2], along, cotangent, turn),
-        _turned_column(j[3], along, cotangent, turn),
-        _turned_column(j[4], along, cotangent, turn),
-    )
-    return (d0, z, wrap_angle(phi), track[1][_THETA], track[1][_QOP]), transport_covariance(j, track[2])
+        return track, direction
+    curvature = track_curvature(field, track, direction)
+    path = path_to_beam_line(track.position.x, track.position.y, direction, curvature)
+    return transport_to_curvilinear(track, direction, curvature, path, field)
 
 
 @device_function
-def _turned_column(column, along, cos_theta, turn):
+def _at_closest_point(column, along, cos_theta, curvature):
     """Add the shift along the track that a change of phi means for the closest point."""
-    ds = along * column[2]
-    return column[0], column[1] + cos_theta * ds, column[2] + turn * ds
+    shift = along * column.phi
+    return HelixColumn(loc0=column.loc0, loc1=column.loc1 + cos_theta * shift, phi=column.phi + curvature * shift)
+
+
+@device_function(inlined=True)
+def _to_beam_line(p, track, direction, curvature):
+    """Return (parameters, covariance) at the beam line; loc0 = d0, loc1 = z0."""
+    path = path_to_beam_line(track.position.x, track.position.y, direction, curvature)
+    phi = track.params.phi + curvature * path
+    there = direction_of(phi, track.params.theta)
+    zero = ZERO * path
+    u = Vector(-there.sin_phi, there.cos_phi, zero)
+    v = Vector(zero, zero, ONE + zero)
+    b_z = bending_field(p.detector.field, track.position, direction)
+    d, _, j = helix_jacobian(direction, curvature, path, b_z, track.u, track.v, u, v)
+    place = add(track.position, d)
+    d0 = place.y * there.cos_phi - place.x * there.sin_phi
+    # The plane turns with phi: moving along the track by -d0 dphi / sin(theta) keeps the point closest.
+    along = -d0 / (there.sin_theta * (ONE + d0 * curvature / there.sin_theta))
+    j = Jacobian(
+        loc0=_at_closest_point(j.loc0, along, there.cos_theta, curvature),
+        loc1=_at_closest_point(j.loc1, along, there.cos_theta, curvature),
+        phi=_at_closest_point(j.phi, along, there.cos_theta, curvature),
+        theta=_at_closest_point(j.theta, along, there.cos_theta, curvature),
+        qop=_at_closest_point(j.qop, along, there.cos_theta, curvature),
+    )
+    x = BoundParameters(loc0=d0, loc1=place.z, phi=wrap_angle(phi), theta=track.params.theta, qop=track.params.qop)
+    return x, transport_covariance(j, track.covariance)
 
 
 @device_function(inlined=True)
 def track_at_beam_line(p, track, surface):
-    """Return (parameters, covariance, survived) at the beam line of the track that stands on its first surface."""
-    stacks = stack_ranges(p)
-    trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    track, alive = with_surface_material(track, trig, p, surface, -_ONE)
-    gaps = first_gaps(p.layers, stacks, p.surfaces[surface].layer, track[0], _reversed(trig))
+    """Return (parameters, covariance, survived) at the beam line of a track on its first surface."""
+    detector, field = p.detector, p.detector.field
+    direction = track_direction(track)
+    track, alive = with_surface_material(track, direction, p, surface, -ONE)
+    layer = detector.surfaces[surface].layer
+    gaps = first_gaps(detector.layers, detector.stacks, layer, track.position, _reversed(direction))
     for _ in range(np.int32(_MAX_LAYERS)):
-        trig = trigonometry(track[1][_PHI], track[1][_THETA])
-        turn = local_turn(p.field, track[0], trig, track[1][_QOP])
-        remaining = -path_to_beam_line(track[0][0], track[0][1], trig, turn)
-        layer, path, crossing, gaps = next_layer(p.layers, stacks, gaps, track[0], _reversed(trig), -turn)
+        direction = track_direction(track)
+        curvature = track_curvature(field, track, direction)
+        remaining = -path_to_beam_line(track.position.x, track.position.y, direction, curvature)
+        layer, path, crossing, gaps = next_layer(
+            detector.layers, detector.stacks, gaps, track.position, _reversed(direction), -curvature
+        )
         if not alive or layer == NONE or not path < remaining:
             break
-        if p.layers[layer].is_sensitive == 0:
-            track, trig = transport_to_curvilinear(track, trig, turn, -path, p.field)
-            track, alive = with_layer_material(track, trig, p, layer, -_ONE)
+        if detector.layers[layer].is_sensitive == 0:
+            track, direction = transport_to_curvilinear(track, direction, curvature, -path, field)
+            track, alive = with_layer_material(track, direction, p, layer, -ONE)
         else:
-            i, back = _crossed_surface(p, layer, crossing, track, trig, turn)
+            i, back = _crossed_surface(detector, layer, crossing, track, direction, curvature)
             if i != NONE:
-                track, trig = transport_to_surface(track, trig, turn, back, p.field, p.surfaces, i)
-                track, alive = with_surface_material(track, trig, p, i, -_ONE)
-    trig = trigonometry(track[1][_PHI], track[1][_THETA])
-    track, trig = _near_beam_line(p.field, track, trig)
-    x, c = _to_beam_line(p, track, trig, local_turn(p.field, track[0], trig, track[1][_QOP]))
+                track, direction = transport_to_surface(track, direction, curvature, back, field, detector.surfaces, i)
+                track, alive = with_surface_material(track, direction, p, i, -ONE)
+    track, direction = _near_beam_line(field, track, track_direction(track))
+    x, c = _to_beam_line(p, track, direction, track_curvature(field, track, direction))
     return x, c, alive

@@ -15,7 +15,7 @@ import numpy as np
 from traccc_py.config import SeedingConfig
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.constants import FOUR, ONE, ZERO
-from traccc_py.units import T
+from traccc_py.units import T, highland_energy, highland_log
 
 __all__ = [
     "DoubletLine",
@@ -29,8 +29,6 @@ __all__ = [
     "triplet_circle",
 ]
 
-_HIGHLAND_SCALE = 0.0136  # [GeV], Highland's formula
-_HIGHLAND_LOG = 0.038
 _SMALLEST_FIELD = 1e-9  # [GeV / (e mm)]: without field the smallest helix is very large, but finite
 
 
@@ -99,7 +97,7 @@ def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:
     """
     field = max(abs(b_z if config.b_field_z is None else config.b_field_z * T), _SMALLEST_FIELD)
     depth = config.rad_length_per_seed
-    highland = _HIGHLAND_SCALE * math.sqrt(depth) * (1 + _HIGHLAND_LOG * math.log(depth)) if depth > 0 else 0.0
+    highland = highland_energy * math.sqrt(depth) * (1 + highland_log * math.log(depth)) if depth > 0 else 0.0
     tolerance2 = config.sigma_scattering**2
     radius = config.min_pt / field
     # 4 (highland / field)^2 / (2 R)^2 is (highland / pT)^2.

@@ -22,8 +22,9 @@ from traccc_py.edm.parameters import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import FOUR, HALF, ONE, TWO, X, Y, Z
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
-from traccc_py.kernels.tracking.helix import trigonometry
+from traccc_py.kernels.tracking.helix import direction_of
 from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, bending_field, field_in_precision
+from traccc_py.kernels.tracking.state import Vector
 
 __all__ = ["estimate_parameters", "helix_through_points"]
 
@@ -90,7 +91,7 @@ def _bending_field(field, position, phi, theta):
     """Return the field along z that bends a track of this direction as that at its position does."""
     if len(field) == HOMOGENEOUS:
         return field.b_z
-    return bending_field(field, position, trigonometry(phi, theta))
+    return bending_field(field, position, direction_of(phi, theta))
 
 
 @device_function
@@ -123,7 +124,7 @@ def _estimate_parameters(i, p):
     x2, y2 = position[top, X] - x0, position[top, Y] - y0
     phi, cot_theta, curvature = helix_through_points(x1, y1, x2, y2, position[top, Z] - z0)
     theta = math.atan2(ONE, cot_theta)
-    place = (x1 + x0, y1 + y0, position[middle, Z])
+    place = Vector(x1 + x0, y1 + y0, position[middle, Z])
     b_z = _bending_field(p.field, place, phi, theta)
     qopt = curvature / b_z
     if not abs(qopt) >= _SMALLEST_QOPT:

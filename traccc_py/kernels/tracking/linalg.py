@@ -1,4 +1,4 @@
-"""Small linear algebra and trigonometry for kernels: scalars and tuples in and out, float32 throughout."""
+"""Small linear algebra and trigonometry for kernels: scalars and vectors in and out, float32 throughout."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import math
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
+from traccc_py.kernels.constants import HALF, ONE, PI, TWO_PI
+from traccc_py.kernels.tracking.state import Vector
 
-__all__ = ["cross", "dot", "sinc_pair", "sincos", "wrap_angle"]
-
-PI = scalar(math.pi)
-TWO_PI = scalar(2 * math.pi)
+__all__ = ["add", "add_scaled", "cross", "dot", "radius_of", "scaled", "sinc_pair", "sincos", "wrap_angle"]
 
 # pi/2 in three parts, so that the reduced argument keeps full float32 accuracy (Cody and Waite, 1980).
 _TWO_OVER_PI = scalar(2 / math.pi)
@@ -27,19 +26,17 @@ _C2, _C4, _C6, _C8, _C10 = (scalar(c) for c in (-1 / 2, 1 / 24, -1 / 720, 1 / 40
 _SMALL = scalar(0.5)
 _K2, _K4, _K6, _K8 = (scalar(c) for c in (-1 / 6, 1 / 120, -1 / 5040, 1 / 362880))
 _D0, _D2, _D4, _D6, _D8 = (scalar(c) for c in (-1 / 3, 1 / 30, -1 / 840, 1 / 45360, -1 / 3991680))
-_ONE = scalar(1)
-_HALF = scalar(0.5)
 
 
 @device_function
 def sincos(x):
     """Return (sin x, cos x) for |x| up to a few thousand, without the float64 path of CUDA's sinf."""
-    n_quarters = np.int32(math.floor(x * _TWO_OVER_PI + _HALF))
+    n_quarters = np.int32(math.floor(x * _TWO_OVER_PI + HALF))
     turns = scalar(n_quarters)
     r = ((x - turns * _HALF_PI_HIGH) - turns * _HALF_PI_MIDDLE) - turns * _HALF_PI_LOW
     r2 = r * r
     s = r + r * r2 * (_S3 + r2 * (_S5 + r2 * (_S7 + r2 * _S9)))
-    c = _ONE + r2 * (_C2 + r2 * (_C4 + r2 * (_C6 + r2 * (_C8 + r2 * _C10))))
+    c = ONE + r2 * (_C2 + r2 * (_C4 + r2 * (_C6 + r2 * (_C8 + r2 * _C10))))
     quadrant = n_quarters & 3
     if quadrant == 0:
         return s, c
@@ -55,7 +52,7 @@ def sinc_pair(x):
     """Return (sin(x)/x, (d/dx sin(x)/x)/x); both are even and finite at 0."""
     x2 = x * x
     if abs(x) < _SMALL:
-        sinc = _ONE + x2 * (_K2 + x2 * (_K4 + x2 * (_K6 + x2 * _K8)))
+        sinc = ONE + x2 * (_K2 + x2 * (_K4 + x2 * (_K6 + x2 * _K8)))
         slope = _D0 + x2 * (_D2 + x2 * (_D4 + x2 * (_D6 + x2 * _D8)))
         return sinc, slope
     s, c = sincos(x)
@@ -71,15 +68,35 @@ def wrap_angle(angle):
 
 @device_function
 def dot(a, b):
-    """Return the scalar product of two 3-vectors."""
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
+    """Return the scalar product of two vectors."""
+    return a.x * b.x + a.y * b.y + a.z * b.z
 
 
 @device_function
 def cross(a, b):
-    """Return the vector product of two 3-vectors."""
-    return (
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    )
+    """Return the vector product of two vectors."""
+    return Vector(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x)
+
+
+@device_function
+def add(a, b):
+    """Return a + b."""
+    return Vector(a.x + b.x, a.y + b.y, a.z + b.z)
+
+
+@device_function
+def add_scaled(a, scale, b):
+    """Return a + scale b."""
+    return Vector(a.x + scale * b.x, a.y + scale * b.y, a.z + scale * b.z)
+
+
+@device_function
+def scaled(scale, a):
+    """Return scale a."""
+    return Vector(scale * a.x, scale * a.y, scale * a.z)
+
+
+@device_function
+def radius_of(a):
+    """Return the distance of a position from the z axis."""
+    return math.sqrt(a.x * a.x + a.y * a.y)

@@ -9,29 +9,27 @@ from __future__ import annotations
 import math
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.units import MeV, electron_mass
+from traccc_py.kernels.constants import HALF, ONE, TWO, ZERO
+from traccc_py.kernels.tracking.state import BoundParameters, Covariance
+from traccc_py.units import electron_mass, highland_energy, highland_log
 
 __all__ = ["energy_loss", "interact", "scattering_variance"]
 
-_ZERO = scalar(0)
-_HALF = scalar(0.5)
-_ONE = scalar(1)
-_TWO = scalar(2)
-_HIGHLAND_SCALE = scalar(13.6 * MeV)  # [GeV]
-_HIGHLAND_LOG = scalar(0.038)
+_HIGHLAND_SCALE = scalar(highland_energy)
+_HIGHLAND_LOG = scalar(highland_log)
 _ELECTRON_MASS = scalar(electron_mass)
 _TWICE_ELECTRON_MASS = scalar(2 * electron_mass)
 _DENSITY_EFFECT_FROM = scalar(10)  # beta gamma
-_FWHM_TO_SIGMA = scalar(4 * _HALF / math.sqrt(2 * math.log(2)))  # 4 xi is the full width of a Landau distribution
+_FWHM_TO_SIGMA = scalar(4 * HALF / math.sqrt(2 * math.log(2)))  # 4 xi is the full width of a Landau distribution
 
 
 @device_function
 def scattering_variance(thickness_in_x0, p, beta2):
     """Return the variance [rad^2] of the projected scattering angle."""
     t = thickness_in_x0 / beta2
-    if not t > _ZERO:
-        return _ZERO * p
-    theta0 = _HIGHLAND_SCALE / p * math.sqrt(t) * (_ONE + _HIGHLAND_LOG * math.log(t))
+    if not t > ZERO:
+        return ZERO * p
+    theta0 = _HIGHLAND_SCALE / p * math.sqrt(t) * (ONE + _HIGHLAND_LOG * math.log(t))
     return theta0 * theta0
 
 
@@ -40,38 +38,57 @@ def energy_loss(xi, excitation, plasma, p, mass):
     """Return the mean energy loss [GeV] of a heavy particle; xi is that of the traversed path at beta = 1 [GeV]."""
     bg = p / mass
     bg2 = bg * bg
-    beta2 = bg2 / (_ONE + bg2)
+    beta2 = bg2 / (ONE + bg2)
     ratio = _ELECTRON_MASS / mass
-    gamma = math.sqrt(_ONE + bg2)
-    most = _TWICE_ELECTRON_MASS * bg2 / (_ONE + _TWO * gamma * ratio + ratio * ratio)
-    log = _HALF * (math.log(_TWICE_ELECTRON_MASS * bg2 / excitation) + math.log(most / excitation))
+    gamma = math.sqrt(ONE + bg2)
+    most = _TWICE_ELECTRON_MASS * bg2 / (ONE + TWO * gamma * ratio + ratio * ratio)
+    log = HALF * (math.log(_TWICE_ELECTRON_MASS * bg2 / excitation) + math.log(most / excitation))
     if bg > _DENSITY_EFFECT_FROM:
-        log = log - (math.log(bg * plasma / excitation) - _HALF)
-    return _TWO * xi / beta2 * (log - beta2)
+        log = log - (math.log(bg * plasma / excitation) - HALF)
+    return TWO * xi / beta2 * (log - beta2)
+
+
+@device_function
+def _with_noise(c, scattering, sin_theta, sigma_qop):
+    """Return a covariance with the variance of the scattering angle and of q/p added."""
+    return Covariance(
+        loc0_loc0=c.loc0_loc0,
+        loc1_loc0=c.loc1_loc0,
+        loc1_loc1=c.loc1_loc1,
+        phi_loc0=c.phi_loc0,
+        phi_loc1=c.phi_loc1,
+        phi_phi=c.phi_phi + scattering / (sin_theta * sin_theta),
+        theta_loc0=c.theta_loc0,
+        theta_loc1=c.theta_loc1,
+        theta_phi=c.theta_phi,
+        theta_theta=c.theta_theta + scattering,
+        qop_loc0=c.qop_loc0,
+        qop_loc1=c.qop_loc1,
+        qop_phi=c.qop_phi,
+        qop_theta=c.qop_theta,
+        qop_qop=c.qop_qop + sigma_qop * sigma_qop,
+    )
 
 
 @device_function
 def interact(x, c, slab, inverse_cosine, sin_theta, mass, sign):
     """Return parameters and covariance after a slab, and whether the particle survives.
 
-    `slab` = (thickness / X0, xi, excitation energy, plasma energy) for perpendicular passage. `sign` is +1 along the
-    direction of flight (energy is lost) and -1 against it (regained); noise is added either way.
+    `sign` is +1 along the direction of flight (energy is lost) and -1 against it (regained); noise is added either way.
     """
-    if not slab[0] > _ZERO:
+    if not slab.thickness_in_x0 > ZERO:
         return x, c, True
-    p = _ONE / abs(x[4])
+    p = ONE / abs(x.qop)
     beta2 = p * p / (p * p + mass * mass)
-    variance = scattering_variance(slab[0] * inverse_cosine, p, beta2)
-    xi = slab[1] * inverse_cosine
-    energy = math.sqrt(p * p + mass * mass) - sign * energy_loss(xi, slab[2], slab[3], p, mass)
+    scattering = scattering_variance(slab.thickness_in_x0 * inverse_cosine, p, beta2)
+    xi = slab.bethe_xi * inverse_cosine
+    loss = energy_loss(xi, slab.excitation_energy, slab.plasma_energy, p, mass)
+    energy = math.sqrt(p * p + mass * mass) - sign * loss
     if not energy > mass:
         return x, c, False
     p_after = math.sqrt((energy - mass) * (energy + mass))
     sigma_energy = _FWHM_TO_SIGMA * xi / beta2
     sigma_qop = sigma_energy / (math.sqrt(beta2) * p * p)
-    qop = _ONE / p_after if x[4] > _ZERO else -_ONE / p_after
-    c = (
-        c[0], c[1], c[2], c[3], c[4], c[5] + variance / (sin_theta * sin_theta), c[6], c[7], c[8], c[9] + variance,
-        c[10], c[11], c[12], c[13], c[14] + sigma_qop * sigma_qop,
-    )  # fmt: skip
-    return (x[0], x[1], x[2], x[3], qop), c, True
+    qop = ONE / p_after if x.qop > ZERO else -ONE / p_after
+    c = _with_noise(c, scattering, sin_theta, sigma_qop)
+    return BoundParameters(x.loc0, x.loc1, x.phi, x.theta, qop), c, True

@@ -11,124 +11,140 @@ A *column* is the pair of derivatives (of the position, of the direction) with r
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.kernels.tracking.helix import direction
-from traccc_py.kernels.tracking.linalg import cross, dot
+from traccc_py.kernels.constants import EIGHT, HALF, ONE, SIX, TWO, ZERO
+from traccc_py.kernels.tracking.helix import unit_vector
+from traccc_py.kernels.tracking.linalg import add, add_scaled, cross, dot, scaled
 from traccc_py.kernels.tracking.magnetic_field import field_and_gradient, field_at
+from traccc_py.kernels.tracking.state import Jacobian, Vector
 
-__all__ = ["STEP_ERROR", "bound_columns", "follow_field"]
+__all__ = ["STEP_ERROR", "FieldColumn", "bound_jacobian", "follow_field"]
 
 STEP_ERROR = scalar(2e-3)  #: [mm], largest estimate of a step's error; the true one is some 50 times smaller
 _MAX_STEPS = 200
 _SHORT = scalar(3)  # [mm], so far a parabola is exact
-_ZERO = scalar(0)
-_HALF = scalar(0.5)
-_ONE = scalar(1)
-_TWO = scalar(2)
-_SIX = scalar(6)
-_EIGHT = scalar(8)
 _ESTIMATE = scalar(24)  # in a homogeneous field the estimate is curvature^3 step^4 / 24
 _SMALLEST = scalar(1e-30)
-_SHRINK = scalar(0.5)
 _VERY_ACCURATE = STEP_ERROR / scalar(32)  # twice the step has 16 times the error
 _MAX_AIMS = 8  # parabolas towards one plane
 _LONGEST_AIM = scalar(50)  # [mm]
 
 
-@device_function
-def _plus(a, scale, b):
-    """Return a + scale b."""
-    return a[0] + scale * b[0], a[1] + scale * b[1], a[2] + scale * b[2]
+class GlobalColumn(NamedTuple):
+    """Derivatives of the place of a track with respect to one start parameter."""
+
+    position: Any  # Vector
+    direction: Any  # Vector
+
+
+class FieldColumn(NamedTuple):
+    """Derivatives of the parameters that change in a field, with respect to one start parameter."""
+
+    loc0: Any
+    loc1: Any
+    phi: Any
+    theta: Any
+
+
+class _Stages(NamedTuple):
+    """What the derivatives need to know of a step: directions and fields of its second to fourth stage."""
+
+    t2: Any  # Vector, unit vector
+    t3: Any
+    t4: Any
+    b_middle: Any  # Vector [GeV / (e mm)], of the second and third stage
+    b_end: Any
+    gradient: Any  # FieldAndGradient in the middle of the step
+
+
+class _Sums(NamedTuple):
+    """Sums of the stages of a step."""
+
+    position: Any  # Vector, k1 + k2 + k3
+    direction: Any  # Vector, k1 + 2 k2 + 2 k3 + k4
 
 
 @device_function
-def _bend(scale, t, b):
-    """Return scale (t x b): the change of a direction per path length."""
-    c = cross(t, b)
-    return scale * c[0], scale * c[1], scale * c[2]
+def _bend(qop, t, b):
+    """Return q/p (t x B): the change of a direction per path length."""
+    return scaled(qop, cross(t, b))
 
 
 @device_function
 def _column_bend(qop, dt, b, t, gradient, dr, dqop):
     """Return the derivative of q/p (t x B): of t, of B at a place that moves by dr, and of q/p."""
-    db = (
-        gradient[0][0] * dr[0] + gradient[1][0] * dr[1] + gradient[2][0] * dr[2],
-        gradient[0][1] * dr[0] + gradient[1][1] * dr[1] + gradient[2][1] * dr[2],
-        gradient[0][2] * dr[0] + gradient[1][2] * dr[1] + gradient[2][2] * dr[2],
+    db = Vector(
+        gradient.by_x.x * dr.x + gradient.by_y.x * dr.y + gradient.by_z.x * dr.z,
+        gradient.by_x.y * dr.x + gradient.by_y.y * dr.y + gradient.by_z.y * dr.z,
+        gradient.by_x.z * dr.x + gradient.by_y.z * dr.y + gradient.by_z.z * dr.z,
     )
-    moved, shifted, stronger = cross(dt, b), cross(t, db), cross(t, b)
-    return (
-        qop * (moved[0] + shifted[0]) + dqop * stronger[0],
-        qop * (moved[1] + shifted[1]) + dqop * stronger[1],
-        qop * (moved[2] + shifted[2]) + dqop * stronger[2],
-    )
+    return add_scaled(scaled(qop, add(cross(dt, b), cross(t, db))), dqop, cross(t, b))
 
 
 @device_function
 def _stage_sums(k1, k2, k3, k4):
-    """Return (k1 + k2 + k3, k1 + 2 k2 + 2 k3 + k4)."""
-    return (
-        (k1[0] + k2[0] + k3[0], k1[1] + k2[1] + k3[1], k1[2] + k2[2] + k3[2]),
-        (
-            k1[0] + _TWO * (k2[0] + k3[0]) + k4[0],
-            k1[1] + _TWO * (k2[1] + k3[1]) + k4[1],
-            k1[2] + _TWO * (k2[2] + k3[2]) + k4[2],
+    return _Sums(
+        position=Vector(k1.x + k2.x + k3.x, k1.y + k2.y + k3.y, k1.z + k2.z + k3.z),
+        direction=Vector(
+            k1.x + TWO * (k2.x + k3.x) + k4.x,
+            k1.y + TWO * (k2.y + k3.y) + k4.y,
+            k1.z + TWO * (k2.z + k3.z) + k4.z,
         ),
     )
 
 
 @device_function
-def _stages(field, position, t, b1, qop, h):
-    """Return (shift of the position, change of the direction, error, what columns need) of a step h."""
-    half = _HALF * h
+def _step(field, position, t, b1, qop, h):
+    """Return (shift of the position, new direction before it is normalised, error [mm], stages) of a step h."""
+    half = HALF * h
     k1 = _bend(qop, t, b1)
-    b2, gx, gy, gz = field_and_gradient(field, _plus(_plus(position, half, t), h * h / _EIGHT, k1))
-    t2 = _plus(t, half, k1)
-    k2 = _bend(qop, t2, b2)
-    t3 = _plus(t, half, k2)
-    k3 = _bend(qop, t3, b2)
-    b4 = field_at(field, _plus(_plus(position, h, t), h * half, k3))
-    t4 = _plus(t, h, k3)
+    middle = field_and_gradient(field, add_scaled(add_scaled(position, half, t), h * h / EIGHT, k1))
+    t2 = add_scaled(t, half, k1)
+    k2 = _bend(qop, t2, middle.b)
+    t3 = add_scaled(t, half, k2)
+    k3 = _bend(qop, t3, middle.b)
+    b4 = field_at(field, add_scaled(add_scaled(position, h, t), h * half, k3))
+    t4 = add_scaled(t, h, k3)
     k4 = _bend(qop, t4, b4)
-    for_position, for_direction = _stage_sums(k1, k2, k3, k4)
-    error = (
-        h
-        * h
-        / _SIX
-        * (abs(k1[0] - k2[0] - k3[0] + k4[0]) + abs(k1[1] - k2[1] - k3[1] + k4[1]) + abs(k1[2] - k2[2] - k3[2] + k4[2]))
-    )
-    c = h * h / _SIX
-    shift = (h * t[0] + c * for_position[0], h * t[1] + c * for_position[1], h * t[2] + c * for_position[2])
-    end = _plus(t, h / _SIX, for_direction)
-    return shift, end, error, (t2, t3, t4, b2, b4, (gx, gy, gz))
+    sums = _stage_sums(k1, k2, k3, k4)
+    c = h * h / SIX
+    error = c * (abs(k1.x - k2.x - k3.x + k4.x) + abs(k1.y - k2.y - k3.y + k4.y) + abs(k1.z - k2.z - k3.z + k4.z))
+    shift = add_scaled(scaled(h, t), c, sums.position)
+    end = add_scaled(t, h / SIX, sums.direction)
+    return shift, end, error, _Stages(t2=t2, t3=t3, t4=t4, b_middle=middle.b, b_end=b4, gradient=middle)
 
 
 @device_function
-def _moved_column(column, dqop, qop, h, t, b1, stages):
+def _column_after_step(column, dqop, qop, h, t, b1, stages):
     """Return a column after a step."""
     dr, dt = column
-    t2, t3, t4, b2, b4, gradient = stages
-    half = _HALF * h
+    half = HALF * h
+    gradient = stages.gradient
     k1 = _column_bend(qop, dt, b1, t, gradient, dr, dqop)
-    middle = _plus(_plus(dr, half, dt), h * h / _EIGHT, k1)
-    dt2 = _plus(dt, half, k1)
-    k2 = _column_bend(qop, dt2, b2, t2, gradient, middle, dqop)
-    dt3 = _plus(dt, half, k2)
-    k3 = _column_bend(qop, dt3, b2, t3, gradient, middle, dqop)
-    dt4 = _plus(dt, h, k3)
-    k4 = _column_bend(qop, dt4, b4, t4, gradient, _plus(_plus(dr, h, dt), h * half, k3), dqop)
-    for_position, for_direction = _stage_sums(k1, k2, k3, k4)
-    return _plus(_plus(dr, h, dt), h * h / _SIX, for_position), _plus(dt, h / _SIX, for_direction)
+    middle = add_scaled(add_scaled(dr, half, dt), h * h / EIGHT, k1)
+    dt2 = add_scaled(dt, half, k1)
+    k2 = _column_bend(qop, dt2, stages.b_middle, stages.t2, gradient, middle, dqop)
+    dt3 = add_scaled(dt, half, k2)
+    k3 = _column_bend(qop, dt3, stages.b_middle, stages.t3, gradient, middle, dqop)
+    dt4 = add_scaled(dt, h, k3)
+    end = add_scaled(add_scaled(dr, h, dt), h * half, k3)
+    k4 = _column_bend(qop, dt4, stages.b_end, stages.t4, gradient, end, dqop)
+    sums = _stage_sums(k1, k2, k3, k4)
+    return GlobalColumn(
+        position=add_scaled(add_scaled(dr, h, dt), h * h / SIX, sums.position),
+        direction=add_scaled(dt, h / SIX, sums.direction),
+    )
 
 
 @device_function
 def _normalised(t):
     """Return the unit vector."""
-    over = _ONE / math.sqrt(dot(t, t))
-    return over * t[0], over * t[1], over * t[2]
+    over = ONE / math.sqrt(dot(t, t))
+    return scaled(over, t)
 
 
 @device_function
@@ -136,23 +152,20 @@ def _to_plane(distance, normal, t, bend):
     """Return the path along a parabola to a plane, or to its point nearest to it."""
     slope = dot(t, normal)
     curve = dot(bend, normal)
-    root = slope * slope - _TWO * distance * curve
-    root = math.sqrt(max(root, _ZERO * root))
-    path = -_TWO * distance / (slope + root if slope >= _ZERO else slope - root)
-    return min(max(path, -_LONGEST_AIM + _ZERO * path), _LONGEST_AIM + _ZERO * path)
+    root = slope * slope - TWO * distance * curve
+    root = math.sqrt(max(root, ZERO * root))
+    path = -TWO * distance / (slope + root if slope >= ZERO else slope - root)
+    return min(max(path, -_LONGEST_AIM + ZERO * path), _LONGEST_AIM + ZERO * path)
 
 
 @device_function
-def _last_bit(column, dqop, qop, h, t, b):
+def _column_after_parabola(column, dqop, qop, h, t, b):
     """Return a column after a short path."""
     dr, dt = column
-    moved, stronger = cross(dt, b), cross(t, b)
-    bend = (
-        qop * moved[0] + dqop * stronger[0],
-        qop * moved[1] + dqop * stronger[1],
-        qop * moved[2] + dqop * stronger[2],
+    bend = add_scaled(scaled(qop, cross(dt, b)), dqop, cross(t, b))
+    return GlobalColumn(
+        position=add_scaled(add_scaled(dr, h, dt), HALF * h * h, bend), direction=add_scaled(dt, h, bend)
     )
-    return _plus(_plus(dr, h, dt), _HALF * h * h, bend), _plus(dt, h, bend)
 
 
 @device_function
@@ -160,27 +173,61 @@ def _first_step(left, b, qop):
     """Return the first of equal steps that are accurate enough if the field stays as it is."""
     curvature = abs(qop) * math.sqrt(dot(b, b)) + _SMALLEST
     longest = math.sqrt(math.sqrt(_ESTIMATE * STEP_ERROR / curvature) / curvature)
-    return left / (scalar(np.int32(abs(left) / longest)) + _ONE)
+    return left / (scalar(np.int32(abs(left) / longest)) + ONE)
 
 
 @device_function
-def follow_field(field, position, trig, qop, path, distance, normal, is_plane, u0, v0):
+def _first_columns(direction, u, v, zero):
+    """Return the columns at the start, on a plane with axes u, v."""
+    none = Vector(zero, zero, zero)
+    t = unit_vector(direction)
+    by_theta = Vector(
+        direction.cos_theta * direction.cos_phi, direction.cos_theta * direction.sin_phi, -direction.sin_theta
+    )
+    return Jacobian(
+        loc0=GlobalColumn(position=u, direction=none),
+        loc1=GlobalColumn(position=v, direction=none),
+        phi=GlobalColumn(position=none, direction=Vector(-t.y, t.x, zero)),
+        theta=GlobalColumn(position=none, direction=by_theta),
+        qop=GlobalColumn(position=none, direction=none),
+    )
+
+
+@device_function
+def _columns_after_step(columns, qop, h, t, b, stages, zero):
+    return Jacobian(
+        loc0=_column_after_step(columns.loc0, zero, qop, h, t, b, stages),
+        loc1=_column_after_step(columns.loc1, zero, qop, h, t, b, stages),
+        phi=_column_after_step(columns.phi, zero, qop, h, t, b, stages),
+        theta=_column_after_step(columns.theta, zero, qop, h, t, b, stages),
+        qop=_column_after_step(columns.qop, ONE + zero, qop, h, t, b, stages),
+    )
+
+
+@device_function
+def _columns_after_parabola(columns, qop, h, t, b, zero):
+    return Jacobian(
+        loc0=_column_after_parabola(columns.loc0, zero, qop, h, t, b),
+        loc1=_column_after_parabola(columns.loc1, zero, qop, h, t, b),
+        phi=_column_after_parabola(columns.phi, zero, qop, h, t, b),
+        theta=_column_after_parabola(columns.theta, zero, qop, h, t, b),
+        qop=_column_after_parabola(columns.qop, ONE + zero, qop, h, t, b),
+    )
+
+
+@device_function
+def follow_field(field, position, direction, qop, path, distance, normal, is_plane, u, v):
     """Follow a track in a field map along a path, or until it meets a plane near the path's end.
 
     Parameters: start position, direction, q/p; path length; of a plane the distance of the start from it along its
-    normal; axes u0, v0 of the surface that the start parameters belong to.
+    normal; axes u, v of the surface that the start parameters belong to.
 
-    Returns (displacement, direction, its change per path length, columns by loc0, loc1, phi, theta, q/p).
+    Returns (displacement, direction as a unit vector, its change per path length, columns by start parameter).
     """
-    zero = _ZERO * path
-    none = (zero, zero, zero)
-    one = _ONE + zero
-    t = direction(trig)
-    d = none
-    c0, c1 = (u0, none), (v0, none)
-    c2 = (none, (-t[1], t[0], zero))
-    c3 = (none, (trig[3] * trig[1], trig[3] * trig[0], -trig[2]))
-    c4 = (none, none)
+    zero = ZERO * path
+    d = Vector(zero, zero, zero)
+    t = unit_vector(direction)
+    columns = _first_columns(direction, u, v, zero)
     b = field_at(field, position)
     step = _first_step(path, b, qop)
     left = path
@@ -192,65 +239,54 @@ def follow_field(field, position, trig, qop, path, distance, normal, is_plane, u
                 n_aims = np.int32(n_aims + 1)
             if not abs(left) > _SHORT or n_aims > _MAX_AIMS:
                 break
-        if abs(step) > abs(left) or step * left < _ZERO:
+        if abs(step) > abs(left) or step * left < ZERO:
             step = left
-        place = (position[0] + d[0], position[1] + d[1], position[2] + d[2])
-        shift, end, error, stages = _stages(field, place, t, b, qop, step)
+        shift, end, error, stages = _step(field, add(position, d), t, b, qop, step)
         if error > STEP_ERROR:
-            step = _SHRINK * step
+            step = HALF * step
             continue
-        c0 = _moved_column(c0, zero, qop, step, t, b, stages)
-        c1 = _moved_column(c1, zero, qop, step, t, b, stages)
-        c2 = _moved_column(c2, zero, qop, step, t, b, stages)
-        c3 = _moved_column(c3, zero, qop, step, t, b, stages)
-        c4 = _moved_column(c4, one, qop, step, t, b, stages)
-        d = (d[0] + shift[0], d[1] + shift[1], d[2] + shift[2])
+        columns = _columns_after_step(columns, qop, step, t, b, stages, zero)
+        d = add(d, shift)
         t = _normalised(end)
-        b = stages[4]
+        b = stages.b_end
         left = left - step
         if error < _VERY_ACCURATE:
-            step = _TWO * step
+            step = TWO * step
     left = min(max(left, -_SHORT + zero), _SHORT + zero)
     bend = _bend(qop, t, b)
-    c0 = _last_bit(c0, zero, qop, left, t, b)
-    c1 = _last_bit(c1, zero, qop, left, t, b)
-    c2 = _last_bit(c2, zero, qop, left, t, b)
-    c3 = _last_bit(c3, zero, qop, left, t, b)
-    c4 = _last_bit(c4, one, qop, left, t, b)
-    d = _plus(_plus(d, left, t), _HALF * left * left, bend)
-    t = _normalised(_plus(t, left, bend))
-    return d, t, _bend(qop, t, b), (c0, c1, c2, c3, c4)
+    columns = _columns_after_parabola(columns, qop, left, t, b, zero)
+    d = add_scaled(add_scaled(d, left, t), HALF * left * left, bend)
+    t = _normalised(add_scaled(t, left, bend))
+    return d, t, _bend(qop, t, b), columns
 
 
 @device_function
-def _bound_column(column, t, bend, u, v, w_over, trig):
-    """Project a column along the track onto a surface: derivatives of (loc0, loc1, phi, theta)."""
-    dr, dt = column
-    ds = -dot(w_over, dr)
-    dr = _plus(dr, ds, t)
-    dt = _plus(dt, ds, bend)
-    outwards = trig[1] * dt[0] + trig[0] * dt[1]
-    return (
-        dot(u, dr),
-        dot(v, dr),
-        (trig[1] * dt[1] - trig[0] * dt[0]) / trig[2],
-        trig[3] * outwards - trig[2] * dt[2],
+def _bound_column(column, t, bend, u, v, w_over, direction):
+    """Project a column along the track onto a surface."""
+    path = -dot(w_over, column.position)
+    dr = add_scaled(column.position, path, t)
+    dt = add_scaled(column.direction, path, bend)
+    outwards = direction.cos_phi * dt.x + direction.sin_phi * dt.y
+    return FieldColumn(
+        loc0=dot(u, dr),
+        loc1=dot(v, dr),
+        phi=(direction.cos_phi * dt.y - direction.sin_phi * dt.x) / direction.sin_theta,
+        theta=direction.cos_theta * outwards - direction.sin_theta * dt.z,
     )
 
 
 @device_function
-def bound_columns(columns, t, bend, u, v, trig):
-    """Return the columns (loc0, loc1, phi, theta, q/p) of the Jacobian on a surface with axes u, v.
+def bound_jacobian(columns, t, bend, u, v, direction):
+    """Return the Jacobian on a surface with axes u, v: columns of derivatives of (loc0, loc1, phi, theta).
 
-    Each holds the derivatives of (loc0, loc1, phi, theta); q/p does not change.
+    q/p does not change.
     """
     w = cross(u, v)
-    over = _ONE / dot(w, t)
-    w = (w[0] * over, w[1] * over, w[2] * over)
-    return (
-        _bound_column(columns[0], t, bend, u, v, w, trig),
-        _bound_column(columns[1], t, bend, u, v, w, trig),
-        _bound_column(columns[2], t, bend, u, v, w, trig),
-        _bound_column(columns[3], t, bend, u, v, w, trig),
-        _bound_column(columns[4], t, bend, u, v, w, trig),
+    w = scaled(ONE / dot(w, t), w)
+    return Jacobian(
+        loc0=_bound_column(columns.loc0, t, bend, u, v, w, direction),
+        loc1=_bound_column(columns.loc1, t, bend, u, v, w, direction),
+        phi=_bound_column(columns.phi, t, bend, u, v, w, direction),
+        theta=_bound_column(columns.theta, t, bend, u, v, w, direction),
+        qop=_bound_column(columns.qop, t, bend, u, v, w, direction),
     )

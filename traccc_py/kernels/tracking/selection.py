@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel
+from traccc_py.device.workspace import Extent, Workspace
 
 __all__ = ["first_of_event", "list_flagged"]
 
@@ -38,7 +39,7 @@ def _fill_list(i, p):
         p.out_row[p.offsets[i]] = i
 
 
-def list_flagged(ws: Any, flag: Any, extent: Any, name: str) -> Any:
+def list_flagged(ws: Workspace, flag: Any, extent: Extent, name: str) -> Any:
     """List the rows whose flag is 1.
 
     Parameters
@@ -61,5 +62,5 @@ def list_flagged(ws: Any, flag: Any, extent: Any, name: str) -> Any:
     offsets = ws.array(f"{name}.offsets", extent, np.int32, extra=1)
     ws.scan(flag, extent, offsets, listed)
     rows = ws.array(f"{name}.rows", listed, np.int32)
-    ws.launch(_fill_list, extent, _Payload(flag, offsets, rows))
+    ws.launch(_fill_list, extent, _Payload(flag=flag, offsets=offsets, out_row=rows))
     return rows

@@ -14,7 +14,7 @@ from traccc_py.simulation.random_numbers import normal_pair
 __all__ = ["DigitizationGeometry", "HitArrays", "divide_paths"]
 
 _STREAM_CHARGE = 16  # stream number of a particle's first hit; the next hits follow
-_MIN_INCIDENCE = 1e-6  # cosine below which a path in the sensor's plane is as good as infinite
+_MIN_INCIDENCE = 1e-6  # cosine below which a path in the sensor's plane counts as infinite
 _FIRST_CAPACITY = 256
 _NOTHING = (1.0, 0.0)  # an empty range
 
@@ -107,7 +107,7 @@ def _smeared(length, sigma, hits, i, draw, key):
 
 @compiled
 def _polar_sensor(geometry, module, design):
-    """Return the channels and outline of an annulus or ring, seen from its focal point."""
+    """Return the channels and outline of an annulus or ring, relative to its focal point."""
     focal, beam_x, beam_y, r_min, r_max, half_opening, phi_middle = geometry.outline[module]
     return PolarChannels(
         geometry.minimum[design, 0] + geometry.shift[module, 0],

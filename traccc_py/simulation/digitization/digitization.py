@@ -53,7 +53,7 @@ def digitization_geometry(detector: Any, *, smearing: bool = True) -> Digitizati
     is_round = (surfaces["shape"] >= Shape.ANNULUS) & (surfaces["design"] >= 0)
     if not designs["is_polar"][surfaces["design"][is_round]].all():
         msg = (
-            "the detector has annuli or rings, whose channels are polar, and their readout design is not; expected a "
+            "the detector has annuli or rings, whose channels are polar, but their readout design is not; expected a "
             "digitization file with the axes binR, binPhi for them"
         )
         raise GeometryError(msg)
@@ -115,7 +115,7 @@ def digitize(
     noise : tuple of float, optional
         Chance of a channel of 2D and of 1D designs to fire without a hit.
     geometry : tuple, optional
-        `truth_geometry` and `digitization_geometry` of the detector, to spare their making for each event.
+        `truth_geometry` and `digitization_geometry` of the detector, to avoid making them for each event.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def digitize(
     Notes
     -----
     The path is a straight segment through the sensor's active thickness, along the momentum before the material; what
-    lies outside the segmentation or the outline is lost. Each (hit, channel) is smeared by itself, as in Acts; then
+    is outside the segmentation or the outline is lost. Each (hit, channel) is smeared separately, as in Acts; then
     channels are summed and those below the threshold dropped.
     """
     truth, channels = geometry or (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
@@ -145,7 +145,7 @@ def digitize(
 
 
 def _with_noise(made: DigitizedHits, noise: Cells, detector: Any) -> DigitizedHits:
-    """Return the cells with those of noise between them; a channel with charge already keeps it."""
+    """Merge the cells of noise into the others; a channel that already has charge keeps it."""
     columns = {n: np.concatenate([getattr(made.cells, n), getattr(noise, n)]) for n in Cells.__dataclass_fields__}
     module = detector.module_index(columns["geometry_id"])
     is_noise = np.arange(len(module)) >= len(made.cells)

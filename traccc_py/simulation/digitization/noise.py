@@ -1,4 +1,4 @@
-"""Cells that no particle made: noise of the readout above its threshold, evenly over all channels."""
+"""Cells from noise of the readout above its threshold, uniform over all channels."""
 
 from __future__ import annotations
 

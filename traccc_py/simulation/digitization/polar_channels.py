@@ -11,12 +11,12 @@ from traccc_py.simulation.compiled import compiled
 
 __all__ = ["PolarChannels", "next_event", "polar_channel"]
 
-_BEYOND = 1e-9  # of a channel: a border this near has been crossed
+_BEYOND = 1e-9  # of a channel: a border this close has been crossed
 _AHEAD = 1e-12  # of the path
 
 
 class PolarChannels(NamedTuple):
-    """Channels and outline of one sensor, seen from the focal point: x and y are loc0 and loc1 + focal [mm]."""
+    """Channels and outline of one sensor, relative to the focal point: x and y are loc0 and loc1 + focal [mm]."""
 
     r_min: float  # of the channels [mm]
     r_pitch: float
@@ -24,7 +24,7 @@ class PolarChannels(NamedTuple):
     phi_min: float  # [rad]
     phi_pitch: float
     n_phi: int
-    phi_middle: float  # where y points
+    phi_middle: float  # direction of y
     beam_x: float  # centre of the outline's circles [mm]
     beam_y: float
     beam_r_min: float
@@ -34,7 +34,7 @@ class PolarChannels(NamedTuple):
 
 @compiled
 def _places(sensor, x, y):
-    """Return the places along both axes in channels; phi is the one next to the middle of the channels."""
+    """Return the positions along both axes in channels; phi is within pi of the middle of the channels."""
     middle = sensor.phi_min + 0.5 * sensor.n_phi * sensor.phi_pitch
     phi = sensor.phi_middle - math.atan2(x, y)
     phi -= 2.0 * math.pi * math.floor((phi - middle) / (2.0 * math.pi) + 0.5)
@@ -43,7 +43,7 @@ def _places(sensor, x, y):
 
 @compiled
 def polar_channel(sensor, x, y):
-    """Return the channels (r, phi) at a place, (-1, -1) outside of them or of the outline."""
+    """Return the channels (r, phi) at a point, (-1, -1) outside of them or of the outline."""
     at_r, at_phi = _places(sensor, x, y)
     radius = math.hypot(x - sensor.beam_x, y - sensor.beam_y)
     if not (0.0 <= at_r < sensor.n_r and 0.0 <= at_phi < sensor.n_phi):

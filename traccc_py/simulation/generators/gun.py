@@ -19,7 +19,7 @@ _SPECIES = {
     "kaon": (321, 0.493677, 1),
     "proton": (2212, 0.93827209, 1),
 }
-_FIRST_PARTICLE_ID = 1  # 0 stands for "no particle" in some readers
+_FIRST_PARTICLE_ID = 1  # 0 means "no particle" in some readers
 
 
 def _momenta(config: ParticleGunConfig, generator: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Events of a hard collision and pile-up: which collisions, where, and which of their particles are followed."""
+"""Events of a hard collision and pile-up: the collisions, their vertices, and the particles that are kept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GeneratedEvent(NamedTuple):
 
 
 class CollisionGenerator:
-    """Make events of collisions; each depends on (seed, event) alone.
+    """Make events of collisions; each depends on (seed, event) only.
 
     Parameters
     ----------
@@ -45,14 +45,14 @@ class CollisionGenerator:
     def __init__(self, config: CollisionConfig, b_z: float) -> None:
         self.config = config
         self._b_z = b_z
-        self._generators: dict[tuple[str, float], PythiaGenerator] = {}  # shared with those of other pile-up
+        self._generators: dict[tuple[str, float], PythiaGenerator] = {}  # shared between values of pile-up
         if config.process != GUN:
             self._generator(config.process, config.pt_hat_min)
         if config.pileup > 0:
             self._generator(config.pileup_process)
 
     def _generator(self, process: str, pt_hat_min: float = 0.0) -> PythiaGenerator:
-        """Return the generator of a process; setting one up takes seconds."""
+        """Return the generator of a process; making one takes seconds."""
         key = (process, pt_hat_min)
         if key not in self._generators:
             self._generators[key] = PythiaGenerator(process, self.config.energy, pt_hat_min, self._b_z)
@@ -65,12 +65,12 @@ class CollisionGenerator:
         return other
 
     def generate(self, seed: int, event: int) -> GeneratedEvent:
-        """Return the particles of one event: those of the hard collision first. A gun has vertices of its own.
+        """Return the particles of one event, those of the hard collision first. A gun has its own vertices.
 
         Raises
         ------
         ConfigError
-            If there are more collisions than particle ids can tell apart.
+            If there are more collisions than particle ids can distinguish.
         """
         random = np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, event, _STREAM_VERTICES))))
         n = 1 + int(random.poisson(self.config.pileup))

@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.errors import ConfigError, TracccError
+from traccc_py.units import speed_of_light
 
 __all__ = ["Collision", "PythiaGenerator", "pythia_version"]
 
 #: Settings of the hard processes.
 _PROCESSES: dict[str, tuple[str, ...]] = {
     "minbias": ("SoftQCD:inelastic = on",),
-    "softqcd": ("SoftQCD:all = on",),  # with elastic collisions: one in four or five leaves next to nothing
+    "softqcd": ("SoftQCD:all = on",),  # with elastic collisions: one in four or five leaves almost nothing
     "ttbar": ("Top:gg2ttbar = on", "Top:qqbar2ttbar = on"),
     "jets": ("HardQCD:all = on",),
     "zmumu": (
@@ -24,7 +25,7 @@ _PROCESSES: dict[str, tuple[str, ...]] = {
         "23:onIfAny = 13",
     ),
 }
-# Particles decay inside the tracker; charged pions, kaons and K0L too, which Pythia leaves alone by default.
+# Particles decay inside the tracker, also charged pions, kaons and K0L, which Pythia does not decay by default.
 _SETTINGS = (
     "Print:quiet = on",
     "ParticleDecays:limitCylinder = on",
@@ -37,7 +38,6 @@ _SETTINGS = (
     "Random:seed = 1",
 )
 _PHOTON = 22
-_MM_PER_NS = 299.792458
 _MIN_FLIGHT = 5.0  # [mm] shorter flights of charged particles are not bent
 _MIN_DECAY_RADIUS = 20.0  # [mm] particles that decay nearer to the beam leave no hits: the beam pipe is outside
 _PROMPT = 1e-6  # [mm]
@@ -59,7 +59,7 @@ class Collision(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """Rotation about z and shift that take the straight flight of a particle's ancestors to the bent one."""
+    """Rotation about z and shift from the straight flight of a particle's ancestors to the curved one."""
 
     angle: float
     before: tuple[float, float, float]
@@ -97,7 +97,7 @@ def _import_pythia() -> Any:
 
 
 class PythiaGenerator:
-    """Make collisions of one process; each depends on its seed alone.
+    """Make collisions of one process; each depends on its seed only.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class PythiaGenerator:
                 if particle.isCharged() or particle.id() == _PHOTON:
                     rows.append(self._row(i, particle, turn, math.inf))
                 continue
-            # where its daughters start: partons have decay vertices that nothing comes from
+            # where its daughters start: decay vertices of partons are not used by any
             daughter = event[particle.daughter1()] if particle.daughter1() else particle
             end = (daughter.xProd(), daughter.yProd(), daughter.zProd())
             flight = math.dist(end, (particle.xProd(), particle.yProd(), particle.zProd()))
@@ -175,7 +175,7 @@ class PythiaGenerator:
         return _to_collision(rows)
 
     def _bend(self, particle: Any, turn: _Turn, straight_end: tuple[float, float, float], flight: float) -> _Turn:
-        """Return the turn of the daughters: from the end of the straight path to that of the helix."""
+        """Return the rotation of the daughters, from the end of the straight path to that of the helix."""
         p = particle.pAbs()
         kappa = -particle.charge() * self._b_z / p
         half = 0.5 * kappa * flight
@@ -196,7 +196,7 @@ class PythiaGenerator:
             0 if is_prompt else particle.mother1(),
             particle.id(),
             *turn.position(*position),
-            particle.tProd() / _MM_PER_NS,
+            particle.tProd() / speed_of_light,
             *turn.direction(particle.px(), particle.py(), particle.pz()),
             particle.m(),
             particle.charge(),

@@ -1,4 +1,4 @@
-"""The surfaces that a particle has just crossed: each is crossed once, also where several lie in one plane."""
+"""The surfaces that a particle has just crossed: each is crossed once, even if several are in one plane."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from traccc_py.simulation.compiled import compiled
 
 __all__ = ["LEAVE", "CrossedSurfaces", "crossed_surfaces", "forget", "remember", "search_from"]
 
-LEAVE = 1e-3  #: a surface just crossed is not looked for within this path [mm]
+LEAVE = 1e-3  #: a surface just crossed is ignored within this path [mm]
 
 
 class CrossedSurfaces(NamedTuple):
@@ -41,7 +41,7 @@ def forget(crossed, path):
 
 @compiled
 def remember(crossed, surface):
-    """Add the surface the particle stands on."""
+    """Add the surface that the particle is on."""
     n = crossed.n[0]
     crossed.surface[n], crossed.behind[n] = surface, 0.0
     crossed.n[0] = n + 1
@@ -49,10 +49,9 @@ def remember(crossed, surface):
 
 @compiled
 def search_from(crossed, surface):
-    """Return the path from which on a surface is looked for [mm].
+    """Return the path beyond which crossings of a surface count [mm].
 
-    It is negative where the particle stands on another surface: rounding may have put it just behind one in the same
-    plane.
+    It is negative if the particle is on another surface: rounding may have put it just behind one in the same plane.
     """
     for i in range(crossed.n[0]):
         if crossed.surface[i] == surface:

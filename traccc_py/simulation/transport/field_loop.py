@@ -18,7 +18,6 @@ from traccc_py.simulation.transport.crossed_surfaces import crossed_surfaces, fo
 from traccc_py.simulation.transport.particle_loop import (
     FIRST_CAPACITY,
     N_COLUMNS,
-    SPEED_OF_LIGHT,
     cross_slab,
     keep_hit,
     particle_of,
@@ -27,6 +26,7 @@ from traccc_py.simulation.transport.particle_loop import (
 from traccc_py.simulation.transport.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
 from traccc_py.simulation.transport.surface_places import is_inside
 from traccc_py.simulation.transport.truth_helix import helix_position
+from traccc_py.units import speed_of_light
 
 __all__ = ["TruthField", "field_vector", "runge_kutta_step", "transport_particles_in_map", "truth_field"]
 
@@ -41,7 +41,7 @@ _NOTHING = -1
 
 
 class TruthField(NamedTuple):
-    """A field map for compiled loops; of an (r, z) map the axes are r, none and z."""
+    """A field map for compiled loops; the axes of an (r, z) map are r, none and z."""
 
     values: Any  # (n0 n1 n2 k,) float64 [GeV / (e mm)]: Bx, By, Bz, or Br / r [GeV / (e mm^2)] and Bz
     shape: Any  # (3,) int64
@@ -180,7 +180,7 @@ def _on_module(module, point):
 
 @compiled
 def _on_passive(passive, point):
-    """Tell whether a point of a passive surface lies within its extent."""
+    """Return whether a point of a passive surface is within its extent."""
     if passive.kind == _CYLINDER:
         return passive.extent_min <= point[2] <= passive.extent_max
     if passive.kind == _DISC:
@@ -224,7 +224,7 @@ def _first_surface(geometry, reachable, n_reachable, start, end, h, travelled, c
 
 @compiled
 def _guide(field, qop, state):
-    """Return the helix around z that turns as the track does here: what the prefilter goes by."""
+    """Return the helix around z with the track's local curvature, for the prefilter."""
     bx, by, bz = field_vector(field, state[0], state[1], state[2])
     transverse = max(math.hypot(state[3], state[4]), 1e-9)
     b = bz - state[5] / transverse * (bx * state[3] + by * state[4]) / transverse
@@ -239,7 +239,7 @@ def _deviation(helix, s, state):
 
 @compiled
 def _is_outside(state, options, turned):
-    """Tell whether a track has left the world or done its turns."""
+    """Return whether a track has left the world or made its turns."""
     return (
         math.hypot(state[0], state[1]) > options.r_max
         or abs(state[2]) > options.z_max
@@ -275,7 +275,7 @@ def _transport_particle(geometry, reachable, crossed, particle, start, index, op
         else:
             end = runge_kutta_step(field, charge / p, state, s)
         turned += math.acos(min(1.0, state[3] * end[3] + state[4] * end[4] + state[5] * end[5]))
-        time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
+        time += s * math.sqrt(p * p + mass * mass) / (p * speed_of_light)
         travelled += s
         path_left -= s
         if path_left < 0.0:

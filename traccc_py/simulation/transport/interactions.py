@@ -9,12 +9,10 @@ from __future__ import annotations
 import math
 
 from traccc_py.simulation.compiled import compiled
-from traccc_py.units import MeV, electron_mass
+from traccc_py.units import MeV, electron_mass, highland_energy, highland_log
 
 __all__ = ["highland_angle", "mean_energy_loss", "straggling_sigma"]
 
-_HIGHLAND_ENERGY = 13.6 * MeV
-_HIGHLAND_LOG = 0.038
 _ROSSI_GREISEN_ENERGY = 17.5 * MeV  # electrons
 _ROSSI_GREISEN_LOG = 0.125
 _DENSITY_EFFECT_FROM = 10.0  # beta * gamma above which the asymptotic density effect is used
@@ -56,4 +54,4 @@ def highland_angle(p, mass, charge, path_in_x0, is_electron):
     t2 = path_in_x0 * charge * charge / beta2
     if is_electron:
         return _ROSSI_GREISEN_ENERGY / p * math.sqrt(t2) * (1.0 + _ROSSI_GREISEN_LOG * math.log10(10.0 * path_in_x0))
-    return max(0.0, _HIGHLAND_ENERGY / p * math.sqrt(t2) * (1.0 + _HIGHLAND_LOG * math.log(t2)))
+    return max(0.0, highland_energy / p * math.sqrt(t2) * (1.0 + highland_log * math.log(t2)))

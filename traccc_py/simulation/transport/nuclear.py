@@ -1,8 +1,8 @@
 """Inelastic nuclear interactions of hadrons: where they happen in a slab; the hadron is lost there.
 
 The slabs of a detector store a thickness in radiation lengths and the energy scale xi of Bethe's formula. Their ratio,
-0.5 K (Z/A) X0, tells light materials from heavy ones, so the nuclear interaction length follows from it by
-interpolation in a table of elements; it is exact for these and within a few per cent for mixtures.
+0.5 K (Z/A) X0, distinguishes light from heavy materials, so the nuclear interaction length follows from it by
+interpolation in a table of elements, exactly for these and within a few per cent for mixtures.
 
 References
 ----------
@@ -43,7 +43,7 @@ _LAST_LEPTON_CODE = 22  # and the photon's
 
 
 def hadron_strength(codes: np.ndarray) -> np.ndarray:
-    """Return by how much interactions of particles are more frequent than a nucleon's.
+    """Return the frequency of interactions of particles relative to a nucleon's.
 
     Parameters
     ----------
@@ -70,6 +70,6 @@ def interaction_depth(thickness_in_x0, xi):
 
 @compiled
 def is_absorbed(depth, key, identity, draw):
-    """Tell whether a hadron interacts within `depth` interaction lengths."""
+    """Return whether a hadron interacts within `depth` interaction lengths."""
     chance, _ = uniform_pair(key, identity, draw, _STREAM_NUCLEAR)
     return chance > math.exp(-depth)

@@ -22,13 +22,13 @@ from traccc_py.simulation.transport.truth_helix import (
     helix_position,
     next_crossing,
 )
+from traccc_py.units import speed_of_light
 
 __all__ = [
     "ELECTRON_CODE",
     "FIRST_CAPACITY",
     "HIT_COLUMNS",
     "N_COLUMNS",
-    "SPEED_OF_LIGHT",
     "convert_photons",
     "cross_slab",
     "keep_hit",
@@ -47,15 +47,14 @@ N_COLUMNS = len(HIT_COLUMNS)
 
 _CYLINDER = int(LayerKind.CYLINDER)
 _DISC = int(LayerKind.DISC)
-SPEED_OF_LIGHT = 299.792458  #: [mm / ns]
 _TWO_PI = 2.0 * math.pi
 _STREAM_SCATTERING = 1
 _STREAM_STRAGGLING = 2
 _MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
 _NOTHING = -1  # index of a surface: the world's end
 FIRST_CAPACITY = 256  #: rows
-_SLACK = 100.0  # the world's end is looked for again this far behind the one of the prefilter's helix [mm]
-_STRAIGHT = 1e-30  # turning rate that stands for none [1/mm]
+_SLACK = 100.0  # the end of the world is searched again this far beyond that of the prefilter's helix [mm]
+_STRAIGHT = 1e-30  # curvature that counts as none [1/mm]
 
 LOCAL = 14  # first local column of HIT_COLUMNS
 
@@ -128,7 +127,7 @@ def _path_to_world_end(helix, options, turned):
 
 @compiled
 def _ends_before(helix, options, turned, s):
-    """Tell whether the track has done its turns, or was beyond the world's radius, before path `s`."""
+    """Return whether the track has made its turns, or was beyond the world's radius, before path `s`."""
     if turned + abs(helix[6]) * s > _TWO_PI * options.max_turns:
         return True
     if math.hypot(helix[0], helix[1]) + s * math.hypot(helix[3], helix[4]) < options.r_max:
@@ -186,7 +185,7 @@ def slab_and_cosine(geometry, surface, position, direction, local0, local1):
 
 @compiled
 def _deflect(direction, first, second):
-    """Return the unit direction turned by two small angles about axes perpendicular to it."""
+    """Return the unit direction rotated by two small angles about axes perpendicular to it."""
     dx, dy, dz = direction
     transverse = math.hypot(dx, dy)
     if transverse > 0.0:
@@ -306,7 +305,7 @@ def _transport_particle(geometry, reachable, crossed, particle, state, index, op
             break
         path_left -= s
         position, direction = helix_position(helix, s), helix_direction(helix, s)
-        time += s * math.sqrt(p * p + mass * mass) / (p * SPEED_OF_LIGHT)
+        time += s * math.sqrt(p * p + mass * mass) / (p * speed_of_light)
         turned += abs(helix[6]) * s
         travelled += s
         slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
@@ -357,7 +356,7 @@ def _convert_photon(geometry, reachable, crossed, identity, state, options, key)
         slab, cosine = slab_and_cosine(geometry, surface, (x, y, z), direction, local0, local1)
         left -= slab[0] / cosine
         if left <= 0.0:
-            return True, (x, y, z, state[3] + travelled / SPEED_OF_LIGHT), reachable
+            return True, (x, y, z, state[3] + travelled / speed_of_light), reachable
         helix = _make_helix((x, y, z), direction, 0.0, geometry.b_z, p)
         forget(crossed, s)
         remember(crossed, surface)

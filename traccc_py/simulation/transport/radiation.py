@@ -53,7 +53,7 @@ def conversion_depth(key, identity):
 
 @compiled_entry
 def electron_fractions(key, identities):
-    """Return the share of each converted photon's energy that its electron gets, shape (n,)."""
+    """Return the fraction of each converted photon's energy carried by its electron, shape (n,)."""
     out = np.empty(len(identities))
     for i in range(len(identities)):
         choice, chance = uniform_pair(key, identities[i], 0, _STREAM_SHARE)

@@ -12,11 +12,11 @@ from traccc_py.simulation.transport.truth_helix import helix_direction, helix_po
 
 __all__ = ["MAX_DEVIATION", "ReachableModules", "empty_list", "find_reachable_modules"]
 
-_MARGIN = 12.0  # a module is looked at when its bounding sphere comes this near [mm]
-MAX_DEVIATION = 6.0  #: the list holds for tracks that are no farther from its helix at equal path [mm]
-_MIN_INCIDENCE = 0.2  # flatter crossings are always listed
+_MARGIN = 12.0  # a module is checked if its bounding sphere is this close [mm]
+MAX_DEVIATION = 6.0  #: the list is valid for tracks that are no farther from its helix at equal path [mm]
+_MIN_INCIDENCE = 0.2  # crossings at smaller angles are always listed
 _MAX_TURN = 0.3  # and so are those of strongly curved tracks [rad over the reach of a module]
-_MIN_KAPPA = 1e-10  # straighter tracks are taken as a circle of this curvature: 1 um of sagitta over 100 m [1/mm]
+_MIN_KAPPA = 1e-10  # straighter tracks are treated as a circle of this curvature: 1 um of sagitta over 100 m [1/mm]
 _TWO_PI = 2.0 * math.pi
 
 
@@ -57,7 +57,7 @@ def _longitudinal_range(z, dz, module_z, reach, s_end):
 
 @compiled
 def _may_be_crossed(module, helix, s, reach):
-    """Tell whether a track within `MAX_DEVIATION` of the helix may cross a module near path `s`."""
+    """Return whether a track within `MAX_DEVIATION` of the helix may cross a module near path `s`."""
     kappa = abs(helix[6])
     if kappa * reach > _MAX_TURN:
         return True
@@ -71,7 +71,7 @@ def _may_be_crossed(module, helix, s, reach):
     if abs(step) > reach / _MIN_INCIDENCE:
         return False
     x, y, z = x + step * dx, y + step * dy, z + step * dz
-    # the track's crossing differs by its deviation, and by what that shifts the crossing along the track
+    # the track's crossing differs by its deviation, and by the shift along the track that this causes
     tolerance = MAX_DEVIATION * (1.0 + 1.0 / abs(slope)) + kappa * step * step / abs(slope)
     inside0 = abs(module.ux * x + module.uy * y + module.uz * z) <= max(module.hx_min, module.hx_max) + tolerance
     return inside0 and abs(module.vx * x + module.vy * y + module.vz * z) <= module.hy + tolerance

@@ -1,4 +1,4 @@
-"""From generated particles to hits: photons convert, then everything charged is transported."""
+"""From generated particles to hits: photons convert, then all charged particles are transported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PHOTON = 22
 _ELECTRON = 11
 _GENERATION = np.uint64(1 << 16)  # one in the generation field of a particle id
 _MIN_SECONDARY = 0.02  # [GeV] softer electrons are not followed
-_STEP_OFF = 0.01  # [mm] by which a secondary starts behind the surface where it was made
+_STEP_OFF = 0.01  # [mm] distance of a secondary's start behind the surface where it was made
 
 
 def _rows(particles: Particles, rows: np.ndarray) -> Particles:

@@ -1,4 +1,4 @@
-"""What is at a place of a surface: whether it lies inside the outline, and the material there."""
+"""Points on surfaces: whether they are inside the outline, and the material there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TWO_PI = 2.0 * math.pi
 
 @compiled
 def is_inside(module, local0, local1):
-    """Tell whether a local position lies inside the outline of a module."""
+    """Return whether a local position is inside the outline of a module."""
     if module.shape >= _ANNULUS:
         radius = math.hypot(local0 - module.beam_x, local1 - module.beam_y)
         angle = math.atan2(local0, local1 + module.focal)

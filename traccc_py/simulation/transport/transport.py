@@ -1,8 +1,8 @@
 """Transport of particles through the detector: helices between surfaces, scattering and energy loss on them.
 
 Independent of the reconstruction's transport and navigation, so that it can check both: every crossing of every
-module's plane is looked for. A prefilter with bounding spheres only spares modules that the helix can't reach; when
-scattering has bent the track away from the helix of the prefilter, it is made again.
+module's plane is searched for. A prefilter with bounding spheres only skips modules that the helix can't reach; it is
+repeated when scattering has taken the track away from its helix.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from traccc_py.simulation.transport.truth_geometry import TruthGeometry, truth_g
 
 __all__ = ["SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
 
-_PIECE = 64  # particles a thread takes at a time
+_PIECE = 64  # particles that a thread takes at a time
 
 
 class TransportOptions(NamedTuple):
@@ -157,7 +157,7 @@ def transport(
     threads : int, optional
         Number of threads; the result does not depend on it.
     geometry : TruthGeometry, optional
-        `truth_geometry(detector)`, to spare its making for each event.
+        `truth_geometry(detector)`, to avoid making it for each event.
     path_limit : ndarray of shape (n_particles,), optional
         Path after which a particle ends, because it decays [mm].
 
@@ -189,7 +189,7 @@ def transport(
 def find_conversions(
     particles: Particles, key: np.uint64, config: TransportConfig, geometry: TruthGeometry, *, threads: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find where photons convert in the detector's material.
+    """Find the points where photons convert in the detector's material.
 
     Parameters
     ----------

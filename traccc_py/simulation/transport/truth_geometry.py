@@ -1,4 +1,4 @@
-"""The detector as the simulation sees it: float64 tables of planes and passive surfaces, without navigation."""
+"""The detector for the simulation: float64 tables of planes and passive surfaces, without navigation."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSIVE = np.dtype(
 
 
 class TruthGeometry(NamedTuple):
-    """Tables the compiled loops read. Few arrays: each costs a compiled call some time."""
+    """Tables for the compiled loops, in few arrays, since each makes calls slower."""
 
     modules: Any  # (n,) MODULE, in the order of the detector's surfaces
     spheres: Any  # (n, 4) float64: centre and radius of the sphere that holds the surface [mm]
@@ -62,12 +62,12 @@ def _modules(surfaces: np.ndarray) -> np.ndarray:
 
 
 def arrays_of(detector: Any) -> DetectorArrays:
-    """Return the arrays of a `Detector`, or the argument if it is the arrays."""
+    """Return the arrays of a `Detector`, or the argument if it is already arrays."""
     return detector if isinstance(detector, DetectorArrays) else detector.arrays()
 
 
 def truth_geometry(detector: Any) -> TruthGeometry:
-    """Extract what the simulation needs from a detector.
+    """Extract the simulation's tables from a detector.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def truth_geometry(detector: Any) -> TruthGeometry:
 
     Notes
     -----
-    Positions are the float32 values that the reconstruction uses, so that rounding them is no misalignment; the axes
-    are made orthonormal again in float64.
+    Positions are the float32 values of the reconstruction, so that their rounding does not act as misalignment; the
+    axes are made orthonormal again in float64.
     """
     arrays = arrays_of(detector)
     modules = _modules(arrays.surfaces)
@@ -116,7 +116,7 @@ def channel_paths(
     momentum : ndarray of shape (n, 3)
         Global directions, of any length.
     geometry : TruthGeometry, optional
-        `truth_geometry` of the detector, to spare its making.
+        `truth_geometry` of the detector, to avoid making it.
 
     Returns
     -------

@@ -4,7 +4,7 @@ A helix is the tuple (x, y, z, dx, dy, dz, kappa): position [mm], unit direction
 direction's azimuth [rad / mm of path], kappa = -q B / p.
 
 A crossing is a zero of a function of the path that is monotone between extrema known in closed form: each piece with a
-change of sign holds exactly one zero, so none is missed, also where a track grazes a surface or loops.
+change of sign has exactly one zero, so none is missed, even if a track grazes a surface or loops.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NO_CROSSING = np.inf
 _TINY_TURN = 1e-9  # below it sin(x)/x is 1 in float64
 _PATH_TOLERANCE = 1e-10  # [mm]
 _MAX_ITERATIONS = 100
-_MIN_KAPPA = 1e-13  # [1/mm] a straight line for all purposes
+_MIN_KAPPA = 1e-13  # [1/mm] counts as a straight line
 _TWO_PI = 2.0 * math.pi
 
 

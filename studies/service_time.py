@@ -1,6 +1,6 @@
 """Measure what the service adds to the chain: the time of a request less that of the chain's stages, for each way.
 
-Usage: python benchmarks/service.py [--muons 8700] [--cells FILE] [--repeats 15] [--threads N] [--output FILE]
+Usage: python -m studies.service_time [--muons 8700] [--cells FILE] [--repeats 15] [--threads N]
 
 Starts a Triton server on this machine with one instance on the CPU, and sends one event in the Open Data Detector again
 and again: simulated muons (8,700 make 300,000 cells, as many as some hundred collisions), or those of a cells file. A
@@ -17,33 +17,26 @@ transport  the rest: requests, encoding, copies through sockets or into shared m
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import statistics
-import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+import typer
 
-from benchmarks.bench_chain import facts, in_own_process  # noqa: E402
-from traccc_py import Cells, TrackingChain, build_detector, read_cells, wire  # noqa: E402
-from traccc_py.backend.installation import find_installation, package_folder  # noqa: E402
-from traccc_py.backend.repository import ModelRepository  # noqa: E402
-from traccc_py.backend.server import TritonServer  # noqa: E402
-from traccc_py.backend.settings import ModelSettings, ServerSettings  # noqa: E402
-from traccc_py.client import TrackingClient  # noqa: E402
-from traccc_py.pipeline.prepare_cells import prepare_cells  # noqa: E402
+from studies.common import OUTPUT, Output, Repeats, Seed, Threads, detector_in, in_own_process, muon_gun, write_results
+from traccc_py import Cells, TrackingChain, read_cells, wire
+from traccc_py.backend.installation import find_installation, package_folder
+from traccc_py.backend.repository import ModelRepository
+from traccc_py.backend.server import TritonServer
+from traccc_py.backend.settings import ModelSettings, ServerSettings
+from traccc_py.client import TrackingClient
+from traccc_py.pipeline.prepare_cells import prepare_cells
 
-RESULTS = ROOT / "benchmarks" / "results"
 WAYS: dict[str, dict[str, Any]] = {
     "gRPC": {},
     "HTTP": {"protocol": "http"},
@@ -53,8 +46,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "gRPC, compact, shared memory": {"compact": True, "shared_memory": "system"},
     "HTTP, compact, shared memory": {"compact": True, "shared_memory": "system", "protocol": "http"},
 }
-PT = (0.5, 10.0)  # [GeV]
-SEED = 5
 START_SECONDS = 600
 N_WARM_UP = 2  # connections and buffers are made
 METRICS_SECONDS = 1.0  # counters are sent a few times a second
@@ -68,25 +59,11 @@ SERVER_COUNTERS = {
 }
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--muons", type=int, default=8700, help="in the event")
-    parser.add_argument("--cells", type=Path, help="cells file to take instead")
-    parser.add_argument("--max-cells", type=int, help="take so many of its first cells")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the instance")
-    parser.add_argument("--output", type=Path, help="JSON file (default: benchmarks/results/DATE-service.json)")
-    return parser.parse_args()
-
-
-def simulated(n_muons: int) -> Cells:
+def simulated(n_muons: int, seed: int) -> Cells:
     """Return the cells of an event of muons."""
     from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
-    gun = ParticleGunConfig(n_particles=n_muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
-    return simulate_event(build_detector("odd"), gun, SEED).cells
+    return simulate_event(detector_in("odd"), muon_gun(n_muons), seed).cells
 
 
 def server_milliseconds(server: TritonServer) -> dict[str, float]:
@@ -209,54 +186,55 @@ def bytes_of(cells: Cells) -> dict[str, float]:
     return {name: sum(t.nbytes for t in tensors.values()) / n for name, tensors in forms.items()}
 
 
-def main() -> None:
-    """Measure, print the table and write the JSON file."""
-    options = arguments()
-    cells = in_own_process(simulated, options.muons) if options.cells is None else read_cells(options.cells)
-    if options.max_cells is not None:
-        cells = Cells(*(getattr(cells, name)[: options.max_cells].copy() for name in Cells.__slots__))
-    load = os.getloadavg()
-    pieces = pieces_alone(cells, options.threads, options.repeats)
-    repository = ModelRepository(ModelSettings(threads=options.threads), package_folder=package_folder())
-    with tempfile.TemporaryDirectory() as folder:
-        log = Path(folder) / "server.log"
-        with TritonServer(repository, ServerSettings(http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
-            server.start_until_ready(START_SECONDS)
-            chain = TrackingChain("odd", device="cpu", threads=options.threads)
-            chain.run(cells)
-            measured = measure(server, chain, cells, options.repeats)
-        version = re.search(r"server_version\s*\|\s*(\S+)", log.read_text())
-    rows = {name: summary(name, found, pieces) for name, found in measured.items()}
-    event = {"cells": len(cells), "muons": None if options.cells else options.muons, "bytes_a_cell": bytes_of(cells)}
-    date = datetime.now(UTC).date().isoformat()
-    content = {
-        "date": date,
-        **facts(),
-        "server": {"version": version.group(1) if version else None, "binary": find_installation().binary.name},
-        "threads": options.threads,
-        "load_average": [load, os.getloadavg()],
-        "niceness": os.nice(0),
-        "event": {
-            "cells": len(cells),
-            "muons": None if options.cells else options.muons,
-            "bytes_a_cell": bytes_of(cells),
-        },
-        "n_repeats": options.repeats,
-        "milliseconds": rows,
-        "pieces_milliseconds": pieces,
-        "measured": measured,
-    }
-    output = options.output or RESULTS / f"{date}-service.json"
-    output.write_text(json.dumps(content, indent=2) + "\n")
+def show(rows: dict[str, dict[str, float]], pieces: dict[str, float]) -> None:
+    """Print the table, and the single steps."""
     columns = list(next(iter(rows.values())))
-    print(f"{len(cells)} cells, {event['bytes_a_cell']} bytes a cell; load {content['load_average']}")
     print(f"| [ms] | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for name, row in rows.items():
         print(f"| {name} | {' | '.join(f'{row[c]:.1f}' for c in columns)} |")
     for name, value in pieces.items():
         print(f"{name:55} {value:8.2f} ms")
-    print(f"written to {output}")
+
+
+def main(
+    muons: Annotated[int, typer.Option(min=0, help="Muons in the event.")] = 8700,
+    cells: Annotated[Path | None, typer.Option(help="Cells file to take instead.")] = None,
+    max_cells: Annotated[int | None, typer.Option(help="Take so many of the first cells.")] = None,
+    repeats: Repeats = 15,
+    threads: Threads = 2,
+    seed: Seed = 5,
+    output: Output = OUTPUT,
+) -> None:
+    """Measure what the service adds to the chain."""
+    event = in_own_process(simulated, muons, seed) if cells is None else read_cells(cells)
+    if max_cells is not None:
+        event = Cells(*(getattr(event, name)[:max_cells].copy() for name in Cells.__slots__))
+    load = os.getloadavg()
+    pieces = pieces_alone(event, threads, repeats)
+    output.mkdir(parents=True, exist_ok=True)
+    log = output / "service_time.log"
+    repository = ModelRepository(ModelSettings(threads=threads), package_folder=package_folder())
+    with TritonServer(repository, ServerSettings(http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
+        server.start_until_ready(START_SECONDS)
+        chain = TrackingChain("odd", device="cpu", threads=threads)
+        chain.run(event)
+        measured = measure(server, chain, event, repeats)
+    version = re.search(r"server_version\s*\|\s*(\S+)", log.read_text())
+    rows = {name: summary(name, found, pieces) for name, found in measured.items()}
+    print(f"{len(event)} cells, {bytes_of(event)} bytes a cell")
+    show(rows, pieces)
+    content = {
+        "server": {"version": version.group(1) if version else None, "binary": find_installation().binary.name},
+        "threads": threads,
+        "load_before": load,
+        "event": {"cells": len(event), "muons": None if cells else muons, "bytes_a_cell": bytes_of(event)},
+        "n_repeats": repeats,
+        "milliseconds": rows,
+        "pieces_milliseconds": pieces,
+        "measured": measured,
+    }
+    write_results(output, "service_time", content)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

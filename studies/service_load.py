@@ -1,6 +1,6 @@
 """Load the service for a while and see whether it stays as it was: memory, times, errors, recovery from dead instances.
 
-Usage: python scripts/service_load.py [--minutes 30] [--clients 2] [--muons 0 10 100 1000] [--kills 0] [--output FILE]
+Usage: python -m studies.service_load [--minutes 30] [--clients 2] [--muons 0 --muons 100] [--kills 0]
 
 Starts `traccc-py serve` on free ports of this machine, and clients of different kinds (compact or standard tensors,
 gRPC or HTTP, system shared memory or not) that send events of different sizes, compare each answer with the first one
@@ -11,7 +11,6 @@ first two minutes, if an answer was wrong or an error came (but to requests in f
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -24,17 +23,17 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
-from traccc_py import Cells, build_detector
+from studies.common import OUTPUT, Device, Output, Seed, detector_in, muon_gun, write_results
+from traccc_py import Cells
 from traccc_py.client import TrackingClient
 from traccc_py.errors import TracccError
 from traccc_py.simulation.events import simulate_event
-from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 KINDS = (
     {"compact": True},
@@ -42,6 +41,7 @@ KINDS = (
     {"compact": True, "shared_memory": "system"},
     {"shared_memory": "system"},
 )
+MUONS = (0, 10, 100, 1000)  # in the events
 SETTLED_SECONDS = 120  # memory is compared with what it was then
 ALLOWED_GROWTH = 0.05
 START_SECONDS = 300
@@ -49,33 +49,18 @@ SECONDS_AFTER_A_KILL = 15
 KILOBYTES_PER_MB = 1000
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30.0)
-    parser.add_argument("--clients", type=int, default=2)
-    parser.add_argument("--muons", type=int, nargs="+", default=[0, 10, 100, 1000], help="in the events")
-    parser.add_argument("--instances", type=int, default=1)
-    parser.add_argument("--kills", type=int, default=0, help="instances killed at the end, one after the other")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--period", type=float, default=30.0, help="seconds between looks at the memory")
-    parser.add_argument("--output", type=Path, help="JSON file of all numbers")
-    return parser.parse_args()
-
-
-def make_events(muons: list[int]) -> list[Cells]:
+def make_events(muons: list[int], seed: int) -> list[Cells]:
     """Simulate one event of each size in the Open Data Detector."""
-    detector = build_detector("odd")
-    guns = [ParticleGunConfig(n, momentum=(0.5, 10.0), eta=(-2.5, 2.5), vertex_sigma=(0.01, 0.01, 55.0)) for n in muons]
-    return [simulate_event(detector, gun, seed=7).cells for gun in guns]
+    detector = detector_in("odd")
+    return [simulate_event(detector, muon_gun(n), seed).cells for n in muons]
 
 
 class Service:
     """A running `traccc-py serve`."""
 
-    def __init__(self, options: argparse.Namespace, log: Path) -> None:
+    def __init__(self, device: str, instances: int, log: Path) -> None:
         self.ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
-        words = [f"--device={options.device}", f"--instances={options.instances}"]
+        words = [f"--device={device}", f"--instances={instances}"]
         words += [f"--{name}-port={port}" for name, port in self.ports.items()]
         self.log = log
         with log.open("wb") as output:
@@ -212,27 +197,11 @@ def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {name: mb / settled[name] - 1 for name, mb in rows[-1]["memory_mb"].items() if name in settled}
 
 
-def main() -> int:
-    """Run the load and say what came of it."""
-    options = arguments()
-    events = make_events(options.muons)
-    log = Path("service_load.log").resolve()
-    service = Service(options, log)
-    try:
-        load = Load(service.ports, events, options.clients)
-        rows = watch(service, options.minutes, options.period, load)
-        times = {n: np.array(values) for n, values in sorted(load.milliseconds.items())}
-        n_errors = len(load.errors)
-        kills = kill_instances(service, load, options.kills)
-        load.stop()
-    finally:
-        service.process.terminate()
-        service.process.wait(60)
+def summary(service: Service, load: Load, n_errors: int, rows: list[dict[str, Any]], kills: Any) -> dict[str, Any]:
+    """Return the numbers that matter, and all that was seen."""
+    times = {n: np.array(values) for n, values in sorted(load.milliseconds.items())}
     everything = np.concatenate(list(times.values()))
-    grown = growth(rows)
-    content = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "options": {name: str(value) for name, value in vars(options).items()},
+    return {
         "ready_seconds": service.ready_seconds,
         "requests": len(everything),
         "errors": [text for _, text in load.errors[:n_errors]],
@@ -243,17 +212,45 @@ def main() -> int:
             n: {"requests": len(t), **{f"p{q}_ms": float(np.percentile(t, q)) for q in (50, 99)}}
             for n, t in times.items()
         },
-        "growth": grown,
+        "growth": growth(rows),
         "kills": kills,
         "samples": rows,
     }
-    if options.output is not None:
-        options.output.write_text(json.dumps(content, indent=2) + "\n")
-    print(json.dumps({name: value for name, value in content.items() if name != "samples"}, indent=2))
-    grew = [name for name, share in grown.items() if share > ALLOWED_GROWTH]
+
+
+def main(
+    minutes: Annotated[float, typer.Option(help="Time of the load.")] = 30.0,
+    clients: Annotated[int, typer.Option(min=1)] = 2,
+    muons: Annotated[list[int] | None, typer.Option(min=0, help="In an event; may be given again.")] = None,
+    instances: Annotated[int, typer.Option(min=1)] = 1,
+    kills: Annotated[int, typer.Option(help="Instances killed at the end, one after the other.")] = 0,
+    period: Annotated[float, typer.Option(help="Seconds between looks at the memory.")] = 30.0,
+    device: Device = "cpu",
+    seed: Seed = 7,
+    output: Output = OUTPUT,
+) -> None:
+    """Run the load and say what came of it."""
+    options = {"minutes": minutes, "clients": clients, "muons": muons or list(MUONS), "instances": instances}
+    events = make_events(options["muons"], seed)
+    output.mkdir(parents=True, exist_ok=True)
+    service = Service(device, instances, output / "service_load.log")
+    try:
+        load = Load(service.ports, events, clients)
+        rows = watch(service, minutes, period, load)
+        n_errors = len(load.errors)
+        killed = kill_instances(service, load, kills)
+        load.stop()
+    finally:
+        service.process.terminate()
+        service.process.wait(60)
+    found = summary(service, load, n_errors, rows, killed)
+    print(json.dumps({name: value for name, value in found.items() if name != "samples"}, indent=2))
+    write_results(output, "service_load", {"options": {**options, "device": device, "seed": seed}, **found})
+    grew = [name for name, share in found["growth"].items() if share > ALLOWED_GROWTH]
     print(f"memory that grew by more than {ALLOWED_GROWTH:.0%}: {', '.join(grew) or 'none'}")
-    return int(bool(grew or n_errors or load.n_wrong))
+    if grew or n_errors or load.n_wrong:
+        raise typer.Exit(1)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

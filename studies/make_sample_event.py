@@ -1,11 +1,14 @@
 """Make the sample event of the package: 20 simulated muons in the Open Data Detector, cells and truth.
 
-Usage: python scripts/make_sample_event.py
+Usage: python -m studies.make_sample_event
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from traccc_py.data.sample import SAMPLE_DIRECTORY
 from traccc_py.geometry import build_detector
@@ -40,6 +43,13 @@ def write_sample(directory: Path = SAMPLE_DIRECTORY) -> list[Path]:
     return write_event(directory, detector, event, compress=True)
 
 
-if __name__ == "__main__":
-    for path in write_sample():
+def main(
+    folder: Annotated[Path, typer.Option(help="Where the files go.", file_okay=False)] = SAMPLE_DIRECTORY,
+) -> None:
+    """Make the sample event of the package."""
+    for path in write_sample(folder):
         print(f"{path} ({path.stat().st_size / 1000:.1f} kB)")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,26 +1,35 @@
 """Vary one setting after the other on simulated events: seeds, candidates, efficiency, fakes, time.
 
-Usage: python scripts/scan_settings.py --folder mu200 --events 2 --muons 4000
-       python scripts/scan_settings.py --folder mu200 --vary seeding.impact_max=1,2,5,10 --vary finding.chi2_max=15,30
+Usage: python -m studies.scan_settings --folder mu200 --events 2 --muons 4000
+       python -m studies.scan_settings --folder mu200 --vary seeding.impact_max=1,2,5,10 --vary finding.chi2_max=15,30
 Without --vary it takes each setting of the defaults that differs from traccc's, and what traccc has.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from studies.common import (
+    OUTPUT,
+    Detector,
+    Events,
+    Output,
+    Seed,
+    Threads,
+    collision_events,
+    detector_in,
+    write_results,
+)
 from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig, read_config
-from traccc_py.data.manifest import read_manifest
-from traccc_py.geometry import build_detector
 from traccc_py.performance.definitions import collision_selections
 from traccc_py.performance.summary import PerformanceSummary
-from traccc_py.simulation.events import read_event, simulate_events
+from traccc_py.simulation.events import simulate_events
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 SELECTIONS = {
@@ -32,29 +41,12 @@ MUONS = 4  # in an event
 COLUMNS = ("seeds", "candidates", "tracks", "fakes %", "duplicates %", "cpu s", *SELECTIONS, "seed efficiency")
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, required=True, help="sample made by traccc-py simulate")
-    parser.add_argument(
-        "--muons", type=int, default=0, help="muons of 0.5 to 100 GeV, four an event, for a last column"
-    )
-    parser.add_argument("--events", type=int, default=2)
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of all that is tried"
-    )
-    parser.add_argument("--vary", action="append", default=[], metavar="KEY=VALUE,VALUE", help="a setting, its values")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
-
-
-def shoot_muons(detector: Any, n: int) -> list:
+def shoot_muons(detector: Any, n: int, seed: int) -> list:
     """Return events of single muons."""
     gun = ParticleGunConfig(
         MUONS, momentum=(0.5, 100.0), momentum_distribution="log", eta=(-3.0, 3.0), vertex_sigma=(0.01, 0.01, 55.0)
     )
-    return list(simulate_events(detector, gun, 1, n // MUONS))
+    return list(simulate_events(detector, gun, seed, n // MUONS))
 
 
 def differences() -> dict[str, list[Any]]:
@@ -66,13 +58,6 @@ def differences() -> dict[str, list[Any]]:
         for key, value in values.items()
         if theirs[section][key] != value
     }
-
-
-def variations(options: argparse.Namespace) -> dict[str, list[Any]]:
-    """Return the values of each setting that is varied."""
-    if not options.vary:
-        return differences()
-    return dict(values_of(text) for text in options.vary)
 
 
 def values_of(text: str) -> tuple[str, list[Any]]:
@@ -105,34 +90,42 @@ def measure(detector: Any, config: ChainConfig, events: list, threads: int) -> d
     return dict(zip(COLUMNS, row, strict=True))
 
 
-def main() -> None:
-    """Run everything, print, write."""
-    options = arguments()
-    detector = build_detector("odd")
-    numbers = [event["event"] for event in read_manifest(options.folder).events][: options.events]
-    events = [read_event(options.folder, detector, number) for number in numbers]
-    muons = shoot_muons(detector, options.muons)
-    default = ChainConfig().with_settings({key: values[0] for key, values in map(values_of, options.set)})
+def main(
+    folder: Annotated[Path, typer.Option(help="Sample made by traccc-py simulate.")],
+    vary: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE,VALUE", help="A setting, its values.")] = None,
+    fixed: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all.")] = None,
+    muons: Annotated[int, typer.Option(help="Muons of 0.5 to 100 GeV, four an event, for a last column.")] = 0,
+    events: Events = 2,
+    detector: Detector = "odd",
+    threads: Threads = 1,
+    seed: Seed = 1,
+    output: Output = OUTPUT,
+) -> None:
+    """Vary one setting after the other."""
+    chosen = detector_in(detector)
+    collisions = collision_events(chosen, folder, "", 0.0, events, seed)
+    shot = shoot_muons(chosen, muons, seed)
+    default = ChainConfig().with_settings({key: values[0] for key, values in map(values_of, fixed or [])})
     rows = []
-    columns = (*COLUMNS, *(["muons"] if muons else []))
+    columns = (*COLUMNS, *(["muons"] if shot else []))
     print("| setting | default | tried |", " | ".join(columns), "|")
     print("|---|" + "---|" * (2 + len(columns)))
     points: list[tuple[str, Any]] = [("all as they are", "")]
-    points += [(key, value) for key, values in variations(options).items() for value in values]
+    varied = dict(map(values_of, vary)) if vary else differences()
+    points += [(key, value) for key, values in varied.items() for value in values]
     for key, value in points:
         section, _, name = key.partition(".")
         config = default.with_settings({key: value}) if name else default
-        found = measure(detector, config, events, options.threads)
-        if muons:
-            found["muons"] = measure(detector, config, muons, options.threads)[columns[COLUMNS.index("cpu s") + 1]]
+        found = measure(chosen, config, collisions, threads)
+        if shot:
+            found["muons"] = measure(chosen, config, shot, threads)[columns[COLUMNS.index("cpu s") + 1]]
         before = default.to_dict()[section][name] if name else ""
         rows.append({"setting": key, "default": before, "value": value, **found})
         cells = (f"{x:,.0f}" if x >= 200 else f"{x:.2f}" for x in found.values())
         shown = ["off" if x is None else x for x in (before, value)]
         print(f"| `{key}` | {shown[0]} | {shown[1]} |", " | ".join(cells), "|", flush=True)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    write_results(output, "scan_settings", {"folder": str(folder), "n_events": len(collisions), "rows": rows})
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -1,9 +1,9 @@
 """List the launches of a batch: how many threads each has, what its code needs, what it may touch. Needs no GPU.
 
-Usage: python scripts/launch_list.py [--muons 5000] [--output docs/gpu.md]
+Usage: python -m studies.launch_list [--muons 5000] [--page docs/gpu.md]
 
 One simulated event runs on the CPU with the sizes treated as on CUDA; the code is compiled for `--capability`. In the
-file given as output, the table between the two markers is replaced.
+page that is given, the table between the two markers is replaced.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from studies.common import Seed, detector_in, muon_gun
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cuda.compile import CompiledKernel, compile_kernel
 from traccc_py.device.cuda.launch import grid_of
@@ -25,7 +26,6 @@ from traccc_py.device.kernel import Kernel
 
 BEGIN, END = "<!-- launches: begin -->", "<!-- launches: end -->"
 MULTIPROCESSORS = 132  # of the GPU that the grids are given for: H100 and H200
-PT, SEED = (0.5, 10.0), 5
 HEADER = (
     "| kernel | runs | indices | work of an index: mean, largest | blocks x threads | registers | shared [B] "
     "| stack [B] | payload [B per index] |\n"
@@ -121,34 +121,31 @@ def table(found: dict[str, Launches], compiled: dict[str, CompiledKernel]) -> st
 def main(
     muons: Annotated[int, typer.Option(min=1, help="Muons in the event.")] = 5000,
     capability: Annotated[str, typer.Option(help="Compute capability.")] = "9.0",
-    output: Annotated[Path | None, typer.Option(help="File with the two markers.")] = None,
+    page: Annotated[Path | None, typer.Option(help="File with the two markers.")] = None,
+    seed: Seed = 5,
 ) -> None:
     """List the launches of a batch of one event of muons in the Open Data Detector."""
-    from traccc_py.geometry import build_detector
     from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generators.gun import ParticleGunConfig
 
-    detector = build_detector("odd")
-    gun = ParticleGunConfig(n_particles=muons, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
-    cells = simulate_event(detector, gun, SEED).cells
+    detector = detector_in("odd")
+    cells = simulate_event(detector, muon_gun(muons), seed).cells
     found = note_launches(detector, cells)
     major, minor = capability.split(".")
     compiled = {name: compile_kernel(one.kernel, one.kind, (int(major), int(minor))) for name, one in found.items()}
     n_launches = sum(len(one.indices) for one in found.values())
     text = (
-        f"`python scripts/launch_list.py --muons {muons}`: an event of {muons:,} muons in the Open Data Detector,\n"
+        f"`python -m studies.launch_list --muons {muons}`: an event of {muons:,} muons in the Open Data Detector,\n"
         f"{len(cells.channel0):,} cells; {n_launches} launches of {len(found)} kernels; code for sm_{major}{minor},\n"
         f"grids for {MULTIPROCESSORS} multiprocessors. Of a kernel that runs several times the largest launch is\n"
         "given. The last column is the size of all arrays that the launch was given, tables of the detector and spare\n"
         "room included, over the number of indices: what it could move at most if it touched everything once.\n\n"
         f"{table(found, compiled)}"
     )
-    if output is None:
+    if page is None:
         print(text)
         return
-    page = output.read_text()
-    before, _, rest = page.partition(BEGIN)
-    output.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Time the chain on the CPU against pile-up: each stage, events per second, memory, cost per cell, threads.
 
-Usage: python benchmarks/pileup.py [--sample 20=out/mu20 --sample 200=out/mu200] [--events 2] [--repeats 3]
-                                   [--threads 1 --threads 2] [--output FILE.json]
+Usage: python -m studies.pileup_time [--sample 20=out/mu20 --sample 200=out/mu200] [--events 2] [--repeats 3]
+                                     [--threads 1 --threads 2]
 
 A sample is a mean number of pile-up collisions and a folder that `traccc-py simulate --process ttbar --pileup MU` made;
 without any, samples at 20, 100, 200 and 300 are made and kept in the data folder. Every combination of sample and
@@ -11,31 +11,36 @@ median counts, the processor time is taken, of which the least counts: other wor
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.bench_chain import RESULTS, facts, in_own_process, peak_memory  # noqa: E402
+from studies.common import (
+    OUTPUT,
+    Detector,
+    Events,
+    Output,
+    Repeats,
+    ThreadCounts,
+    detector_in,
+    in_own_process,
+    peak_memory,
+    write_results,
+)
 
 PILEUP = (20.0, 100.0, 200.0, 300.0)
 COLORS = ("#4477aa", "#66ccee", "#228833", "#ccbb44", "#ee6677", "#aa3377", "#bbbbbb", "#222255", "#999933")
 
 
-def make_sample(pileup: float, n_events: int, workers: int) -> str:
+def make_sample(name: str, pileup: float, n_events: int, workers: int) -> str:
     """Return the folder of a sample of ttbar events, made if need be."""
     from traccc_py.simulation.samples import load_sample
 
-    return str(load_sample("ttbar", pileup, n_events, workers=workers).folder)
+    return str(load_sample("ttbar", pileup, n_events, detector=name, workers=workers).folder)
 
 
 def time_run(chain: Any, cells: Any) -> tuple[Any, float, float]:
@@ -60,7 +65,7 @@ def measure_event(chain: Any, cells: Any, repeats: int) -> dict[str, Any]:
     }
 
 
-def measure(folder: str, threads: int, n_events: int, repeats: int) -> dict[str, Any]:
+def measure(name: str, folder: str, threads: int, n_events: int, repeats: int) -> dict[str, Any]:
     """Reconstruct the first events of a sample."""
     from traccc_py import TrackingChain, read_cells
 
@@ -68,7 +73,7 @@ def measure(folder: str, threads: int, n_events: int, repeats: int) -> dict[str,
     if not paths:
         msg = f"{folder} holds no event*-cells.csv; expected a folder made by traccc-py simulate"
         raise typer.BadParameter(msg)
-    chain = TrackingChain("odd", device="cpu", threads=threads)
+    chain = TrackingChain(detector_in(name), device="cpu", threads=threads)
     chain.initialize()
     rows = [measure_event(chain, read_cells(path), repeats) for path in paths]
     n_cells, wall, processor = (sum(row[k] for row in rows) for k in ("n_cells", "wall_ms", "processor_ms"))
@@ -158,39 +163,29 @@ def parse_samples(samples: list[str]) -> dict[float, str]:
 
 def main(
     sample: Annotated[list[str] | None, typer.Option(help="MU=FOLDER; may be given again.")] = None,
-    events: Annotated[int, typer.Option(min=1, help="Events of each sample.")] = 2,
-    repeats: Annotated[int, typer.Option(min=1, help="Times each event is reconstructed.")] = 3,
-    threads: Annotated[list[int] | None, typer.Option(min=1, help="CPU threads; may be given again.")] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON (default: benchmarks/results/DATE-pileup.json)")] = None,
+    events: Events = 2,
+    repeats: Repeats = 3,
+    threads: ThreadCounts = None,
+    detector: Detector = "odd",
+    output: Output = OUTPUT,
 ) -> None:
     """Time the chain on the CPU against pile-up."""
     if sample:
         folders = parse_samples(sample)
     else:
-        folders = {mu: in_own_process(make_sample, mu, events, os.cpu_count() or 1) for mu in PILEUP}
-    loads = [os.getloadavg()[0]]
-    cases = []
+        folders = {mu: in_own_process(make_sample, detector, mu, events, os.cpu_count() or 1) for mu in PILEUP}
+    loads, cases = [os.getloadavg()[0]], []
     for mu, folder in sorted(folders.items()):
         for n in threads or [1, 2]:
-            cases.append({"pileup": mu, **in_own_process(measure, folder, n, events, repeats)})
+            cases.append({"pileup": mu, **in_own_process(measure, detector, folder, n, events, repeats)})
             loads.append(os.getloadavg()[0])
-    date = datetime.now(UTC).date().isoformat()
-    content = {
-        "date": date,
-        **facts(),
-        "load_average": [round(load, 1) for load in loads],
-        "n_repeats": repeats,
-        "growth_of_processor_time_per_cell": growth(cases),
-        "cases": cases,
-    }
-    output = output or RESULTS / f"{date}-pileup.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=2) + "\n")
-    plot(cases, output.with_suffix(".png"))
     print_table(cases)
-    grown, busy = content["growth_of_processor_time_per_cell"], content["load_average"]
-    print(f"processor time per cell grows by {grown}; load {busy}")
-    print(f"written to {output} and {output.with_suffix('.png')}")
+    grown = growth(cases)
+    print(f"processor time per cell grows by {grown}; load {max(loads):.1f} at most")
+    content = {"loads": [round(load, 1) for load in loads], "n_repeats": repeats}
+    content |= {"growth_of_processor_time_per_cell": grown, "cases": cases}
+    path = write_results(output, "pileup_time", content)
+    plot(cases, path.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Check and time the chain on a GPU: every kernel, events of several sizes, batches, memory; or the same on the CPU.
 
-Usage: python benchmarks/gpu.py [--events DIR] [--device cuda] [--minutes 8] [--output FILE.json]
-       python benchmarks/gpu.py --sanitize memcheck|racecheck|initcheck|synccheck
-       nsys profile -c cudaProfilerApi python benchmarks/gpu.py --profile
+Usage: python -m studies.gpu [--events DIR] [--device cuda] [--minutes 8]
+       python -m studies.gpu --sanitize memcheck|racecheck|initcheck|synccheck
+       nsys profile -c cudaProfilerApi python -m studies.gpu --profile
 
 It needs CuPy and numba-cuda, prepares everything itself and ends within the minutes given: what there is no time for is
 left out and named. `--events` takes a folder of ``event*-cells.csv`` files instead of simulated muons.
@@ -10,34 +10,28 @@ left out and named. `--events` takes a folder of ``event*-cells.csv`` files inst
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from benchmarks.gpu_devices import GpuTimer, HostTimer, copy_bandwidth, memory_in_use  # noqa: E402
-from tests.comparison import compare  # noqa: E402
-from traccc_py import TrackingChain, build_detector, read_cells  # noqa: E402
+from studies.common import OUTPUT, ROOT, Device, Output, Repeats, Seed, detector_in, muon_gun, write_results
+from studies.gpu_devices import GpuTimer, HostTimer, copy_bandwidth, memory_in_use
+from tests.comparison import compare
+from traccc_py import TrackingChain, read_cells
 
 # As many as there are charged particles with |eta| < 2.5 at 20, 100, 200 and 300 interactions a crossing, 33 each
 # (ATLAS, Phys. Lett. B 758 (2016) 67: 6.4 a unit of eta above 100 MeV at 13 TeV).
 MUONS = (660, 3300, 6600, 9900)
 BATCHES = (1, 2, 4, 8, 16, 32)
-PT = (0.5, 10.0)  # [GeV]
 MAX_CELLS = 20_000_000  # of a batch
 N_DISTINCT = 2  # simulated events of each size; batches repeat them
-REPEATS = 9
 SANITIZER_ARGUMENTS = ("--muons", "20", "--batches", "2", "--repeats", "1", "--no-timing")
 
 
@@ -57,16 +51,13 @@ class Budget:
         return False
 
 
-def simulated(muons: list[int], detector: Any) -> dict[str, list[Any]]:
+def simulated(muons: list[int], detector: Any, seed: int) -> dict[str, list[Any]]:
     """Return simulated events by the name of their size."""
-    from traccc_py.simulation.events import simulate_event
-    from traccc_py.simulation.generators.gun import ParticleGunConfig
+    from traccc_py.simulation.events import simulate_events
 
-    found = {}
-    for n in muons:
-        gun = ParticleGunConfig(n_particles=n, momentum=PT, eta=(-2.5, 2.5), vertex_sigma=(0.0125, 0.0125, 55.0))
-        found[f"{n} muons"] = [simulate_event(detector, gun, seed=5, event=k).cells for k in range(N_DISTINCT)]
-    return found
+    return {
+        f"{n} muons": [event.cells for event in simulate_events(detector, muon_gun(n), seed, N_DISTINCT)] for n in muons
+    }
 
 
 def read_events(folder: Path) -> dict[str, list[Any]]:
@@ -181,13 +172,14 @@ def sanitize(tool: str) -> None:
     if program is None:
         print("compute-sanitizer is not in PATH; it comes with the CUDA toolkit")
         raise typer.Exit(2)
-    command = [program, "--tool", tool, "--error-exitcode", "1", sys.executable, __file__, *SANITIZER_ARGUMENTS]
-    raise typer.Exit(subprocess.run([*command, "--no-pool"], check=False).returncode)
+    study = [sys.executable, "-m", "studies.gpu", *SANITIZER_ARGUMENTS, "--no-pool"]
+    command = [program, "--tool", tool, "--error-exitcode", "1", *study]
+    raise typer.Exit(subprocess.run(command, cwd=ROOT, check=False).returncode)
 
 
 def make_chain(device: str, *, graphs: bool, no_pool: bool) -> tuple[Any, Any]:
     """Return a chain and what times its kernels."""
-    detector = build_detector("odd")
+    detector = detector_in("odd")
     if device == "cpu":
         timer: Any = HostTimer()
         return TrackingChain(detector, device=timer.device), timer
@@ -218,25 +210,26 @@ def main(
     events: Annotated[Path | None, typer.Option(help="Folder of event*-cells.csv files of the ODD.")] = None,
     muons: Annotated[list[int] | None, typer.Option(min=1, help="Muons of an event; may be given again.")] = None,
     batches: Annotated[list[int] | None, typer.Option(min=1, help="Events of a batch; may be given again.")] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Batches timed.")] = REPEATS,
-    device: Annotated[str, typer.Option(help="cuda, cuda:N or cpu.")] = "cuda",
+    repeats: Repeats = 9,
+    device: Device = "cuda",
     minutes: Annotated[float, typer.Option(help="Time after which nothing new is begun.")] = 8.0,
     graphs: Annotated[bool, typer.Option(help="Replay batches as CUDA graphs.")] = False,
     timing: Annotated[bool, typer.Option(help="Time kernels and batches.")] = True,
     sanitizer: Annotated[str | None, typer.Option("--sanitize", help="Tool of compute-sanitizer.")] = None,
     for_profiler: Annotated[bool, typer.Option("--profile", help="Only run batches for a profiler.")] = False,
     no_pool: Annotated[bool, typer.Option("--no-pool", hidden=True)] = False,
-    output: Annotated[Path | None, typer.Option(help="JSON file; a plot is put beside it.")] = None,
+    seed: Seed = 5,
+    output: Output = OUTPUT,
 ) -> None:
     """Check and time the chain on a GPU."""
     if sanitizer:
         sanitize(sanitizer)
     budget = Budget(minutes)
     chain, timer = make_chain(device, graphs=graphs, no_pool=no_pool)
-    samples = read_events(events) if events else simulated(list(muons or MUONS), chain.detector)
+    samples = read_events(events) if events else simulated(list(muons or MUONS), chain.detector, seed)
     begin = time.monotonic()
     chain.initialize()
-    content: dict[str, Any] = {"date": datetime.now(UTC).isoformat(timespec="seconds"), "device": chain.device.name}
+    content: dict[str, Any] = {"device": chain.device.name}
     content["initialize_seconds"] = round(time.monotonic() - begin, 2)
     print(f"{chain.device.name}: ready after {content['initialize_seconds']} s")
     largest = list(samples)[-1]
@@ -252,11 +245,8 @@ def main(
     content["left_out"] = budget.left_out
     for row in content["kernels"][:12]:
         print(f"{row['kernel']:45} {row['runs']:3} {row['ms']:9.3f} ms")
-    output = output or ROOT / "benchmarks" / "results" / f"{datetime.now(UTC).date().isoformat()}-gpu.json"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(content, indent=2) + "\n")
-    plot(content, output.with_suffix(".png"))
-    print(f"written to {output}")
+    path = write_results(output, "gpu", content)
+    plot(content, path.with_suffix(".png"))
     if not all(one["is_good"] and one["same_bits_again"] for one in content["check"].values()):
         raise typer.Exit(1)
 

@@ -1,7 +1,6 @@
 """Reconstruct a hundred events of many kinds one after the other: no failure, no hang, none far slower than its like.
 
-Usage: python scripts/mixed_events.py --json mixed.json
-       python scripts/mixed_events.py --folder mu200 --folder mu300 --json mixed.json
+Usage: python -m studies.mixed_events [--folder mu200 --folder mu300]
 Events are simulated on the fly; those of folders made by traccc-py simulate take the place of simulated ones of the
 same process and pile-up. An event's time is compared with the median per cell of the nine events nearest in size.
 An event that takes longer than --timeout ends the run with the place where it stands.
@@ -9,17 +8,17 @@ An event that takes longer than --timeout ends the run with the place where it s
 
 from __future__ import annotations
 
-import argparse
 import faulthandler
-import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+import typer
 
+from studies.common import OUTPUT, Detector, Output, Repeats, Seed, Threads, detector_in, write_results
 from traccc_py.chain import TrackingChain
 from traccc_py.data.manifest import read_manifest
 from traccc_py.edm import STAGES, Cells
@@ -78,20 +77,9 @@ class Record:
     expected: float = 0.0  # median processor time of the events of its size, at its number of cells
 
 
-def arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, action="append", default=[], help="sample to take events from")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--repeat", type=int, default=3, help="runs of each event")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--share", type=float, default=1.0, help="part of the mixture that is run")
-    parser.add_argument("--timeout", type=float, default=300.0, help="of the runs of one event [s]")
-    parser.add_argument("--json", type=Path)
-    return parser.parse_args()
-
-
-def mixed_events(detector: object, folders: list[Path], seed: int, share: float) -> Iterator[tuple[str, Cells]]:
+def mixed_events(
+    detector: object, mixture: list[Kind], folders: list[Path], seed: int, share: float
+) -> Iterator[tuple[str, Cells]]:
     """Yield names and cells of the events."""
     stored: dict[tuple[str, float], list[tuple[Path, int]]] = {}
     for folder in folders:
@@ -100,7 +88,7 @@ def mixed_events(detector: object, folders: list[Path], seed: int, share: float)
         stored.setdefault(key, []).extend((folder, event["event"]) for event in manifest.events)
     generators: dict[str, CollisionGenerator] = {}
     shots = {"muon", "pion", "electron"}
-    for kind in MIXTURE:
+    for kind in mixture:
         n = max(1, round(kind.n_events * share))
         name = f"{kind.particles} {kind.process}s" if kind.process in shots else f"{kind.process} mu={kind.pileup:g}"
         for event in range(n):
@@ -181,25 +169,32 @@ def show(records: list[Record]) -> int:
     return sum(r.processor > LIMIT * r.expected for r in records)
 
 
-def main() -> None:
-    """Run everything, print, write."""
-    options = arguments()
-    chain = TrackingChain("odd", threads=options.threads)
+def main(
+    folder: Annotated[list[Path] | None, typer.Option(help="Sample to take events from; may be given again.")] = None,
+    repeats: Repeats = 3,
+    share: Annotated[float, typer.Option(help="Part of the mixture that is run; of each kind one event at least.")] = 1,
+    kind: Annotated[list[str] | None, typer.Option(help="Only this process or particle; may be given again.")] = None,
+    timeout: Annotated[float, typer.Option(help="Of the runs of one event [s].")] = 300.0,
+    detector: Detector = "odd",
+    threads: Threads = 1,
+    seed: Seed = 1,
+    output: Output = OUTPUT,
+) -> None:
+    """Reconstruct a mixture of events; none may fail or take far longer than its like."""
+    chain = TrackingChain(detector_in(detector), threads=threads)
     chain.initialize()
+    mixture = [one for one in MIXTURE if not kind or one.process in kind]
     records = []
-    for name, cells in mixed_events(chain.detector, options.folder, options.seed, options.share):
-        faulthandler.dump_traceback_later(options.timeout, exit=True)
-        records.append(measure(chain, name, cells, options.repeat))
+    for name, cells in mixed_events(chain.detector, mixture, folder or [], seed, share):
+        faulthandler.dump_traceback_later(timeout, exit=True)
+        records.append(measure(chain, name, cells, repeats))
         faulthandler.cancel_dump_traceback_later()
         print(f"{len(records)}: {name}, {len(cells)} cells, {records[-1].processor:.1f} ms", flush=True)
     expect(records)
     n_slow = show(records)
     print(f"{len(records)} events, none failed; {n_slow} took more than {LIMIT:g} times the median at their size")
-    if options.json:
-        columns = Record.__dataclass_fields__
-        table = [{name: getattr(r, name) for name in columns} for r in records]
-        options.json.write_text(json.dumps(table, indent=1) + "\n")
+    write_results(output, "mixed_events", {"n_slow": n_slow, "events": [asdict(record) for record in records]})
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

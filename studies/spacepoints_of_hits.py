@@ -3,7 +3,7 @@
 traccc's `read_spacepoints` takes positions from the hits file, not from the measurements. To compare the chains on the
 same input, the folder this writes is given to ``traccc-py run --input-kind spacepoints``.
 
-Usage: python scripts/spacepoints_of_hits.py TRUTH_FOLDER OUTPUT_FOLDER
+Usage: python -m studies.spacepoints_of_hits TRUTH_FOLDER OUTPUT_FOLDER
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`benchmarks/gpu.py` runs to its end, here on the CPU; and its comparison finds what differs."""
+"""`studies/gpu.py` runs to its end, here on the CPU; and its comparison finds what differs."""
 
 import dataclasses
 import json
@@ -13,32 +13,36 @@ from tests.integration.small_events import telescope, telescope_cells
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cpu.executor import CpuDevice
 
-PROGRAM = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments):
-    return subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "studies.gpu", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+
+
+def result_in(folder):
+    (path,) = folder.glob("*-gpu.json")
+    return json.loads(path.read_text())
 
 
 def test_benchmark_checks_and_times_a_small_event(tmp_path):
-    path = tmp_path / "result.json"
     small = ["--muons", "5", "--batches", "1", "--batches", "2", "--repeats", "1"]
-    done = run("--device", "cpu", *small, "--output", str(path))
+    done = run("--device", "cpu", *small, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    content = json.loads(path.read_text())
+    content = result_in(tmp_path)
     assert content["check"]["5 muons"]["is_good"]
     assert content["check"]["5 muons"]["same_bits_again"]
     assert [row["n_events"] for row in content["batches"]["5 muons"]] == [1, 2]
     assert {"finding_follow_seeds", "fitting_fit_track"} <= {row["kernel"] for row in content["kernels"]}
     assert content["left_out"] == []
-    assert path.with_suffix(".png").stat().st_size > 1000
+    assert next(tmp_path.glob("*-gpu.png")).stat().st_size > 1000
 
 
 def test_benchmark_names_what_there_was_no_time_for(tmp_path):
-    path = tmp_path / "result.json"
-    done = run("--device", "cpu", "--muons", "3", "--batches", "1", "--minutes", "0", "--output", str(path))
+    done = run("--device", "cpu", "--muons", "3", "--batches", "1", "--minutes", "0", "--output", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert json.loads(path.read_text())["left_out"] == ["the comparison of 3 muons", "3 muons, batch of 1"]
+    assert result_in(tmp_path)["left_out"] == ["the comparison of 3 muons", "3 muons, batch of 1"]
 
 
 @pytest.fixture(scope="module")

@@ -1,27 +1,30 @@
 """Host cost of launches: the CPU executor against Numba's prange, and the packing of CUDA parameter blocks.
 
-Run ``python benchmarks/bench_launch.py``. Medians in microseconds, compilation excluded. For prange with tbb, Numba
-must find libtbb.so: ``LD_LIBRARY_PATH=.venv/lib NUMBA_THREADING_LAYER=tbb``.
+Usage: python -m studies.launch_cost [--threads 2] [--repeats 200]
+
+Medians in microseconds, compilation excluded. For prange with tbb, Numba must find libtbb.so:
+``LD_LIBRARY_PATH=.venv/lib NUMBA_THREADING_LAYER=tbb``.
 """
 
+from __future__ import annotations
+
 import collections
-import os
+import itertools
 import statistics
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numba
 import numpy as np
+import typer
 
+from studies.common import OUTPUT, Output, Repeats, Threads, write_results
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.kernel import Scratch, kernel, scalar
 from traccc_py.device.workspace import Extent
 
 N_ARRAYS = (5, 15, 25)
 SIZES = (1, 100, 1000, 10_000, 200_000)
-REPEATS = 200
 
 
 @kernel(grain=64)
@@ -43,7 +46,7 @@ PAYLOADS = {n: collections.namedtuple(f"P{n}", [f"a{k}" for k in range(n - 1)] +
 globals().update({made.__name__: made for made in PAYLOADS.values()})  # Numba's types refer to classes by name
 
 
-def median_us(call, repeats=REPEATS):
+def median_us(call, repeats):
     """Return the median time of a call [us]."""
     times = []
     for _ in range(repeats):
@@ -64,8 +67,9 @@ def prange_loop(body):
     return loop
 
 
-def bench_cpu(threads):
-    """Print the cost of launches of a small body."""
+def bench_cpu(threads, repeats):
+    """Return the cost of launches of a small body [us]."""
+    rows = []
     parallel = prange_loop(_add.body)
     print(f"{'arrays':>6s} {'n':>7s} {'1 thread':>9s} {f'{threads} threads':>9s} {'prange':>9s}")
     for n_arrays, made in PAYLOADS.items():
@@ -75,28 +79,33 @@ def bench_cpu(threads):
             for n_threads in (1, threads):
                 device = CpuDevice(n_threads)
                 device.launch(_add, n, payload)
-                row.append(median_us(lambda d=device, n=n, p=payload: d.launch(_add, n, p)))
+                row.append(median_us(lambda d=device, n=n, p=payload: d.launch(_add, n, p), repeats))
             numba.set_num_threads(threads)
             parallel(n, payload)
-            row.append(median_us(lambda n=n, p=payload: parallel(n, p)))
+            row.append(median_us(lambda n=n, p=payload: parallel(n, p), repeats))
             print(f"{n_arrays:6d} {n:7d}" + "".join(f" {t:9.1f}" for t in row))
+            rows.append(dict(zip(("arrays", "n", "one_thread", "threads", "prange"), (n_arrays, n, *row), strict=True)))
+    return rows
 
 
-def bench_uneven(threads):
-    """Print the time of a launch whose indices need very different times."""
+def bench_uneven(threads, repeats):
+    """Return the time of a launch whose indices need very different times, by number of threads [us]."""
+    found = {}
     n_terms = (np.random.default_rng(1).pareto(1.2, 3000) * 2000).astype(np.int32)
     for n_threads in (1, threads):
         device = CpuDevice(n_threads)
         payload = Uneven(n_terms, np.full(len(n_terms), 0.1, scalar))
         device.launch(_uneven, len(n_terms), payload)
-        time_us = median_us(lambda d=device, p=payload: d.launch(_uneven, len(n_terms), p), 30)
-        print(f"uneven work, {n_threads} threads: {time_us / 1e3:.2f} ms")
+        found[n_threads] = median_us(lambda d=device, p=payload: d.launch(_uneven, len(n_terms), p), repeats)
+        print(f"uneven work, {n_threads} threads: {found[n_threads] / 1e3:.2f} ms")
+    return found
 
 
-def bench_cuda():
-    """Print the host cost of CUDA launches with the driver's part left out."""
+def bench_cuda(repeats):
+    """Return the host cost of CUDA launches with the driver's part left out [us], by number of arrays."""
     from traccc_py.device.cuda.launch import Launcher
 
+    found = {}
     driver = SimpleNamespace(load=lambda compiled: None, launch=lambda *arguments: None)
 
     def device_array(n):
@@ -111,18 +120,21 @@ def bench_cuda():
         launcher = Launcher(driver, (9, 0), 132, device_array(1))
         extent = Extent("rows", device_array(64), 3, 1000)
         payload = made(*(device_array(1000) for _ in range(n_arrays)))
-        again = median_us(lambda la=launcher, e=extent, p=payload: la.launch(_add, e, p, 0), 2000)
+        again = median_us(lambda la=launcher, e=extent, p=payload: la.launch(_add, e, p, 0), repeats)
 
         def repacked(la=launcher, e=extent, p=payload):
             la.forget()
             la.launch(_add, e, p, 0)
 
-        print(f"CUDA, {n_arrays} arrays: same payload {again:.1f} us, packed anew {median_us(repacked, 2000):.1f} us")
+        found[n_arrays] = {"same_payload": again, "packed_anew": median_us(repacked, repeats)}
+        print(
+            f"CUDA, {n_arrays} arrays: same payload {again:.1f} us, packed anew {found[n_arrays]['packed_anew']:.1f} us"
+        )
+    return found
 
 
-def bench_chain():
-    """Print what a batch costs the host on CUDA, from its cells being copied to the last launch, driver left out."""
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+def bench_chain(repeats=100):
+    """Return what a batch costs the host on CUDA, from its cells being copied to the last launch, driver left out."""
     import pytest
 
     from tests.devices.cuda_fakes import STREAMS, fake_cuda_device
@@ -135,6 +147,7 @@ def bench_chain():
     events = [telescope_cells(20, k, detector) for k in range(4)]
     model = TrackingChain(detector, device=DeferredDevice(1))
     model.run_batch(events)
+    found = []
     with pytest.MonkeyPatch.context() as patch:
         for graphs in (False, True):
             device = fake_cuda_device(patch, options={"uses_graphs": graphs})
@@ -153,21 +166,24 @@ def bench_chain():
             n_launches.clear()
             chain._schedule.start(next(batches))
             n = len(n_launches)
-            jobs = iter([next(batches), next(batches)] * 50)
-            time_us = median_us(lambda c=chain, j=jobs: c._schedule.start(next(j)), 100)
+            jobs = itertools.cycle([next(batches), next(batches)])
+            time_us = median_us(lambda c=chain, j=jobs: c._schedule.start(next(j)), repeats)
             print(f"CUDA, a batch of the chain: {n} launches, {time_us:.0f} us, graphs {graphs}")
+            found.append({"graphs": graphs, "launches": n, "microseconds": time_us})
     STREAMS.clear()
+    return found
 
 
-def main():
-    """Run all parts."""
-    threads = min(2, os.cpu_count() or 1)
-    print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
-    bench_cpu(threads)
-    bench_uneven(threads)
-    bench_cuda()
-    bench_chain()
+def main(threads: Threads = 2, repeats: Repeats = 200, output: Output = OUTPUT) -> None:
+    """Measure all parts."""
+    content = {
+        "launches": bench_cpu(threads, repeats),
+        "uneven": bench_uneven(threads, repeats),
+        "cuda": bench_cuda(repeats),
+        "batch": bench_chain(repeats),
+    }
+    write_results(output, "launch_cost", content)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
