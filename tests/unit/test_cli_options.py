@@ -316,6 +316,7 @@ def test_compile_refuses_impossible_architectures(arguments, problem):
     assert_refused(call("compile", "--detector", "telescope", *arguments), problem)
 
 
+@pytest.mark.slow
 def test_compile_writes_cubins_for_each_architecture(tmp_path, monkeypatch):
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
     from traccc_py.cli import compilation

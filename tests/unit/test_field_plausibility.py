@@ -122,7 +122,7 @@ def test_unusual_fields_are_taken_with_a_warning(telescope, caplog, value, n):
 
 def test_field_of_the_seeding_has_the_same_limit():
     assert SeedingConfig(b_field_z=19.9).b_field_z == 19.9
-    with pytest.raises(ConfigError, match=r"b_field_z is 2000.*expected a finite number >= 0 and < 20"):
+    with pytest.raises(ConfigError, match=r"b_field_z is 2000.*expected a finite number > 0 and < 20"):
         SeedingConfig(b_field_z=2000.0)
 
 
