@@ -63,7 +63,7 @@ def install_fake_chain(monkeypatch):
     module = types.ModuleType("traccc_py.chain")
     module.TrackingChain = FakeChain
     monkeypatch.setitem(sys.modules, "traccc_py.chain", module)
-    monkeypatch.setattr("traccc_py.cli.run.compile_in_processes", lambda chain: None)
+    monkeypatch.setattr("traccc_py.cli.run.compile_missing_kernels", lambda chain, console: None)
 
 
 @pytest.fixture
@@ -210,12 +210,6 @@ def test_run_of_one_event_has_no_rate(chain, events, tmp_path):
     result = run(events, "--events", 1, "--json", tmp_path / "run.json")
     assert "events/s" not in result.stdout
     assert json.loads((tmp_path / "run.json").read_text())["summary"]["events_per_second_after_first"] is None
-
-
-def test_run_tells_about_compilation_only_when_it_is_due(chain, events, cache):
-    assert "compiling kernels, once" in run(events).stderr
-    (cache_directory("cpu") / "kernel.nbi").touch()
-    assert "compiling" not in run(events).stderr
 
 
 def test_run_warns_of_merged_cells(chain, events):

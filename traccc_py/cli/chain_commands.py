@@ -11,6 +11,7 @@ import typer
 from traccc_py.cli.common import Compress, Debug, Device, Threads, consoles, reports_errors
 from traccc_py.cli.detector_options import takes_detector
 from traccc_py.cli.settings import Settings, takes_settings
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 
 __all__ = ["compile_kernels", "info", "print_config", "run", "show"]
@@ -140,10 +141,13 @@ def compile_kernels(
     """Compile all kernels ahead, into the cache on disk."""
     from traccc_py.cli.run import make_chain
     from traccc_py.config import ChainConfig
-    from traccc_py.device.cache import cache_root
+    from traccc_py.device.cache import cache_root, unkept
 
     _, log = consoles()
     make_chain(detector.load(), ChainConfig(), device, threads, log)
+    if unkept():
+        msg = f"{cache_root()}: {counted(len(unkept()), 'file')} could not be written; the kernels are not kept"
+        raise OSError(msg)
     typer.echo(f"compiled kernels are in {cache_root()}")
 
 

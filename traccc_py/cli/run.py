@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from traccc_py.cli.compilation import compile_in_processes, kernels_are_compiled
+from traccc_py.cli.compilation import compile_missing_kernels
 from traccc_py.cli.inputs import (
     EventFile,
     check_event_files,
@@ -30,8 +29,6 @@ from traccc_py.detector_options import DetectorOptions
 __all__ = ["RunOptions", "make_chain", "run"]
 
 _MILLISECONDS = 1000.0
-_COMPILATION_SECONDS = 60  # told to the user; measured on two cores
-_SILENCE_SECONDS = 10.0  # kernels that are kept load in two
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +55,8 @@ def make_chain(detector: Any, config: ChainConfig, device: str, threads: int | N
 
     chain = TrackingChain(detector, config, device=device, threads=threads)
     start = time.perf_counter()
-    if not kernels_are_compiled(chain):
-        console.print(f"compiling kernels, once for this version; about {_COMPILATION_SECONDS} s")
-        compile_in_processes(chain)
-        chain.initialize()
-    else:  # some are kept; others may be missing, or another process may be compiling them just now
-        late = "some kernels are not compiled yet, or another process compiles them; this may take minutes"
-        timer = threading.Timer(_SILENCE_SECONDS, console.print, (late,))
-        timer.daemon = True
-        timer.start()
-        try:
-            chain.initialize()
-        finally:
-            timer.cancel()
+    compile_missing_kernels(chain, console)
+    chain.initialize()
     seconds = time.perf_counter() - start
     console.print(f"{describe_device(chain)} ready in {seconds:.1f} s", style="dim")
     return chain

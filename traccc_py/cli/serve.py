@@ -21,7 +21,8 @@ from traccc_py.backend.server import ServerOptions, TritonServer
 from traccc_py.backend.service import TrackingService
 from traccc_py.backend.settings import MAX_CELLS, ModelSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
-from traccc_py.cli.compilation import compile_in_processes, kernels_are_compiled
+from traccc_py.cli.common import consoles
+from traccc_py.cli.compilation import compile_missing_kernels
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
 
@@ -158,7 +159,7 @@ def _compiled_repository(options: ServeOptions, log: Console) -> ModelRepository
     Done in a process that ends before the server starts: on a GPU a context keeps some hundred MB.
     """
     settings = _settings(options)
-    log.print("trying the settings, compiling kernels if that was not done yet (about a minute)", style="dim")
+    log.print("trying the settings, compiling kernels if that was not done yet", style="dim")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         name, fingerprint = pool.submit(_try_out, settings, options.device).result()
     return make_repository(options, settings, name, fingerprint)
@@ -167,8 +168,7 @@ def _compiled_repository(options: ServeOptions, log: Console) -> ModelRepository
 def _try_out(settings: ModelSettings, device: str) -> tuple[str, str]:
     """Return the name of the device and the fingerprint of the detector, after a first event."""
     service = TrackingService(settings, device)
-    if not kernels_are_compiled(service.chain):
-        compile_in_processes(service.chain)
+    compile_missing_kernels(service.chain, consoles()[1])
     service.initialize()
     return str(service.chain.device.name), service.chain.detector.fingerprint
 
