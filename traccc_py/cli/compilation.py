@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from traccc_py.data.words import counted
+
 __all__ = ["CompilationProgress", "compile_missing_kernels"]
 
 _MOST_PROCESSES = 6  # the longest of the kernels takes a quarter of the time of all
@@ -18,7 +20,7 @@ _SECONDS_AT_MOST = 60  # told to the user before anything is known; measured on 
 _FIRST_LINE = 10.0  # [s]
 _GROWTH = 0.25  # of the time between lines, with that since the beginning: 14 lines in seven minutes
 _ROUNDING = 10  # [s]
-_KNOWN_SHARE = 0.05  # of the work, from which on the rest is estimated
+_KNOWN_SHARE = 0.25  # of the work: with that, one of the long kernels is among those that are compiled
 # Seconds of one core that kernels take to compile, measured; without them an estimate of the rest would be a guess.
 _SECONDS = {
     "fitting_fit_track": 26,
@@ -47,14 +49,17 @@ def compile_missing_kernels(chain: Any, console: Console) -> None:
     from traccc_py.device.cpu.executor import CpuDevice
     from traccc_py.device.signatures import record_signatures
 
-    if is_empty(str(chain.device.name).partition(":")[0]):  # said at once: also the record has to compile a bit
+    is_first = is_empty(str(chain.device.name).partition(":")[0])
+    if is_first:  # said at once: also the record has to compile a bit
         console.print(f"compiling kernels, once for this version; about {_SECONDS_AT_MOST} s on two idle cores")
     signatures = record_signatures(lambda device: TrackingChain(chain.detector, chain.config, device).initialize())
     missing, compile_them = _missing(chain.device, signatures)
     names = [name for name, kinds in missing.items() for _ in kinds]
     if names:
+        if not is_first:
+            console.print(f"compiling {counted(len(names), 'kernel')} that the cache lacks")
         processes = min(getattr(chain.device, "threads", CpuDevice().threads), _MOST_PROCESSES, len(names))
-        with CompilationProgress(names, console) as progress:
+        with CompilationProgress(names, processes, console) as progress:
             compile_them(missing, processes=processes, on_compiled=progress.advance)
 
 
@@ -70,8 +75,12 @@ def _missing(device: Any, signatures: Any) -> tuple[Any, Callable[..., Any]]:
     return missing_kernels(signatures, capability), partial(compile_all, capabilities=[capability])
 
 
-def _weight(name: str) -> float:
+def _seconds(name: str) -> float:
     return _SECONDS.get(name, _SECONDS_OF_OTHERS)
+
+
+def _rounded(seconds: float) -> int:
+    return max(1, round(seconds / _ROUNDING)) * _ROUNDING
 
 
 class CompilationProgress:
@@ -83,15 +92,17 @@ class CompilationProgress:
     ----------
     names : iterable of str
         The kernels; one that is compiled for two types occurs twice.
+    processes : int
+        How many of them are compiled at once.
     console : Console
         Where to tell.
     """
 
-    def __init__(self, names: Iterable[str], console: Console) -> None:
-        weights = [_weight(name) for name in names]
-        self._total, self._total_weight = len(weights), sum(weights)
+    def __init__(self, names: Iterable[str], processes: int, console: Console) -> None:
+        self._left = list(names)
+        self._total, self._seconds_of_all = len(self._left), sum(map(_seconds, self._left))
+        self._processes = processes
         self._console = console
-        self._done, self._done_weight = 0, 0.0
         self._begin = time.perf_counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tell, name="compilation-progress", daemon=True)
@@ -112,31 +123,32 @@ class CompilationProgress:
 
     def advance(self, name: str) -> None:
         """Note that a kernel is compiled."""
-        self._done += 1
-        self._done_weight += _weight(name)
-        self._bar.update(self._task, completed=self._done, description=self.rest(self._seconds()))
+        self._left.remove(name)
+        done = self._total - len(self._left)
+        self._bar.update(self._task, completed=done, description=self.rest(self._elapsed()))
 
     def rest(self, seconds: float) -> str:
-        """Return in words how long the rest takes if it goes on as in the first `seconds`; "" before that is known."""
-        share = self._done_weight / self._total_weight if self._total else 1.0
-        if share < _KNOWN_SHARE:
-            return ""
-        left = seconds * (1 - share) / share
-        return f"about {max(1, round(left / _ROUNDING)) * _ROUNDING} s more"
+        """Return in words how long the rest takes, if it goes on as in the first `seconds`."""
+        left = sum(map(_seconds, self._left))
+        done = self._seconds_of_all - left
+        if done >= _KNOWN_SHARE * self._seconds_of_all:
+            return f"about {_rounded(seconds * left / done)} s more"
+        # All that is known is that the longest one is not done yet.
+        slowness = max(1.0, seconds / max(map(_seconds, self._left)))
+        return f"at least {_rounded(slowness * self._seconds_of_all / self._processes - seconds)} s more"
 
     def line(self, seconds: float) -> str:
         """Return what is told `seconds` after the beginning."""
-        rest = self.rest(seconds)
-        done = f"compiling kernels: {self._done} of {self._total}, {seconds:.0f} s"
-        return f"{done}; {rest}" if rest else done
+        done = self._total - len(self._left)
+        return f"compiling kernels: {done} of {self._total}, {seconds:.0f} s; {self.rest(seconds)}"
 
-    def _seconds(self) -> float:
+    def _elapsed(self) -> float:
         return time.perf_counter() - self._begin
 
     def _tell(self) -> None:
         """Print lines where there is no terminal to write one again and again."""
-        while not self._stop.wait(max(_FIRST_LINE, _GROWTH * self._seconds())):
+        while not self._stop.wait(max(_FIRST_LINE, _GROWTH * self._elapsed())):
             if self._console.is_terminal:
-                self._bar.update(self._task, description=self.rest(self._seconds()))
+                self._bar.update(self._task, description=self.rest(self._elapsed()))
             else:
-                self._console.print(self.line(self._seconds()))
+                self._console.print(self.line(self._elapsed()))
