@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.damages import DAMAGES
 from traccc_py.cli.app import app
 from traccc_py.data.manifest import check_folder, read_manifest
 from traccc_py.data.particle_ids import pack_particle_id
