@@ -16,7 +16,6 @@ from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
 from traccc_py.data.track_files import read_tracks
-from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
 from traccc_py.errors import DeviceUnavailableError
 from traccc_py.geometry import build_detector

@@ -162,7 +162,7 @@ def read_kept(path: Path) -> bytes | None:
 
 
 def keep(contents: Mapping[Path, bytes]) -> None:
-    """Write files of the cache, all or none; what can't be written stays in memory, and the first time a warning says so.
+    """Write files of the cache, all or none; what can't be written stays in memory, and a first warning says so.
 
     Parameters
     ----------
