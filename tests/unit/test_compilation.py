@@ -9,7 +9,8 @@ from rich.console import Console
 
 from traccc_py.chain import TrackingChain
 from traccc_py.cli import compilation
-from traccc_py.cli.compilation import CompilationProgress, compile_missing_kernels
+from traccc_py.cli.compilation import compile_missing_kernels
+from traccc_py.cli.compilation_progress import CompilationProgress
 from traccc_py.device import cache
 from traccc_py.device.signatures import record_signatures
 
