@@ -18,7 +18,7 @@ import numpy as np
 from traccc_py.config import ClusterizationConfig
 from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import LOC0, LOC1
+from traccc_py.edm.parameters import LOC0, LOC1
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.constants import HALF, ONE, TWELFTH, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch

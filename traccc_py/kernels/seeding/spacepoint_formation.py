@@ -13,7 +13,7 @@ import numpy as np
 
 from traccc_py.device.kernel import kernel
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import LOC0, LOC1
+from traccc_py.edm.parameters import LOC0, LOC1
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import TWO_DIMENSIONS, X, Y, Z
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
