@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from traccc_py.chain import TrackingChain
-from traccc_py.cli import compilation
+from traccc_py.cli import compilation_progress
 from traccc_py.cli.compilation import compile_missing_kernels
 from traccc_py.cli.compilation_progress import CompilationProgress
 from traccc_py.device import cache
@@ -28,7 +28,7 @@ def progress(is_terminal=False, processes=2):
 
 def test_kernels_whose_time_is_known_exist():
     found = record_signatures(lambda device: TrackingChain("telescope", device=device).initialize())
-    assert set(compilation._SECONDS) <= set(found)
+    assert set(compilation_progress._SECONDS) <= set(found)
 
 
 @pytest.mark.parametrize(
