@@ -50,7 +50,7 @@ def test_rest_is_estimated_from_what_is_done(done, seconds, expected):
 
 
 def test_lines_come_while_nothing_is_finished(monkeypatch):
-    monkeypatch.setattr(compilation, "_FIRST_LINE", 0.05)
+    monkeypatch.setattr(compilation_progress, "_FIRST_LINE", 0.05)
     with progress() as told:
         time.sleep(0.4)
     lines = told._console.file.getvalue().splitlines()
@@ -59,7 +59,7 @@ def test_lines_come_while_nothing_is_finished(monkeypatch):
 
 
 def test_terminal_gets_one_line(monkeypatch):
-    monkeypatch.setattr(compilation, "_FIRST_LINE", 0.05)
+    monkeypatch.setattr(compilation_progress, "_FIRST_LINE", 0.05)
     with progress(is_terminal=True) as told:
         told.advance(SHORT[0])
         time.sleep(0.2)
@@ -82,7 +82,7 @@ def told(monkeypatch):
         names.append(arguments[0])
         return CompilationProgress(*arguments)
 
-    monkeypatch.setattr(compilation, "CompilationProgress", noted)
+    monkeypatch.setattr(compilation_progress, "CompilationProgress", noted)
     return names
 
 
