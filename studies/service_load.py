@@ -98,7 +98,7 @@ def free_ports(n: int) -> list[int]:
 
 def children(pid: int) -> list[tuple[int, str]]:
     """Return the living children of a process and their command lines."""
-    command = ["ps", "-o", "pid=,stat=,args=", "--ppid", str(pid)]
+    command = ["ps", "-ww", "-o", "pid=,stat=,args=", "--ppid", str(pid)]
     found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     rows = [line.split(None, 2) for line in found.splitlines()]
     return [(int(row[0]), row[2]) for row in rows if not row[1].startswith("Z")]
@@ -192,8 +192,8 @@ def kill_instances(service: Service, load: Load, n: int) -> list[dict[str, float
 
 
 def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return by how much each process grew since it had settled."""
-    settled = next((row for row in rows if row["seconds"] >= SETTLED_SECONDS), rows[0])["memory_mb"]
+    """Return by how much each process grew since it had settled; nothing if the load ended before."""
+    settled = next((row["memory_mb"] for row in rows if row["seconds"] >= SETTLED_SECONDS), {})
     return {name: mb / settled[name] - 1 for name, mb in rows[-1]["memory_mb"].items() if name in settled}
 
 

@@ -8,15 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import traccc_py
 from traccc_py.chain import TrackingChain
-from traccc_py.cli.compilation import kernels_are_compiled
 from traccc_py.device import cache
-from traccc_py.device.cpu.compile import compile_loops
+from traccc_py.device.cpu.compile import compile_loops, missing_loops
 from traccc_py.device.signatures import record_signatures
 
 STAGE = """
@@ -73,7 +71,7 @@ misses, hits = (sum(sum(getattr(s, name).values()) for s in stats) for name in (
 print(json.dumps({"results": results, "misses": misses, "hits": hits}))
 """
 AHEAD = """
-from traccc_py.device.cpu.compile import compile_loops
+from traccc_py.device.cpu.compile import compile_loops, missing_loops
 from traccc_py.device.signatures import record_signatures
 from traccc_py.kernels import stage
 
@@ -187,13 +185,6 @@ def test_chosen_folder_is_used(tmp_path, monkeypatch):
     assert cache.cache_directory("cpu") == tmp_path / "new" / f"cpu-{cache.source_hash()}"
 
 
-def test_chosen_folder_that_cannot_be_written_is_an_error(tmp_path, monkeypatch):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(OSError, match=r"TRACCC_PY_CACHE_DIR=.* can't be written; set it to a writable folder"):
-        cache.cache_root()
-
-
 def test_user_cache_folder_falls_back_to_a_temporary_one(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.delenv("TRACCC_PY_CACHE_DIR", raising=False)
@@ -210,7 +201,7 @@ def test_folders_unused_for_long_are_removed_with_the_first_use_of_a_new_one(tmp
     names = ("cpu-old", "cpu-recent", "cuda-sm90-old")
     for name in names:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "kernel.nbi").touch()
+        (tmp_path / name / "kernel.code").touch()
     for name in ("cpu-old", "cuda-sm90-old"):
         os.utime(tmp_path / name, (0, 0))
     used = cache.cache_directory("cpu")
@@ -253,19 +244,59 @@ def test_no_kernel_can_use_code_that_is_not_in_the_key():
     assert found == []
 
 
-def test_folders_that_numba_made_do_not_count_as_compiled_kernels(tmp_path, monkeypatch):
+def test_folders_without_files_are_no_compiled_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
-    chain = SimpleNamespace(device=SimpleNamespace(name="cpu"))
-    folder = cache.cache_directory("cpu") / "prepare_123"
-    folder.mkdir(parents=True)
-    assert not kernels_are_compiled(chain)
-    (folder / "loop.nbi").write_text("")
-    assert kernels_are_compiled(chain)
+    folder = cache.cache_directory("cpu")
+    folder.mkdir(parents=True, exist_ok=True)
+    assert cache.is_empty("cpu")
+    (folder / "loop.code").write_text("")
+    assert not cache.is_empty("cpu")
+    assert cache.is_empty("cuda")
+
+
+def test_read_only_user_cache_is_used_if_it_holds_code_of_these_sources(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRACCC_PY_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(cache, "_is_writable", lambda folder: folder != tmp_path / "home" / "traccc_py")
+    assert cache.cache_root() == tmp_path / f"traccc_py-{os.getuid()}"
+    (tmp_path / "home" / "traccc_py" / f"cpu-{cache.source_hash()}").mkdir(parents=True)
+    assert cache.cache_root() == tmp_path / "home" / "traccc_py"
+
+
+def test_temporary_cache_of_another_user_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.delenv("TRACCC_PY_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "traccc_py-12345").mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    if (tmp_path / "traccc_py-12345").stat().st_uid != 12345:
+        assert cache.cache_root().name.startswith("traccc_py-")
+        assert cache.cache_root() != tmp_path / "traccc_py-12345"
 
 
 def test_loops_are_compiled_by_other_processes(tmp_path, monkeypatch):
     name = "seeding_spacepoint_formation_count_spacepoints"
     found = record_signatures(lambda device: TrackingChain("telescope", device=device).initialize())
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
+    told = []
+    assert list(missing_loops({name: found[name]})) == [name]
+    compile_loops({name: found[name]}, processes=2, on_compiled=told.append)
+    assert told == [name]
+    assert missing_loops({name: found[name]}) == {}
+    assert len(list(tmp_path.rglob(f"{name}-*.code"))) == 1
+
+
+def test_loops_compiled_by_other_processes_that_cannot_be_written_come_back_in_memory(tmp_path, monkeypatch, caplog):
+    name = "seeding_spacepoint_formation_count_spacepoints"
+    found = record_signatures(lambda device: TrackingChain("telescope", device=device).initialize())
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(cache, "_unkept", {})
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
     compile_loops({name: found[name]}, processes=2)
-    assert len(list(tmp_path.rglob(f"*{name}*.nbi"))) == 1
+    assert missing_loops({name: found[name]}) == {}
+    assert [path.suffix for path in cache.unkept()] == [".code"]
+    assert len(caplog.records) == 1

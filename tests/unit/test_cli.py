@@ -16,7 +16,6 @@ from traccc_py.cli import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
 from traccc_py.data.track_files import read_tracks
-from traccc_py.device.cache import cache_directory
 from traccc_py.edm import Cells
 from traccc_py.errors import DeviceUnavailableError
 from traccc_py.geometry import build_detector
@@ -63,7 +62,7 @@ def install_fake_chain(monkeypatch):
     module = types.ModuleType("traccc_py.chain")
     module.TrackingChain = FakeChain
     monkeypatch.setitem(sys.modules, "traccc_py.chain", module)
-    monkeypatch.setattr("traccc_py.cli.compilation.compile_in_processes", lambda chain: None)
+    monkeypatch.setattr("traccc_py.cli.compilation.compile_missing_kernels", lambda chain, console: None)
 
 
 @pytest.fixture
@@ -210,12 +209,6 @@ def test_run_of_one_event_has_no_rate(chain, events, tmp_path):
     result = run(events, "--events", 1, "--json", tmp_path / "run.json")
     assert "events/s" not in result.stdout
     assert json.loads((tmp_path / "run.json").read_text())["summary"]["events_per_second_after_first"] is None
-
-
-def test_run_tells_about_compilation_only_when_it_is_due(chain, events, cache):
-    assert "compiling kernels, once" in run(events).stderr
-    (cache_directory("cpu") / "kernel.nbi").touch()
-    assert "compiling" not in run(events).stderr
 
 
 def test_run_warns_of_merged_cells(chain, events):

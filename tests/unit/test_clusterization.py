@@ -68,6 +68,23 @@ def test_peer_case_device(order):
     np.testing.assert_allclose(out["local_variance"], [(0.75, 1 / 12), (0.483333, 0.483333)], atol=1e-6)
 
 
+@pytest.mark.parametrize("activation", [1e29, 1e-38, 1e-45])
+def test_extreme_activations_weigh_like_others(activation):
+    n = 100  # channels along each side: one cluster
+    cells = [(0, i, k, activation) for i in range(n) for k in range(n)]
+    ones = [(*cell[:3], 1.0) for cell in cells]
+    detector = pad_module(1, n_channels=n)
+    found, expected = run(cells, detector), run(ones, detector)
+    assert found["n_cells"].tolist() == [n * n]
+    for name in ("local_position", "local_variance"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4)
+
+
+def test_smallest_activations_are_weights():
+    out = run([(0, 0, 0, 1e-45), (0, 1, 0, 4e-45)], pad_module(1))  # 1 and 3 of the smallest float32 numbers
+    np.testing.assert_allclose(out["local_position"], [(0.75, 0)], atol=POSITION_TOLERANCE)
+
+
 def test_peer_case_merged_duplicates():
     merged = 0.00868905429 + 0.00886478275
     cells = [(1, 0, 0.0041470062), (0, 1, 0.00306466641), (1, 1, merged), (2, 1, 0.0016894876)]

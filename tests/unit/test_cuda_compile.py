@@ -2,6 +2,7 @@
 
 import math
 import re
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,10 +10,17 @@ import pytest
 
 from tests.devices.cuda_fakes import parameter_widths
 from tests.unit import device_kernels
+from tests.unit.damages import DAMAGES
 from traccc_py.device import cache
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.cuda import compile as cuda_compile
-from traccc_py.device.cuda.compile import compile_all, compile_kernel, float64_instructions, resource_table
+from traccc_py.device.cuda.compile import (
+    compile_all,
+    compile_kernel,
+    float64_instructions,
+    missing_kernels,
+    resource_table,
+)
 from traccc_py.device.cuda.layout import ParameterLayout, aligned, payload_type
 from traccc_py.device.kernel import kernel, registered_kernels
 from traccc_py.device.signatures import record_signatures
@@ -178,12 +186,47 @@ def test_second_compilation_comes_from_the_cache(signatures, compiled, monkeypat
 
 def test_two_processes_fill_an_empty_cache(signatures, compiled, tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cache, "_edited_since_loaded", lambda: False)
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
     some = {name: signatures[name] for name in MINE[:2]}
     found = compile_all(some, [CAPABILITY], processes=2)
     assert [one.name for one in found] == list(MINE[:2])
     assert all(one.path.startswith(str(tmp_path)) for one in found)
     assert all(one.registers == compiled[one.name].registers for one in found)
+
+
+@pytest.mark.parametrize("suffix", [".cubin", ".ptx", ".json"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_entry_is_compiled_again_and_replaced(signatures, compiled, tmp_path, monkeypatch, damage, suffix):
+    name = "device_kernels_count"
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
+    monkeypatch.setattr(cuda_compile, "_compile_ptx", lambda *_: compiled[name].ptx)
+    assembled = []
+    real = cuda_compile._assemble
+    monkeypatch.setattr(cuda_compile, "_assemble", lambda *a, **k: assembled.append(a) or real(*a, **k))
+    some = {name: signatures[name]}
+    first = compile_all(some, [CAPABILITY])
+    assert missing_kernels(some, CAPABILITY) == {}
+    DAMAGES[damage](Path(first[0].path).with_suffix(suffix))
+    assert list(missing_kernels(some, CAPABILITY)) == [name]
+    assert compile_all(some, [CAPABILITY]) == first
+    assert compile_all(some, [CAPABILITY]) == first
+    assert len(assembled) == 2
+
+
+def test_entry_that_cannot_be_written_stays_in_memory(signatures, compiled, tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path / "file"))
+    monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
+    monkeypatch.setattr(cache, "_unkept", {})
+    some, told = {name: signatures[name] for name in MINE[:2]}, []
+    found = compile_all(some, [CAPABILITY], processes=2, on_compiled=told.append)
+    assert [one.registers for one in found] == [compiled[one.name].registers for one in found]
+    assert sorted(told) == sorted(MINE[:2])
+    monkeypatch.setattr(cuda_compile, "_compile_ptx", None)
+    assert compile_all(some, [CAPABILITY]) == found
+    (record,) = caplog.records
+    assert f"going on without the cache in {tmp_path / 'file'}" in record.getMessage()
 
 
 def test_payload_of_something_else_is_refused():

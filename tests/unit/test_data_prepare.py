@@ -15,8 +15,9 @@ from traccc_py.device.cpu.host_loop import HostLoop
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 from traccc_py.geometry.records import DESIGN, SURFACE
-from traccc_py.pipeline.cell_loop import check_and_convert, order_cells
+from traccc_py.pipeline.cell_loop import MAX_ACTIVATION, check_and_convert, order_cells
 from traccc_py.pipeline.prepare_cells import prepare_cells
+from traccc_py.wire.compact import pack_compact_cells, unpack_compact_cells
 
 CHANNELS = [(336, 1344), (1344, 1), (20, 30)]
 
@@ -127,7 +128,7 @@ def test_prepare_cells_merges_repeated_channels(detector, caplog):
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.floats(0, 2.0**120, width=32), min_size=2, max_size=8), st.randoms(use_true_random=False))
+@given(st.lists(st.floats(0, 2.0**93, width=32), min_size=2, max_size=8), st.randoms(use_true_random=False))
 def test_prepare_cells_sums_activations_independently_of_order(activations, random):
     detector = StubDetector(1)
 
@@ -142,6 +143,45 @@ def test_prepare_cells_sums_activations_independently_of_order(activations, rand
     random.shuffle(shuffled)
     assert merged(activations) == merged(shuffled)
     assert merged(activations) == pytest.approx(sum(activations), rel=1e-6, abs=1e-44)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_prepare_cells_takes_extreme_activations_and_times(detector, dtype):
+    cells = make_cells(detector, 4)
+    cells = take(cells, np.lexsort((cells.channel0, cells.channel1, cells.geometry_id)))
+    values = [0, 2**62, 1, 7] if dtype is np.int64 else [1e29, 1e-45, 0.0, 1e-38]
+    extreme = dataclasses.replace(
+        cells, activation=np.array(values, dtype), time=np.array([3e38, -3e38, 1e-45, 0], np.float32)
+    )
+    prepared = prepare_cells(extreme, detector)
+    np.testing.assert_array_equal(prepared.activation, np.array(values, np.float32))
+    np.testing.assert_array_equal(prepared.time, extreme.time)
+
+
+def test_prepare_cells_refuses_wide_activations_that_are_too_large(detector):
+    cells = make_cells(detector, 4)
+    for value in (1e30, 1e39, 1e300):  # the last two are no float32 numbers
+        wide = dataclasses.replace(cells, activation=np.array([1, 2, value, 3.0]))
+        with pytest.raises(InputDataError, match=r"^cells row 2 .* is 1e\+3\d+; expected a number from 0 to 1e\+29$"):
+            prepare_cells(wide, detector)
+
+
+def test_prepare_cells_refuses_merged_activations_that_are_too_large(detector):
+    cells = make_cells(detector, 12)
+    for column in (cells.geometry_id, cells.channel0, cells.channel1):
+        column[[3, 7, 11]] = column[3]
+    cells.activation[[3, 7, 11]] = 4e28
+    problem = r"the activations of 3 cells of this channel sum up to 1\.2e\+29; expected at most 1e\+29$"
+    with pytest.raises(InputDataError, match=rf"^cells row 3 \(counted from 0\): {problem}"):
+        prepare_cells(cells, detector)
+    with pytest.raises(InputDataError, match=rf"^f\.csv, line 5: {problem}"):
+        prepare_cells(cells, detector, source="f.csv")
+    cells.activation[11] = 1e28
+    assert prepare_cells(cells, detector).activation.max() == pytest.approx(9e28)
+
+
+def test_sum_of_the_largest_activations_of_a_batch_is_a_float32_number():
+    assert 2.0**31 * float(MAX_ACTIVATION) < np.finfo(np.float32).max
 
 
 def test_prepare_cells_of_no_cells(detector):
@@ -178,10 +218,13 @@ def test_prepare_cells_reads_signed_ids_as_unsigned(detector):
         ("channel0", -1, "channel0 is -1, outside module .*; expected 0 to 335"),
         ("channel1", 1344, "channel1 is 1344, outside module .*; expected 0 to 1343"),
         ("channel1", -1, "channel1 is -1, outside module"),
-        ("activation", np.nan, r"value \(activation\) is nan; expected a finite number >= 0"),
-        ("activation", -0.5, r"value \(activation\) is -0\.5; expected a finite number >= 0"),
-        ("activation", np.inf, r"value \(activation\) is inf; expected a finite number >= 0"),
+        ("activation", np.nan, r"value \(activation\) is nan; expected a number from 0 to 1e\+29"),
+        ("activation", -0.5, r"value \(activation\) is -0\.5; expected a number from 0 to 1e\+29"),
+        ("activation", np.inf, r"value \(activation\) is inf; expected a number from 0 to 1e\+29"),
+        ("activation", np.float32(1.1e29), r"value \(activation\) is 1\.\d+e\+29; expected a number from 0 to 1e\+29"),
+        ("activation", np.float32(3e38), r"value \(activation\) is .*e\+38; expected a number from 0 to 1e\+29"),
         ("time", np.nan, "timestamp is nan; expected a finite number"),
+        ("time", -np.inf, "timestamp is -inf; expected a finite number"),
     ],
 )
 @pytest.mark.parametrize("row", [0, 3, 19])
@@ -251,6 +294,16 @@ def test_prepare_cells_takes_cells_by_module(detector, is_ordered):
     assert_equal(prepare_cells(by_module(cells), detector), prepare_cells(cells, detector))
 
 
+@pytest.mark.parametrize(("column", "value", "name"), [("activation", 3e38, "value"), ("time", np.inf, "timestamp")])
+def test_compact_tensor_with_a_value_out_of_range_is_refused_like_cells(detector, column, value, name):
+    cells = make_cells(detector, 20)
+    getattr(cells, column)[13] = value
+    unpacked = unpack_compact_cells(pack_compact_cells(cells))
+    for one in (cells, unpacked):
+        with pytest.raises(InputDataError, match=rf"^cells row 13 \(counted from 0\): {name}.* is .*; expected a"):
+            prepare_cells(one, detector)
+
+
 def test_prepare_cells_names_bad_rows_and_columns_of_cells_by_module(detector):
     cells = by_module(make_cells(detector, 40))
     cells.channel1[17] = 5000
@@ -272,14 +325,6 @@ def test_prepare_cells_names_bad_rows_and_columns_of_cells_by_module(detector):
     ):
         with pytest.raises(InputDataError, match=problem):
             prepare_cells(dataclasses.replace(cells, **bad), detector)
-
-
-def test_prepare_cells_refuses_reals_beyond_float32(detector):
-    cells = make_cells(detector, 20)
-    cells.activation = cells.activation.astype(np.float64)
-    cells.activation[4] = 1e39
-    with pytest.raises(InputDataError, match=r"row 4 .*activation\) is 1e\+39; expected a finite number"):
-        prepare_cells(cells, detector)
 
 
 @pytest.mark.parametrize("n", [0, 1, 300])

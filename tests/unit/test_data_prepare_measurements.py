@@ -120,10 +120,15 @@ def test_signed_ids_are_read_as_unsigned(detector):
         ("time", np.nan, "time is nan; expected a finite number"),
         (("local_position", 0), np.nan, "local0 is nan; expected a finite number"),
         (("local_position", 1), np.inf, "local1 is inf; expected a finite number"),
-        (("local_variance", 0), np.nan, "var_local0 is nan; expected a finite number > 0"),
-        (("local_variance", 0), 0, r"var_local0 is 0\.0; expected a finite number > 0"),
-        (("local_variance", 1), 0, r"var_local1 is 0\.0; expected a finite number > 0"),
-        (("local_variance", 1), -1, r"var_local1 is -1\.0; expected a finite number > 0"),
+        (("local_variance", 0), np.nan, r"var_local0 is nan; expected a number from 1e-18 to 1e\+18 \(mm\^2\)"),
+        (("local_variance", 0), 0, r"var_local0 is 0\.0; expected a number from 1e-18 to 1e\+18"),
+        (("local_variance", 1), 0, r"var_local1 is 0\.0; expected a number from 1e-18 to 1e\+18"),
+        (("local_variance", 0), 1e-45, r"var_local0 is 1\.\d+e-45; expected a number from 1e-18"),
+        (("local_variance", 0), 3e38, r"var_local0 is [\d.]+e\+38; expected a number from 1e-18"),
+        (("local_variance", 1), 1e19, r"var_local1 is [\d.]+e\+1[89]; expected a number from 1e-18"),
+        (("local_position", 0), 3e38, r"local0 is 3e\+38 mm on module"),
+        ("time", np.inf, "time is inf; expected a finite number"),
+        (("local_variance", 1), -1, r"var_local1 is -1\.0; expected a number from 1e-18 to 1e\+18"),
         (("local_position", 0), 18.5, r"local0 is 18\.5 mm on module \d+, which is 16\.8 mm long there"),
         (("local_position", 1), -46.5, r"local1 is -46\.5 mm on module \d+, which is 72 mm long there"),
     ],
@@ -203,6 +208,7 @@ def test_bad_spacepoints_are_named(detector):
         if link is not None:
             points.measurement_index[3] = link
         if position is not None:
+            points.global_position = points.global_position.astype(float)
             points.global_position[3] += position
         with pytest.raises(InputDataError, match=rf"^s\.csv, line 5: {problem}"):
             prepare_spacepoints(m, points, detector, "s.csv")
@@ -211,6 +217,8 @@ def test_bad_spacepoints_are_named(detector):
     refused("its measurement is -1; expected 0 to 39", link=-1)
     refused("its measurement has one coordinate", link=strip)
     refused(r"position is \(.*nan.*\); expected finite", position=(0, np.nan, 0))
+    refused(r"position .* is inf mm from that of its measurement; expected at most 10 mm", position=(1e300, 0, 0))
+    refused(r"position .* is 3e\+38 mm from that of its measurement", position=(0, 3e38, 0))
     refused(r"position .* is 11 mm from that of its measurement; expected at most 10 mm", position=(0, 0, 11))
     with pytest.raises(InputDataError, match=r"spacepoints\.global_position has shape"):
         prepare_spacepoints(m, Spacepoints(good.global_position[:2], good.measurement_index), detector)

@@ -1,12 +1,14 @@
 """Events of Pythia's collisions: what is kept, ids, decays, independence; samples on disk, their manifest and cache."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.unit.damages import DAMAGES
 from traccc_py.cli.app import app
 from traccc_py.data.manifest import check_folder, read_manifest
 from traccc_py.data.particle_ids import pack_particle_id
@@ -251,6 +253,57 @@ def test_samples_are_made_once(tmp_path, monkeypatch, odd):
     assert len(list(tmp_path.iterdir())) == 1
     muons = [np.count_nonzero((np.abs(e.particles.particle_type) == 13) & (e.particles.process == 0)) for e in again]
     assert min(muons) >= 1
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Return a function that loads a sample of one event, whose events are those of a gun."""
+    telescope, made = build_detector("telescope"), []
+    of_gun = SampleConfig(GUN, seed=5, compress=True)
+    real = samples.make_sample
+    monkeypatch.setenv("TRACCC_PY_DATA_DIR", str(tmp_path / "samples"))
+    monkeypatch.setattr(samples, "_recipe", lambda detector, config: {"kind": "gun"})
+    monkeypatch.setattr(
+        samples,
+        "make_sample",
+        lambda folder, detector, config, n, **k: made.append(folder) or real(folder, detector, of_gun, n, **k),
+    )
+
+    def load():
+        sample = load_sample("zmumu", 0, 1, detector=telescope)
+        return sample, next(iter(sample)).cells, len(made)
+
+    return load
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "event000000000-cells.csv.gz", "event000000000-hits.csv.gz"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_sample_is_made_anew(load, damage, name):
+    sample, cells, _ = load()
+    DAMAGES[damage](sample.folder / name)
+    for _ in range(2):
+        again, cells_again, n_made = load()
+        assert again.folder == sample.folder
+        assert n_made == 2
+        np.testing.assert_array_equal(cells_again.activation, cells.activation)
+    assert len(list(sample.folder.parent.iterdir())) == 1
+
+
+def test_file_in_place_of_a_sample_is_replaced(load):
+    sample, *_ = load()
+    shutil.rmtree(sample.folder)
+    sample.folder.write_text("no folder")
+    assert load()[2] == 2
+    assert sample.folder.is_dir()
+
+
+def test_samples_that_cannot_be_kept_are_made_in_a_temporary_folder(load, tmp_path, caplog):
+    (tmp_path / "samples").touch()
+    sample, cells, _ = load()
+    assert len(cells) > 0
+    assert tmp_path not in sample.folder.parents
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{tmp_path / 'samples'}: can't be written (")
 
 
 def test_a_gun_shoots_into_pileup(odd, generator):

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from traccc_py.data.words import counted
 from traccc_py.errors import ConfigError
 
-__all__ = [
-    "compile_for_gpus",
-    "compile_in_processes",
-    "device_facts",
-    "kernels_are_compiled",
-    "make_chain",
-    "parse_architecture",
-]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["compile_for_gpus", "compile_missing_kernels", "device_facts", "make_chain", "parse_architecture"]
 
 _MOST_PROCESSES = 6  # the longest of the kernels takes a quarter of the time of all
-_COMPILATION_SECONDS = 60  # told to the user; measured on two cores
-_SILENCE_SECONDS = 10.0  # kernels that are kept load in two
+_SECONDS_AT_MOST = 60  # said before anything is known; measured on two cores
 _ARCHITECTURE = re.compile(r"(?:sm_)?(\d+)(\d)")
-
-
-def kernels_are_compiled(chain: Any) -> bool:
-    """Return whether compiled kernels for a chain's device are kept on disk."""
-    from traccc_py.device.cache import cache_root, source_hash
-
-    kind = str(chain.device.name).partition(":")[0]
-    folders = cache_root().glob(f"{kind}*-{source_hash()}")
-    # Files: Numba makes its folders before it compiles anything.
-    return any(path.is_file() for folder in folders for path in folder.rglob("*"))
 
 
 def _recorded(detector: Any, config: Any) -> dict[str, Any]:
@@ -45,13 +30,44 @@ def _recorded(detector: Any, config: Any) -> dict[str, Any]:
     return record_signatures(lambda device: TrackingChain(detector, config, device).initialize())
 
 
-def compile_in_processes(chain: Any) -> None:
-    """Compile the kernels of a chain for the CPU on as many cores as it may use; it then finds them on disk."""
-    from traccc_py.device.cpu.compile import compile_loops
+def compile_missing_kernels(chain: Any, console: Console) -> None:
+    """Compile the kernels of a chain that the cache lacks, on as many cores as it may use; it then finds them there.
 
-    processes = min(chain.device.threads if chain.device.name == "cpu" else 1, _MOST_PROCESSES)
-    if processes > 1:
-        compile_loops(_recorded(chain.detector, chain.config), processes=processes)
+    Parameters
+    ----------
+    chain : TrackingChain
+        Chain that is not initialised.
+    console : Console
+        Where it is told how far this is, if there is anything to do.
+    """
+    from traccc_py.cli.compilation_progress import CompilationProgress
+    from traccc_py.device.cache import is_empty
+    from traccc_py.device.cpu.executor import CpuDevice
+
+    is_first = is_empty(str(chain.device.name).partition(":")[0])
+    if is_first:  # said at once: also the record has to compile a bit
+        console.print(f"compiling kernels, once for this version; about {_SECONDS_AT_MOST} s on two idle cores")
+    signatures = _recorded(chain.detector, chain.config)
+    missing, compile_them = _missing(chain.device, signatures)
+    names = [name for name, kinds in missing.items() for _ in kinds]
+    if names:
+        if not is_first:
+            console.print(f"compiling {counted(len(names), 'kernel')} that the cache lacks")
+        processes = min(getattr(chain.device, "threads", CpuDevice().threads), _MOST_PROCESSES, len(names))
+        with CompilationProgress(names, processes, console) as progress:
+            compile_them(missing, processes=processes, on_compiled=progress.advance)
+
+
+def _missing(device: Any, signatures: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return the signatures that the cache lacks for a device, and what compiles them."""
+    if not hasattr(device, "capability"):
+        from traccc_py.device.cpu.compile import compile_loops, missing_loops
+
+        return missing_loops(signatures), compile_loops
+    from traccc_py.device.cuda.compile import compile_all, missing_kernels
+
+    capability = device.capability
+    return missing_kernels(signatures, capability), partial(compile_all, capabilities=[capability])
 
 
 def parse_architecture(name: str) -> tuple[int, int]:
@@ -105,19 +121,8 @@ def make_chain(detector: Any, config: Any, device: str, threads: int | None, log
 
     chain = TrackingChain(detector, config, device=device, threads=threads)
     start = time.perf_counter()
-    if not kernels_are_compiled(chain):
-        log.print(f"compiling kernels, once for this version; about {_COMPILATION_SECONDS} s")
-        compile_in_processes(chain)
-        chain.initialize()
-    else:  # some are kept; others may be missing, or another process may be compiling them just now
-        late = "some kernels are not compiled yet, or another process compiles them; this may take minutes"
-        timer = threading.Timer(_SILENCE_SECONDS, log.print, (late,))
-        timer.daemon = True
-        timer.start()
-        try:
-            chain.initialize()
-        finally:
-            timer.cancel()
+    compile_missing_kernels(chain, log)
+    chain.initialize()
     seconds = time.perf_counter() - start
     log.print(f"{_described(chain)} ready in {seconds:.1f} s", style="dim")
     return chain

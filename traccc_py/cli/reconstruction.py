@@ -170,7 +170,7 @@ class _CompileOptions(Settings):
 def compile_kernels(detector: DetectorOptions, options: _CompileOptions) -> None:
     """Compile all kernels ahead, into the cache on disk."""
     from traccc_py.cli.compilation import compile_for_gpus, make_chain, parse_architecture
-    from traccc_py.device.cache import cache_root
+    from traccc_py.device.cache import cache_root, unkept
 
     console, log = consoles()
     capabilities = list(dict.fromkeys(map(parse_architecture, options.arch)))
@@ -182,6 +182,9 @@ def compile_kernels(detector: DetectorOptions, options: _CompileOptions) -> None
         log.print(f"{counted(n, 'kernel')} for {names} ready in {time.perf_counter() - start:.1f} s", style="dim")
     else:
         make_chain(detector.load(), chosen, options.device, options.threads, log)
+    if unkept():
+        msg = f"{cache_root()}: {counted(len(unkept()), 'file')} could not be written; the kernels are not kept"
+        raise OSError(msg)
     console.print(f"compiled kernels are in {cache_root()}")
 
 

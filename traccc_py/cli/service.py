@@ -163,7 +163,7 @@ def _compiled_repository(
 
     Done in a process that ends before the server starts: on a GPU a context keeps some hundred MB.
     """
-    log.print("trying the settings, compiling kernels if that was not done yet (about a minute)", style="dim")
+    log.print("trying the settings, compiling kernels if that was not done yet", style="dim")
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         name, fingerprint = pool.submit(_try_out, settings, device).result()
     with naming_options({SchedulingSettings.path_of("gpus"): _SCHEDULING.names["gpus"]}):
@@ -173,11 +173,10 @@ def _compiled_repository(
 def _try_out(settings: ModelSettings, device: str) -> tuple[str, str]:
     """Return the name of the device and the fingerprint of the detector, after a first event."""
     from traccc_py.backend.service import TrackingService
-    from traccc_py.cli.compilation import compile_in_processes, kernels_are_compiled
+    from traccc_py.cli.compilation import compile_missing_kernels
 
     service = TrackingService(settings, device)
-    if not kernels_are_compiled(service.chain):
-        compile_in_processes(service.chain)
+    compile_missing_kernels(service.chain, consoles()[1])
     service.initialize()
     return str(service.chain.device.name), service.chain.detector.fingerprint
 

@@ -1,28 +1,45 @@
-"""Where compiled kernels are kept, and the key that makes a stale one impossible.
+"""Where compiled kernels are kept, the key that makes a stale one impossible, and files that may be lost at any time.
 
 Numba's own cache looks only at the file of the function it compiles: after an edit of a helper in another file it
 returns the old machine code. Here every entry lies in a folder named by a hash over all sources that kernels use and
 the versions of the compilers. A process whose sources are edited while it runs no longer knows which text its code
 came from; from then on it keeps what it compiles to itself.
+
+A cache only saves time. What can't be read is made anew, what can't be written stays in memory; neither ends a run.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import os
 import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from traccc_py.files import package_sources, source_digest
+from traccc_py.files import package_sources, source_digest, write_files
 
-__all__ = ["cache_directory", "cache_root", "code_digest", "code_directory", "is_packaged", "source_hash"]
+__all__ = [
+    "cache_directory",
+    "cache_root",
+    "code_digest",
+    "code_directory",
+    "is_empty",
+    "is_packaged",
+    "keep",
+    "read_kept",
+    "source_hash",
+    "take_unkept",
+    "unkept",
+]
+
+_log = logging.getLogger(__name__)
 
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 # Folders and files whose code kernels contain; editing others must not cost a compilation.
@@ -38,6 +55,7 @@ _HOST_ONLY = (
 )
 _COMPILERS = ("numba", "llvmlite", "numpy")  # those for CUDA are named in the entries of `cuda.compile`
 _UNUSED_AFTER = 30 * 24 * 3600  # [s]; folders of other versions are removed when not used for that long
+_unkept: dict[Path, bytes] = {}  # what could not be written, by file
 _LOADED_AT = time.time()  # before any kernel's module is imported: that of `kernel` imports this one
 
 
@@ -93,46 +111,109 @@ def _is_writable(folder: Path) -> bool:
 def cache_root() -> Path:
     """Return the folder of all caches: `TRACCC_PY_CACHE_DIR`, else the user's cache, else a temporary folder.
 
-    Raises
-    ------
-    OSError
-        If `TRACCC_PY_CACHE_DIR` is set to a folder that can't be written.
+    It need not be there, and if it was chosen or holds code of these sources it need not be writable: `keep` and
+    `read_kept` do without.
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
-        folder = Path(chosen)
-        if not _is_writable(folder):
-            msg = f"{CACHE_VARIABLE}={chosen} can't be written; set it to a writable folder or unset it"
-            raise OSError(msg)
-        return folder
+        return Path(chosen)
     base = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     folder = Path(base) / "traccc_py"
-    if _is_writable(folder):
-        return folder
+    return folder if _is_writable(folder) or _holds_code(folder) else _temporary_root()
+
+
+def _holds_code(folder: Path) -> bool:
+    """Return whether a folder has code of exactly these sources."""
+    try:
+        return any(folder.glob(f"*-{source_hash()}"))
+    except OSError:
+        return False
+
+
+def _temporary_root() -> Path:
+    """Return a temporary folder that is kept from run to run; if that is another user's, one of this process."""
     user = os.getuid() if hasattr(os, "getuid") else 0
-    fallback = Path(tempfile.gettempdir()) / f"traccc_py-{user}"
-    fallback.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return fallback
+    folder = Path(tempfile.gettempdir()) / f"traccc_py-{user}"
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if folder.stat().st_uid == user and _is_writable(folder):  # code of others must not be run
+            return folder
+    return _private_root()
+
+
+def is_empty(kind: str) -> bool:
+    """Return whether the cache has no code of exactly these sources for a kind of device, such as cpu or cuda."""
+    try:
+        folders = cache_root().glob(f"{kind}*-{source_hash()}")
+        # Files: folders are made before anything is compiled.
+        return not any(path.is_file() for folder in folders for path in folder.iterdir())
+    except OSError:
+        return True
+
+
+def read_kept(path: Path) -> bytes | None:
+    """Return the content of a file of the cache; None if it is not there or can't be read."""
+    if path in _unkept:
+        return _unkept[path]
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def keep(contents: Mapping[Path, bytes]) -> None:
+    """Write files of the cache, all or none; what can't be written stays in memory, and a first warning says so.
+
+    Parameters
+    ----------
+    contents : mapping of Path to bytes
+        What to write, in this order.
+    """
+    try:
+        for path in contents:
+            if path.is_dir():
+                path.rmdir()  # if it is empty
+        write_files(contents)
+    except OSError as error:
+        if not _unkept:
+            problem = f"{error.filename or next(iter(contents))}: can't be written ({error.strerror})"
+            _log.warning("%s; going on without the cache in %s", problem, cache_root())
+        _unkept.update(contents)
+    else:
+        for path in contents:
+            _unkept.pop(path, None)
+
+
+def unkept() -> Mapping[Path, bytes]:
+    """Return what could not be written, by file."""
+    return _unkept
+
+
+def take_unkept() -> dict[Path, bytes]:
+    """Return what could not be written, and forget it: for a process that works for another one."""
+    taken = dict(_unkept)
+    _unkept.clear()
+    return taken
 
 
 def cache_directory(kind: str) -> Path:
-    """Return (and make) the cache folder of `kind` for exactly these sources of kernels and compilers."""
+    """Return (and make, if possible) the cache folder of `kind` for exactly these sources of kernels and compilers."""
     return code_directory(kind, source_hash(), _sources())
 
 
 def code_directory(kind: str, digest: str, sources: Sequence[Path]) -> Path:
-    """Return (and make) the cache folder of `kind` for what is compiled from `sources`.
+    """Return (and make, if possible) the cache folder of `kind` for what is compiled from `sources`.
 
     If a source was edited since this process began, the folder is one of its own that ends with the process.
     """
     root = _private_root() if _edited_since_loaded(sources) else cache_root()
     folder = root / f"{kind}-{digest}"
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(OSError):  # another user's, mounted for reading
+    with contextlib.suppress(OSError):  # `keep` tells of it
+        is_new = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
-    if is_new:
-        _remove_unused(root, kind)
+        if is_new:
+            _remove_unused(root, kind)
     return folder
 
 

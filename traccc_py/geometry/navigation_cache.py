@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -11,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from traccc_py.device.cache import cache_root
-from traccc_py.files import content_digest, package_sources, source_digest, write_files
+from traccc_py.device.cache import cache_root, keep, read_kept
+from traccc_py.files import content_digest, package_sources, source_digest
 from traccc_py.geometry.records import LAYER, STACK
 
 __all__ = ["Navigation", "cached_navigation", "content_key"]
@@ -64,10 +63,7 @@ def content_key(*parts: bytes) -> str:
 
 def cached_navigation(name: str, key: str, n_surfaces: int, make: Callable[[], Navigation]) -> Navigation:
     """Return the navigation stored under `key`; make and store it if there is none or the file is damaged."""
-    try:
-        file = cache_root() / f"navigation-{name}-{key}.npz"
-    except OSError:
-        return make()
+    file = cache_root() / f"navigation-{name}-{key}.npz"
     found = _load(file, n_surfaces)
     if found is None:
         found = make()
@@ -76,8 +72,11 @@ def cached_navigation(name: str, key: str, n_surfaces: int, make: Callable[[], N
 
 
 def _load(file: Path, n_surfaces: int) -> Navigation | None:
+    content = read_kept(file)
+    if content is None:
+        return None
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             found = Navigation(*(archive[f.name] for f in fields(Navigation)))
     except Exception:  # a damaged archive may raise nearly anything; it is replaced
         return None
@@ -85,8 +84,6 @@ def _load(file: Path, n_surfaces: int) -> Navigation | None:
 
 
 def _store(file: Path, navigation: Navigation) -> None:
-    """Write the file atomically; a full or read-only disk is not an error."""
     content = io.BytesIO()
     np.savez(content, **{f.name: getattr(navigation, f.name) for f in fields(navigation)})
-    with contextlib.suppress(OSError):
-        write_files({file: content.getvalue()})
+    keep({file: content.getvalue()})

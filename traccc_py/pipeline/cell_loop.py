@@ -8,10 +8,13 @@ import numpy as np
 
 from traccc_py.device.cpu.host_loop import host_loop, read_only
 
-__all__ = ["CHANNEL_TYPES", "check_and_convert", "order_cells"]
+__all__ = ["CHANNEL_TYPES", "MAX_ACTIVATION", "check_and_convert", "order_cells"]
 
 #: Types that channels may have: those of the standard tensors, of files, of the compact tensor.
 CHANNEL_TYPES = (np.int64, np.int32, np.uint16)
+
+#: The largest activation: the sum of 2^31 of them is a float32 number.
+MAX_ACTIVATION = np.float32(1e29)
 
 _LARGEST = np.float32(np.finfo(np.float32).max)
 _ZERO = np.float32(0)
@@ -44,7 +47,7 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
     Returns
     -------
     is_good : bool
-        Whether all channels are on their modules, all activations finite and not negative, and all times finite.
+        Whether all channels are on their modules, all activations from 0 to `MAX_ACTIVATION`, and all times finite.
     is_ordered : bool
         Whether cells are ordered by (module, channel1, channel0) and none has a channel of another; undefined if they
         are not good.
@@ -56,7 +59,7 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
     is_ordered: Any = True
     for i in range(len(activation)):
         a, t = activation[i], time[i]
-        is_good &= (a >= _ZERO) & (a <= _LARGEST) & (abs(t) <= _LARGEST)
+        is_good &= (a >= _ZERO) & (a <= MAX_ACTIVATION) & (abs(t) <= _LARGEST)
         out_activation[i], out_time[i] = a, t
     for run in range(len(modules)):
         # Indices that start at 0 can't be negative, so loops over them are vectorised.

@@ -12,7 +12,7 @@ from traccc_py.data.source import Source, bad_row, check_readout, find_modules, 
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
-from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, check_and_convert, order_cells
+from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, MAX_ACTIVATION, check_and_convert, order_cells
 
 __all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
 
@@ -20,7 +20,6 @@ _log = logging.getLogger(__name__)
 
 #: Types of the columns of prepared cells, except input_row.
 COLUMN_TYPES = (*[np.int32] * 3, *[np.float32] * 2)
-_FLOAT_MAX = np.finfo(np.float32).max
 
 
 class PreparedCells(NamedTuple):
@@ -78,8 +77,8 @@ def prepare_cells(
     Raises
     ------
     InputDataError
-        If a module is unknown, a channel is outside its module, an activation is negative or not finite, a time is
-        not finite, or the columns differ in length or have the wrong type.
+        If a module is unknown, a channel is outside its module, an activation, or the sum of those of one channel, is
+        not from 0 to 1e29, a time is not finite, or the columns differ in length or have the wrong type.
     """
     _check_columns(cells)
     runs = _module_runs(cells)
@@ -166,12 +165,13 @@ def _first_problem(
             module = runs.geometry_id[np.searchsorted(runs.starts, row, side="right") - 1]
             problem = f"{name} is {channels[row]}, outside module {module}; expected 0 to {n_channels[row] - 1}"
             return bad_row(source, "cells", row, problem)
-    good = (cells.activation >= 0) & (cells.activation <= _FLOAT_MAX)
+    *_, activation, time = _columns(cells)
+    good = (activation >= 0) & (activation <= MAX_ACTIVATION)
     if not good.all():
         row = int(np.argmin(good))
-        problem = f"value (activation) is {cells.activation[row]}; expected a finite number >= 0"
+        problem = f"value (activation) is {cells.activation[row]}; expected a number from 0 to {MAX_ACTIVATION:.0e}"
         return bad_row(source, "cells", row, problem)
-    row = int(np.argmin(np.abs(cells.time) <= _FLOAT_MAX))
+    row = int(np.argmin(np.isfinite(time)))
     return bad_row(source, "cells", row, f"timestamp is {cells.time[row]}; expected a finite number")
 
 
@@ -199,10 +199,12 @@ def _merge(
     canonical[shared] = rows[np.lexsort((rows, cells.activation[rows], channel[shared]))]
     starts = np.flatnonzero(is_first)
     activation = np.add.reduceat(cells.activation[canonical].astype(np.float64), starts)
-    if activation.max() > _FLOAT_MAX:
-        sum_up = f"the activations of the cells of a channel sum up to {activation.max():.3g}"
-        msg = f"{prefix(source)}{sum_up}; expected a float32 number"
-        raise InputDataError(msg)
+    if activation.max() > MAX_ACTIVATION:
+        largest = int(np.argmax(activation))
+        rows = canonical[starts[largest] : np.append(starts, len(order))[largest + 1]]
+        sum_up = f"activations of {len(rows)} cells of this channel sum up to {activation[largest]:.3g}"
+        problem = f"the {sum_up}; expected at most {MAX_ACTIVATION:.0e}"
+        raise bad_row(source, "cells", int(rows.min()), problem)
     time = np.minimum.reduceat(cells.time[canonical], starts)
     first_row = np.minimum.reduceat(canonical, starts)
     _log.warning(

@@ -16,6 +16,8 @@ __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements"
 _MAX_OUTSIDE = 10.0  #: largest distance of a position from its sensor [mm]
 _MAX_DISTANCE = 10.0  #: largest distance of a spacepoint from its measurement [mm]
 _PIXEL = 2  #: dimensions
+#: Variances of what is measured [mm^2]: products of two are float32 numbers.
+_MIN_VARIANCE, _MAX_VARIANCE = 1e-18, 1e18
 
 
 class PreparedSpacepoints(NamedTuple):
@@ -68,8 +70,8 @@ def prepare_measurements(
     ------
     InputDataError
         If a module is unknown or not a rectangle or trapezoid, a position is not finite or more than 10 mm outside its
-        sensor, a variance is not finite or, on a measured axis, not positive, the dimensions are neither 1 nor 2, a
-        time is not finite, or the columns differ in length or have the wrong type.
+        sensor, a variance is not finite or, on a measured axis, not from 1e-18 to 1e18 mm^2, the dimensions are neither
+        1 nor 2, a time is not finite, or the columns differ in length or have the wrong type.
     """
     prepared, _ = _prepare(measurements, detector, source)
     return prepared
@@ -125,7 +127,8 @@ def prepare_spacepoints(
     index = new_row[link.astype(np.int64)]
     is_pixel = prepared.dimensions[index] == _PIXEL
     _require(is_pixel, source, "spacepoints", lambda _: "its measurement has one coordinate; expected one with two")
-    distance = np.linalg.norm(position - _global_position(prepared, detector)[index], axis=1)
+    with np.errstate(over="ignore"):  # what is too large is far away
+        distance = np.linalg.norm(position - _global_position(prepared, detector)[index], axis=1)
     _require(
         distance <= _MAX_DISTANCE,
         source,
@@ -223,15 +226,15 @@ def _check_values(m: Measurements, position: np.ndarray, variance: np.ndarray, s
         _require(
             good, source, "measurements", lambda row, x=x, a=axis: f"local{a} is {x[row]}; expected a finite number"
         )
-        good = (v >= 0) & (v <= largest)
         is_measured = dimensions > axis
-        good &= ~is_measured | (v.astype(np.float32) > 0)
+        good = np.where(is_measured, (v >= _MIN_VARIANCE) & (v <= _MAX_VARIANCE), (v >= 0) & (v <= largest))
         _require(
             good,
             source,
             "measurements",
             lambda row, v=v, a=axis, m=is_measured: (
-                f"var_local{a} is {v[row]}; expected a finite number {'> 0' if m[row] else '>= 0'}"
+                f"var_local{a} is {v[row]}; expected "
+                + (f"a number from {_MIN_VARIANCE:g} to {_MAX_VARIANCE:g} (mm^2)" if m[row] else "a finite number >= 0")
             ),
         )
     good = np.abs(time) <= largest

@@ -13,6 +13,7 @@ from typing import Any
 import numba
 
 from traccc_py.device.cache import code_digest, code_directory
+from traccc_py.device.cpu.kept_code import CODE_SUFFIX, keeps_code
 from traccc_py.files import package_sources
 
 __all__ = ["code_folder", "compiled", "compiled_entry", "is_compiled"]
@@ -34,14 +35,9 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 def compiled_entry(function: Callable[..., Any]) -> Any:
     """Compile a loop that is called from Python, and cache its machine code on disk."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(code_folder())
-    try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    return keeps_code(numba.njit(**_OPTIONS)(function), code_folder())
 
 
 def is_compiled() -> bool:
     """Return whether machine code of these sources is cached on disk."""
-    return any(code_folder().rglob("*.nbi"))  # Numba makes the folders early
+    return any(code_folder().glob(f"*{CODE_SUFFIX}"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import logging
 import multiprocessing
 import os
 import platform
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -36,6 +39,8 @@ from traccc_py.simulation.generators.pythia import pythia_version
 from traccc_py.simulation.settings import CollisionConfig, SampleConfig
 
 __all__ = ["Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
+
+_log = logging.getLogger(__name__)
 
 DATA_VARIABLE = "TRACCC_PY_DATA_DIR"
 _DIFFERENCES_SHOWN = 3
@@ -335,17 +340,43 @@ def load_sample(
     config = SampleConfig.of_collisions(source, seed, compress=True)
     recipe = _recipe(detector, config)
     key = content_digest(json.dumps(recipe))
-    folder = samples_root() / f"{detector.name}-{process}-mu{pileup:g}-seed{seed}-n{n_events}-{key}"
-    if folder.exists():
-        manifest = read_manifest(folder)
-        if manifest.recipe == recipe:
-            return Sample(folder, detector, manifest)
+    name = f"{detector.name}-{process}-mu{pileup:g}-seed{seed}-n{n_events}-{key}"
+    manifest = _sound_manifest(samples_root() / name, recipe)
+    if manifest is not None:
+        return Sample(samples_root() / name, detector, manifest)
+    folder = _writable_root() / name
     temporary = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
     try:
         for _ in make_sample(temporary, detector, config, n_events, workers=workers):
             pass
-        if not folder.exists():  # otherwise another process was first
+        if _sound_manifest(folder, recipe) is None:  # otherwise another process was first
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.unlink(missing_ok=True)
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return Sample(folder, detector, read_manifest(folder))
+
+
+def _sound_manifest(folder: Path, recipe: dict[str, Any]) -> Manifest | None:
+    """Return the manifest of a sample; None where there is no sample of this recipe, or its files are damaged."""
+    try:
+        manifest = read_manifest(folder)
+        is_sound = manifest.recipe == recipe and not check_folder(folder)
+    except (InputDataError, OSError, TypeError, AttributeError):  # the last two: JSON of another form
+        return None
+    return manifest if is_sound else None
+
+
+def _writable_root() -> Path:
+    """Return where samples can be made: `samples_root()`, else with a warning a folder that ends with the process."""
+    root = samples_root()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            return root
+    except OSError as error:
+        _log.warning("%s: can't be written (%s); the sample is made in a temporary folder", root, error.strerror)
+        folder = Path(tempfile.mkdtemp(prefix="traccc_py-samples-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return folder

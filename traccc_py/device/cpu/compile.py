@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from importlib import import_module
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,11 +16,12 @@ import numpy as np
 from numba.core import types
 from numba.core.types.containers import BaseTuple
 
-from traccc_py.device.cache import cache_directory, is_packaged
+from traccc_py.device.cache import cache_directory, is_packaged, keep, take_unkept
 from traccc_py.device.cpu.atomic import fetch_add
+from traccc_py.device.cpu.kept_code import is_kept, keeps_code
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 
-__all__ = ["Loop", "compile_loops", "compiled_for_host", "floating_dtype"]
+__all__ = ["Loop", "be_silent", "compile_loops", "compiled_for_host", "floating_dtype", "missing_loops"]
 
 WORTH_A_THREAD = 100e-6  #: [s]; waking a thread costs 20 to 50 us
 _ROOM = 128  # elements, at least as many bytes
@@ -111,14 +114,9 @@ def _cached_function(kernel: Kernel, name: str, source: str, names: dict[str, An
 
 def compiled_for_host(function: Callable[..., Any]) -> Any:
     """Return a function compiled at its first call, kept on disk if its file is one of those of the cache's key."""
-    before = numba.config.CACHE_DIR
-    numba.config.CACHE_DIR = str(cache_directory("cpu"))
     # Without reference counting, as in bodies: else each index counts each array of the payload up and down.
-    is_kept = is_packaged(function.__code__.co_filename)
-    try:
-        return numba.njit(nogil=True, error_model="numpy", _nrt=False, cache=is_kept)(function)
-    finally:
-        numba.config.CACHE_DIR = before
+    made = numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)
+    return keeps_code(made, cache_directory("cpu")) if is_packaged(function.__code__.co_filename) else made
 
 
 def _loop_function(kernel: Kernel) -> Any:
@@ -141,16 +139,48 @@ def floating_dtype(payload: BaseTuple) -> np.dtype | None:
     return None
 
 
-def _compile_job(module: str, name: str, payload: BaseTuple) -> None:
-    import_module(module)
-    kernel = registered_kernels()[name]
+def _loop_signature(kernel: Kernel, payload: BaseTuple) -> tuple[types.Type, ...]:
+    """Return the types of the arguments of a kernel's loop."""
     precision = floating_dtype(payload) or np.dtype(scalar)
     dtypes = [precision if s.dtype is scalar else np.dtype(s.dtype) for s in kernel.scratch]
     scratch = [types.Array(numba.from_dtype(dtype), 1, "C") for dtype in dtypes]
-    _loop_function(kernel).compile((types.Array(types.int64, 1, "C"), types.int64, types.int64, payload, *scratch))
+    return types.Array(types.int64, 1, "C"), types.int64, types.int64, payload, *scratch
 
 
-def compile_loops(signatures: Mapping[str, Sequence[BaseTuple]], *, processes: int = 1) -> None:
+def _compile_loop(module: str, name: str, payload: BaseTuple) -> None:
+    import_module(module)
+    kernel = registered_kernels()[name]
+    _loop_function(kernel).compile(_loop_signature(kernel, payload))
+
+
+def _compile_job(*job: Any) -> dict[Path, bytes]:
+    """Compile a loop for another process; return what could not be written for it to find."""
+    _compile_loop(*job)
+    return take_unkept()
+
+
+def be_silent() -> None:
+    """Leave warnings to the process that asked for the work."""
+    logging.getLogger("traccc_py").handlers = [logging.NullHandler()]
+
+
+def missing_loops(signatures: Mapping[str, Sequence[BaseTuple]]) -> dict[str, list[BaseTuple]]:
+    """Return those of the (kernel, payload type) pairs whose loops are not in the cache; see `compile_loops`."""
+    kernels = registered_kernels()
+    missing = {}
+    for name, kinds in signatures.items():
+        kernel = kernels[name]
+        function = _loop_function(kernel)
+        missing[name] = [kind for kind in kinds if not is_kept(function, _loop_signature(kernel, kind))]
+    return {name: kinds for name, kinds in missing.items() if kinds}
+
+
+def compile_loops(
+    signatures: Mapping[str, Sequence[BaseTuple]],
+    *,
+    processes: int = 1,
+    on_compiled: Callable[[str], None] = lambda name: None,
+) -> None:
     """Compile the loops of all recorded (kernel, payload type) pairs into the disk cache, or find them there.
 
     Parameters
@@ -160,13 +190,19 @@ def compile_loops(signatures: Mapping[str, Sequence[BaseTuple]], *, processes: i
     processes : int, optional
         Number of processes to share the work [1]. They are spawned: a script that asks for more than one must keep its
         own work under ``if __name__ == "__main__"``.
+    on_compiled : callable, optional
+        Called with the name of the kernel after each pair.
     """
     kernels = registered_kernels()
     jobs = [(kernels[name].body.py_func.__module__, name, kind) for name, kinds in signatures.items() for kind in kinds]
+    jobs.reverse()  # the largest come late in a chain
     if processes <= 1:
         for job in jobs:
-            _compile_job(*job)
+            _compile_loop(*job)
+            on_compiled(job[1])
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        for future in [pool.submit(_compile_job, *job) for job in reversed(jobs)]:  # the largest come late in a chain
-            future.result()
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), be_silent) as pool:
+        names = {pool.submit(_compile_job, *job): job[1] for job in jobs}
+        for future in as_completed(names):
+            keep(future.result())
+            on_compiled(names[future])

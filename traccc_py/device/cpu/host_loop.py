@@ -27,7 +27,7 @@ class HostLoop:
     Parameters
     ----------
     function : callable
-        It makes no arrays and calls no other function of the package: Numba's cache looks at its file alone.
+        It makes no arrays and calls no other function of the package: the cache's key knows its file alone.
     examples : iterable of tuple
         Arguments of the types it is compiled for, all of them at the first call, so that no later one has to wait.
     """

@@ -14,9 +14,9 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -27,12 +27,13 @@ import numpy as np
 from numba.core import types
 from numba.core.types.containers import BaseTuple
 
-from traccc_py.device.cache import cache_directory, is_packaged
-from traccc_py.device.cpu.compile import floating_dtype
+from traccc_py.device.cache import cache_directory, is_packaged, keep, read_kept, take_unkept
+from traccc_py.device.cpu.compile import be_silent, floating_dtype
+from traccc_py.device.cpu.kept_code import describe_type
 from traccc_py.device.cuda.layout import aligned
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 from traccc_py.errors import DeviceUnavailableError, TracccError
-from traccc_py.files import content_digest, write_files
+from traccc_py.files import content_digest
 
 __all__ = [
     "CompiledKernel",
@@ -40,6 +41,7 @@ __all__ = [
     "compile_kernel",
     "float64_instructions",
     "loop_source",
+    "missing_kernels",
     "resource_table",
 ]
 
@@ -97,7 +99,11 @@ class CompiledKernel:
     shared : int
         Shared memory per block [bytes].
     path : str
-        The cubin; the PTX lies beside it.
+        File of the cubin; the PTX lies beside it.
+    cubin : bytes
+        Machine code.
+    ptx : str
+        The code that ptxas was given.
     """
 
     name: str
@@ -108,16 +114,8 @@ class CompiledKernel:
     spill_loads: int
     shared: int
     path: str
-
-    @property
-    def cubin(self) -> bytes:
-        """Machine code."""
-        return Path(self.path).read_bytes()
-
-    @property
-    def ptx(self) -> str:
-        """The code that ptxas was given."""
-        return Path(self.path).with_suffix(".ptx").read_text()
+    cubin: bytes = field(repr=False)
+    ptx: str = field(repr=False)
 
 
 @cache
@@ -127,14 +125,6 @@ def _toolchain() -> str:
         with contextlib.suppress(PackageNotFoundError):
             found.append(f"{distribution}={version(distribution)}")
     return ";".join(found)
-
-
-def _describe(kind: types.Type) -> str:
-    """Return a text that two payload types share only if they are the same to a compiled kernel."""
-    if isinstance(kind, BaseTuple):
-        fields = getattr(kind, "fields", None) or [""] * len(kind)
-        return "(" + ",".join(f"{name}:{_describe(member)}" for name, member in zip(fields, kind, strict=True)) + ")"
-    return str(kind)
 
 
 def loop_source(kernel: Kernel, payload: BaseTuple) -> tuple[str, dict[str, Any]]:
@@ -256,7 +246,7 @@ def _resources(report: str) -> dict[str, int]:
 
 
 def _entry_path(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]) -> Path:
-    parts: list[str | bytes] = [_toolchain(), _describe(payload)]
+    parts: list[str | bytes] = [_toolchain(), describe_type(payload)]
     if not is_packaged(kernel.filename):  # the folder's name says nothing about its edits
         parts.append(Path(kernel.filename).read_bytes())
         if kernel.cuda is not None:
@@ -291,20 +281,51 @@ def compile_kernel(kernel: Kernel, payload: BaseTuple, capability: tuple[int, in
     """
     payload = aligned(payload)
     path = _entry_path(kernel, payload, capability)
-    about = path.with_suffix(".json")
-    if about.exists() and path.exists():
-        resources = json.loads(about.read_text())
-    else:
+    found = _read_entry(kernel.name, capability, path)
+    if found is None:
         ptx = _compile_ptx(kernel, payload, capability)
         cubin, resources = _assemble(ptx, capability, kernel.name, fuses=kernel.fuses)
-        # `about` last: its presence says that the others are there
-        write_files({path.with_suffix(".ptx"): ptx.encode(), path: cubin, about: json.dumps(resources).encode()})
-    return CompiledKernel(name=kernel.name, capability=capability, path=str(path), **resources)
+        found = CompiledKernel(kernel.name, capability, **resources, path=str(path), cubin=cubin, ptx=ptx)
+        about = json.dumps({"digest": content_digest(ptx, cubin), **resources})
+        keep({path.with_suffix(".ptx"): ptx.encode(), path: cubin, path.with_suffix(".json"): about.encode()})
+    return found
 
 
-def _compile_job(module: str, name: str, payload: BaseTuple, capability: tuple[int, int]) -> dict[str, Any]:
+def _read_entry(name: str, capability: tuple[int, int], path: Path) -> CompiledKernel | None:
+    """Return a kernel from the cache; None if it is not there, or its files are not those that were written."""
+    ptx, cubin, about = (read_kept(path.with_suffix(suffix)) for suffix in (".ptx", ".cubin", ".json"))
+    if ptx is None or cubin is None or about is None:
+        return None
+    try:
+        resources = json.loads(about)
+        if resources.pop("digest") != content_digest(ptx, cubin):
+            return None
+        return CompiledKernel(name, capability, **resources, path=str(path), cubin=cubin, ptx=ptx.decode())
+    except (AttributeError, KeyError, TypeError, ValueError):  # no JSON, or not what was written
+        return None
+
+
+def _compile_job(module: str, name: str, payload: BaseTuple, capability: tuple[int, int]) -> dict[Path, bytes]:
+    """Compile a kernel for another process; return what could not be written for it to find."""
     import_module(module)
-    return asdict(compile_kernel(registered_kernels()[name], payload, capability))
+    compile_kernel(registered_kernels()[name], payload, capability)
+    return take_unkept()
+
+
+def _is_kept(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]) -> bool:
+    return _read_entry(kernel.name, capability, _entry_path(kernel, payload, capability)) is not None
+
+
+def missing_kernels(
+    signatures: Mapping[str, Sequence[BaseTuple]], capability: tuple[int, int]
+) -> dict[str, list[BaseTuple]]:
+    """Return those of the (kernel, payload type) pairs whose machine code is not in the cache; see `compile_all`."""
+    kernels = registered_kernels()
+    missing = {
+        name: [kind for kind in kinds if not _is_kept(kernels[name], aligned(kind), capability)]
+        for name, kinds in signatures.items()
+    }
+    return {name: kinds for name, kinds in missing.items() if kinds}
 
 
 def compile_all(
@@ -312,6 +333,7 @@ def compile_all(
     capabilities: Sequence[tuple[int, int]],
     *,
     processes: int = 1,
+    on_compiled: Callable[[str], None] = lambda name: None,
 ) -> list[CompiledKernel]:
     """Compile every recorded (kernel, payload type) pair for every compute capability.
 
@@ -323,6 +345,8 @@ def compile_all(
         Compute capabilities (major, minor).
     processes : int, optional
         Number of processes to share the work [1].
+    on_compiled : callable, optional
+        Called with the name of the kernel after each pair.
 
     Returns
     -------
@@ -336,13 +360,22 @@ def compile_all(
         for capability in capabilities
         for payload in signatures[name]
     ]
-    missing = [j for j in jobs if not _entry_path(kernels[j[1]], j[2], j[3]).with_suffix(".json").exists()]
-    if processes > 1 and len(missing) > 1:
+    missing = [job for job in jobs if not _is_kept(kernels[job[1]], *job[2:])]
+    ahead = missing if processes > 1 and len(missing) > 1 else []
+    if ahead:
         spawn = multiprocessing.get_context("spawn")  # a fork would copy the compilers' threads and locks
-        with ProcessPoolExecutor(min(processes, len(missing)), spawn) as pool:
-            for future in [pool.submit(_compile_job, *job) for job in missing]:
-                future.result()
-    return [compile_kernel(kernels[name], payload, capability) for _, name, payload, capability in jobs]
+        with ProcessPoolExecutor(min(processes, len(ahead)), spawn, be_silent) as pool:
+            names = {pool.submit(_compile_job, *job): job[1] for job in ahead}
+            for future in as_completed(names):
+                keep(future.result())
+                on_compiled(names[future])
+    made = []
+    for job in jobs:
+        _, name, payload, capability = job
+        made.append(compile_kernel(kernels[name], payload, capability))
+        if job not in ahead:
+            on_compiled(name)
+    return made
 
 
 def float64_instructions(ptx: str) -> list[str]:

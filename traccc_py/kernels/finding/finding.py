@@ -1,7 +1,7 @@
 """Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
 
 There is a second pass, with a wider gate, over the seeds that thinning dropped and that no track through the detector
-accounts for by then. So a particle is found whose kept seed went wrong, for one by a piece of a split cluster.
+accounts for. It finds particles whose kept seed went wrong, for example because a cluster was split.
 
 A branch is followed until the detector ends or too many holes were met; where several measurements of a surface are
 kept, the further ones start branches of their own, in slots that belong to the seed (`branches`).
@@ -22,6 +22,8 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import ONE, ZERO
 from traccc_py.kernels.finding.branches import (
+    Branches,
+    WaitingBranches,
     append_entry,
     copy_entries,
     load_branch,
@@ -80,8 +82,8 @@ class _Payload(NamedTuple):
     listed: Any  # (n_listed,) int32, seeds to follow in this pass
     cuts: _Cuts
     mass: Any  # [GeV]
-    waiting: Any  # WaitingBranches
-    out: Any  # Branches
+    waiting: WaitingBranches
+    out: Branches
 
 
 @device_function

@@ -26,10 +26,9 @@ from traccc_py.kernels.tracking.state import Branch, Counters, Navigation
 __all__ = ["MAX_SURFACES_IN_BIN", "cross_layer", "first_navigation", "nearest_surface", "without_bit"]
 
 MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
-_AHEAD = scalar(
-    0.01
-)  # [mm], surfaces must be this far ahead: else a track could go from one to another and back forever
-# At its start a track may be this far behind others of the layer, which may lie in one plane with the seed's.
+# [mm], surfaces must be this far ahead: otherwise a track could alternate between two of them for ever. A track that
+# starts may be this far past others of its layer, which may lie in one plane with the seed's.
+_AHEAD = scalar(0.01)
 
 
 @device_function(inlined=True)

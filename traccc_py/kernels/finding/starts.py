@@ -1,8 +1,8 @@
 """Where seeds start: on the first sensor of their layer that has a measurement for them.
 
-Sensors overlap. A seed whose bottom spacepoint is on the outer one of two that the particle crossed would leave the
-measurement on the inner one out, for track finding goes outwards only: so it was with 15 % of the tracks of a dense
-event. Such a seed is moved back to the inner sensor before it is followed, and meets the outer one again on its way.
+Sensors overlap. A seed whose bottom spacepoint is on the outer one of two that the particle crossed would miss the
+measurement on the inner one, because track finding goes outwards only: 15 % of the tracks of a dense event did. Such a
+seed is moved back to the inner sensor before it is followed, and meets the outer one again.
 """
 
 from __future__ import annotations
