@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 
 from studies.common import OUTPUT, Detector, Device, Events, Output, Seed, Threads, write_results
-from traccc_py.cli.performance import Evaluation, Gun, run_performance
+from traccc_py.cli.performance import VERTEX_SIGMA, Evaluation, run_performance
 from traccc_py.detector_options import DetectorOptions
+from traccc_py.simulation.settings import ParticleGunConfig
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 MUON_HEADER = (
@@ -30,11 +31,12 @@ COLLISION_HEADER = (
 )
 
 
-def performance(gun: Gun, **options: Any) -> dict[str, Any]:
+def performance(detector: str, gun: ParticleGunConfig | None = None, **options: Any) -> dict[str, Any]:
     """Return what `traccc-py performance` writes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "performance.json"
-        run_performance(Evaluation(json=path, **options), gun, Console(quiet=True), Console(stderr=True))
+        evaluation, chosen = Evaluation(json=path, **options), DetectorOptions(name=detector)
+        run_performance(evaluation, chosen, gun or ParticleGunConfig(), Console(quiet=True), Console(stderr=True))
         return dict(json.loads(path.read_text()))
 
 
@@ -79,8 +81,9 @@ def muon_table(
     found = {}
     print(MUON_HEADER)
     for momentum in pt or [1.0, 10.0, 100.0]:
-        gun = Gun(1, "muon", (momentum, momentum), (-eta, eta), seed, None, device, threads)
-        found[f"{momentum:g}"] = performance(gun, detector=DetectorOptions(name=detector), events=muons)
+        gun = ParticleGunConfig(momentum=(momentum, momentum), eta=(-eta, eta), vertex_sigma=VERTEX_SIGMA)
+        options = {"events": muons, "seed": seed, "device": device, "threads": threads}
+        found[f"{momentum:g}"] = performance(detector, gun, **options)
         (numbers,) = found[f"{momentum:g}"]["results"].values()
         print(muon_row(momentum, numbers), flush=True)
     write_results(output, "performance_of_muons", {"by_pt_gev": found})
@@ -96,9 +99,7 @@ def collision_table(
     output: Output = OUTPUT,
 ) -> None:
     """Reconstruct samples of collisions."""
-    gun = Gun(0, "pion", (1.0, 1.0), (0.0, 0.0), 0, None, device, threads)  # only its device and threads count
-    options = {"detector": DetectorOptions(name=detector), "events": events, "samples": sample}
-    found = performance(gun, **options)
+    found = performance(detector, events=events, samples=tuple(sample), device=device, threads=threads)
     print(COLLISION_HEADER)
     for numbers in found["results"].values():
         print(collision_row(numbers))

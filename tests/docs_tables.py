@@ -156,23 +156,19 @@ def option_table(command: str, *, of_detectors: bool = False) -> str:
         is_argument = isinstance(about, ArgumentInfo)
         names = (about.metavar,) if is_argument else (about.default, *about.param_decls)  # Typer's first name
         text = ", ".join(f"`{name}`" for name in names)
-        rows.append((text, _default(parameter.default, about), about.help.replace("|", "\\|")))
+        rows.append((text, _default(parameter.default), about.help.replace("|", "\\|")))
     return _table(("option", "default", ""), rows)
 
 
-def _default(default: Any, about: Any) -> str:
-    """Return the default value of an option, and the range of its values."""
-    found = ""
+def _default(default: Any) -> str:
+    """Return the default value of an option."""
     if isinstance(default, tuple):
-        found = " ".join(f"{value:g}" for value in default)
-    elif isinstance(default, str):
-        found = f"`{default}`"
-    elif isinstance(default, (int, float)) and not isinstance(default, bool):
-        found = str(default) if isinstance(default, int) else f"{default:g}"
-    limits = f">= {about.min:g}" if about.min is not None else ""
-    if about.max is not None:
-        limits = f"{about.min:g} to {about.max:g}"
-    return "; ".join(text for text in (found, limits) if text)
+        return " ".join(f"{value:g}" for value in default)
+    if isinstance(default, str):
+        return f"`{default}`"
+    if isinstance(default, float):
+        return f"{default:g}"
+    return str(default) if isinstance(default, int) and not isinstance(default, bool) else ""
 
 
 def setting_table() -> str:

@@ -153,7 +153,7 @@ def test_command_refuses_what_it_cannot_use(toy, tmp_path):
         (["--truth", truth, "--tracks", tracks, "--compare", f"traccc fitted={tracks}"], "appears more than once"),
         (["--truth", truth, "--tracks", tracks, "--definition", "atlas"], 'expected one of "traccc", "acts"'),
         (["--truth", truth, "--tracks", tracks, "--truth-side", "inside"], 'expected one of "outgoing", "incoming"'),
-        (["--truth", truth, "--tracks", tracks, "--matching-ratio", 2], "expected 0 to 1"),
+        (["--truth", truth, "--tracks", tracks, "--matching-ratio", 2], "expected a finite number from 0 to 1"),
     ):
         result = call("--detector", "telescope", *arguments)
         assert result.exit_code == 2, (arguments, result.output)

@@ -104,8 +104,8 @@ def test_perf_data_holds_the_tensors(sample_cells, tmp_path, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--gpus", "0,x"], "--gpus is 0,x; expected numbers"),
-        (["--gpus", "1,1"], "--gpus is 1,1; expected different numbers"),
+        (["--gpus", "0,x"], '--gpus is "0,x"; expected numbers'),
+        (["--gpus", "1,1"], '--gpus is "1,1"; expected different numbers'),
         (["--gpus", "0", "--device", "cpu"], "--gpus is [0], but no GPU can be used"),
         (["--athena-map", "missing.txt"], "missing.txt: can't be read"),
         (["--detector", "wibble"], "detector 'wibble' is unknown"),

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import functools
 import inspect
-import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -112,6 +111,8 @@ class Option:
         if isinstance(setting.allowed, Choice) and self.kind is None:
             *names, last = setting.allowed.names
             text += f": {', '.join(names)} or {last}"
+        elif isinstance(setting.allowed, Range) and str(setting.allowed):
+            text += f" ({str(setting.allowed).strip()})"
         if self.default is None and setting.default not in (None, (), dataclasses.MISSING):
             text += f"; by default {shown(setting.default)}"
         text = f"{self.of}: {text}" if self.of else text[:1].upper() + text[1:]
@@ -121,10 +122,6 @@ class Option:
         """Return it as a parameter of a command."""
         default = self.default_of(setting)
         about: dict[str, Any] = {"help": self.help_of(setting), "metavar": self.metavar, "hidden": self.is_hidden}
-        if isinstance(setting.allowed, Range) and setting.kind in (int, float):
-            low, high, is_open = setting.allowed.low, setting.allowed.high, setting.allowed.is_open
-            about["min"] = low if low > -math.inf and not is_open else None
-            about["max"] = high if high < math.inf else None
         kind = self.kind or (list[get_args(setting.kind)[0]] if _is_list(setting.kind) else setting.kind)  # type: ignore[misc]
         if default is None:
             kind = kind | None

@@ -30,11 +30,11 @@ from traccc_py.simulation.settings import ParticleGunConfig
 if TYPE_CHECKING:
     from traccc_py.performance.summary import PerformanceSummary
 
-__all__ = ["Evaluation", "performance"]
+__all__ = ["VERTEX_SIGMA", "Evaluation", "performance", "run_performance"]
 
 _SIDES = ("outgoing", "incoming")
 _DEFAULT_EVENTS = 10  # simulated
-_VERTEX_SIGMA = (0.0125, 0.0125, 55.0)  # [mm]
+VERTEX_SIGMA = (0.0125, 0.0125, 55.0)  #: of simulated events [mm]
 _BELOW_GUN = 0.99  # the cut on pT stays below what the gun shoots
 
 #: What the events are, by mode.
@@ -106,7 +106,7 @@ _CUTS = options_of(
 )
 _GUN = options_of(
     ParticleGunConfig,
-    partial(ParticleGunConfig, vertex_sigma=_VERTEX_SIGMA),
+    partial(ParticleGunConfig, vertex_sigma=VERTEX_SIGMA),
     leave_out=("charge", "momentum_is_transverse", "momentum_distribution", "phi", "vertex_mean", "vertex_sigma"),
     n_particles=Option("--particles", of="Simulation", default=100),
     particle=Option(of="Simulation", meaning="kind of particle, and mass hypothesis"),
@@ -134,10 +134,43 @@ def performance(
     gun: ParticleGunConfig,
 ) -> None:
     """Compare tracks with the truth: efficiency, duplicates, fakes, pulls; simulated now, or from files."""
+    _refuse_options_without_effect(ctx, evaluation)
+    run_performance(evaluation, detector, gun, *consoles(), matching=matching, cuts=cuts)
+
+
+def run_performance(
+    evaluation: Evaluation,
+    detector: DetectorOptions,
+    gun: ParticleGunConfig,
+    console: Any,
+    log: Any,
+    *,
+    matching: Mapping[str, Any] | None = None,
+    cuts: Mapping[str, Any] | None = None,
+) -> None:
+    """Compare, print, draw and write.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        What is compared, and what is made of it.
+    detector : DetectorOptions
+        Of the events.
+    gun : ParticleGunConfig
+        What is shot, where no samples and files are named.
+    console, log : Console
+        Where results and progress go.
+    matching, cuts : mapping, optional
+        Values of `Definition` and `TruthSelection` in the place of others.
+
+    Raises
+    ------
+    InputDataError, ConfigError, GeometryError, DeviceUnavailableError
+        If an input or a setting can't be used.
+    """
     from traccc_py.cli.performance_report import report_performance
     from traccc_py.performance.plot_style import require_plots
 
-    _refuse_options_without_effect(ctx, evaluation)
     if evaluation.plots is not None or evaluation.report is not None:
         require_plots()
     for option, path in (("--report", evaluation.report), ("--json", evaluation.json)):
@@ -145,13 +178,11 @@ def performance(
     if evaluation.plots is not None:
         check_directory(evaluation.plots, "--plots")
     with naming_options(_MATCHING.paths):
-        definition = replace(DEFINITIONS[evaluation.definition], **matching)
-    if evaluation.any_charged:
-        cuts = {**cuts, "particle_types": ()}
-    console, log = consoles()
+        definition = replace(DEFINITIONS[evaluation.definition], **(matching or {}))
+    chosen_cuts = {**(cuts or {}), **({"particle_types": ()} if evaluation.any_charged else {})}
     chosen = detector.load()
     with naming_options(_CUTS.paths):
-        selections = _selections(evaluation, detector.label, cuts, gun)
+        selections = _selections(evaluation, detector.label, chosen_cuts, gun)
     make_summary = _summaries(chosen, selections, definition, evaluation)
     if evaluation.mode == "files":
         results, sample = _of_files(evaluation, make_summary, log)

@@ -20,7 +20,7 @@ from traccc_py.cli.options import Compress, Device, Events, Option, Skip, comman
 from traccc_py.client.settings import ConnectionSettings, Tls
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
-from traccc_py.settings import PositiveCount, Settings
+from traccc_py.settings import PositiveCount, Settings, shown
 
 if TYPE_CHECKING:
     from traccc_py.backend.repository import ModelRepository
@@ -32,7 +32,7 @@ def _gpus(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
-        msg = f"--gpus is {text}; expected numbers with commas between, such as 0,1"
+        msg = f"--gpus is {shown(text)}; expected numbers with commas between, such as 0,1"
         raise ConfigError(msg) from error
 
 
