@@ -44,12 +44,12 @@ WORK: dict[str, tuple[str, Callable[[Any, int], Any]]] = {
     "seeding_triplets_select_triplets": ("triplets", lambda p, n: np.diff(p.offsets[: n + 1])),
     "seeding_thinning_count_agreeing": ("seeds that agree", lambda p, n: p.described.n_agreeing[:n]),
     "seeding_thinning_settle_event": ("seeds", lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n)),
-    "finding_follow_seeds": ("entries", lambda p, n: p.out_n_entries[p.listed[:n] * p.branches_per_seed]),
+    "finding_follow_seeds": ("entries", lambda p, n: p.out.n_entries[p.listed[:n] * p.cuts.branches_per_seed]),
     "ambiguity_resolution_resolve_event": (
         "tracks",
         lambda p, n: np.bincount(p.event[: p.counts[p.slot]], minlength=n),
     ),
-    "fitting_fit_track": ("entries", lambda p, n: np.diff(p.entry_offsets)[p.candidate[:n]]),
+    "fitting_fit_track": ("entries", lambda p, n: np.diff(p.candidates.entry_offsets)[p.tracks.candidate[:n]]),
 }
 
 

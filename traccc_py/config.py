@@ -162,9 +162,7 @@ class ParameterEstimationConfig(_Section):
     sigma_loc0: Positive = 1.0  #: standard deviation of loc0 [mm]
     sigma_loc1: Positive = 1.0  #: standard deviation of loc1 [mm]
     inflation: Positive = 2.0  #: factor on the deviations of phi, theta and q/p that follow from points and scattering
-    sigma_scattering: NonNegative = (
-        0.001  #: deviation of phi and theta by the material between the points, at 1 GeV [rad GeV]
-    )
+    sigma_scattering: NonNegative = 0.001  #: of phi and theta by the material between the points, at 1 GeV [rad GeV]
     sigma_pt_scattering: NonNegative = 0.08  #: relative deviation of pT by the same material
 
 

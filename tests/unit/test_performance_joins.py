@@ -71,7 +71,10 @@ def write_event(folder):
             for name, shape in (("params", [5]), ("covariance", [15]), ("perigee", [5]), ("perigee_covariance", [15]))
         },
         **{name: zeros(N_TRACKS) for name in ("time", "chi2", "ndf", "pval")},
-        **{name: np.full(N_TRACKS, n) for name, n in (("fit_outcome", 1), ("n_measurements", 4), ("n_holes", 0))},
+        **{
+            name: np.full(N_TRACKS, n)
+            for name, n in (("fit_outcome", 1), ("n_measurements", 4), ("n_holes", 0), ("n_shared_measurements", 0))
+        },
         geometry_id=np.ones(N_TRACKS, np.uint64),
         state_offsets=np.arange(0, N + 1, N_STATES),
     )

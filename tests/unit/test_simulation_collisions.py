@@ -184,7 +184,7 @@ def test_manifest_tells_what_changed(tmp_path):
     with pytest.raises(InputDataError, match="1 file of other events, such as event000000009-cells"):
         list(make_sample(tmp_path, telescope, SampleConfig(GUN, seed=5), 2, overwrite=True))
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
-    with pytest.raises(InputDataError, match="no manifest of format"):
+    with pytest.raises(InputDataError, match="not a manifest of format"):
         check_folder(tmp_path)
 
 

@@ -1,7 +1,8 @@
 """Where branches of the combinatorial Kalman filter are stored: what they met, and their state while they wait.
 
 A branch has a slot: seed * branches_per_seed + branch. Its entries are the surfaces it met, in order, with the path
-lengths between them, so that the fit needs no navigation.
+lengths between them, so that the fit needs no navigation: measurements, surfaces crossed without one, passive layers.
+The state of a branch is `Branch` in `tracking/state.py`: track, place in the navigation, counters, chi2, path.
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ class Branches(NamedTuple):
     n_holes: Any  # (n_slots,) int32, holes before the last measurement
     chi2: Any  # (n_slots,) scalar, sum of predicted chi2
     ndf: Any  # (n_slots,) int32, sum of dimensions
-    is_stopped: Any  # (n_slots,) int32, 1 if holes ended the branch, not the detector
+    is_stopped: Any  # (n_slots,) int32, 1 if a limit on holes ended the branch, 0 for any other end
 
 
 class WaitingBranches(NamedTuple):
     """The state of branches that are followed later, by slot."""
 
-    state: Any  # (n_slots, 20) scalar, parameters and covariance on their last surface
-    links: Any  # (n_slots, 10) int32, that surface, bin, gaps and counters
+    state: Any  # (n_slots, 5 + 15) scalar, parameters and packed covariance on the last surface
+    links: Any  # (n_slots, 10) int32: the last surface, then bin, gaps and counters
     untried: Any  # (n_slots,) int64, see `Navigation`
     chi2: Any  # (n_slots,) scalar
 

@@ -22,10 +22,12 @@ class CandidateBatch(NamedTuple):
     seed: Any  # (n_candidates,) int32
     event: Any  # (n_candidates,) int32
     entry_offsets: Any  # (n_candidates + 1,) int32
-    code: Any  # (n_entries,) int32: >= 0 measurement; below 0: -1 - surface, or -1 - n_modules - layer
+    # (n_entries,) int32: >= 0 measurement; below 0: -1 - surface crossed without one (a hole, or near the edge, or
+    # without readout), or -1 - n_modules - passive layer
+    code: Any
     path: Any  # (n_entries,) scalar, path length from the entry before [mm]
     measurement_offsets: Any  # (n_candidates + 1,) int32
-    measurements: Any  # (sum,) int32
+    measurements: Any  # (measurement_offsets[-1],) int32
     n_holes: Any  # (n_candidates,) int32
     chi2: Any  # (n_candidates,) scalar
     ndf: Any  # (n_candidates,) int32, sum of dimensions - 5
@@ -51,7 +53,7 @@ def acceptance(config: FindingConfig) -> Acceptance:
 
 @device_function(inlined=True)
 def is_accepted(branches, cuts, slot):
-    """Return whether a branch has enough measurements, for its holes, to be a track."""
+    """Return whether a branch has enough measurements to be a track: more for each hole, and if holes ended it."""
     n = branches.n_measurements[slot]
     if n < cuts.min_measurements:  # there may be no branch, and then no number of holes
         return False

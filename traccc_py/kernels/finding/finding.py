@@ -1,12 +1,16 @@
-"""Track finding: a combinatorial Kalman filter in which one index follows one seed through the whole detector.
+"""Track finding: a combinatorial Kalman filter in which one thread follows one seed through the whole detector.
 
-There is a second pass, with a wider gate, over the seeds that thinning dropped and that no track through the detector
-accounts for. It finds particles whose kept seed went wrong, for example because a cluster was split.
+Seed thinning, the stage before, keeps one of the seeds that would follow the same particle. A second pass follows those
+that it dropped where no track was found: the middle spacepoint is on none, and at most one of the others (`retry`). It
+finds particles whose kept seed picked up wrong measurements, and has a wider chi2 gate and a stricter rule for holes.
 
-A branch is followed until the detector ends or too many holes were met; where several measurements of a surface are
-kept, the further ones start branches of their own, in slots that belong to the seed (`branches`).
+A branch is a track on its way: `Branch` in `tracking/state.py` lists its state, `branches` says where that is stored.
+It ends where the detector ends, at a limit of holes, of momentum, of measurements or of surfaces, or if material stops
+it, and is cut back to its last measurement. Where several measurements of a surface are kept, all but the best start
+branches of their own while the seed has free slots.
 
-Source: Frühwirth, NIM A 262 (1987) 444; cuts as traccc v1.6.0, where each seed takes one step per launch.
+Source: Frühwirth, NIM A 262 (1987) 444, for the filter. The cuts are those of traccc v1.6.0, which takes one step of
+all branches per launch instead.
 """
 
 from __future__ import annotations
@@ -58,7 +62,7 @@ _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
 
 
 class _Cuts(NamedTuple):
-    """What `FindingConfig` says, and the slots of a seed."""
+    """The cuts of `FindingConfig` in the precision of the kernel, and the number of slots of a seed."""
 
     chi2_max: Any  # of a measurement against the prediction
     min_p: Any  # [GeV]
@@ -160,7 +164,7 @@ def _branch_off(i, p, slot, surface, branch, direction, best, best_chi2, n_branc
 
 @device_function(inlined=True)
 def _pass_without_measurement(p, slot, surface, branch, direction, bands):
-    """Take the material of a surface that was crossed inside its edges, and count a hole if that is sure.
+    """Take the material of a surface that was crossed inside its edges, count a hole if it is well inside.
 
     Returns (branch, whether it goes on).
     """
@@ -187,7 +191,7 @@ def _pass_without_measurement(p, slot, surface, branch, direction, bands):
 
 @device_function(inlined=True)
 def _edge_bands(p, c):
-    """Return how far outside of the edges of a surface a prediction may be for it to be tried [mm]."""
+    """Return how far outside of the edges of a surface a prediction may be, if the surface is to be tried [mm]."""
     return Local(
         loc0=min(p.cuts.mask_tolerance + p.cuts.mask_sigma * math.sqrt(c.loc0_loc0), p.cuts.mask_max),
         loc1=min(p.cuts.mask_tolerance + p.cuts.mask_sigma * math.sqrt(c.loc1_loc1), p.cuts.mask_max),
@@ -196,7 +200,7 @@ def _edge_bands(p, c):
 
 @device_function(inlined=True)
 def _visit_surface(i, p, slot, branch, direction, curvature, n_branches):
-    """Try the nearest surface at hand.
+    """Try the nearest untried surface.
 
     Returns (branch, number of branches, whether a measurement was found, whether the branch goes on).
     """
@@ -272,13 +276,13 @@ def follow_seeds(k, p):
         branch = load_branch(p, np.int32(slot + number))
         n_branches = _follow(i, p, np.int32(slot + number), branch, n_branches)
         number = np.int32(number + 1)
-    while number < p.cuts.branches_per_seed:  # of an earlier pass
+    while number < p.cuts.branches_per_seed:  # slots that no branch took
         p.out.n_measurements[slot + number] = np.int32(0)
         number = np.int32(number + 1)
 
 
 def _branches_per_seed(config: FindingConfig) -> int:
-    """Return the slots of a seed: without a choice on surfaces there is one branch."""
+    """Return the number of slots of a seed: one if one measurement per surface is kept."""
     return 1 if config.max_branches_per_surface == 1 else config.max_branches_per_seed
 
 
@@ -312,7 +316,7 @@ def find_tracks(
     stacks: StackRanges,
     config: FindingConfig,
 ) -> CandidateBatch:
-    """Follow seeds through the detector: those that were kept, then all that no track accounts for.
+    """Follow seeds through the detector: those that thinning kept, then the dropped ones that no track accounts for.
 
     Parameters
     ----------
@@ -323,7 +327,7 @@ def find_tracks(
     is_kept : array of shape (n_seeds,), int32
         Which of them thinning kept.
     parameters : SeedParameters
-        Their track parameters at the bottom measurement; see `starts` for what becomes of them.
+        Their track parameters at the bottom measurement; overwritten where a seed starts on another sensor (`starts`).
     spacepoint_measurement : array of shape (n_spacepoints,), int32
         Measurement of each spacepoint.
     measurements : MeasurementBatch
@@ -331,14 +335,14 @@ def find_tracks(
     detector : DetectorArrays
         The detector on the device.
     stacks : StackRanges
-        Ranges of its layers.
+        Ranges of its layers, ordered by radius or z: cylinders, discs, planes.
     config : FindingConfig
         Cuts.
 
     Returns
     -------
     CandidateBatch
-        Candidates with at least ``config.min_measurements`` measurements, ordered by seed, then branch.
+        Candidates with enough measurements (`is_accepted`), ordered by seed, then branch.
     """
     extent, n_branches = ws.extent("seeds"), _branches_per_seed(config)
     dtype = parameters.params.dtype

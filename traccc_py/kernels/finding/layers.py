@@ -26,14 +26,14 @@ from traccc_py.kernels.tracking.state import Branch, Counters, Navigation
 __all__ = ["MAX_SURFACES_IN_BIN", "cross_layer", "first_navigation", "nearest_surface", "without_bit"]
 
 MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
-# [mm], surfaces must be this far ahead: otherwise a track could alternate between two of them for ever. A track that
-# starts may be this far past others of its layer, which may lie in one plane with the seed's.
+# [mm]. A surface must be this far ahead: otherwise a track could alternate between two of them for ever. At its start a
+# track may be this far beyond another sensor of the layer, for both may lie in one plane: that one is still tried.
 _AHEAD = scalar(0.01)
 
 
 @device_function(inlined=True)
 def _reach(p, track, direction, path):
-    """Return how far from the prediction after a path length a track may be [mm]."""
+    """Return an upper bound of how far from the prediction after a path length a track may be [mm]; no correlations."""
     c = track.covariance
     across = c.phi_phi * direction.sin_theta * direction.sin_theta
     spread = max(c.loc0_loc0, c.loc1_loc1) + path * path * max(across, c.theta_theta)

@@ -22,7 +22,7 @@ def variance_on(p, surface, direction, m):
 
 @device_function(inlined=True)
 def best_measurement(p, event, surface, track, direction, after_chi2, after):
-    """Return (measurement or -1, chi2): the smallest chi2 within the gate that follows (after_chi2, after)."""
+    """Return (measurement or -1, chi2): the next in the order of (chi2, index) after (after_chi2, after)."""
     best = np.int32(-1)
     best_chi2 = p.cuts.chi2_max
     event_module = event * p.detector.n_modules + surface

@@ -45,7 +45,7 @@ class _RetryPayload(NamedTuple):
 
 @kernel(grain=2048)
 def choose_retried(i, p):
-    """Choose seed i if thinning dropped it and none of its spacepoints is on a track, or one of its ends."""
+    """Choose seed i if thinning dropped it, its middle spacepoint is on no track, and at most one of the others is."""
     bottom = p.is_used[p.spacepoint_measurement[p.seeds.bottom_index[i]]]
     middle = p.is_used[p.spacepoint_measurement[p.seeds.middle_index[i]]]
     top = p.is_used[p.spacepoint_measurement[p.seeds.top_index[i]]]

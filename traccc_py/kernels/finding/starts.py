@@ -1,8 +1,8 @@
 """Where seeds start: on the first sensor of their layer that has a measurement for them.
 
 Sensors overlap. A seed whose bottom spacepoint is on the outer one of two that the particle crossed would miss the
-measurement on the inner one, because track finding goes outwards only: 15 % of the tracks of a dense event did. Such a
-seed is moved back to the inner sensor before it is followed, and meets the outer one again.
+measurement on the inner one, because track finding goes outwards only: 15 % of the tracks of an event of mu = 200 did.
+Such a seed is moved back to the inner sensor before it is followed, and meets the outer one again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from traccc_py.kernels.tracking.state import Vector
 
 __all__ = ["move_starts"]
 
-_BEHIND = scalar(-0.01)  # [mm]; what is nearer lies in one plane with the bottom and is met later
+_BEHIND = scalar(-0.01)  # [mm]; a sensor nearer than that is in one plane with the seed's, and tried later (`layers`)
 
 
 class _Cuts(NamedTuple):
@@ -59,7 +59,7 @@ class _Payload(NamedTuple):
 
 @device_function(inlined=True)
 def _is_behind(p, surface, position, direction, curvature, path):
-    """Return whether the straight line may cross a surface before `path`, inside its edges."""
+    """Return whether the straight line may cross a surface inside its edges, farther behind than `path` (negative)."""
     surfaces = p.detector.surfaces
     there = surfaces[surface]
     t = unit_vector(direction)
@@ -86,7 +86,7 @@ def _first_sensor(i, p, track, module):
     for entry in range(p.detector.bin_offsets[grid], p.detector.bin_offsets[grid + 1]):
         surface = p.detector.bin_surfaces[entry]
         if _is_behind(p, surface, track.position, direction, curvature, path):
-            # The parameters are those of the measurement already; only few seeds need the covariance after it.
+            # The parameters are at the measurement already. The update gives their covariance, which few seeds need.
             near, _ = updated(track, p, module, p.seeds.measurement[i], variance)
             s, loc0, _ = intersect_surface(surfaces, surface, track.position, direction, curvature, ZERO * curvature)
             there, end = transport_to_surface(near, direction, curvature, s, field, surfaces, surface)

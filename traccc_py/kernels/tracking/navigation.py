@@ -306,7 +306,9 @@ def layer_normal(layers, layer, position):
     if kind == DISC:
         zero = ZERO * position.x
         return Vector(zero, zero, ONE + zero)
-    return layer_axis(layers, layer)
+    axis = layer_axis(layers, layer)
+    one = ONE + ZERO * position.x  # in the precision of the track, as the other two
+    return Vector(axis.x * one, axis.y * one, axis.z * one)
 
 
 @device_function
