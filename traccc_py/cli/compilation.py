@@ -126,7 +126,7 @@ def compile_for_gpus(
     for capability in capabilities:
         missing, compile_them = _missing_for_gpu(capability, signatures)
         name = f"sm_{capability[0]}{capability[1]}"
-        console.print(f"{name}: {_count(signatures)}, {_count(missing)} of them to be compiled")
+        console.print(f"{name}: {_count(signatures)}, {sum(map(len, missing.values()))} to be compiled")
         _compile(missing, compile_them, threads, console)
 
 
