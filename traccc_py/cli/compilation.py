@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +39,6 @@ def compile_missing_kernels(chain: Any, console: Console) -> None:
     console : Console
         Where it is told how far this is, if there is anything to do.
     """
-    from traccc_py.cli.compilation_progress import CompilationProgress
     from traccc_py.device.cache import is_empty
     from traccc_py.device.cpu.executor import CpuDevice
 
@@ -49,24 +47,40 @@ def compile_missing_kernels(chain: Any, console: Console) -> None:
         console.print(f"compiling kernels, once for this version; about {_SECONDS_AT_MOST} s on two idle cores")
     signatures = _recorded(chain.detector, chain.config)
     missing, compile_them = _missing(chain.device, signatures)
+    if missing and not is_first:
+        console.print(f"compiling {_count(missing)} that the cache lacks")
+    _compile(missing, compile_them, getattr(chain.device, "threads", CpuDevice().threads), console)
+
+
+def _count(signatures: Mapping[str, Sequence[Any]]) -> str:
+    return counted(sum(map(len, signatures.values())), "kernel")
+
+
+def _compile(
+    missing: Mapping[str, Sequence[Any]], compile_them: Callable[..., Any], threads: int, console: Console
+) -> None:
+    """Compile kernels in several processes, and tell how far this is."""
+    from traccc_py.cli.compilation_progress import CompilationProgress
+
     names = [name for name, kinds in missing.items() for _ in kinds]
     if names:
-        if not is_first:
-            console.print(f"compiling {counted(len(names), 'kernel')} that the cache lacks")
-        processes = min(getattr(chain.device, "threads", CpuDevice().threads), _MOST_PROCESSES, len(names))
+        processes = min(threads, _MOST_PROCESSES, len(names))
         with CompilationProgress(names, processes, console) as progress:
             compile_them(missing, processes=processes, on_compiled=progress.advance)
 
 
 def _missing(device: Any, signatures: Any) -> tuple[Any, Callable[..., Any]]:
     """Return the signatures that the cache lacks for a device, and what compiles them."""
-    if not hasattr(device, "capability"):
-        from traccc_py.device.cpu.compile import compile_loops, missing_loops
+    if hasattr(device, "capability"):
+        return _missing_for_gpu(device.capability, signatures)
+    from traccc_py.device.cpu.compile import compile_loops, missing_loops
 
-        return missing_loops(signatures), compile_loops
+    return missing_loops(signatures), compile_loops
+
+
+def _missing_for_gpu(capability: tuple[int, int], signatures: Any) -> tuple[Any, Callable[..., Any]]:
     from traccc_py.device.cuda.compile import compile_all, missing_kernels
 
-    capability = device.capability
     return missing_kernels(signatures, capability), partial(compile_all, capabilities=[capability])
 
 
@@ -85,7 +99,9 @@ def parse_architecture(name: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def compile_for_gpus(detector: Any, config: Any, capabilities: Sequence[tuple[int, int]]) -> int:
+def compile_for_gpus(
+    detector: Any, config: Any, capabilities: Sequence[tuple[int, int]], threads: int, console: Console
+) -> None:
     """Compile the kernels of a chain for GPUs that need not be there, into the cache on disk.
 
     Parameters
@@ -96,23 +112,22 @@ def compile_for_gpus(detector: Any, config: Any, capabilities: Sequence[tuple[in
         Its settings.
     capabilities : sequence of tuple of int
         Compute capabilities (major, minor).
-
-    Returns
-    -------
-    int
-        Number of cubins in the cache for them.
+    threads : int
+        Number of processes at most [1].
+    console : Console
+        Where it is told how far this is.
 
     Raises
     ------
     DeviceUnavailableError
-        If the compilers are not installed.
-    TracccError
-        If they refuse an architecture.
+        If the compilers are not installed or don't know an architecture.
     """
-    from traccc_py.device.cuda.compile import compile_all
-
-    processes = min(len(os.sched_getaffinity(0)), _MOST_PROCESSES)
-    return len(compile_all(_recorded(detector, config), capabilities, processes=processes))
+    signatures = _recorded(detector, config)
+    for capability in capabilities:
+        missing, compile_them = _missing_for_gpu(capability, signatures)
+        name = f"sm_{capability[0]}{capability[1]}"
+        console.print(f"{name}: {_count(signatures)}, {sum(map(len, missing.values()))} to be compiled")
+        _compile(missing, compile_them, threads, console)
 
 
 def make_chain(detector: Any, config: Any, device: str, threads: int | None, log: Any) -> Any:

@@ -176,10 +176,9 @@ def compile_kernels(detector: DetectorOptions, options: _CompileOptions) -> None
     capabilities = list(dict.fromkeys(map(parse_architecture, options.arch)))
     chosen = ChainConfig()
     if capabilities:
-        start = time.perf_counter()
-        n = compile_for_gpus(detector.load(), chosen, capabilities)
-        names = ", ".join(f"sm_{major}{minor}" for major, minor in capabilities)
-        log.print(f"{counted(n, 'kernel')} for {names} ready in {time.perf_counter() - start:.1f} s", style="dim")
+        from traccc_py.device.cpu.executor import CpuDevice
+
+        compile_for_gpus(detector.load(), chosen, capabilities, CpuDevice(options.threads).threads, log)
     else:
         make_chain(detector.load(), chosen, options.device, options.threads, log)
     if unkept():
