@@ -9,6 +9,7 @@ import numpy as np
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.edm.parameters import LOC0, LOC1, N_COVARIANCE, N_PARAMETERS, PHI, QOP, THETA
 from traccc_py.kernels.constants import HALF, ONE, TWO, TWO_DIMENSIONS, ZERO
+from traccc_py.kernels.tracking.linalg import number_as_precise_as
 from traccc_py.kernels.tracking.state import BoundParameters, Covariance
 
 __all__ = [
@@ -243,21 +244,21 @@ def combine_estimates(xa, ca, xb, cb, work):
         qop=xa.qop + _product(work, np.int32(QOP), np.int32(_DIFFERENCE)),
     )
     c = Covariance(
-        loc0_loc0=_symmetric(work, LOC0, LOC0),
-        loc1_loc0=_symmetric(work, LOC1, LOC0),
-        loc1_loc1=_symmetric(work, LOC1, LOC1),
-        phi_loc0=_symmetric(work, PHI, LOC0),
-        phi_loc1=_symmetric(work, PHI, LOC1),
-        phi_phi=_symmetric(work, PHI, PHI),
-        theta_loc0=_symmetric(work, THETA, LOC0),
-        theta_loc1=_symmetric(work, THETA, LOC1),
-        theta_phi=_symmetric(work, THETA, PHI),
-        theta_theta=_symmetric(work, THETA, THETA),
-        qop_loc0=_symmetric(work, QOP, LOC0),
-        qop_loc1=_symmetric(work, QOP, LOC1),
-        qop_phi=_symmetric(work, QOP, PHI),
-        qop_theta=_symmetric(work, QOP, THETA),
-        qop_qop=_symmetric(work, QOP, QOP),
+        loc0_loc0=_symmetric(xa.loc0, work, LOC0, LOC0),
+        loc1_loc0=_symmetric(xa.loc0, work, LOC1, LOC0),
+        loc1_loc1=_symmetric(xa.loc0, work, LOC1, LOC1),
+        phi_loc0=_symmetric(xa.loc0, work, PHI, LOC0),
+        phi_loc1=_symmetric(xa.loc0, work, PHI, LOC1),
+        phi_phi=_symmetric(xa.loc0, work, PHI, PHI),
+        theta_loc0=_symmetric(xa.loc0, work, THETA, LOC0),
+        theta_loc1=_symmetric(xa.loc0, work, THETA, LOC1),
+        theta_phi=_symmetric(xa.loc0, work, THETA, PHI),
+        theta_theta=_symmetric(xa.loc0, work, THETA, THETA),
+        qop_loc0=_symmetric(xa.loc0, work, QOP, LOC0),
+        qop_loc1=_symmetric(xa.loc0, work, QOP, LOC1),
+        qop_phi=_symmetric(xa.loc0, work, QOP, PHI),
+        qop_theta=_symmetric(xa.loc0, work, QOP, THETA),
+        qop_qop=_symmetric(xa.loc0, work, QOP, QOP),
     )
     return x, c, True
 
@@ -273,12 +274,13 @@ def _product(work, column, at):
 
 
 @device_function
-def _symmetric(work, r, k):
-    """Return element (r, k) of (L^-1 A)^T (L^-1 B), averaged with (k, r)."""
-    return HALF * (
+def _symmetric(like, work, r, k):
+    """Return element (r, k) of (L^-1 A)^T (L^-1 B), averaged with (k, r), in the type of `like`."""
+    mean = HALF * (
         _product(work, np.int32(r), np.int32(_COLUMNS_B + N_PARAMETERS * k))
         + _product(work, np.int32(k), np.int32(_COLUMNS_B + N_PARAMETERS * r))
     )
+    return number_as_precise_as(like, mean)
 
 
 @device_function

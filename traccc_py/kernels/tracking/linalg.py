@@ -10,7 +10,19 @@ from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.constants import HALF, ONE, PI, TWO_PI
 from traccc_py.kernels.tracking.state import Vector
 
-__all__ = ["add", "add_scaled", "cross", "dot", "radius_of", "scaled", "sinc_pair", "sincos", "wrap_angle"]
+__all__ = [
+    "add",
+    "add_scaled",
+    "as_precise_as",
+    "cross",
+    "dot",
+    "number_as_precise_as",
+    "radius_of",
+    "scaled",
+    "sinc_pair",
+    "sincos",
+    "wrap_angle",
+]
 
 # pi/2 in three parts, so that the reduced argument keeps full float32 accuracy (Cody and Waite, 1980).
 _TWO_OVER_PI = scalar(2 / math.pi)
@@ -64,6 +76,23 @@ def sinc_pair(x):
 def wrap_angle(angle):
     """Return the angle in [-pi, pi)."""
     return angle - TWO_PI * scalar(np.int32(math.floor((angle + PI) / TWO_PI)))
+
+
+@device_function
+def number_as_precise_as(like, x):
+    """Return x in the type of `like` where that is more precise."""
+    # Never so, as the compiler knows: in single precision nothing is left of it. It gives both returns one type.
+    if (like != like) & (like == like):
+        return like
+    return x
+
+
+@device_function
+def as_precise_as(like, a):
+    """Return a vector in the type of the number `like`: tracks in double precision meet float32 records of surfaces."""
+    return Vector(
+        x=number_as_precise_as(like, a.x), y=number_as_precise_as(like, a.y), z=number_as_precise_as(like, a.z)
+    )
 
 
 @device_function

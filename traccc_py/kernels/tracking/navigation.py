@@ -25,7 +25,7 @@ from traccc_py.kernels.tracking.helix import (
     path_to_plane,
     unit_vector,
 )
-from traccc_py.kernels.tracking.linalg import add, dot, radius_of
+from traccc_py.kernels.tracking.linalg import add, as_precise_as, dot, radius_of
 from traccc_py.kernels.tracking.polar import is_polar
 from traccc_py.kernels.tracking.state import Gaps, Vector
 
@@ -306,9 +306,7 @@ def layer_normal(layers, layer, position):
     if kind == DISC:
         zero = ZERO * position.x
         return Vector(zero, zero, ONE + zero)
-    axis = layer_axis(layers, layer)
-    one = ONE + ZERO * position.x  # in the precision of the track, as the other two
-    return Vector(axis.x * one, axis.y * one, axis.z * one)
+    return as_precise_as(position.x, layer_axis(layers, layer))
 
 
 @device_function

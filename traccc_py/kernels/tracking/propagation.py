@@ -17,7 +17,7 @@ from traccc_py.kernels.constants import ONE, ZERO
 from traccc_py.kernels.tracking.covariance import transport_covariance, transport_covariance_and_theta
 from traccc_py.kernels.tracking.helix import curvilinear_axes, direction_of, helix_jacobian, unit_vector
 from traccc_py.kernels.tracking.kalman import diagonal, update
-from traccc_py.kernels.tracking.linalg import add, cross, dot, radius_of, wrap_angle
+from traccc_py.kernels.tracking.linalg import add, as_precise_as, cross, dot, radius_of, wrap_angle
 from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, local_curvature
 from traccc_py.kernels.tracking.material import interact
 from traccc_py.kernels.tracking.navigation import (
@@ -127,6 +127,7 @@ def transport_to_surface(track, direction, curvature, path, field, surfaces, i):
     if len(field) != HOMOGENEOUS and not abs(surface_distance(surfaces, i, there)) < ON_PLANE:
         loc0 = UNREACHABLE * (ONE + ZERO * path)
     params = BoundParameters(loc0=loc0, loc1=loc1, phi=phi, theta=theta, qop=track.params.qop)
+    u, v = as_precise_as(loc0, u), as_precise_as(loc0, v)
     return Track(position=there, params=params, covariance=c, u=u, v=v), end
 
 
@@ -220,6 +221,7 @@ def on_surface(surfaces, i, x, c):
         surfaces[i].cy + x.loc0 * u.y + x.loc1 * v.y,
         surfaces[i].cz + x.loc0 * u.z + x.loc1 * v.z,
     )
+    u, v = as_precise_as(x.loc0, u), as_precise_as(x.loc0, v)
     return Track(position=position, params=x, covariance=c, u=u, v=v)
 
 
