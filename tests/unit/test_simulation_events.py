@@ -27,7 +27,7 @@ from traccc_py.simulation.calibration import (
     end_path_sigmas,
     robust_variance,
 )
-from traccc_py.simulation.events import simulate_event, simulate_events, truth_measurements, write_event
+from traccc_py.simulation.events import read_event, simulate_event, simulate_events, truth_measurements, write_event
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 GUN = ParticleGunConfig(n_particles=30, momentum=(1.0, 10.0), vertex_sigma=(0.0125, 0.0125, 55.0))
@@ -238,3 +238,16 @@ def _repeat(odd, tracks, gun, n_copies=40):
         charge=-np.sign(curvature),
     )
     return digitize(odd, transport(odd, particles, event_key(1, 0)), event_key(1, 0)).cells
+
+
+def test_ids_of_particles_in_five_columns_are_read_back(tmp_path):
+    telescope = build_detector("telescope")
+    event = simulate_event(telescope, ParticleGunConfig(n_particles=3), 1, 0)
+    write_event(tmp_path, telescope, event, particle_id_fields=True)
+    hits = (tmp_path / "event000000000-hits.csv").read_text()
+    assert hits.startswith(
+        "particle_id_pv,particle_id_sv,particle_id_part,particle_id_gen,particle_id_subpart,geometry_id"
+    )
+    again = read_event(tmp_path, telescope, 0)
+    assert again.particles.particle_id.tolist() == event.particles.particle_id.tolist()
+    assert again.simulated.particle_index.tolist() == event.simulated.particle_index.tolist()

@@ -210,7 +210,14 @@ def event_file_names(number: int, *, compress: bool = False) -> list[str]:
     return [event_file_name(number, kind, compress=compress) for kind in EVENT_KINDS]
 
 
-def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, compress: bool = False) -> list[Path]:
+def write_event(
+    directory: Path | str,
+    detector: Any,
+    event: SimulatedEvent,
+    *,
+    compress: bool = False,
+    particle_id_fields: bool = False,
+) -> list[Path]:
     """Write an event's cells, hits, particles, measurements and measurement-hit map.
 
     Parameters
@@ -223,6 +230,8 @@ def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, 
         Event.
     compress : bool, optional
         Write ``.csv.gz``.
+    particle_id_fields : bool, optional
+        Write ids of particles as the five columns of newer Acts files.
 
     Returns
     -------
@@ -237,8 +246,8 @@ def write_event(directory: Path | str, detector: Any, event: SimulatedEvent, *, 
         kind: folder / name
         for kind, name in zip(EVENT_KINDS, event_file_names(event.number, compress=compress), strict=True)
     }
-    write_hits(paths["hits"], event.simulated.hits)
-    write_particles(paths["particles_initial"], event.particles)
+    write_hits(paths["hits"], event.simulated.hits, ids_in_fields=particle_id_fields)
+    write_particles(paths["particles_initial"], event.particles, ids_in_fields=particle_id_fields)
     write_measurements(paths["measurements"], truth_measurements(detector, event))
     write_measurement_hit_map(paths["measurement-simhit-map"], links)
     write_cells(paths["cells"], event.cells)

@@ -76,6 +76,7 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
         "smearing": config.smearing,
         "noise": list(config.noise),
         "compress": config.compress,
+        "particle_id_fields": config.particle_id_fields,
         "seed": config.seed,
     }
     return dict(json.loads(json.dumps(recipe)))
@@ -96,7 +97,13 @@ class _Maker:
         config = self._config
         options = {"config": config.transport, "smearing": config.smearing, "noise": config.noise, "threads": threads}
         event = simulate_event(self._detector, self._source, config.seed, number, **options)
-        paths = write_event(self._folder, self._detector, event, compress=config.compress)
+        paths = write_event(
+            self._folder,
+            self._detector,
+            event,
+            compress=config.compress,
+            particle_id_fields=config.particle_id_fields,
+        )
         sizes = {
             "event": number,
             "particles": len(event.particles),

@@ -129,6 +129,7 @@ class SampleConfig(Settings):
     #: chance of a channel to fire by itself, of 2D and of 1D designs
     noise: Annotated[tuple[float, float], Range(0, 1)] = (0.0, 0.0)
     compress: bool = False  #: write .csv.gz
+    particle_id_fields: bool = False  #: write ids of particles as the five columns of newer Acts files
 
     @classmethod
     def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:
