@@ -148,7 +148,7 @@ def _tracks(host: HostBatch, event: _Rows) -> Tracks:
 
 
 def _n_shared(measurement: np.ndarray, n_measurements: np.ndarray, of_event: slice) -> np.ndarray:
-    """Return how many of the measurements of each track stand on other tracks, too."""
+    """Return how many of the measurements of each track are on other tracks, too."""
     track = np.repeat(np.arange(len(n_measurements), dtype=np.int32), n_measurements)
     row = measurement - np.int32(of_event.start)
     first, last = (np.empty(of_event.stop - of_event.start, np.int32) for _ in range(2))
