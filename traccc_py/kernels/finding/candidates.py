@@ -42,23 +42,34 @@ class Acceptance(NamedTuple):
 
     min_measurements: Any  # int32
     measurements_per_hole: Any  # int32
+    long_measurements: Any  # int32, from which on a candidate is long
+    short_min_pval: Any
 
 
-def acceptance(config: FindingConfig) -> Acceptance:
+def acceptance(config: FindingConfig, real: Any) -> Acceptance:
     """Return the cuts that decide which branches are tracks."""
     return Acceptance(
-        min_measurements=np.int32(config.min_measurements), measurements_per_hole=np.int32(config.measurements_per_hole)
+        min_measurements=np.int32(config.min_measurements),
+        measurements_per_hole=np.int32(config.measurements_per_hole),
+        long_measurements=np.int32(config.min_measurements + config.long_candidate_extra),
+        short_min_pval=real(config.short_min_pval),
     )
 
 
 @device_function(inlined=True)
 def is_accepted(branches, cuts, slot):
-    """Return whether a branch has enough measurements to be a track: more for each hole, and if holes ended it."""
+    """Return whether a branch is a track: long, or without too many holes, well fitting and not of chance."""
     n = branches.n_measurements[slot]
     if n < cuts.min_measurements:  # there may be no branch, and then no number of holes
         return False
-    holes = branches.n_holes[slot] + branches.is_stopped[slot]
-    return n - cuts.min_measurements >= cuts.measurements_per_hole * holes
+    if n >= cuts.long_measurements:
+        return True
+    holes = branches.n_holes[slot]
+    if n - cuts.min_measurements < cuts.measurements_per_hole * holes:
+        return False
+    if branches.is_stopped[slot] and branches.n_layers[slot] - cuts.min_measurements < holes:
+        return False
+    return chi2_survival(branches.chi2[slot], np.int32(branches.ndf[slot] - N_PARAMETERS)) >= cuts.short_min_pval
 
 
 class _Counts(NamedTuple):
@@ -191,7 +202,7 @@ def collect_candidates(
     seeds = ws.extent("seeds")
     counts = _Counts(*(ws.array(f"finding.n_{name}", seeds, np.int32) for name in _EXTENTS))
     offsets = _Offsets(*(ws.array(f"finding.{name}_offsets", seeds, np.int32, extra=1) for name in _EXTENTS))
-    cuts, slots = acceptance(config), np.int32(branches_per_seed)
+    cuts, slots = acceptance(config, found.chi2.dtype.type), np.int32(branches_per_seed)
     ws.launch(count_candidates, seeds, _CountPayload(branches=found, branches_per_seed=slots, cuts=cuts, out=counts))
     scans = [ScanColumn(n, o, ws.extent(name)) for name, n, o in zip(_EXTENTS, counts, offsets, strict=True)]
     ws.scan_together(seeds, *scans)

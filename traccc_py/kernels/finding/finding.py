@@ -58,6 +58,7 @@ from traccc_py.kernels.tracking.state import Branch, Counters, Local
 
 __all__ = ["find_tracks"]
 
+_SEED_MEASUREMENTS = 3
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
 
 
@@ -72,7 +73,7 @@ class _Cuts(NamedTuple):
     mask_max: Any  # [mm]
     max_holes: Any
     max_consecutive_holes: Any
-    measurements_before_hole: Any
+    seed_max_consecutive_holes: Any
     max_measurements: Any
     max_entries: Any
     branches_per_seed: Any
@@ -91,14 +92,18 @@ class _Payload(NamedTuple):
 
 
 @device_function
-def _with_measurement(counters, n_entries, dimensions):
-    """Return the counters after a measurement."""
+def _with_measurement(counters, n_entries, dimensions, layer):
+    """Return the counters after a measurement; if it is in the layer of the last hole, that was none."""
+    is_new = layer != counters.last_layer
+    is_no_hole = counters.consecutive_holes > 0 and not is_new
     return Counters(
         entries=n_entries,
         measurements=np.int32(counters.measurements + 1),
-        holes=counters.holes,
+        holes=np.int32(counters.holes - (1 if is_no_hole else 0)),
         consecutive_holes=np.int32(0),
         ndf=np.int32(counters.ndf + dimensions),
+        layers=np.int32(counters.layers + (1 if is_new or is_no_hole else 0)),
+        last_layer=np.int32(layer),
     )
 
 
@@ -120,8 +125,19 @@ def _start(i, p, slot):
         holes=np.int32(0),
         consecutive_holes=np.int32(0),
         ndf=np.int32(p.measurements.dimensions[m]),
+        layers=np.int32(1),
+        last_layer=np.int32(p.detector.surfaces[module].layer),
     )
     return Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=zero)
+
+
+@device_function(inlined=True)
+def _has_too_many_holes(p, counters):
+    """Return whether a branch is above a limit of holes."""
+    in_a_row = p.cuts.max_consecutive_holes
+    if counters.measurements <= _SEED_MEASUREMENTS:
+        in_a_row = min(in_a_row, p.cuts.seed_max_consecutive_holes)
+    return counters.holes > p.cuts.max_holes or counters.consecutive_holes > in_a_row
 
 
 @device_function(inlined=True)
@@ -153,7 +169,9 @@ def _branch_off(i, p, slot, surface, branch, direction, best, best_chi2, n_branc
             other = Branch(
                 track=track,
                 navigation=branch.navigation,
-                counters=_with_measurement(branch.counters, n_entries, p.measurements.dimensions[m]),
+                counters=_with_measurement(
+                    branch.counters, n_entries, p.measurements.dimensions[m], p.detector.surfaces[surface].layer
+                ),
                 chi2=branch.chi2 + chi2,
                 path=ZERO * branch.path,
             )
@@ -166,6 +184,8 @@ def _branch_off(i, p, slot, surface, branch, direction, best, best_chi2, n_branc
 def _pass_without_measurement(p, slot, surface, branch, direction, bands):
     """Take the material of a surface that was crossed inside its edges, count a hole if it is well inside.
 
+    Sensors of a layer overlap: a layer has one hole at most, and none beside a measurement.
+
     Returns (branch, whether it goes on).
     """
     counters = branch.counters
@@ -175,16 +195,18 @@ def _pass_without_measurement(p, slot, surface, branch, direction, bands):
     track, alive = with_surface_material(branch.track, direction, p, surface, ONE)
     n_entries = append_entry(p, slot, counters.entries, np.int32(-1 - surface), branch.path)
     is_readout = p.detector.surfaces[surface].design >= 0
-    missed = np.int32(1) if is_readout and margin0 > bands.loc0 and margin1 > bands.loc1 else np.int32(0)
+    layer = p.detector.surfaces[surface].layer
+    is_hole = is_readout and margin0 > bands.loc0 and margin1 > bands.loc1 and layer != counters.last_layer
+    missed = np.int32(1) if is_hole else np.int32(0)
     counters = Counters(
         entries=n_entries,
         measurements=counters.measurements,
         holes=np.int32(counters.holes + missed),
         consecutive_holes=np.int32(counters.consecutive_holes + missed),
         ndf=counters.ndf,
+        layers=counters.layers,
+        last_layer=np.int32(layer) if is_hole else counters.last_layer,
     )
-    alive = alive and counters.holes <= p.cuts.max_holes and counters.consecutive_holes <= p.cuts.max_consecutive_holes
-    alive = alive and (missed == 0 or counters.measurements >= p.cuts.measurements_before_hole)
     zero = ZERO * branch.path
     return Branch(track=track, navigation=branch.navigation, counters=counters, chi2=branch.chi2, path=zero), alive
 
@@ -227,7 +249,8 @@ def _visit_surface(i, p, slot, branch, direction, curvature, n_branches):
     track, _ = updated(track, p, surface, m, variance_on(p, surface, direction, m))
     track, alive = with_surface_material(track, direction, p, surface, ONE)
     n_entries = append_entry(p, slot, branch.counters.entries, m, branch.path)
-    counters = _with_measurement(branch.counters, n_entries, p.measurements.dimensions[m])
+    dimensions, layer = p.measurements.dimensions[m], p.detector.surfaces[surface].layer
+    counters = _with_measurement(branch.counters, n_entries, dimensions, layer)
     return Branch(track, navigation, counters, chi2_sum + chi2, ZERO * branch.path), n_branches, True, alive
 
 
@@ -252,6 +275,8 @@ def _follow(i, p, slot, branch, n_branches):
             break
         here = Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=travelled)
         if navigation.untried == np.int64(0):
+            if _has_too_many_holes(p, counters):
+                break
             after, alive = cross_layer(p, slot, here, direction, curvature)
             track, navigation, counters, _, travelled = after
             continue
@@ -260,8 +285,7 @@ def _follow(i, p, slot, branch, n_branches):
         if is_found:
             counters_at_last, chi2_at_last = counters, chi2
     store_outcome(p, slot, counters_at_last, chi2_at_last)
-    is_stopped = counters.holes > p.cuts.max_holes or counters.consecutive_holes > p.cuts.max_consecutive_holes
-    p.out.is_stopped[slot] = np.int32(1) if is_stopped else np.int32(0)
+    p.out.is_stopped[slot] = np.int32(1) if _has_too_many_holes(p, counters) else np.int32(0)
     return n_branches
 
 
@@ -297,7 +321,7 @@ def _first_cuts(config: FindingConfig, real: Any) -> _Cuts:
         mask_max=real(config.mask_max),
         max_holes=np.int32(config.max_holes),
         max_consecutive_holes=np.int32(config.max_consecutive_holes),
-        measurements_before_hole=np.int32(0),
+        seed_max_consecutive_holes=np.int32(config.seed_max_consecutive_holes),
         max_measurements=np.int32(config.max_measurements),
         max_entries=np.int32(config.max_surfaces),
         branches_per_seed=np.int32(_branches_per_seed(config)),
@@ -361,9 +385,6 @@ def find_tracks(
     ws.launch(follow_seeds, ws.extent("kept_seeds"), payload)
     listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, payload.out, n_branches, config)
     move_starts(ws, listed, "retried_seeds", parameters, measurements, payload.detector, config)
-    wider = payload.cuts._replace(
-        chi2_max=dtype.type(config.retry_chi2_max),
-        measurements_before_hole=np.int32(config.retry_measurements_before_hole),
-    )
+    wider = payload.cuts._replace(chi2_max=dtype.type(config.retry_chi2_max))
     ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, cuts=wider))
     return collect_candidates(ws, payload.out, parameters.event, n_branches, config)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from traccc_py.device.kernel import device_function
+from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.tracking.kalman import predicted_chi2
-from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
+from traccc_py.kernels.tracking.measurement_variance import channel_paths, loc0_variance, measurement_variance
 from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import local_position
 from traccc_py.kernels.tracking.state import Local
 
 __all__ = ["best_measurement", "variance_on"]
+
+_SLACK = scalar(1.001)  # for rounding: what is out of reach along one axis must not have a better chi2 along both
 
 
 @device_function(inlined=True)
@@ -31,11 +33,16 @@ def best_measurement(p, event, surface, track, direction, after_chi2, after):
         return best, best_chi2
     x, c = track.params, track.covariance
     paths = channel_paths(p.detector, surface, direction)
+    on_polar = is_polar(p.detector.surfaces, surface)
     for m in range(first, end):
-        variance = measurement_variance(p, surface, paths, m)
         local = local_position(p.measurements, m)
         residual = Local(loc0=local.loc0 - x.loc0, loc1=local.loc1 - x.loc1)
-        if is_polar(p.detector.surfaces, surface):
+        if not on_polar:  # most measurements of a module are out of reach along its first axis
+            reach = best_chi2 * (track.covariance.loc0_loc0 + loc0_variance(p, surface, paths, m))
+            if residual.loc0 * residual.loc0 > _SLACK * reach:
+                continue
+        variance = measurement_variance(p, surface, paths, m)
+        if on_polar:
             sine, cosine = strip_direction(p.detector.surfaces, surface, local)
             residual = rotated(residual.loc0, residual.loc1, sine, cosine)
             across = variance.loc0 * widening(p.detector.surfaces, surface, local, x)

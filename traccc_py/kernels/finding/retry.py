@@ -89,7 +89,10 @@ def list_retried(
     all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
     is_used = ws.array("finding.is_used", measurements, np.int32)
     used = _UsePayload(
-        branches=found, branches_per_seed=np.int32(branches_per_seed), cuts=acceptance(config), out_is_used=is_used
+        branches=found,
+        branches_per_seed=np.int32(branches_per_seed),
+        cuts=acceptance(config, found.chi2.dtype.type),
+        out_is_used=is_used,
     )
     ws.clear(is_used)
     ws.launch(mark_used, all_seeds, used)

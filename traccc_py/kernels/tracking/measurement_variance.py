@@ -19,7 +19,7 @@ from traccc_py.kernels.tracking.helix import unit_vector
 from traccc_py.kernels.tracking.navigation import MIN_INCIDENCE
 from traccc_py.kernels.tracking.state import AXIS0, AXIS1, Local
 
-__all__ = ["channel_paths", "measurement_variance"]
+__all__ = ["channel_paths", "loc0_variance", "measurement_variance"]
 
 _STEP = scalar(END_PATH_STEP)
 _PER_STEP = scalar(1 / END_PATH_STEP)
@@ -65,6 +65,16 @@ def _axis_variance(sigmas, design, axis, size, path, pitch, growth, given):
     sigma = low + (place - scalar(k)) * (sigmas[design, axis, row, k + 1] - low)
     sigma = sigma + HALF * pitch * abs(end_path - place * _STEP)
     return sigma * sigma + scalar(np.int32(size - row)) * growth
+
+
+@device_function(inlined=True)
+def loc0_variance(p, surface, paths, m):
+    """Return the variance [mm^2] of `measurement_variance` along the first axis alone."""
+    i = p.detector.surfaces[surface].design
+    design = p.detector.designs[i]
+    size, given = p.measurements.cluster_size[m, AXIS0], p.measurements.local_variance[m, AXIS0]
+    growth = _variance_per_channel(design)
+    return _axis_variance(p.detector.path_sigmas, i, AXIS0, size, paths.loc0, design.pitch0, growth, given)
 
 
 @device_function(inlined=True)
