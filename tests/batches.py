@@ -100,7 +100,9 @@ def candidate_batch(ws, code, path, entries_per_track, pval=None, event=None, dt
 
 
 CANDIDATE_EXTENTS = {"code": "candidate_entries", "path": "candidate_entries", "measurements": "candidate_measurements"}
-FIT_EXTENTS = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
+FIT_EXTENTS = dict.fromkeys(
+    ("measurement", "state_params", "state_covariance", "state_chi2", "is_outlier"), "track_states"
+)
 
 
 def find_candidates(ws, parameters, first_measurement, measurements, arrays, stacks, config, *, is_kept=True):

@@ -183,6 +183,10 @@ class FindingConfig(_Section):
     seed_max_consecutive_holes: Count = 1  #: the same before the fourth measurement
     chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
+    kink_momentum: Positive = 0.1  #: momentum across the track that a kink gives, standard deviation [GeV]
+    kink_chi2_max: Positive = 10.0  #: `chi2_max` behind a kink
+    kink_mask_max: NonNegative = 20.0  #: `mask_max` behind a kink [mm]
+    measurements_behind_kink: Count = 4  #: measurements that must follow a kink; 0: kinks are not looked for
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: how far outside its edge a sensor is tried, in sigma
@@ -211,6 +215,8 @@ class FittingConfig(_Section):
     particle: Particle = "pion"  #: mass hypothesis
     seed_inflation: AboveOne = 10.0  #: the forward filter starts with the seed's variances of direction times this
     backward_inflation: AboveOne = 100.0  #: the backward filter starts with the last variances times this
+    outlier_chi2: Positive = 20.0  #: a measurement with a larger chi2 against all others is left out as outlier
+    max_outliers: Count = 2  #: measurements that may be left out of a track
 
 
 @dataclass(frozen=True, slots=True)

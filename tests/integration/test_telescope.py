@@ -27,6 +27,7 @@ from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays, HomogeneousField
 from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.transport.transport import transport
@@ -39,7 +40,8 @@ WIDE_SEED_SIGMA = np.array([5.0, 5.0, 0.05, 0.05, 0.1])
 N_TRACKS = 10_000  # the limits on pulls are five standard deviations of a mean, seven of a width
 PULL_MEAN, PULL_WIDTH, P_VALUE_MEAN = 0.05, 0.1, 0.05
 P_VALUE_FLATNESS = 1e-4  # probability of Kolmogorov and Smirnov
-MUON = FittingConfig(particle="muon")
+MUON = FittingConfig(particle="muon", max_outliers=0)
+KINK = kink_of(FindingConfig(), np.float32)
 # pT [GeV], charge, number of planes
 SETS = {
     "1 GeV": (1.0, "negative", 20),
@@ -87,13 +89,13 @@ class Sample:
         measurements = measurement_batch(ws, self.measurements, len(self.arrays.surfaces))
         return measurements, seed_parameters(ws, self.first_module, self.start, SEED_SIGMA)
 
-    def fit(self, candidates=None):
+    def fit(self, candidates=None, config=MUON):
         ws = make_workspace()
         measurements, seeds = self._inputs(ws)
         if candidates is None:
             candidates = candidate_batch(ws, self.row_of_hit, self.path, self.hits_per_track)
         selection = select_all(ws, candidates)
-        fitted = fit_tracks(ws, candidates, selection, seeds, measurements, self.arrays, self.stacks, MUON)
+        fitted = fit_tracks(ws, candidates, selection, seeds, measurements, self.arrays, self.stacks, config, KINK)
         return rows(ws, fitted, default="tracks", **FIT_EXTENTS)
 
     def find(self, config, **options):
@@ -219,7 +221,7 @@ def test_momentum_resolution_in_vacuum_is_that_of_the_sagitta(p, smearing):
     path = np.tile([0.0] + [spacing] * (n_planes - 1), n)
     candidates = candidate_batch(ws, code, path, [n_planes] * n)
     fitted = fit_tracks(
-        ws, candidates, select_all(ws, candidates), seeds, batch, arrays, stack_ranges(arrays.stacks), MUON
+        ws, candidates, select_all(ws, candidates), seeds, batch, arrays, stack_ranges(arrays.stacks), MUON, KINK
     )
     fitted = rows(ws, fitted, default="tracks", **FIT_EXTENTS)
     assert (fitted.outcome == FitOutcome.SUCCESS).all()
@@ -274,7 +276,7 @@ def test_holes_between_measurements_are_counted():
     the first measurement count. Our seed stands on its first measurement. The three at the end count in neither.
     """
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
-    cuts = {"max_consecutive_holes": 2, "max_holes": 3, "measurements_per_hole": 0}
+    cuts = {"seed_max_consecutive_holes": 2, "max_holes": 3}
     found = sample.find(FindingConfig(particle="muon", **cuts))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [3]
@@ -289,7 +291,8 @@ def test_too_many_holes_end_the_track():
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
     # Planes 4 and 5 are empty: two in a row.
     assert len(sample.find(FindingConfig(particle="muon", max_consecutive_holes=1)).seed) == 0
-    options = {"particle": "muon", "measurements_per_hole": 0}
+    options = {"particle": "muon", "measurements_per_hole": 0, "seed_max_consecutive_holes": 2}
+    options |= {"short_min_pval": 0.0, "measurements_behind_kink": 0}
     found = sample.find(FindingConfig(max_consecutive_holes=1, min_measurements=2, **options))
     assert found.measurements.tolist() == [0, 1]
     assert found.n_holes.tolist() == [0]
@@ -299,27 +302,106 @@ def test_too_many_holes_end_the_track():
     assert found.n_holes.tolist() == [2]
 
 
-def test_in_the_second_pass_a_hole_ends_a_track_that_is_still_short():
-    sample = Sample(build(20), 1, 1.0, "negative", 3, [0, 1, 2, 4, 5, 6, 7, 8, 9])  # three measurements, then a hole
-    for measurements, n_found in ((0, 9), (3, 9), (4, 3)):
-        cuts = {"min_measurements": 2, "measurements_per_hole": 0, "retry_measurements_before_hole": measurements}
-        config = FindingConfig(particle="muon", **cuts)
-        assert len(sample.find(config).measurements) == 9
-        assert len(sample.find(config, is_kept=False).measurements) == n_found
-
-
 @pytest.mark.parametrize(
-    ("max_consecutive_holes", "n_planes", "n_charged"),
-    [(2, 20, 4), (2, 17, 3), (3, 20, 3)],  # twelve measurements, three holes; behind them three planes, or none
+    ("same_layer", "n_holes"), [((), 3), ((4, 5), 2), ((3, 4), 2), ((5, 6), 2), ((3, 4, 5, 6), 1), ((10, 11, 12), 2)]
 )
-def test_each_hole_and_those_that_end_a_track_cost_measurements(max_consecutive_holes, n_planes, n_charged):
-    sample = Sample(build(n_planes), 1, 1.0, "negative", 3, KEPT_PLANES)
+def test_a_layer_has_one_hole_at_most_and_none_beside_a_measurement(same_layer, n_holes):
+    sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)  # planes 4, 5 and 11 are empty
+    surfaces = sample.arrays.surfaces.copy()
+    surfaces["layer"][list(same_layer)] = surfaces["layer"][max(same_layer, default=0)]
+    sample.arrays = sample.arrays._replace(surfaces=surfaces)
+    found = sample.find(FindingConfig(particle="muon", seed_max_consecutive_holes=2))
+    assert found.measurements.tolist() == list(range(12))
+    assert found.n_holes.tolist() == [n_holes]
+
+
+def test_two_holes_in_a_row_need_a_fourth_measurement():
+    for planes, in_seed, n_found in (
+        ([0, 1, 2, 3, 6, 7, 8], 1, 7),
+        ([0, 1, 2, 5, 6, 7, 8], 1, 3),
+        ([0, 1, 2, 5, 6, 7, 8], 2, 7),
+    ):
+        sample = Sample(build(20), 1, 1.0, "negative", 3, planes)
+        cuts = {"min_measurements": 3, "seed_max_consecutive_holes": in_seed, "measurements_behind_kink": 0}
+        cuts |= {"short_min_pval": 0.0}
+        found = sample.find(FindingConfig(particle="muon", **cuts))
+        assert len(found.measurements) == n_found
+
+
+def test_short_candidates_need_measurements_for_each_hole():
+    sample = Sample(build(17), 1, 1.0, "negative", 3, KEPT_PLANES)  # twelve measurements, three holes between them
     for per_hole in (0, 1, 2):
-        most = 12 - per_hole * n_charged
-        for minimum, n_found in ((most, 1), (most + 1, 0)):
-            cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole, "max_holes": 6}
-            found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=max_consecutive_holes, **cuts))
+        most = 12 - 3 * per_hole
+        for minimum, extra, n_found in ((most, 20, 1), (most + 1, 20, 0), (min(most + 1, 12), 0, 1)):
+            cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole, "long_candidate_extra": extra}
+            found = sample.find(FindingConfig(particle="muon", seed_max_consecutive_holes=2, **cuts))
             assert len(found.seed) == n_found
+
+
+def test_a_short_candidate_that_holes_ended_needs_layers_and_a_good_fit():
+    sample = Sample(build(20), 1, 1.0, "negative", 3, range(6))
+    assert len(sample.find(FindingConfig(particle="muon")).measurements) == 6
+    surfaces = sample.arrays.surfaces.copy()
+    surfaces["layer"][:5] = 0  # so these are sensors of one layer that overlap: six measurements in two layers
+    ended = sample.arrays
+    sample.arrays = ended._replace(surfaces=surfaces)
+    assert len(sample.find(FindingConfig(particle="muon", measurements_behind_kink=0)).seed) == 0
+    sample.arrays = ended
+    sample.measurements = replace(sample.measurements)
+    sample.measurements.local_position = sample.measurements.local_position.copy()
+    sample.measurements.local_position[sample.row_of_hit[5], 0] += 6 * SMEARING
+    assert len(sample.find(FindingConfig(particle="muon", chi2_max=100.0, short_min_pval=0.0)).measurements) == 6
+    assert len(sample.find(FindingConfig(particle="muon", chi2_max=100.0)).seed) == 0
+
+
+@pytest.mark.parametrize(("angle", "n_behind", "n_found"), [(0.0, 8, 14), (0.1, 8, 14), (0.1, 3, 6), (-0.07, 5, 11)])
+def test_a_track_is_followed_past_a_kink(angle, n_behind, n_found):
+    """Behind the sixth of twenty planes the particle flies on at an angle; four measurements there must agree."""
+    last = 5 + n_behind
+    sample = Sample(build(20, half_length=1000), 1, 2.0, "negative", 3, range(last + 1))
+    sample.measurements = replace(sample.measurements)
+    place = sample.measurements.local_position.copy()
+    plane = sample.measurements.module_index
+    behind = plane > 5
+    place[behind, 0] += np.tan(angle) * 20.0 * (plane[behind] - 5)
+    sample.measurements.local_position = place
+    found = sample.find(FindingConfig(particle="muon"))
+    assert len(found.measurements) == n_found
+    fitted = sample.fit(candidates=found)
+    is_past = angle != 0 and n_found > 6
+    assert fitted.n_kinks.tolist() == [int(is_past)]
+    assert fitted.outcome.tolist() == [FitOutcome.SUCCESS]
+    assert fitted.ndf.tolist() == [2 * n_found - 5 - 2 * is_past]
+    assert fitted.pval[0] > 1e-3
+    before = sample.find(FindingConfig(particle="muon", measurements_behind_kink=0))
+    assert len(before.measurements) == (14 if angle == 0 else 6)
+
+
+def test_the_fit_leaves_outliers_out():
+    """Measurements moved by ten standard deviations: the fit is that of the others, and says which they are."""
+    n_planes, n_tracks = 9, 200
+    sample = Sample(build(n_planes), n_tracks, 10.0, "random", seed=4)
+    moved = replace(sample.measurements)
+    moved.local_position = moved.local_position.copy()
+    row_of = sample.row_of_hit.reshape(n_tracks, n_planes)
+    outliers = np.column_stack([np.arange(n_tracks) % n_planes, (np.arange(n_tracks) + 4) % n_planes])
+    for k in (0, 1):
+        moved.local_position[row_of[np.arange(n_tracks), outliers[:, k]], k] += 10 * SMEARING
+    sample.measurements = moved
+    fitted = sample.fit(config=FittingConfig(particle="muon"))
+    is_outlier = fitted.is_outlier.reshape(n_tracks, n_planes)
+    expected = np.zeros((n_tracks, n_planes), bool)
+    expected[np.arange(n_tracks)[:, None], outliers] = True
+    assert (is_outlier == expected).all(1).mean() > 0.97  # at the ends a track may bend towards one of them
+    assert (fitted.n_outliers == is_outlier.sum(1)).all()
+    assert fitted.ndf.tolist() == (2 * n_planes - 5 - 2 * fitted.n_outliers).tolist()
+    assert fitted.pval.mean() == pytest.approx(0.5, abs=0.1)
+    sigma = np.sqrt(np.diagonal(unpacked(fitted.covariance), axis1=1, axis2=2))
+    pulls = (differences(fitted.params, sample.truth) / sigma)[(is_outlier == expected).all(1)]
+    assert (np.abs(pulls.std(0) - 1) < 0.25).all()
+    kept = sample.fit()
+    assert (kept.n_outliers == 0).all()
+    assert kept.pval.mean() < 0.01
 
 
 @pytest.mark.parametrize(

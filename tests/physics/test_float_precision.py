@@ -25,6 +25,7 @@ from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.fitting import FittedBatch, fit_tracks
+from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.transport.transport import transport
@@ -103,7 +104,8 @@ def reconstruct(sample, dtype):
     config = FindingConfig(particle="muon")
     found = find_candidates(ws, seeds, sample.first, measurements, arrays, stacks, config)
     selection = select_all(ws, rows(ws, found, default="candidates", **CANDIDATE_EXTENTS))
-    fitted = fit_tracks(ws, found, selection, seeds, measurements, arrays, stacks, FittingConfig(particle="muon"))
+    fitting = (FittingConfig(particle="muon"), kink_of(config, dtype))
+    fitted = fit_tracks(ws, found, selection, seeds, measurements, arrays, stacks, *fitting)
     return Reconstructed(
         rows(ws, found, default="candidates", **CANDIDATE_EXTENTS),
         rows(ws, fitted, default="tracks", **FIT_EXTENTS),

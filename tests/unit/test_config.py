@@ -33,8 +33,7 @@ def test_default_survives_a_round_trip(tmp_path):
 
 def test_detectors_have_their_settings():
     assert read_config(None, "odd") == ChainConfig()
-    finding = {"finding.min_measurements": 3, "finding.retry_measurements_before_hole": 0}
-    toy = ChainConfig().with_settings(finding)
+    toy = ChainConfig().with_settings({"finding.min_measurements": 3})
     assert read_config(None, "toy") == read_config("toy") == toy
     assert read_config("traccc", "toy") == read_config("traccc")
 

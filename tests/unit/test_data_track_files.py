@@ -46,7 +46,9 @@ def make_result(n_states_of_track=(3, 2), n_measurements=6, seed=1):
         perigee_covariance=floats(n, 15),
         state_offsets=np.concatenate(([0], np.cumsum(n_states_of_track, dtype=np.int64))),
     )
-    states = TrackStates(
+    states = zeros(
+        TrackStates,
+        n_states,
         measurement_index=link,
         geometry_id=measurements.geometry_id[link] if n_measurements else np.zeros(n_states, np.uint64),
         params=floats(n_states, 5),
@@ -96,10 +98,12 @@ def test_tracks_of_an_older_version_are_read(tmp_path):
     result.tracks.n_shared_measurements[:] = 1, 2
     path = write_event_result(tmp_path, 0, result)[0]
     lines = path.read_text().splitlines()
-    assert lines[0].endswith(",n_shared_measurements")
+    later = ["n_shared_measurements", "n_outliers", "n_kinks"]
+    assert lines[0].endswith("," + ",".join(later))
     assert read_tracks(tmp_path, 0)["n_shared_measurements"].tolist() == [1, 2]
-    path.write_text("".join(line.rpartition(",")[0] + "\n" for line in lines))
-    assert read_tracks(tmp_path, 0)["n_shared_measurements"].tolist() == [-1, -1]
+    path.write_text("".join(",".join(line.split(",")[: -len(later)]) + "\n" for line in lines))
+    found = read_tracks(tmp_path, 0)
+    assert [found[name].tolist() for name in later] == [[-1, -1]] * len(later)
 
 
 def test_track_states_hold_measured_and_smoothed_positions(tmp_path):
@@ -130,8 +134,8 @@ def test_tracks_file_has_the_documented_columns(tmp_path):
     ]
     assert header[14:19] == ["chi2", "ndf", "pval", "n_measurements", "n_holes"]
     assert header[19:24] == ["d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop"]
-    assert header[39:] == ["n_shared_measurements"]
-    assert len(header) == len(set(header)) == 40
+    assert header[39:] == ["n_shared_measurements", "n_outliers", "n_kinks"]
+    assert len(header) == len(set(header)) == 42
 
 
 @pytest.mark.parametrize("n_measurements", [0, 4])

@@ -73,12 +73,19 @@ def write_event(folder):
         **{name: zeros(N_TRACKS) for name in ("time", "chi2", "ndf", "pval")},
         **{
             name: np.full(N_TRACKS, n)
-            for name, n in (("fit_outcome", 1), ("n_measurements", 4), ("n_holes", 0), ("n_shared_measurements", 0))
+            for name, n in (
+                ("fit_outcome", 1),
+                ("n_measurements", 4),
+                ("n_holes", 0),
+                ("n_shared_measurements", 0),
+                ("n_outliers", 0),
+                ("n_kinks", 0),
+            )
         },
         geometry_id=np.ones(N_TRACKS, np.uint64),
         state_offsets=np.arange(0, N + 1, N_STATES),
     )
-    states = TrackStates(rows, measurements.geometry_id, zeros(N, 5), zeros(N, 15), zeros(N))
+    states = TrackStates(rows, measurements.geometry_id, zeros(N, 5), zeros(N, 15), zeros(N), rows * 0)
     none = Spacepoints(zeros(0, 3), rows[:0]), Seeds(rows[:0], rows[:0], rows[:0], zeros(0))
     write_event_result(out, 0, EventResult(measurements, *none, tracks, states, N, N_TRACKS))
     _write_traccc(folder)

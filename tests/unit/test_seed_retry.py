@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from itertools import product
-from types import SimpleNamespace
 
 import numpy as np
 
+from traccc_py.config import FindingConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.finding.branches import Branches
 from traccc_py.kernels.finding.retry import list_retried
 from traccc_py.kernels.tracking.batch import SeedBatch
 
-CUTS = SimpleNamespace(min_measurements=3, measurements_per_hole=2)
+CUTS = FindingConfig(min_measurements=3)
 
 
 def retried(triplets, is_kept, tracks, stopped=()):
@@ -27,7 +27,9 @@ def retried(triplets, is_kept, tracks, stopped=()):
     for i, measurements in tracks.items():
         code[i, : len(measurements)] = measurements
     is_stopped = np.isin(np.arange(n), stopped).astype(np.int32)
-    branches = Branches(code, code.astype(np.float32), sizes, sizes, zeros, zeros.astype(np.float32), sizes, is_stopped)
+    branches = Branches(
+        code, code.astype(np.float32), sizes, sizes, sizes, zeros, zeros.astype(np.float32), 2 * sizes, is_stopped
+    )
     seeds = SeedBatch(*columns, np.zeros(n, np.float32), zeros)
     own = np.arange(n_spacepoints, dtype=np.int32)  # spacepoint k is of measurement k
     ws = Workspace(CpuDevice(1))

@@ -81,7 +81,9 @@ def make_result(tracks=TRACKS, seed=1):
             perigee_covariance=real(n, 15),
             state_offsets=np.concatenate(([0], np.cumsum(n_states))).astype(np.int64),
         ),
-        track_states=TrackStates(
+        track_states=zeros(
+            TrackStates,
+            total,
             measurement_index=link,
             geometry_id=measurements.geometry_id[link] | np.uint64(1 << 63),
             params=real(total, 5),

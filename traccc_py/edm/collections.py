@@ -226,6 +226,20 @@ class Tracks(Collection):
         tensor="TRK_SHARED",
         since=2,
     )
+    n_outliers: np.ndarray = column(
+        "int32",
+        "measurements that the fit left out, because they are too far from all others",
+        csv=Csv(minimum=0, default=-1),
+        tensor="TRK_OUTLIERS",
+        since=3,
+    )
+    n_kinks: np.ndarray = column(
+        "int32",
+        "places where the track changes its direction as by a nuclear interaction",
+        csv=Csv(minimum=0, default=-1),
+        tensor="TRK_OUTLIERS",
+        since=3,
+    )
 
 
 @dataclass(slots=True, repr=False)
@@ -246,6 +260,7 @@ class TrackStates(Collection):
     )
     covariance: np.ndarray = column("float32", "covariance of params, as in `Tracks`", components=packed(_PARAMETERS))
     chi2: np.ndarray = column("float32", "chi2 of the smoothed state against its measurement", csv=Csv(allow_nan=True))
+    is_outlier: np.ndarray = column("int32", "1: the fit left out the measurement", csv=Csv(minimum=0, default=-1))
 
 
 @dataclass(slots=True, repr=False)

@@ -18,7 +18,9 @@ from traccc_py.pipeline.prepare_cells import PreparedCells
 
 __all__ = ["BatchOutput", "HostBatch", "split_batch"]
 
-_OF_STATES = dict.fromkeys(("measurement", "state_params", "state_covariance", "state_chi2"), "track_states")
+_OF_STATES = dict.fromkeys(
+    ("measurement", "state_params", "state_covariance", "state_chi2", "is_outlier"), "track_states"
+)
 
 
 class BatchOutput(NamedTuple):
@@ -144,6 +146,8 @@ def _tracks(host: HostBatch, event: _Rows) -> Tracks:
         n_shared_measurements=_n_shared(
             fit.measurement[offsets[rows.start] : offsets[rows.stop]], n_measurements, event.measurements
         ),
+        n_outliers=fit.n_outliers[rows].copy(),
+        n_kinks=fit.n_kinks[rows].copy(),
     )
 
 
@@ -168,6 +172,7 @@ def _states(host: HostBatch, rows: _Rows) -> TrackStates:
         params=fit.state_params[states].copy(),
         covariance=fit.state_covariance[states].copy(),
         chi2=fit.state_chi2[states].copy(),
+        is_outlier=fit.is_outlier[states].copy(),
     )
 
 

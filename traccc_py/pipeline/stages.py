@@ -28,6 +28,7 @@ from traccc_py.kernels.seeding.seeding import find_seeds
 from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
 from traccc_py.kernels.seeding.thinning import thin_seeds
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
@@ -135,7 +136,8 @@ class Stages:
         clock.lap("finding")
         selection = resolve_ambiguities(ws, candidates, measurements.offsets, n_modules, config.ambiguity_resolution)
         clock.lap("ambiguity_resolution")
-        fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting)
+        kink = kink_of(config.finding, parameters.params.dtype.type)
+        fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting, kink)
         clock.lap("fitting")
         return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
 

@@ -13,7 +13,7 @@ from traccc_py.edm.parameters import N_PARAMETERS
 from traccc_py.kernels.finding.branches import Branches
 from traccc_py.kernels.tracking.kalman import chi2_survival
 
-__all__ = ["Acceptance", "CandidateBatch", "acceptance", "collect_candidates", "is_accepted"]
+__all__ = ["Acceptance", "CandidateBatch", "acceptance", "collect_candidates", "fits_well", "is_accepted"]
 
 
 class CandidateBatch(NamedTuple):
@@ -22,8 +22,8 @@ class CandidateBatch(NamedTuple):
     seed: Any  # (n_candidates,) int32
     event: Any  # (n_candidates,) int32
     entry_offsets: Any  # (n_candidates + 1,) int32
-    # (n_entries,) int32: >= 0 measurement; below 0: -1 - surface crossed without one (a hole, or near the edge, or
-    # without readout), or -1 - n_modules - passive layer
+    # (n_entries,) int32: >= 0 measurement; below 0 (`tracking/entries.py`) a surface crossed without one (a hole, or
+    # near the edge, or without readout), a passive layer, or a kink
     code: Any
     path: Any  # (n_entries,) scalar, path length from the entry before [mm]
     measurement_offsets: Any  # (n_candidates + 1,) int32
@@ -57,6 +57,12 @@ def acceptance(config: FindingConfig, real: Any) -> Acceptance:
 
 
 @device_function(inlined=True)
+def fits_well(branches, cuts, slot):
+    """Return whether the measurements of a branch agree as those of short candidates have to."""
+    return chi2_survival(branches.chi2[slot], np.int32(branches.ndf[slot] - N_PARAMETERS)) >= cuts.short_min_pval
+
+
+@device_function(inlined=True)
 def is_accepted(branches, cuts, slot):
     """Return whether a branch is a track: long, or without too many holes, well fitting and not of chance."""
     n = branches.n_measurements[slot]
@@ -69,7 +75,7 @@ def is_accepted(branches, cuts, slot):
         return False
     if branches.is_stopped[slot] and branches.n_layers[slot] - cuts.min_measurements < holes:
         return False
-    return chi2_survival(branches.chi2[slot], np.int32(branches.ndf[slot] - N_PARAMETERS)) >= cuts.short_min_pval
+    return fits_well(branches, cuts, slot)
 
 
 class _Counts(NamedTuple):

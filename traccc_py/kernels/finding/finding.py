@@ -37,6 +37,7 @@ from traccc_py.kernels.finding.branches import (
     store_outcome,
 )
 from traccc_py.kernels.finding.candidates import CandidateBatch, collect_candidates
+from traccc_py.kernels.finding.kinks import resume_at_kinks
 from traccc_py.kernels.finding.layers import cross_layer, first_navigation, nearest_surface, without_bit
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
 from traccc_py.kernels.finding.retry import list_retried
@@ -78,6 +79,7 @@ class _Cuts(NamedTuple):
     max_entries: Any
     branches_per_seed: Any
     branches_per_surface: Any
+    measurements_behind_kink: Any  # that a resumed branch needs
 
 
 class _Payload(NamedTuple):
@@ -85,6 +87,7 @@ class _Payload(NamedTuple):
     measurements: MeasurementBatch
     seeds: SeedParameters
     listed: Any  # (n_listed,) int32, seeds to follow in this pass
+    is_resumed: Any  # int32, 1: their first branches wait behind a kink
     cuts: _Cuts
     mass: Any  # [GeV]
     waiting: WaitingBranches
@@ -256,10 +259,14 @@ def _visit_surface(i, p, slot, branch, direction, curvature, n_branches):
 
 @device_function(inlined=True)
 def _follow(i, p, slot, branch, n_branches):
-    """Follow one branch to its end; return the number of branches of its seed."""
+    """Follow one branch to its end; return the number of branches of its seed.
+
+    A resumed branch without enough measurements behind its kink stays what it was.
+    """
     # Carried through the loop one by one: as one tuple of tuples they take 24 more registers on CUDA.
     track, navigation, counters, chi2, travelled = branch
     counters_at_last, chi2_at_last = counters, chi2
+    least = counters.measurements + p.is_resumed * p.cuts.measurements_behind_kink
     alive = True
     n_steps = np.int32(0)
     while (
@@ -284,8 +291,9 @@ def _follow(i, p, slot, branch, n_branches):
         track, navigation, counters, chi2, travelled = after
         if is_found:
             counters_at_last, chi2_at_last = counters, chi2
-    store_outcome(p, slot, counters_at_last, chi2_at_last)
-    p.out.is_stopped[slot] = np.int32(1) if _has_too_many_holes(p, counters) else np.int32(0)
+    if counters_at_last.measurements >= least:
+        store_outcome(p, slot, counters_at_last, chi2_at_last)
+        p.out.is_stopped[slot] = np.int32(1) if _has_too_many_holes(p, counters) else np.int32(0)
     return n_branches
 
 
@@ -294,15 +302,19 @@ def follow_seeds(k, p):
     """Follow listed seed k and its branches; writes only the slots of that seed."""
     i = p.listed[k]
     slot = np.int32(i * p.cuts.branches_per_seed)
-    n_branches = _follow(i, p, slot, _start(i, p, slot), np.int32(1))
-    number = np.int32(1)
+    n_branches = np.int32(1)
+    number = np.int32(0)
     while number < n_branches:
-        branch = load_branch(p, np.int32(slot + number))
+        if number > 0 or p.is_resumed == 1:
+            branch = load_branch(p, np.int32(slot + number))
+        else:
+            branch = _start(i, p, slot)
         n_branches = _follow(i, p, np.int32(slot + number), branch, n_branches)
         number = np.int32(number + 1)
-    while number < p.cuts.branches_per_seed:  # slots that no branch took
-        p.out.n_measurements[slot + number] = np.int32(0)
-        number = np.int32(number + 1)
+    if p.is_resumed == 0:
+        while number < p.cuts.branches_per_seed:  # slots that no branch took
+            p.out.n_measurements[slot + number] = np.int32(0)
+            number = np.int32(number + 1)
 
 
 def _branches_per_seed(config: FindingConfig) -> int:
@@ -326,6 +338,14 @@ def _first_cuts(config: FindingConfig, real: Any) -> _Cuts:
         max_entries=np.int32(config.max_surfaces),
         branches_per_seed=np.int32(_branches_per_seed(config)),
         branches_per_surface=np.int32(config.max_branches_per_surface),
+        measurements_behind_kink=np.int32(config.measurements_behind_kink),
+    )
+
+
+def _cuts_behind_kink(first: _Cuts, config: FindingConfig, real: Any) -> _Cuts:
+    """Return the cuts behind a kink: sensors far off the prediction are tried, but the cone is no wider than kinks."""
+    return first._replace(
+        chi2_max=real(config.kink_chi2_max), mask_max=real(config.kink_mask_max), branches_per_surface=np.int32(1)
     )
 
 
@@ -375,6 +395,7 @@ def find_tracks(
         measurements=measurements,
         seeds=parameters,
         listed=list_flagged(ws, is_kept, extent, "kept_seeds"),
+        is_resumed=np.int32(0),
         cuts=_first_cuts(config, dtype.type),
         mass=dtype.type(MASSES[config.particle]),
         waiting=make_waiting_branches(ws, extent, dtype, n_branches),
@@ -387,4 +408,9 @@ def find_tracks(
     move_starts(ws, listed, "retried_seeds", parameters, measurements, payload.detector, config)
     wider = payload.cuts._replace(chi2_max=dtype.type(config.retry_chi2_max))
     ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, cuts=wider))
+    if config.measurements_behind_kink > 0:
+        behind = _cuts_behind_kink(payload.cuts, config, dtype.type)
+        listed = resume_at_kinks(ws, payload, behind, config)
+        resumed = payload._replace(listed=listed, is_resumed=np.int32(1), cuts=behind)
+        ws.launch(follow_seeds, ws.extent("kinked_seeds"), resumed)
     return collect_candidates(ws, payload.out, parameters.event, n_branches, config)

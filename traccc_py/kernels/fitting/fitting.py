@@ -24,22 +24,26 @@ from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.perigee import track_at_beam_line
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedParameters
 from traccc_py.kernels.tracking.detector import DetectorPayload, detector_payload
+from traccc_py.kernels.tracking.entries import (
+    KINK_PARAMETERS,
+    Kink,
+    is_kink,
+    move_to,
+    surface_of,
+    with_kink,
+    with_material,
+)
 from traccc_py.kernels.tracking.kalman import COMBINATION_SCRATCH, chi2_survival, combine_estimates, scale_diagonal
 from traccc_py.kernels.tracking.linalg import wrap_angle
 from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
-from traccc_py.kernels.tracking.navigation import StackRanges, intersect_surface
+from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import (
     MASSES,
     local_position,
     seed_track,
-    track_curvature,
     track_direction,
-    transport_to_curvilinear,
-    transport_to_surface,
     updated,
-    with_layer_material,
-    with_surface_material,
 )
 from traccc_py.kernels.tracking.state import (
     AXIS0,
@@ -71,6 +75,7 @@ class FittedBatch(NamedTuple):
     state_params: Any  # (n_states, 5)
     state_covariance: Any  # (n_states, 15)
     state_chi2: Any  # (n_states,)
+    is_outlier: Any  # (n_states,) int32, 1: the measurement is too far from the others and was left out
     outcome: Any  # (n_tracks,) int32
     params: Any  # (n_tracks, 5)
     covariance: Any  # (n_tracks, 15)
@@ -79,6 +84,8 @@ class FittedBatch(NamedTuple):
     pval: Any  # (n_tracks,)
     perigee: Any  # (n_tracks, 5)
     perigee_covariance: Any  # (n_tracks, 15)
+    n_outliers: Any  # (n_tracks,) int32
+    n_kinks: Any  # (n_tracks,) int32
 
 
 class _Payload(NamedTuple):
@@ -90,6 +97,9 @@ class _Payload(NamedTuple):
     mass: Any  # [GeV]
     seed_inflation: Any  # of the seed's variances of direction, for the forward filter
     backward_inflation: Any  # of the last variances, for the backward filter
+    outlier_chi2: Any  # of a state, above which its measurement may be left out
+    max_outliers: Any  # int32
+    kink: Kink
     used_variance: Any  # (n_states, 2) variances of the measurements, for the direction of the forward filter
     out: FittedBatch
 
@@ -126,33 +136,11 @@ def _is_sound(x, c):
 
 
 @device_function(inlined=True)
-def _surface_of(p, code):
-    """Return the surface of an entry, or -1 - layer for a passive layer."""
-    if code >= 0:
-        return np.int32(p.measurements.event_module[code] % p.detector.n_modules)
-    if -1 - code < p.detector.n_modules:
-        return np.int32(-1 - code)
-    return np.int32(code + p.detector.n_modules)
-
-
-@device_function(inlined=True)
-def _move(p, track, surface, guess):
-    """Return the track on a surface (or, below 0, passive layer) about `guess` ahead, and its direction there."""
-    direction = track_direction(track)
-    curvature = track_curvature(p.detector.field, track, direction)
-    if surface < 0:
-        return transport_to_curvilinear(track, direction, curvature, guess, p.detector.field)
-    surfaces = p.detector.surfaces
-    path, _, _ = intersect_surface(surfaces, surface, track.position, direction, curvature, guess)
-    return transport_to_surface(track, direction, curvature, path, p.detector.field, surfaces, surface)
-
-
-@device_function(inlined=True)
-def _with_material(p, track, direction, surface, sign):
-    """Return the track after the material of a surface or, below 0, passive layer; and whether it survives."""
-    if surface < 0:
-        return with_layer_material(track, direction, p, np.int32(-1 - surface), sign)
-    return with_surface_material(track, direction, p, surface, sign)
+def _behind(p, track, direction, code, surface, sign):
+    """Return the track behind an entry, its kink or its material; and whether it survives."""
+    if is_kink(p, code):
+        return with_kink(track, direction, p.kink), True
+    return with_material(p, track, direction, surface, sign)
 
 
 @device_function(inlined=True)
@@ -160,16 +148,17 @@ def _forward(p, track, entries, state):
     """Filter along the entries and store filtered states; return the last track and the outcome."""
     for k in range(entries.first, entries.end):
         code = p.candidates.code[k]
-        surface = _surface_of(p, code)
+        surface = surface_of(p, code)
         direction = track_direction(track)
         if k > entries.first:
-            track, direction = _move(p, track, surface, p.candidates.path[k])
+            track, direction = move_to(p, track, surface, p.candidates.path[k])
         if code >= 0:
             variance = measurement_variance(p, surface, channel_paths(p.detector, surface, direction), code)
             p.used_variance[state, AXIS0], p.used_variance[state, AXIS1] = variance
-            track, _ = updated(track, p, surface, code, variance)
-            direction = track_direction(track)
-        track, alive = _with_material(p, track, direction, surface, ONE)
+            if p.out.is_outlier[state] == 0:
+                track, _ = updated(track, p, surface, code, variance)
+                direction = track_direction(track)
+        track, alive = _behind(p, track, direction, code, surface, ONE)
         if not alive:
             return track, _FORWARD_PROPAGATION
         if not _is_sound(track.params, track.covariance):
@@ -189,7 +178,7 @@ def _variance_used(p, state):
 
 @device_function(inlined=True)
 def _state_chi2(p, state, x, c):
-    """Return the chi2 of a state's measurement against the smoothed parameters, which contain it."""
+    """Return the chi2 of a state's measurement against the smoothed parameters, which contain it but for outliers."""
     m = p.out.measurement[state]
     variance = _variance_used(p, state)
     local = local_position(p.measurements, m)
@@ -201,10 +190,11 @@ def _state_chi2(p, state, x, c):
         across = variance.loc0 * widening(p.detector.surfaces, surface, local, x)
         variance = Local(loc0=across, loc1=variance.loc1)
         c = rotated_covariance(c, sine, cosine)
-    rest = max(variance.loc0 - c.loc0_loc0, _SMALLEST_RATIO * variance.loc0)
+    sign = ONE if p.out.is_outlier[state] else -ONE
+    rest = max(variance.loc0 + sign * c.loc0_loc0, _SMALLEST_RATIO * variance.loc0)
     chi2 = residual.loc0 * residual.loc0 / rest
     if p.measurements.dimensions[m] == TWO_DIMENSIONS:
-        rest = max(variance.loc1 - c.loc1_loc1, _SMALLEST_RATIO * variance.loc1)
+        rest = max(variance.loc1 + sign * c.loc1_loc1, _SMALLEST_RATIO * variance.loc1)
         chi2 = chi2 + residual.loc1 * residual.loc1 / rest
     return chi2
 
@@ -235,25 +225,54 @@ def _backward(p, track, entries, state, work):
     for back in range(entries.end - entries.first):
         k = np.int32(entries.end - 1 - back)
         code = p.candidates.code[k]
-        surface = _surface_of(p, code)
+        surface = surface_of(p, code)
         direction = track_direction(track)
         if back > 0:
-            track, direction = _move(p, track, surface, -p.candidates.path[k + 1])
+            track, direction = move_to(p, track, surface, -p.candidates.path[k + 1])
         if code >= 0:
             state = np.int32(state - 1)
             if k > entries.first and not _smooth(p, state, track, back == 0, work):
                 return track, chi2, ndf, _SMOOTHER
-            track, more = updated(track, p, surface, code, _variance_used(p, state))
-            chi2 = chi2 + more
-            ndf = np.int32(ndf + p.measurements.dimensions[code])
-            direction = track_direction(track)
+            if p.out.is_outlier[state] == 0:
+                track, more = updated(track, p, surface, code, _variance_used(p, state))
+                chi2 = chi2 + more
+                ndf = np.int32(ndf + p.measurements.dimensions[code])
+                direction = track_direction(track)
+        elif is_kink(p, code):
+            ndf = np.int32(ndf - KINK_PARAMETERS)
         if not _is_sound(track.params, track.covariance):
             return track, chi2, ndf, _BACKWARD_PROPAGATION
         if k > entries.first:
-            track, _ = _with_material(p, track, direction, surface, -ONE)
+            track, _ = _behind(p, track, direction, code, surface, -ONE)
     _store(p.out.state_params, p.out.state_covariance, state, track.params, track.covariance)
     p.out.state_chi2[state] = _state_chi2(p, state, track.params, track.covariance)
     return track, chi2, ndf, _SUCCESS
+
+
+@device_function(inlined=True)
+def _worst_state(p, i, ndf):
+    """Return the state of track i to be left out, -1 if there is none: the largest chi2 above the limit.
+
+    What is left must be more than the parameters need.
+    """
+    worst = np.int32(-1)
+    largest = p.outlier_chi2
+    for state in range(p.tracks.state_offsets[i], p.tracks.state_offsets[i + 1]):
+        is_free = p.out.is_outlier[state] == 0 and ndf > p.measurements.dimensions[p.out.measurement[state]]
+        if is_free and p.out.state_chi2[state] > largest:
+            worst = np.int32(state)
+            largest = p.out.state_chi2[state]
+    return worst
+
+
+@device_function(inlined=True)
+def _kinks(p, entries):
+    """Return the number of kinks of a candidate."""
+    n = np.int32(0)
+    for k in range(entries.first, entries.end):
+        if is_kink(p, p.candidates.code[k]):
+            n = np.int32(n + 1)
+    return n
 
 
 @device_function(inlined=True)
@@ -279,20 +298,31 @@ def fit_track(i, p, work):
     entries = _Entries(first=p.candidates.entry_offsets[candidate], end=p.candidates.entry_offsets[candidate + 1])
     seed = p.candidates.seed[candidate]
     start = seed_track(p.detector.surfaces, p.seeds.module[seed], p.seeds, seed, p.seed_inflation)
-    track, outcome = _forward(p, start, entries, p.tracks.state_offsets[i])
-    chi2 = ZERO * p.mass
-    ndf = np.int32(0)
-    if outcome == _SUCCESS:
-        track, chi2, ndf, outcome = _backward(p, track, entries, p.tracks.state_offsets[i + 1], work)
+    for state in range(p.tracks.state_offsets[i], p.tracks.state_offsets[i + 1]):
+        p.out.is_outlier[state] = np.int32(0)
+    track, outcome, chi2, ndf = start, _SUCCESS, ZERO * p.mass, np.int32(0)
+    n_outliers, worst = np.int32(-1), np.int32(-1)
+    while n_outliers < 0 or worst >= 0:
+        if worst >= 0:
+            p.out.is_outlier[worst] = np.int32(1)
+        n_outliers = np.int32(n_outliers + 1)
+        worst = np.int32(-1)
+        track, outcome = _forward(p, start, entries, p.tracks.state_offsets[i])
+        if outcome == _SUCCESS:
+            track, chi2, ndf, outcome = _backward(p, track, entries, p.tracks.state_offsets[i + 1], work)
+        if outcome == _SUCCESS and n_outliers < p.max_outliers:
+            worst = _worst_state(p, i, ndf)
     if outcome == _SUCCESS and ndf <= 0:
         outcome = _NON_POSITIVE_NDF
     _store(p.out.params, p.out.covariance, i, track.params, track.covariance)
-    x, c, alive = track_at_beam_line(p, track, _surface_of(p, p.candidates.code[entries.first]))
+    x, c, alive = track_at_beam_line(p, track, surface_of(p, p.candidates.code[entries.first]))
     if outcome == _SUCCESS and not (alive and _is_sound(x, c)):
         outcome = _BACKWARD_PROPAGATION
     _store(p.out.perigee, p.out.perigee_covariance, i, x, c)
     if outcome != _SUCCESS:
         _blank_states(p, entries, p.tracks.state_offsets[i])
+    p.out.n_outliers[i] = n_outliers
+    p.out.n_kinks[i] = _kinks(p, entries)
     p.out.outcome[i] = outcome
     p.out.chi2[i] = chi2
     p.out.ndf[i] = ndf
@@ -306,6 +336,7 @@ def _make_fitted(ws: Workspace, dtype: Any) -> FittedBatch:
         state_params=ws.array("states.params", states, dtype, N_PARAMETERS),
         state_covariance=ws.array("states.covariance", states, dtype, N_COVARIANCE),
         state_chi2=ws.array("states.chi2", states, dtype),
+        is_outlier=ws.array("states.is_outlier", states, np.int32),
         outcome=ws.array("tracks.outcome", tracks, np.int32),
         params=ws.array("tracks.params", tracks, dtype, N_PARAMETERS),
         covariance=ws.array("tracks.covariance", tracks, dtype, N_COVARIANCE),
@@ -314,6 +345,8 @@ def _make_fitted(ws: Workspace, dtype: Any) -> FittedBatch:
         pval=ws.array("tracks.pval", tracks, dtype),
         perigee=ws.array("tracks.perigee", tracks, dtype, N_PARAMETERS),
         perigee_covariance=ws.array("tracks.perigee_covariance", tracks, dtype, N_COVARIANCE),
+        n_outliers=ws.array("tracks.n_outliers", tracks, np.int32),
+        n_kinks=ws.array("tracks.n_kinks", tracks, np.int32),
     )
 
 
@@ -326,6 +359,7 @@ def fit_tracks(
     detector: DetectorArrays,
     stacks: StackRanges,
     config: FittingConfig,
+    kink: Kink,
 ) -> FittedBatch:
     """Fit the selected candidates.
 
@@ -346,7 +380,9 @@ def fit_tracks(
     stacks : StackRanges
         Ranges of its layers.
     config : FittingConfig
-        Mass hypothesis and inflations.
+        Mass hypothesis, inflations and outliers.
+    kink : Kink
+        The size of kinks that track finding allowed for.
 
     Returns
     -------
@@ -363,6 +399,9 @@ def fit_tracks(
         mass=dtype.type(MASSES[config.particle]),
         seed_inflation=dtype.type(config.seed_inflation),
         backward_inflation=dtype.type(config.backward_inflation),
+        outlier_chi2=dtype.type(config.outlier_chi2),
+        max_outliers=np.int32(config.max_outliers),
+        kink=kink,
         used_variance=ws.array("fitting.variance", ws.extent("track_states"), dtype, 2),
         out=_make_fitted(ws, dtype),
     )
