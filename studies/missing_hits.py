@@ -1,5 +1,7 @@
 """Tell what missing measurements cost: lost ones, a dead layer, dead modules.
 
+The last columns are for a chain that is told which modules are dead (`traccc-py run --dead-channels`).
+
 Usage: python -m studies.missing_hits [--only "pixel barrel*"] [--only "*lost"] [--set finding.max_holes=2]
 
 Muons of 1 to 10 GeV, |eta| < 2.5. A measurement is removed with the cells it was made of, so the others stay as they
@@ -22,6 +24,7 @@ from studies.scan_settings import values_of
 from traccc_py.chain import TrackingChain
 from traccc_py.config import read_config
 from traccc_py.edm import Cells, EventResult, Measurements
+from traccc_py.geometry.dead_channels import DeadChannels
 from traccc_py.geometry.surfaces import decode_geometry_id
 from traccc_py.performance.definitions import TRACCC, TruthSelection
 from traccc_py.performance.matching import Counts, count_matches, match_tracks
@@ -131,16 +134,22 @@ def main(
     simulated = simulate_events(detector, gun, seed, events, threads=threads)
     samples = [(event, chain.run(event.cells).measurements) for event in simulated]
     rows = []
-    print("| measurements | findable | efficiency % | fakes per track % |")
-    print("|---|---|---|---|")
+    print("| measurements | findable | efficiency % | fakes per track % | told: efficiency % | fakes per track % |")
+    print("|---|---|---|---|---|---|")
     for way in ways(detector, seed):
         if only and not any(fnmatch(way.name, pattern) for pattern in only):
             continue
-        counts = measure(chain, samples, way, seed)
-        rows.append({"way": way.name, **counts.as_dict()})
+        counts = [measure(chain, samples, way, seed)]
+        if way.dead is not None:
+            dead = DeadChannels.of_modules(detector.geometry_ids[way.dead])
+            told = TrackingChain(detector.with_dead_channels(dead), config, threads=threads)
+            counts.append(measure(told, samples, way, seed))
+        rows.append({"way": way.name, **counts[0].as_dict(), "told": counts[1].as_dict() if counts[1:] else None})
+        shown = [f"{100 * x:.2f}" for c in counts for x in (c.efficiency, c.fakes_per_group)]
         print(
-            f"| {way.name} | {counts.n_particles} | {100 * counts.efficiency:.2f} | "
-            f"{100 * counts.fakes_per_group:.2f} |",
+            "|",
+            " | ".join([way.name, str(counts[0].n_particles), *shown, *(["", ""] if len(counts) == 1 else [])]),
+            "|",
             flush=True,
         )
     write_results(output, "missing_hits", {"n_muons": muons, "n_events": events, "settings": fixed, "rows": rows})

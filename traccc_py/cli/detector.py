@@ -72,6 +72,7 @@ def _detector(name: Option) -> Group:
         grid_file=Option(metavar="FILE"),
         digitization=Option("--digitization", "--digitization-file"),
         conditions_file=Option(metavar="FILE"),
+        dead_channels_file=Option("--dead-channels", metavar="FILE"),
         bfield_value=Option(metavar="T"),
         bfield_file=Option(metavar="FILE"),
         bfield_format=Option(

@@ -22,6 +22,7 @@ from traccc_py.edm.parameters import LOC0, LOC1
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.constants import HALF, ONE, TWELFTH, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch
+from traccc_py.kernels.tracking.dead_channels import cut_off_channels
 from traccc_py.kernels.tracking.linalg import sincos
 from traccc_py.kernels.tracking.polar import is_polar
 
@@ -74,6 +75,8 @@ class _Readout(NamedTuple):
     variances: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) scalar [mm^2]
     translations: Any  # (n_modules, 2) scalar [mm]
     n_modules: Any  # int32
+    dead_offsets: Any  # (n_modules + 1,) int32; (1,): all channels work
+    dead_ranges: Any  # (dead_offsets[-1],) DEAD_RANGE
 
 
 class _MeasurementPayload(NamedTuple):
@@ -95,6 +98,8 @@ class _Moments(NamedTuple):
     size0: Any  # channels spanned
     size1: Any
     n_cells: Any
+    first0: Any  # smallest channels
+    first1: Any
 
 
 @device_function
@@ -123,6 +128,16 @@ def _axis_variance(spread, pitch, table_value, is_calibrated):
     if is_calibrated == 1 and table_value > ZERO:
         return table_value
     return spread + pitch * pitch * TWELFTH
+
+
+@device_function
+def _missing_variance(n_channels, pitch):
+    """Return what is added to a variance [mm^2] where dead channels may hide a part of the cluster.
+
+    The middle of a cluster that goes on for 0 to n channels, all alike, is 0 to n / 2 channels away: n^2 / 12.
+    """
+    width = scalar(n_channels) * pitch
+    return width * width * TWELFTH
 
 
 @kernel(grain=8192)
@@ -208,7 +223,7 @@ def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
     if weight == ZERO or is_digital == 1:
         mean0 = scalar(low0 + high0 - 2 * origin0) * HALF * pitch0
         mean1 = scalar(low1 + high1 - 2 * origin1) * HALF * pitch1
-    return _Moments(mean0, mean1, variance0, variance1, high0 - low0 + 1, high1 - low1 + 1, n_cells)
+    return _Moments(mean0, mean1, variance0, variance1, high0 - low0 + 1, high1 - low1 + 1, n_cells, low0, low1)
 
 
 @device_function
@@ -242,6 +257,11 @@ def _fill_measurements(i, p):
     var0 = _axis_variance(moments.variance0, pitch0, from_table, p.is_calibrated)
     from_table = variances[design_index, LOC1, min(size1, MAX_CLUSTER_SIZE)]
     var1 = _axis_variance(moments.variance1, pitch1, from_table, p.is_calibrated)
+    missing0, missing1 = cut_off_channels(p.readout, module, moments.first0, size0, moments.first1, size1)
+    if missing0 > 0:
+        size0, var0 = 0, var0 + _missing_variance(missing0, pitch0)
+    if missing1 > 0:
+        size1, var1 = 0, var1 + _missing_variance(missing1, pitch1)
     centre0 = design.min0 + (scalar(p.cells.channel0[first]) + HALF) * pitch0
     centre1 = design.min1 + (scalar(p.cells.channel1[first]) + HALF) * pitch1
     loc0, loc1, radius = _place(
@@ -353,6 +373,8 @@ def form_measurements(
         variances=detector.variances,
         translations=detector.translations,
         n_modules=np.int32(detector.surfaces.shape[0]),
+        dead_offsets=detector.dead_offsets,
+        dead_ranges=detector.dead_ranges,
     )
     payload = _MeasurementPayload(
         cells=cells,

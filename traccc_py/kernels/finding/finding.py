@@ -42,6 +42,7 @@ from traccc_py.kernels.finding.measurement_search import best_measurement, varia
 from traccc_py.kernels.finding.retry import list_retried
 from traccc_py.kernels.finding.starts import move_starts
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters
+from traccc_py.kernels.tracking.dead_channels import may_cross_dead_channels
 from traccc_py.kernels.tracking.detector import DetectorPayload, detector_payload
 from traccc_py.kernels.tracking.navigation import StackRanges, inside_margin
 from traccc_py.kernels.tracking.propagation import (
@@ -176,6 +177,8 @@ def _pass_without_measurement(p, slot, surface, branch, direction, bands):
     n_entries = append_entry(p, slot, counters.entries, np.int32(-1 - surface), branch.path)
     is_readout = p.detector.surfaces[surface].design >= 0
     missed = np.int32(1) if is_readout and margin0 > bands.loc0 and margin1 > bands.loc1 else np.int32(0)
+    if missed > 0 and may_cross_dead_channels(p.detector, surface, branch.track.params, bands):
+        missed = np.int32(0)
     counters = Counters(
         entries=n_entries,
         measurements=counters.measurements,
