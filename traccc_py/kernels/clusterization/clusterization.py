@@ -22,7 +22,7 @@ from traccc_py.edm.parameters import LOC0, LOC1
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.constants import HALF, ONE, TWELFTH, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch
-from traccc_py.kernels.tracking.dead_channels import cut_off_channels
+from traccc_py.kernels.tracking.dead_channels import is_cut_off
 from traccc_py.kernels.tracking.linalg import sincos
 from traccc_py.kernels.tracking.polar import is_polar
 
@@ -130,16 +130,6 @@ def _axis_variance(spread, pitch, table_value, is_calibrated):
     return spread + pitch * pitch * TWELFTH
 
 
-@device_function
-def _missing_variance(n_channels, pitch):
-    """Return what is added to a variance [mm^2] where dead channels may hide a part of the cluster.
-
-    The middle of a cluster that goes on for 0 to n channels, all alike, is 0 to n / 2 channels away: n^2 / 12.
-    """
-    width = scalar(n_channels) * pitch
-    return width * width * TWELFTH
-
-
 @kernel(grain=8192)
 def _mark_ranges(i, p):
     """One cell: the first and last of a module write its range."""
@@ -243,7 +233,11 @@ def _place(surfaces, module, dimensions, first, second):
 
 @kernel(grain=256)
 def _fill_measurements(i, p):
-    """One measurement: position, variance and size from its cells; also links the cells to it."""
+    """One measurement: position, variance and size from its cells; also links the cells to it.
+
+    A cluster that ends at dead channels has a negative size, and a variance for one channel that is missing. Most have
+    no more; what a longer path would hide is known where the track's direction is (`measurement_variance`).
+    """
     first = p.clusters.first_cell[i]
     event_module = p.cells.event_module[first]
     surfaces, translations, variances = p.readout.surfaces, p.readout.translations, p.readout.variances
@@ -257,11 +251,11 @@ def _fill_measurements(i, p):
     var0 = _axis_variance(moments.variance0, pitch0, from_table, p.is_calibrated)
     from_table = variances[design_index, LOC1, min(size1, MAX_CLUSTER_SIZE)]
     var1 = _axis_variance(moments.variance1, pitch1, from_table, p.is_calibrated)
-    missing0, missing1 = cut_off_channels(p.readout, module, moments.first0, size0, moments.first1, size1)
-    if missing0 > 0:
-        size0, var0 = 0, var0 + _missing_variance(missing0, pitch0)
-    if missing1 > 0:
-        size1, var1 = 0, var1 + _missing_variance(missing1, pitch1)
+    is_cut0, is_cut1 = is_cut_off(p.readout, module, moments.first0, size0, moments.first1, size1)
+    if is_cut0:
+        size0, var0 = -size0, var0 + pitch0 * pitch0 * TWELFTH
+    if is_cut1:
+        size1, var1 = -size1, var1 + pitch1 * pitch1 * TWELFTH
     centre0 = design.min0 + (scalar(p.cells.channel0[first]) + HALF) * pitch0
     centre1 = design.min1 + (scalar(p.cells.channel1[first]) + HALF) * pitch1
     loc0, loc1, radius = _place(

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.constants import HALF, ZERO
 from traccc_py.kernels.tracking.linalg import wrap_angle
 from traccc_py.kernels.tracking.polar import is_polar
 
-__all__ = ["cut_off_channels", "may_cross_dead_channels"]
+__all__ = ["is_cut_off", "may_cross_dead_channels"]
 
-_MOST_HIDDEN = np.int32(4)  # channels of a cluster, along one axis, that dead channels are expected to hide
 _NEAREST = scalar(1e-3)  # [mm], to the focal point
 
 
@@ -52,24 +49,22 @@ def may_cross_dead_channels(detector, surface, local, bands):
 
 
 @device_function
-def _hidden(first, last, low, high):
-    """Return how many channels of the range first ... last go on from one end of low ... high, 0 if none."""
-    above = last - high if first <= high + 1 <= last else 0
-    below = low - first if first <= low - 1 <= last else 0
-    return max(above, below)
+def _begins_beside(first, last, low, high):
+    """Return whether one of the channels first ... last is next to an end of low ... high."""
+    return first <= high + 1 <= last or first <= low - 1 <= last
 
 
 @device_function
-def cut_off_channels(readout, module, low0, size0, low1, size1):
-    """Return how many channels of a cluster dead channels beside it may hide, along each axis."""
-    n0, n1 = np.int32(0), np.int32(0)
+def is_cut_off(readout, module, low0, size0, low1, size1):
+    """Return whether a cluster ends at dead channels, in which it may go on, along each axis."""
+    along0, along1 = False, False
     if not _has_dead_channels(readout, module):
-        return n0, n1
+        return along0, along1
     high0, high1 = low0 + size0 - 1, low1 + size1 - 1
     for k in range(readout.dead_offsets[module], readout.dead_offsets[module + 1]):
         dead = readout.dead_ranges[k]
         if dead.first1 <= high1 and dead.last1 >= low1:
-            n0 = np.int32(max(n0, min(_hidden(dead.first0, dead.last0, low0, high0), _MOST_HIDDEN)))
+            along0 = along0 or _begins_beside(dead.first0, dead.last0, low0, high0)
         if dead.first0 <= high0 and dead.last0 >= low0:
-            n1 = np.int32(max(n1, min(_hidden(dead.first1, dead.last1, low1, high1), _MOST_HIDDEN)))
-    return n0, n1
+            along1 = along1 or _begins_beside(dead.first1, dead.last1, low1, high1)
+    return along0, along1
