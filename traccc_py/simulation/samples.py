@@ -263,13 +263,13 @@ def make_sample(
         if manifest is not None:
             yield from manifest.events
             return
-    detector = _with_dead_modules(detector, config)
+    recipe, detector = _recipe(detector, config), _with_dead_modules(detector, config)
     events, files = [], _write_dead_channels(folder, detector)
     for sizes, digests in _run(folder, detector, config, numbers, min(workers, n_events), threads):
         events.append(sizes)
         files.update(digests)
         yield sizes
-    write_manifest(folder, Manifest(_recipe(detector, config), events, files))
+    write_manifest(folder, Manifest(recipe, events, files))
 
 
 def _with_dead_modules(detector: Any, config: SampleConfig) -> Any:
