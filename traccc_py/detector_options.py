@@ -28,6 +28,7 @@ class DetectorOptions(Settings):
     grid_file: Path | None = None  #: its surface grids, checked against the geometry: layers have bins of their own
     digitization: str | None = None  #: readout designs: a name or an Acts JSON file; by default the detector's
     conditions_file: Path | None = None  #: shifts of local positions, Acts JSON
+    dead_channels_file: Path | None = None  #: dead modules and channels, CSV or JSON
     bfield_value: float | None = None  #: field along z [T]; by default the detector's, 2 T for one from files
     bfield_file: Path | None = None  #: field map
     bfield_format: str | None = None  #: its format, cvf or csv; by default its name tells
@@ -37,7 +38,7 @@ class DetectorOptions(Settings):
 
     def resolved(self) -> DetectorOptions:
         """Return the options with absolute paths."""
-        names = ("detector_file", "grid_file", "conditions_file", "bfield_file")
+        names = ("detector_file", "grid_file", "conditions_file", "dead_channels_file", "bfield_file")
         paths = {name: path.resolve() for name in names if (path := getattr(self, name)) is not None}
         readout = self.digitization
         if readout is not None and Path(readout).is_file():
@@ -58,8 +59,14 @@ class DetectorOptions(Settings):
         ------
         GeometryError
             If a name is unknown or a file can't be used.
+        InputDataError
+            If the list of dead channels can't be used, or is that of another detector.
         """
         detector: Any = self._by_name() if self.detector_file is None else self._from_files(self.detector_file)
+        if self.dead_channels_file is not None:
+            from traccc_py.data.dead_channels import read_dead_channels
+
+            detector = detector.with_dead_channels(read_dead_channels(self.dead_channels_file))
         if self.bfield_file is not None:
             from traccc_py.geometry.field import read_field_map
 

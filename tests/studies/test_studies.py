@@ -15,6 +15,7 @@ from studies import (
     launch_list,
     losses,
     make_sample_event,
+    missing_hits,
     mixed_events,
     occupancy,
     performance_tables,
@@ -103,6 +104,17 @@ def test_losses(sample, tmp_path):
 def test_sample_event_is_that_of_the_package(tmp_path):
     paths = make_sample_event.write_sample(tmp_path)
     assert {path.name for path in paths} <= {path.name for path in SAMPLE_DIRECTORY.iterdir()}
+
+
+def test_missing_hits(tmp_path):
+    names = ["all there", "10% lost", "pixel barrel 2 dead", "5% of columns*"]
+    missing_hits.main(only=names, muons=30, events=1, output=tmp_path)
+    whole, lost, dead, columns = only_result(tmp_path, "missing_hits")["rows"]
+    assert whole["n_found"] == whole["n_particles"] == 30
+    assert lost["n_found"] < whole["n_found"]
+    assert dead["n_found"] < 0.5 * dead["told"]["n_found"]
+    assert columns["n_found"] <= columns["told"]["n_found"]
+    assert whole["told"] is None
 
 
 def test_mixed_events(sample, tmp_path):

@@ -10,10 +10,12 @@ from tests.integration.small_events import telescope_cells
 from traccc_py import wire
 from traccc_py.backend.service import Request, TrackingService
 from traccc_py.backend.settings import ModelSettings
+from traccc_py.data.dead_channels import write_dead_channels
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.edm import STAGES, Cells
 from traccc_py.errors import CapacityError, ConfigError, InputDataError, TracccError, WireError
 from traccc_py.geometry import write_detray
+from traccc_py.geometry.dead_channels import DeadChannels
 
 N_TRACKS = (3, 0, 12)
 TELESCOPE = DetectorOptions("telescope")
@@ -197,6 +199,7 @@ def test_settings_survive_the_parameters():
         grid_file=Path("/d/grids.json"),
         digitization="/d/digitization.json",
         conditions_file=Path("/d/conditions.json"),
+        dead_channels_file=Path("/d/dead.csv"),
         bfield_file=Path("/d/field.csv"),
         bfield_format="csv",
         bfield_symmetry="xyz",
@@ -205,6 +208,20 @@ def test_settings_survive_the_parameters():
     settings = ModelSettings(detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", log_calls=True)
     for given in (settings, ModelSettings(), ModelSettings(DetectorOptions("toy", bfield_value=1.5))):
         assert ModelSettings.from_parameters({**given.to_parameters(), "other": "x"}) == given
+
+
+def test_a_service_is_told_of_dead_channels(tmp_path, events, service):
+    ids = service.chain.detector.geometry_ids
+    path = write_dead_channels(tmp_path / "dead.csv", DeadChannels.of_modules(ids[3:6]))
+    settings = ModelSettings(DetectorOptions("telescope", dead_channels_file=path), threads=1)
+    told = TrackingService(ModelSettings.from_parameters(settings.resolved().to_parameters()), "cpu")
+    told.initialize()
+    cells = events[2]
+    live = Cells(*(getattr(cells, name)[~np.isin(cells.geometry_id, ids[3:6])] for name in Cells.__slots__))
+    (with_gap,), _ = service.process([request(live)])
+    (answer, of_all), _ = told.process([request(live), request(cells)])
+    assert len(answer["TRK_SUMMARY"]) > len(with_gap["TRK_SUMMARY"])
+    assert of_all["TRK_SUMMARY"].tobytes() == answer["TRK_SUMMARY"].tobytes()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class StubDetector:
         designs = np.zeros(len(channels), DESIGN)
         designs["n_channels0"], designs["n_channels1"] = np.transpose(channels)
         self._arrays = type("Arrays", (), {"surfaces": surfaces, "designs": designs})
+        self.dead_ranges = None
 
     def arrays(self):
         return self._arrays

@@ -27,7 +27,7 @@ ALLOWED = {
     "data": BASE | {"edm", "device", "geometry"},
     "pipeline": BASE | {"edm", "device", "geometry", "config", "data", "kernels"},
     "chain": BASE | {"edm", "device", "geometry", "config", "data", "kernels", "pipeline"},
-    "detector_options": BASE | {"geometry"},
+    "detector_options": BASE | {"geometry", "data"},
     "simulation": BASE | {"edm", "device", "geometry", "data"},
     "performance": BASE | {"edm", "device", "geometry", "data", "config", "simulation"},
     "client": BASE | {"edm", "wire"},

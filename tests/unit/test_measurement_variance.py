@@ -131,3 +131,20 @@ def test_table_of_a_configuration():
     np.testing.assert_allclose(table[0, :, 3] ** 2, 0.002**2 + 2 * 0.015**2 / 12, rtol=1e-5)
     np.testing.assert_allclose(table[0, :, 5:, 3] ** 2, [0.006**2 + np.arange(1, 13) * 0.015**2 / 12] * 2, rtol=1e-5)
     assert not path_sigmas(detector, ClusterizationConfig(variance="traccc")).any()
+
+
+def test_what_dead_channels_hide_of_a_path_widens_the_error():
+    rng = np.random.default_rng(4)
+    is_hidden = []
+    for _ in range(100):
+        detector, _ = tilted_detector(rng)
+        phi, theta = rng.uniform(-3, 3), rng.uniform(0.4, 2.7)
+        n = rng.integers(1, 6, 2)
+        paths, variances = looked_up(detector, (-n).tolist(), phi, theta)
+        hidden = np.maximum(np.array(paths) + 0.5 - n, 0)
+        np.testing.assert_allclose(variances, np.array(GIVEN) + (hidden * np.array(PITCH) / 2) ** 2, rtol=1e-5)
+        is_hidden += (hidden > 0).tolist()
+        half_cut = looked_up(detector, (int(-n[0]), int(n[1])), phi, theta)[1]
+        assert half_cut.loc0 == variances.loc0
+        assert half_cut.loc1 == looked_up(detector, n.tolist(), phi, theta)[1].loc1
+    assert 0.1 < np.mean(is_hidden) < 0.9

@@ -11,10 +11,13 @@ from tests.reference import kalman as reference
 from tests.smearing import smear_hits
 from tests.unit.detray_documents import ANNULUS, RING, SENSITIVE, barrel, geometry, load, surface
 from tests.unit.test_clusterization import run as make_measurements
+from tests.unit.test_dead_channels import rows
 from tests.unit.test_kalman import covariance_of, local_of, parameters_of, random_covariance
 from traccc_py.errors import ConfigError, GeometryError
 from traccc_py.geometry import write_detray
 from traccc_py.geometry.detray.read import read_detray
+from traccc_py.kernels.tracking.dead_channels import may_cross_dead_channels
+from traccc_py.kernels.tracking.detector import detector_payload
 from traccc_py.kernels.tracking.kalman import predicted_chi2
 from traccc_py.kernels.tracking.polar import rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import local_position, on_surface, updated
@@ -96,6 +99,62 @@ def test_shifts_of_conditions_are_in_r_and_phi(tmp_path):
     ]
     np.testing.assert_allclose(places[1][0] - places[0][0], 5.0, atol=1e-3)
     np.testing.assert_allclose(places[1][1] - places[0][1], 0.01, atol=1e-6)
+
+
+def near_dead(detector, local, band):
+    """Which places on the first surface are in dead channels, or within `band` [mm] of them."""
+    payload = detector_payload(detector.arrays(), None, np.float32)
+    bands = Local(np.float32(band), np.float32(band))
+    return np.array([may_cross_dead_channels(payload, 0, Local(*x), bands) for x in local.astype(np.float32)])
+
+
+@pytest.mark.parametrize("band", [0.0, 2.0])
+def test_dead_channels_in_r_and_phi_are_where_they_are_in_the_files_frame(tmp_path, band):
+    detector = annulus(tmp_path, 24)
+    dead = rows((detector.geometry_ids[0], 6, 9, 300, 399))  # of 5 mm and 0.17 mrad
+    local = np.random.default_rng(2).uniform((-70, -60), (70, 60), (3000, 2))
+    r, phi = in_file_frame(detector, local)
+    pitch = (PHI[1] - PHI[0]) / N_STRIPS
+    edges = 380.0 + 5.0 * np.array([6, 10]), PHI[0] + pitch * np.array([300, 400])
+    outside = np.maximum(
+        np.maximum(edges[0][0] - r, r - edges[0][1]), r * np.maximum(edges[1][0] - phi, phi - edges[1][1])
+    )
+    found = near_dead(detector.with_dead_channels(dead), local, band)
+    is_clear = np.abs(outside - band) > 0.01
+    np.testing.assert_array_equal(found[is_clear], outside[is_clear] < band)
+    assert found.sum() > 20
+    all_phi = near_dead(detector.with_dead_channels(rows((detector.geometry_ids[0], 6, 9, -1, -1))), local, band)
+    np.testing.assert_array_equal(all_phi, (r > edges[0][0] - band) & (r < edges[0][1] + band))
+
+
+def test_dead_channels_of_a_ring_go_on_across_pi(tmp_path):
+    document = geometry([surface(SENSITIVE, RING, [20.0, 80.0], PLACE, AXES)])
+    axes = binning("binR", 6, 20.0, 80.0), binning("binPhi", 360, -np.pi, np.pi)
+    detector = load(tmp_path, document, digitization=readout(tmp_path, *axes))
+    ends = rows(*((detector.geometry_ids[0], 0, 5, first, first + 9) for first in (0, 350)))
+    angle = np.radians(np.arange(0.5, 360.0, 1.0))
+    local = 50.0 * np.stack([np.sin(angle), np.cos(angle)], axis=1)
+    _, phi = in_file_frame(detector, local)
+    found = near_dead(detector.with_dead_channels(ends), local, 0.0)
+    np.testing.assert_array_equal(found, np.abs(phi) > np.radians(170))
+    assert found.sum() == 20
+
+
+def test_clusters_in_r_and_phi_that_dead_channels_cut_off(tmp_path):
+    detector = annulus(tmp_path, 24)
+    cluster = [(0, 3, 500, 1.0), (0, 3, 501, 1.0)]
+    plain = make_measurements(cluster, detector.arrays())
+    for dead, axis in (((0, 23, 502, 510), 0), ((0, 2, 400, 600), 1)):
+        told = detector.with_dead_channels(rows((detector.geometry_ids[0], *dead)))
+        found = make_measurements(cluster, told.arrays())
+        sizes = [2, 1]  # across the strips comes first
+        sizes[axis] *= -1
+        assert found["cluster_size"].tolist() == [sizes]
+        r = in_file_frame(detector, found["local_position"].astype(float))[0]
+        width = 5.0 if axis else r * (PHI[1] - PHI[0]) / N_STRIPS
+        added = found["local_variance"] - plain["local_variance"]
+        assert added[0, axis] == pytest.approx(width**2 / 12, rel=1e-3)
+        assert added[0, 1 - axis] == 0
 
 
 def test_files_keep_the_frame_of_the_channels(tmp_path):

@@ -72,6 +72,7 @@ def _detector(name: Option) -> Group:
         grid_file=Option(metavar="FILE"),
         digitization=Option("--digitization", "--digitization-file"),
         conditions_file=Option(metavar="FILE"),
+        dead_channels_file=Option("--dead-channels", metavar="FILE"),
         bfield_value=Option(metavar="T"),
         bfield_file=Option(metavar="FILE"),
         bfield_format=Option(
@@ -125,7 +126,10 @@ def detector(chosen: DetectorOptions, options: _ShowOptions) -> None:
         draw_detector(found, options.draw)
         console.print(f"drawn to {options.draw}")
     if options.write is not None:
+        from traccc_py.data.dead_channels import write_dead_channels
         from traccc_py.geometry import write_detray
 
         write_detray(found, options.write, compress=False)
+        if found.dead_channels is not None:
+            write_dead_channels(options.write / "dead_channels.csv", found.dead_channels)
         console.print(f"written to {options.write}")

@@ -120,4 +120,14 @@ def summary_line(detector: Any) -> str:
     n_sensors = int(np.count_nonzero(detector.surfaces.is_sensitive))
     layers = f"{counted(n_sensitive, 'layer')}, {counted(len(detector.layers) - n_sensitive, 'passive layer')}"
     readout = f"digitisation {detector.digitization.name}"
-    return f"{counted(n_sensors, 'sensor')} in {layers}, {readout}, {_field(detector)}"
+    return f"{counted(n_sensors, 'sensor')} in {layers}, {readout}, {_field(detector)}{_dead(detector)}"
+
+
+def _dead(detector: Any) -> str:
+    """Say how much of the detector is dead; nothing if all works."""
+    dead = detector.dead_ranges
+    if dead is None:
+        return ""
+    n_sensors = int(np.count_nonzero(dead.is_dead))
+    n_ranges = int(np.diff(dead.offsets)[~dead.is_dead].sum())
+    return f", dead: {counted(n_sensors, 'sensor')}, and {counted(n_ranges, 'range')} of channels"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +20,7 @@ from traccc_py.simulation.settings import (
     GUN,
     CalibrationConfig,
     CollisionConfig,
+    KindFractions,
     ParticleGunConfig,
     SampleConfig,
     TransportConfig,
@@ -61,12 +64,33 @@ def _radians(pair: tuple[float, float]) -> tuple[float, float]:
     return pair[0] * degree, pair[1] * degree
 
 
+def _kind_fractions(option: str, texts: list[str]) -> KindFractions:
+    """Return what texts such as "pixel barrel=0.05" say."""
+    found = []
+    for text in texts:
+        kind, _, number = text.rpartition("=")
+        try:
+            fraction = float(number)
+        except ValueError:
+            fraction = math.nan
+        if not kind or not 0 <= fraction <= 1:
+            msg = f"{option} is {text!r}; expected KIND=FRACTION such as pixel=0.05, a fraction from 0 to 1"
+            raise ConfigError(msg)
+        found.append((kind.replace("_", " ").strip(), fraction))
+    return tuple(found)
+
+
+_dead_modules = partial(_kind_fractions, "--dead-modules")
+_inefficiency = partial(_kind_fractions, "--inefficiency")
+
 _OF_SAMPLE = options_of(
     SampleConfig,
     _sample,
     leave_out=("source", "transport"),
     smearing=Option("--no-noise", is_negated=True, meaning="no noise of charges"),
     noise=Option("--noise-cells", metavar="P2D P1D"),
+    dead_modules=Option(metavar="KIND=FRACTION", kind=list[str], convert=_dead_modules),
+    inefficiency=Option(metavar="KIND=FRACTION", kind=list[str], convert=_inefficiency),
 )
 _OF_COLLISIONS = options_of(
     CollisionConfig,
@@ -139,7 +163,7 @@ def _make_sample(
 
     from traccc_py.device.cpu.executor import CpuDevice
     from traccc_py.simulation.compiled import is_compiled
-    from traccc_py.simulation.samples import find_sample, make_sample
+    from traccc_py.simulation.samples import DEAD_CHANNELS_NAME, find_sample, make_sample
 
     detector, n, first = chosen.load(), options.events, options.first_event
     if not options.overwrite and find_sample(output, detector, config, n, first) is not None:
@@ -165,6 +189,9 @@ def _make_sample(
     seconds = time.perf_counter() - start
     counts = ", ".join(counted(total, name.removesuffix("s")) for name, total in totals.items())
     console.print(f"{counted(n, 'event')}: {counts} in {seconds:.1f} s, written to {output}")
+    dead_channels = output / DEAD_CHANNELS_NAME
+    if dead_channels.is_file():
+        console.print(f"dead channels: {dead_channels}; --dead-channels tells other commands of them")
 
 
 def _check_sample(folder: Path, console: Any) -> None:

@@ -109,7 +109,7 @@ def input_error(path: Path | str, line: int, column: str, value: object, expecte
     return InputDataError(f"{path}, line {line}: column {column} is {text!r}; expected {expected}")
 
 
-def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndarray]:
+def read_table(path: Path | str, columns: Sequence[Column], *, allow_others: bool = True) -> dict[str, np.ndarray]:
     """Read the given columns of a CSV file.
 
     Parameters
@@ -118,6 +118,8 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
         File; gzipped if its name ends in ``.gz``.
     columns : sequence of Column
         What to read.
+    allow_others : bool, optional
+        The file may have other columns, which are ignored.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
     Raises
     ------
     InputDataError
-        If the file is missing, empty or broken, lacks a column or holds a value that is not allowed.
+        If the file is missing, empty or broken, lacks a column or has one, or a value, that is not allowed.
     """
     path = Path(path)
     raw = _read_bytes(path)
@@ -135,6 +137,11 @@ def read_table(path: Path | str, columns: Sequence[Column]) -> dict[str, np.ndar
     raw = _strip_blank_end(raw)
     header = _read_header(path, raw)
     found = _found_columns(path, header, columns)
+    known = {c.name for there in found.values() for c in there}
+    unknown = [name for name in header if name not in known]
+    if unknown and not allow_others:
+        msg = f"{path}, line 1: column {unknown[0]!r}; expected {', '.join(map(_names_of, columns))}"
+        raise InputDataError(msg)
     n_rows = _check_lines(path, raw, len(header))
     if is_cut and n_rows:
         _warn_of_cut_line(path, raw, n_rows + 1)

@@ -13,6 +13,7 @@ import numpy as np
 
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry.bins import fill_bins
+from traccc_py.geometry.dead_channels import DeadChannels, DeadRanges, find_dead_ranges
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
 from traccc_py.geometry.field import FieldMap, check_coverage, check_strength, read_field_map, warn_of_strength
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
@@ -26,6 +27,7 @@ from traccc_py.units import T
 __all__ = ["Detector", "assemble_detector"]
 
 _MAX_LISTED = 5  #: unknown ids named in an error
+_OF_DEAD = ("dead_offsets", "dead_ranges")  #: the last arrays: without dead channels, a detector is what it was
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Detector:
     volume_names: Mapping[int, str] = field(default_factory=dict)
     material_maps: tuple[MaterialMap, ...] = ()  # numbered from 1
     field_map: FieldMap | None = None  # where the field is not homogeneous
+    dead_channels: DeadChannels | None = None  # what cells are not expected from
 
     def __repr__(self) -> str:
         """Return name, sizes and fingerprint."""
@@ -129,16 +132,52 @@ class Detector:
             slabs=slabs,
         )
 
+    @cached_property
+    def dead_ranges(self) -> DeadRanges | None:
+        """Dead channels of each surface; None if there are none."""
+        dead = self.dead_channels
+        if dead is None or len(dead) == 0:
+            return None
+        return find_dead_ranges(dead, self._modules_of(dead), self._arrays)
+
+    def _modules_of(self, dead: DeadChannels) -> np.ndarray:
+        """Return the module of each row.
+
+        Raises
+        ------
+        InputDataError
+            If an id is not that of a sensor.
+        """
+        index, is_known = self._find_modules(dead.geometry_id)
+        if not is_known.all():
+            unknown = np.unique(dead.geometry_id[~is_known])
+            n, row = len(np.unique(dead.geometry_id)), int(np.argmin(is_known))
+            msg = (
+                f"{dead.place(row)}: geometry_id {describe_geometry_id(dead.geometry_id[row])} is not a sensor of "
+                f"detector {self.name!r}, nor are {len(unknown) - 1} others of the {n} modules listed; is it the right "
+                "detector?"
+            )
+            raise InputDataError(msg)
+        return index
+
+    @cached_property
+    def _arrays_with_dead(self) -> DetectorArrays:
+        dead = self.dead_ranges
+        return (
+            self._arrays if dead is None else self._arrays._replace(dead_offsets=dead.offsets, dead_ranges=dead.ranges)
+        )
+
     def arrays(self) -> DetectorArrays:
         """Return the detector as NumPy arrays for kernels (see `traccc_py.geometry.records`); do not write to them."""
-        return self._arrays
+        return self._arrays_with_dead
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash [16 hexadecimal digits] of everything in the detector that the reconstruction uses."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self.geometry_ids.tobytes())
-        for entry in self.arrays():
+        arrays = self.arrays()
+        for entry in arrays if self.dead_ranges is not None else arrays[: -len(_OF_DEAD)]:
             for column in entry if isinstance(entry, tuple) else (entry,):
                 digest.update(np.ascontiguousarray(column).tobytes())
         return digest.hexdigest()
@@ -169,16 +208,20 @@ class Detector:
             msg = f"geometry ids have dtype {ids.dtype}; expected 64-bit integers"
             raise InputDataError(msg)
         ids = ids.astype(np.uint64)
+        index, is_known = self._find_modules(ids)
+        if not is_known.all():
+            self._raise_unknown(ids, ~is_known)
+        return index
+
+    def _find_modules(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the modules with the given ids, int32, and whether there are such."""
         index, is_known = _search(self.geometry_ids, ids)
         if not is_known.all():
             order, known_ids = self._by_detray_id
             row, has_detray_id = _search(known_ids, ids)
             index = np.where(is_known, index, order[row])
             is_known |= has_detray_id & (ids != 0)
-        is_known &= self.surfaces.is_sensitive[index]
-        if not is_known.all():
-            self._raise_unknown(ids, ~is_known)
-        return index.astype(np.int32)
+        return index.astype(np.int32), is_known & self.surfaces.is_sensitive[index]
 
     @cached_property
     def _by_detray_id(self) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +290,7 @@ class Detector:
         chosen = get_digitization(name_or_path)
         _check_polar(chosen, _designs(chosen, self.acts_ids, self.surfaces.is_sensitive), self.surfaces)
         table = load_variances(variance_file(self.name, chosen.name), chosen.design_names)
-        return replace(self, digitization=chosen, variance_table=table)
+        return replace(self, digitization=chosen, variance_table=table).with_dead_channels(self.dead_channels)
 
     def with_conditions(self, path: str | Path) -> Detector:
         """Return the detector with the shifts of local positions of an Acts conditions JSON."""
@@ -255,6 +298,26 @@ class Detector:
         is_sensitive = self.surfaces.is_sensitive
         shifts[is_sensitive] = read_conditions(path, self.acts_ids[is_sensitive])
         return replace(self, translations=shifts)
+
+    def with_dead_channels(self, dead: DeadChannels | None) -> Detector:
+        """Return the detector with other dead channels.
+
+        No cells are expected of them: a track that crosses them has no hole there, the error of a cluster that ends at
+        them is wider, and cells on them are left out.
+
+        Parameters
+        ----------
+        dead : DeadChannels or None
+            The list, see `traccc_py.data.dead_channels.read_dead_channels`; None: every channel works.
+
+        Raises
+        ------
+        InputDataError
+            If a module is not a sensor of the detector, or a channel is not on its module.
+        """
+        changed = replace(self, dead_channels=dead)
+        _ = changed.dead_ranges  # checks them
+        return changed
 
     def with_variances(self, table: VarianceTable) -> Detector:
         """Return the detector with another variance table."""

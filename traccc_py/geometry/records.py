@@ -148,9 +148,24 @@ DESIGN = np.dtype(
     ]
 )
 
+#: A rectangle of dead channels of one surface. At the edge of the readout it ends nowhere.
+DEAD_RANGE = np.dtype(
+    [
+        ("first0", "i4"),  # channels, the last one included
+        ("last0", "i4"),
+        ("first1", "i4"),
+        ("last1", "i4"),
+        ("min0", "f4"),  # its edges along the axes of the channels [mm]; of angles [rad]
+        ("max0", "f4"),
+        ("min1", "f4"),
+        ("max1", "f4"),
+    ]
+)
 
 _NO_MAP = np.zeros(1, MATERIAL_MAP)  # kernels can't take empty arrays
 _NO_SLAB = np.zeros(1, SLAB)
+_NO_DEAD_OFFSETS = np.zeros(1, np.int32)
+_NO_DEAD_RANGE = np.zeros(1, DEAD_RANGE)
 
 
 class HomogeneousField(NamedTuple):
@@ -200,6 +215,8 @@ class DetectorArrays(NamedTuple):
     field: Any  # HomogeneousField, CartesianField or CylindricalField, float32
     material_maps: Any = _NO_MAP  # (n_maps + 1,) MATERIAL_MAP, by number; 0: none
     slabs: Any = _NO_SLAB  # (n_slabs,) SLAB, of all maps
+    dead_offsets: Any = _NO_DEAD_OFFSETS  # (n_surfaces + 1,) int32, first of each surface's dead_ranges; (1,): all live
+    dead_ranges: Any = _NO_DEAD_RANGE  # (dead_offsets[-1],) DEAD_RANGE
 
     @property
     def b_z(self) -> Any:

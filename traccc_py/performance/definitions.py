@@ -96,8 +96,8 @@ class TruthSelection(Settings):
         13,
         211,
     )  #: |PDG number|, by default as in traccc; empty: any charged particle
-    min_modules: Count = 0  #: smallest number of different modules hit
-    min_pixel_layers: Count = 0  #: smallest number of different pixel layers hit, in the ODD
+    min_modules: Count = 0  #: smallest number of different modules with a measurement
+    min_pixel_layers: Count = 0  #: smallest number of pixel layers with a measurement, in the ODD
     pixel_volumes: tuple[int, ...] = (16, 17, 18)  #: volumes of the Open Data Detector's pixels
 
     def _check_together(self) -> None:

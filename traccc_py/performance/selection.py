@@ -26,7 +26,7 @@ def select_particles(event: EventTruth, links: MeasurementTruth, selection: Trut
     event : EventTruth
         Particles and hits.
     links : MeasurementTruth
-        Particles behind the measurements: they give each particle's number of measurements.
+        Particles behind the measurements: they give each particle's numbers of measurements, modules and pixel layers.
     selection : TruthSelection
         Cuts.
     """
@@ -35,11 +35,10 @@ def select_particles(event: EventTruth, links: MeasurementTruth, selection: Trut
     with np.errstate(divide="ignore", invalid="ignore"):
         eta = np.arcsinh(particles.momentum[:, 2] / pt)
     radius = np.hypot(particles.vertex[:, 0], particles.vertex[:, 1])
-    known = event.particle_of_hit >= 0
-    particle_of_hit, ids = event.particle_of_hit[known], event.hits.geometry_id[known].astype(np.uint64)
+    ids = event.hits.geometry_id[links.hit_index].astype(np.uint64)
     in_pixels = np.isin(ids >> _VOLUME_SHIFT, np.array(selection.pixel_volumes, np.uint64))
-    layers = _count_distinct(particle_of_hit[in_pixels], ids[in_pixels] >> _LAYER_SHIFT, n)
-    modules = _count_distinct(particle_of_hit, ids, n)
+    layers = _count_distinct(links.particle_index[in_pixels], ids[in_pixels] >> _LAYER_SHIFT, n)
+    modules = _count_distinct(links.particle_index, ids, n)
     is_of_type = np.isin(np.abs(particles.particle_type), selection.particle_types) | (not selection.particle_types)
     return (
         is_of_type

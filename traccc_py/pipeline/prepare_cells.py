@@ -12,6 +12,7 @@ from traccc_py.data.source import Source, bad_row, check_readout, find_modules, 
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
+from traccc_py.geometry.dead_channels import DeadRanges
 from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, MAX_ACTIVATION, check_and_convert, order_cells
 
 __all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
@@ -56,7 +57,8 @@ def prepare_cells(
     """Check cells, bring them into canonical order and merge duplicates.
 
     The result does not depend on the order of the rows. Cells of one channel are merged: their activations are
-    summed, the earliest time is kept, and a warning gives their number.
+    summed, the earliest time is kept, and a warning gives their number. Cells of dead channels are left out, with a
+    warning.
 
     Parameters
     ----------
@@ -94,12 +96,24 @@ def prepare_cells(
     if not is_good:
         raise _first_problem(cells, runs, limits, source)
     prepared = PreparedCells._make([*made, None])
-    if is_ordered:
+    if is_ordered and detector.dead_ranges is None:
         return prepared
-    ordered = _order_and_merge(prepared, len(arrays.surfaces), source)
-    for column, values in zip(made, ordered, strict=False):  # all but input_row
-        column[: ordered.n_cells] = values
-    return PreparedCells._make([*(column[: ordered.n_cells] for column in made), ordered.input_row])
+    ordered = prepared if is_ordered else _order_and_merge(prepared, len(arrays.surfaces), source)
+    live = ordered if detector.dead_ranges is None else _without_dead(ordered, detector.dead_ranges, source)
+    for column, values in zip(made, live, strict=False):  # all but input_row
+        column[: live.n_cells] = values
+    return PreparedCells._make([*(column[: live.n_cells] for column in made), live.input_row])
+
+
+def _without_dead(cells: PreparedCells, dead: DeadRanges, source: Source | str | None) -> PreparedCells:
+    """Leave out cells of dead channels: whatever they say is not known to be true."""
+    kept = np.flatnonzero(~dead.contain(*cells[:3]))
+    n = cells.n_cells - len(kept)
+    if n == 0:
+        return cells
+    _log.warning("%s%d of %d cells are of dead channels; left out", prefix(source), n, cells.n_cells)
+    rows = kept if cells.input_row is None else cells.input_row[kept]
+    return PreparedCells._make([*(column[kept] for column in cells[:-1]), rows])
 
 
 def _check_columns(cells: Cells | ModuleCells) -> None:

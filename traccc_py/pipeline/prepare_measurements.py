@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.data.source import Source, bad_row, check_shapes, find_modules
+from traccc_py.data.source import Source, bad_row, check_shapes, find_modules, prefix
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
 
 __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements", "prepare_spacepoints"]
+
+_log = logging.getLogger(__name__)
 
 _MAX_OUTSIDE = 10.0  #: largest distance of a position from its sensor [mm]
 _MAX_DISTANCE = 10.0  #: largest distance of a spacepoint from its measurement [mm]
@@ -49,7 +52,8 @@ def prepare_measurements(
 ) -> PreparedMeasurements:
     """Check measurements and bring them into canonical order.
 
-    The result does not depend on the order of the rows. All equal rows are kept. Cells, cluster sizes and module
+    The result does not depend on the order of the rows. All equal rows are kept; those on dead modules are left out,
+    with a warning. Cells, cluster sizes and module
     indices of the input are not used.
 
     Parameters
@@ -74,7 +78,7 @@ def prepare_measurements(
         1 nor 2, a time is not finite, or the columns differ in length or have the wrong type.
     """
     prepared, _ = _prepare(measurements, detector, source)
-    return prepared
+    return _without_dead(prepared, detector, source)
 
 
 def prepare_spacepoints(
@@ -85,6 +89,8 @@ def prepare_spacepoints(
     measurement_source: Source | str | None = None,
 ) -> PreparedMeasurements:
     """Check spacepoints and the measurements they were made of, and bring both into canonical order.
+
+    Those on dead modules are left out, with a warning.
 
     Parameters
     ----------
@@ -140,7 +146,29 @@ def prepare_spacepoints(
     )
     by_content = np.lexsort((*position.T[::-1], index))
     made = PreparedSpacepoints(position[by_content].astype(np.float32), index[by_content])
-    return prepared._replace(spacepoints=made)
+    return _without_dead(prepared._replace(spacepoints=made), detector, source)
+
+
+def _without_dead(
+    prepared: PreparedMeasurements, detector: Detector, source: Source | str | None
+) -> PreparedMeasurements:
+    """Leave out measurements on dead modules, and their spacepoints; which channels others are of is not known."""
+    dead = detector.dead_ranges
+    if dead is None:
+        return prepared
+    is_kept = ~dead.is_dead[prepared.module_index]
+    n, n_dead = len(is_kept), int(np.count_nonzero(~is_kept))
+    if n_dead == 0:
+        return prepared
+    _log.warning("%s%d of %d measurements are on dead modules; left out", prefix(source), n_dead, n)
+    points = prepared.spacepoints
+    if points is not None:
+        has_measurement = is_kept[points.measurement_index]
+        new_row = (np.cumsum(is_kept) - 1).astype(np.int32)
+        points = PreparedSpacepoints(
+            points.global_position[has_measurement], new_row[points.measurement_index[has_measurement]]
+        )
+    return PreparedMeasurements._make([*(column[is_kept] for column in prepared[:-1]), points])
 
 
 def _prepare(

@@ -115,7 +115,7 @@ def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Meas
         dimensions=m.dimensions[rows.measurements].copy(),
         time=m.time[rows.measurements].copy(),
         module_index=module,
-        cluster_size=m.cluster_size[rows.measurements].copy(),
+        cluster_size=np.abs(m.cluster_size[rows.measurements]),
         n_cells=n_cells,
         measurement_id=ids,
         cell_offsets=np.concatenate(([0], np.cumsum(n_cells, dtype=np.int64))),

@@ -25,10 +25,12 @@ from traccc_py.data.csv_events import (
 from traccc_py.data.truth import MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.simulation.digitization.digitization import DigitizedHits, digitization_geometry, digitize
+from traccc_py.simulation.digitization.failures import chance_of_modules
 from traccc_py.simulation.digitization.noise import NoiseOccupancy
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.generators.pileup import CollisionGenerator, GeneratedEvent
 from traccc_py.simulation.random_numbers import event_key
+from traccc_py.simulation.settings import KindFractions
 from traccc_py.simulation.transport.secondaries import transport_all
 from traccc_py.simulation.transport.transport import SimulatedHits, TransportConfig
 from traccc_py.simulation.transport.truth_geometry import local_vectors, truth_geometry
@@ -80,6 +82,7 @@ def simulate_events(
     config: TransportConfig | None = None,
     smearing: bool = True,
     noise: NoiseOccupancy = (0.0, 0.0),
+    inefficiency: KindFractions = (),
     threads: int = 1,
 ) -> Iterator[SimulatedEvent]:
     """Simulate events one after another.
@@ -87,7 +90,7 @@ def simulate_events(
     Parameters
     ----------
     detector : Detector
-        Through which the particles fly.
+        Through which the particles fly. Its dead channels make no cells; hits are there all the same.
     source : ParticleGunConfig or CollisionGenerator
         The particles.
     seed : int
@@ -102,6 +105,8 @@ def simulate_events(
         Charge noise of analogue channels.
     noise : tuple of float, optional
         Chance of a channel of 2D and of 1D designs to fire without a hit.
+    inefficiency : sequence of (str, float), optional
+        Kinds of modules (`digitization.failures`), and the chance of a hit on them to leave no cells.
     threads : int, optional
         Number of threads; results don't depend on it.
 
@@ -111,6 +116,7 @@ def simulate_events(
         Events first_event ... first_event + n_events - 1.
     """
     geometry = (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
+    loss = chance_of_modules(detector, inefficiency) if inefficiency else None
     if config is None:
         config = TransportConfig.of_collisions() if isinstance(source, CollisionGenerator) else TransportConfig()
     for number in range(first_event, first_event + n_events):
@@ -125,7 +131,7 @@ def simulate_events(
             path_limit=generated.path_limit,
             threads=threads,
         )
-        made = digitize(detector, simulated, key, noise=noise, geometry=geometry)
+        made = digitize(detector, simulated, key, noise=noise, loss=loss, geometry=geometry)
         yield SimulatedEvent(number, particles, simulated, made)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from traccc_py.data.dead_channels import write_dead_channels
 from traccc_py.data.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -33,16 +34,18 @@ from traccc_py.data.words import counted
 from traccc_py.device.cache import cache_root
 from traccc_py.errors import InputDataError
 from traccc_py.files import content_digest, package_sources, source_digest
+from traccc_py.simulation.digitization.failures import chance_of_modules, draw_dead_modules
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
 from traccc_py.simulation.generators.pileup import CollisionGenerator
 from traccc_py.simulation.generators.pythia import pythia_version
 from traccc_py.simulation.settings import CollisionConfig, SampleConfig
 
-__all__ = ["Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
+__all__ = ["DEAD_CHANNELS_NAME", "Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
 _log = logging.getLogger(__name__)
 
 DATA_VARIABLE = "TRACCC_PY_DATA_DIR"
+DEAD_CHANNELS_NAME = "dead_channels.csv"  #: next to the events
 _DIFFERENCES_SHOWN = 3
 
 
@@ -75,6 +78,8 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
         "transport": asdict(config.transport),
         "smearing": config.smearing,
         "noise": list(config.noise),
+        "dead_modules": config.dead_modules,
+        "inefficiency": config.inefficiency,
         "compress": config.compress,
         "particle_id_fields": config.particle_id_fields,
         "seed": config.seed,
@@ -95,7 +100,8 @@ class _Maker:
     def make(self, number: int, threads: int = 1) -> tuple[dict[str, int], dict[str, str]]:
         """Write an event; return its sizes and the digests of its files."""
         config = self._config
-        options = {"config": config.transport, "smearing": config.smearing, "noise": config.noise, "threads": threads}
+        options = {name: getattr(config, name) for name in ("smearing", "noise", "inefficiency")}
+        options |= {"config": config.transport, "threads": threads}
         event = simulate_event(self._detector, self._source, config.seed, number, **options)
         paths = write_event(
             self._folder,
@@ -257,12 +263,37 @@ def make_sample(
         if manifest is not None:
             yield from manifest.events
             return
-    events, files = [], {}
+    recipe, detector = _recipe(detector, config), _with_dead_modules(detector, config)
+    events, files = [], _write_dead_channels(folder, detector)
     for sizes, digests in _run(folder, detector, config, numbers, min(workers, n_events), threads):
         events.append(sizes)
         files.update(digests)
         yield sizes
-    write_manifest(folder, Manifest(_recipe(detector, config), events, files))
+    write_manifest(folder, Manifest(recipe, events, files))
+
+
+def _with_dead_modules(detector: Any, config: SampleConfig) -> Any:
+    """Return the detector with the sample's dead modules besides its own dead channels.
+
+    Raises
+    ------
+    ConfigError
+        If the detector has no modules of a kind.
+    """
+    chance_of_modules(detector, config.inefficiency)  # an unknown kind is told before events are made
+    if not config.dead_modules:
+        return detector
+    drawn, own = draw_dead_modules(detector, config.dead_modules, config.seed), detector.dead_channels
+    return detector.with_dead_channels(drawn if own is None else own.and_also(drawn))
+
+
+def _write_dead_channels(folder: Path, detector: Any) -> dict[str, str]:
+    """Write the dead channels of a sample, if there are any; return the digest of the file by its name."""
+    if detector.dead_ranges is None:
+        return {}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = write_dead_channels(folder / DEAD_CHANNELS_NAME, detector.dead_channels)
+    return {path.name: file_digest(path)}
 
 
 def _clear(folder: Path, names: list[str]) -> None:

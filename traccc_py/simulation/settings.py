@@ -19,12 +19,14 @@ from traccc_py.settings import (
 )
 
 __all__ = [
+    "ALL_MODULES",
     "GUN",
     "INTERACTIONS",
     "PARTICLES",
     "PROCESSES",
     "CalibrationConfig",
     "CollisionConfig",
+    "KindFractions",
     "ParticleGunConfig",
     "SampleConfig",
     "TransportConfig",
@@ -35,6 +37,9 @@ PROCESSES = ("minbias", "softqcd", "ttbar", "jets", "zmumu")  #: of Pythia
 PARTICLES = ("electron", "muon", "pion", "kaon", "proton")  #: of the gun
 #: Fields of `TransportConfig` that switch interactions on and off.
 INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
+ALL_MODULES = "all"  #: the kind that every module is of
+#: Kinds of modules, by the beginning of the names of their volumes, each with a fraction.
+KindFractions = tuple[tuple[str, float], ...]
 _READOUT_TIME = 25.0  # [ns]
 
 _Widths = Annotated[tuple[float, float, float], Range(0)]
@@ -128,8 +133,15 @@ class SampleConfig(Settings):
     smearing: bool = True  #: noise of charges, in analogue channels
     #: chance of a channel to fire by itself, of 2D and of 1D designs
     noise: Annotated[tuple[float, float], Range(0, 1)] = (0.0, 0.0)
+    dead_modules: KindFractions = ()  #: fraction of the modules of a kind that are dead, drawn by the seed
+    inefficiency: KindFractions = ()  #: fraction of the hits on modules of a kind that leave no cells
     compress: bool = False  #: write .csv.gz
     particle_id_fields: bool = False  #: write ids of particles as the five columns of newer Acts files
+
+    def _check_together(self) -> None:
+        for name in ("dead_modules", "inefficiency"):
+            if not all(0 <= fraction <= 1 for _, fraction in getattr(self, name)):  # False for NaN
+                self._reject(name, "fractions from 0 to 1")
 
     @classmethod
     def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:

@@ -22,6 +22,7 @@ from traccc_py.edm.parameters import LOC0, LOC1
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, DetectorArrays
 from traccc_py.kernels.constants import HALF, ONE, TWELFTH, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch
+from traccc_py.kernels.tracking.dead_channels import is_cut_off
 from traccc_py.kernels.tracking.linalg import sincos
 from traccc_py.kernels.tracking.polar import is_polar
 
@@ -74,6 +75,8 @@ class _Readout(NamedTuple):
     variances: Any  # (n_designs, 2, MAX_CLUSTER_SIZE + 1) scalar [mm^2]
     translations: Any  # (n_modules, 2) scalar [mm]
     n_modules: Any  # int32
+    dead_offsets: Any  # (n_modules + 1,) int32; (1,): all channels work
+    dead_ranges: Any  # (dead_offsets[-1],) DEAD_RANGE
 
 
 class _MeasurementPayload(NamedTuple):
@@ -95,6 +98,8 @@ class _Moments(NamedTuple):
     size0: Any  # channels spanned
     size1: Any
     n_cells: Any
+    first0: Any  # smallest channels
+    first1: Any
 
 
 @device_function
@@ -208,7 +213,7 @@ def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
     if weight == ZERO or is_digital == 1:
         mean0 = scalar(low0 + high0 - 2 * origin0) * HALF * pitch0
         mean1 = scalar(low1 + high1 - 2 * origin1) * HALF * pitch1
-    return _Moments(mean0, mean1, variance0, variance1, high0 - low0 + 1, high1 - low1 + 1, n_cells)
+    return _Moments(mean0, mean1, variance0, variance1, high0 - low0 + 1, high1 - low1 + 1, n_cells, low0, low1)
 
 
 @device_function
@@ -228,7 +233,11 @@ def _place(surfaces, module, dimensions, first, second):
 
 @kernel(grain=256)
 def _fill_measurements(i, p):
-    """One measurement: position, variance and size from its cells; also links the cells to it."""
+    """One measurement: position, variance and size from its cells; also links the cells to it.
+
+    A cluster that ends at dead channels has a negative size, and a variance for one channel that is missing. Most have
+    no more; what a longer path would hide is known where the track's direction is (`measurement_variance`).
+    """
     first = p.clusters.first_cell[i]
     event_module = p.cells.event_module[first]
     surfaces, translations, variances = p.readout.surfaces, p.readout.translations, p.readout.variances
@@ -242,6 +251,11 @@ def _fill_measurements(i, p):
     var0 = _axis_variance(moments.variance0, pitch0, from_table, p.is_calibrated)
     from_table = variances[design_index, LOC1, min(size1, MAX_CLUSTER_SIZE)]
     var1 = _axis_variance(moments.variance1, pitch1, from_table, p.is_calibrated)
+    is_cut0, is_cut1 = is_cut_off(p.readout, module, moments.first0, size0, moments.first1, size1)
+    if is_cut0:
+        size0, var0 = -size0, var0 + pitch0 * pitch0 * TWELFTH
+    if is_cut1:
+        size1, var1 = -size1, var1 + pitch1 * pitch1 * TWELFTH
     centre0 = design.min0 + (scalar(p.cells.channel0[first]) + HALF) * pitch0
     centre1 = design.min1 + (scalar(p.cells.channel1[first]) + HALF) * pitch1
     loc0, loc1, radius = _place(
@@ -353,6 +367,8 @@ def form_measurements(
         variances=detector.variances,
         translations=detector.translations,
         n_modules=np.int32(detector.surfaces.shape[0]),
+        dead_offsets=detector.dead_offsets,
+        dead_ranges=detector.dead_ranges,
     )
     payload = _MeasurementPayload(
         cells=cells,

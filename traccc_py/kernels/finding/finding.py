@@ -43,6 +43,7 @@ from traccc_py.kernels.finding.measurement_search import best_measurement, varia
 from traccc_py.kernels.finding.retry import list_retried
 from traccc_py.kernels.finding.starts import move_starts
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters
+from traccc_py.kernels.tracking.dead_channels import may_cross_dead_channels
 from traccc_py.kernels.tracking.detector import DetectorPayload, detector_payload
 from traccc_py.kernels.tracking.navigation import StackRanges, inside_margin
 from traccc_py.kernels.tracking.propagation import (
@@ -200,6 +201,8 @@ def _pass_without_measurement(p, slot, surface, branch, direction, bands):
     is_readout = p.detector.surfaces[surface].design >= 0
     layer = p.detector.surfaces[surface].layer
     is_hole = is_readout and margin0 > bands.loc0 and margin1 > bands.loc1 and layer != counters.last_layer
+    if is_hole and may_cross_dead_channels(p.detector, surface, branch.track.params, bands):
+        is_hole = False
     missed = np.int32(1) if is_hole else np.int32(0)
     counters = Counters(
         entries=n_entries,

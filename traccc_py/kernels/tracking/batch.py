@@ -29,7 +29,7 @@ class MeasurementBatch(NamedTuple):
     local_variance: Any  # (n_measurements, 2) scalar [mm^2]
     dimensions: Any  # (n_measurements,) int32
     time: Any  # (n_measurements,) scalar [ns], of the first cell
-    cluster_size: Any  # (n_measurements, 2) int32, channels spanned along each axis
+    cluster_size: Any  # (n_measurements, 2) int32, channels spanned along each axis; negative: cut off by dead ones
     n_cells: Any  # (n_measurements,) int32
     offsets: Any  # (n_events * n_modules + 1,) int32, first measurement of each event_module
     cell_measurement: Any  # (n_cells,) int32, measurement of each cell

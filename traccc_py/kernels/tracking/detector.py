@@ -24,6 +24,8 @@ class DetectorPayload(NamedTuple):
     path_sigmas: Any  # (n_designs, 2, sizes, end paths) [mm]
     material_maps: Any  # (n_maps + 1,) MATERIAL_MAP
     slabs: Any  # (n_slabs,) SLAB
+    dead_offsets: Any  # (n_modules + 1,) int32; (1,): all channels work
+    dead_ranges: Any  # (dead_offsets[-1],) DEAD_RANGE
     stacks: Any  # StackRanges
     n_modules: Any  # int32
     field: Any  # HomogeneousField, CartesianField or CylindricalField [GeV / (e mm)]
@@ -50,6 +52,8 @@ def detector_payload(detector: DetectorArrays, stacks: StackRanges, real: Any) -
         path_sigmas=detector.path_sigmas,
         material_maps=detector.material_maps,
         slabs=detector.slabs,
+        dead_offsets=detector.dead_offsets,
+        dead_ranges=detector.dead_ranges,
         stacks=stacks,
         n_modules=np.int32(detector.surfaces.shape[0]),
         field=field_in_precision(detector.field, real),

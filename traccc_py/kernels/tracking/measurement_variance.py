@@ -14,7 +14,7 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
-from traccc_py.kernels.constants import HALF, TWELFTH, ZERO
+from traccc_py.kernels.constants import HALF, QUARTER, TWELFTH, ZERO
 from traccc_py.kernels.tracking.helix import unit_vector
 from traccc_py.kernels.tracking.navigation import MIN_INCIDENCE
 from traccc_py.kernels.tracking.state import AXIS0, AXIS1, Local
@@ -52,7 +52,13 @@ def _variance_per_channel(design):
 
 @device_function
 def _axis_variance(sigmas, design, axis, size, path, pitch, growth, given):
-    """Return the variance [mm^2] of a cluster of `size` channels that a path of `path` channels made."""
+    """Return the variance [mm^2] of a cluster of `size` channels that a path of `path` channels made.
+
+    Negative sizes are of clusters that dead channels cut off: half of what is missing of the path is added in square.
+    """
+    if size < 0:
+        hidden = path + HALF + scalar(size)
+        return given + QUARTER * pitch * pitch * hidden * hidden if hidden > ZERO else given
     row = min(size, MAX_CLUSTER_SIZE)
     if row < 1 or not sigmas[design, axis, row, _SHORTEST] > ZERO:
         return given

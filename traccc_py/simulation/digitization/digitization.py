@@ -11,6 +11,7 @@ from traccc_py.edm import Cells
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import OUTLINE, Shape
 from traccc_py.simulation.digitization.channel_loop import DigitizationGeometry, HitArrays, divide_paths
+from traccc_py.simulation.digitization.failures import draw_lost_hits
 from traccc_py.simulation.digitization.noise import NoiseOccupancy, noise_cells
 from traccc_py.simulation.transport.transport import SimulatedHits
 from traccc_py.simulation.transport.truth_geometry import TruthGeometry, arrays_of, local_vectors, truth_geometry
@@ -98,6 +99,7 @@ def digitize(
     *,
     smearing: bool = True,
     noise: NoiseOccupancy = (0.0, 0.0),
+    loss: np.ndarray | None = None,
     geometry: tuple[TruthGeometry, DigitizationGeometry] | None = None,
 ) -> DigitizedHits:
     """Turn hits into cells.
@@ -114,6 +116,8 @@ def digitize(
         Use the designs' charge smearing.
     noise : tuple of float, optional
         Chance of a channel of 2D and of 1D designs to fire without a hit.
+    loss : ndarray of shape (n_modules,), float64, optional
+        Chance of a hit to leave no cells.
     geometry : tuple, optional
         `truth_geometry` and `digitization_geometry` of the detector, to avoid making them for each event.
 
@@ -125,8 +129,8 @@ def digitize(
     Notes
     -----
     The path is a straight segment through the sensor's active thickness, along the momentum before the material; what
-    is outside the segmentation or the outline is lost. Each (hit, channel) is smeared separately, as in Acts; then
-    channels are summed and those below the threshold dropped.
+    is outside the segmentation or the outline is lost, and what is in dead channels. Each (hit, channel) is smeared
+    separately, as in Acts; then channels are summed and those below the threshold dropped.
     """
     truth, channels = geometry or (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
     geometry_ids = np.asarray(detector.geometry_ids).astype(np.uint64)
@@ -139,6 +143,13 @@ def digitize(
         ordinal=simulated.hits.index.astype(np.int64),
     )
     rows = divide_paths(channels, hits, np.uint64(key))
+    hit = rows[:, 0].astype(np.int64)
+    if loss is not None:
+        rows = rows[~draw_lost_hits(loss, module, key)[hit]]
+        hit = rows[:, 0].astype(np.int64)
+    dead = detector.dead_ranges
+    if dead is not None:
+        rows = rows[~dead.contain(module[hit], rows[:, 1], rows[:, 2])]
     arrays = arrays_of(detector)
     made = _form_cells(rows, simulated, arrays.designs, channels, geometry_ids) if len(rows) else _empty(geometry_ids)
     return _with_noise(made, noise_cells(arrays, geometry_ids, key, noise), detector) if any(noise) else made
@@ -146,7 +157,9 @@ def digitize(
 
 def _with_noise(made: DigitizedHits, noise: Cells, detector: Any) -> DigitizedHits:
     """Merge the cells of noise into the others; a channel that already has charge keeps it."""
-    columns = {n: np.concatenate([getattr(made.cells, n), getattr(noise, n)]) for n in Cells.__dataclass_fields__}
+    dead, module = detector.dead_ranges, detector.module_index(noise.geometry_id)
+    live = slice(None) if dead is None else ~dead.contain(module, noise.channel0, noise.channel1)
+    columns = {n: np.concatenate([getattr(made.cells, n), getattr(noise, n)[live]]) for n in Cells.__dataclass_fields__}
     module = detector.module_index(columns["geometry_id"])
     is_noise = np.arange(len(module)) >= len(made.cells)
     order = np.lexsort((is_noise, columns["channel0"], columns["channel1"], module))
@@ -154,7 +167,8 @@ def _with_noise(made: DigitizedHits, noise: Cells, detector: Any) -> DigitizedHi
     is_first = np.ones(len(order), bool)
     is_first[1:] = np.any(np.diff(keys, axis=1) != 0, axis=0)
     kept = order[is_first]
-    sizes = np.concatenate([np.diff(made.hit_offsets), np.zeros(len(noise), np.int64)])[kept]
+    n_noise = len(module) - len(made.cells)
+    sizes = np.concatenate([np.diff(made.hit_offsets), np.zeros(n_noise, np.int64)])[kept]
     cells = Cells(**{name: column[kept] for name, column in columns.items()})
     # cells with hits keep their order, so their hits do
     return DigitizedHits(cells, np.concatenate(([0], np.cumsum(sizes))), made.hit_indices, made.measurement_hit)
