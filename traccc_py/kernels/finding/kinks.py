@@ -20,6 +20,7 @@ from traccc_py.kernels.finding.branches import Branches, WaitingBranches, append
 from traccc_py.kernels.finding.candidates import Acceptance, acceptance, fits_well
 from traccc_py.kernels.finding.layers import first_navigation
 from traccc_py.kernels.finding.measurement_search import variance_on
+from traccc_py.kernels.finding.retry import find_used
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedParameters
 from traccc_py.kernels.tracking.detector import DetectorPayload
 from traccc_py.kernels.tracking.entries import (
@@ -44,12 +45,24 @@ class _ChoicePayload(NamedTuple):
     branches_per_seed: Any
     cuts: Acceptance
     max_entries: Any
+    is_used: Any  # (n_measurements,) int32, 1: on a track through the detector
     out_is_kinked: Any  # (n_seeds,) int32
+
+
+@device_function(inlined=True)
+def _n_used(p, slot):
+    """Return how many measurements of a branch are on tracks through the detector."""
+    n = np.int32(0)
+    for k in range(p.branches.n_entries[slot]):
+        code = p.branches.code[slot, k]
+        if code >= 0:
+            n = np.int32(n + p.is_used[code])
+    return n
 
 
 @kernel(grain=2048)
 def choose_kinked(i, p):
-    """Choose seed i if holes ended its first branch, which has no hole before and fits well."""
+    """Choose seed i if holes ended its first branch, which has no hole before, fits well and is of no other track."""
     slot = i * p.branches_per_seed
     n = p.branches.n_measurements[slot]
     is_kinked = False
@@ -58,6 +71,7 @@ def choose_kinked(i, p):
             p.branches.is_stopped[slot] == 1
             and p.branches.n_holes[slot] == 0
             and p.branches.n_entries[slot] < p.max_entries
+            and _n_used(p, slot) <= 1
             and fits_well(p.branches, p.cuts, slot)
         )
     p.out_is_kinked[i] = np.int32(1) if is_kinked else np.int32(0)
@@ -144,6 +158,7 @@ def resume_at_kinks(ws: Workspace, payload: Any, cuts: Any, config: FindingConfi
         branches_per_seed=branches_per_seed,
         cuts=acceptance(config, real),
         max_entries=payload.cuts.max_entries,
+        is_used=find_used(ws, payload.out, int(branches_per_seed), config),
         out_is_kinked=is_kinked,
     )
     ws.launch(choose_kinked, seeds, choice)

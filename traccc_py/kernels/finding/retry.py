@@ -14,7 +14,7 @@ from traccc_py.kernels.finding.candidates import Acceptance, acceptance, is_acce
 from traccc_py.kernels.tracking.batch import SeedBatch
 from traccc_py.kernels.tracking.selection import list_flagged
 
-__all__ = ["list_retried"]
+__all__ = ["find_used", "list_retried"]
 
 
 class _UsePayload(NamedTuple):
@@ -53,6 +53,20 @@ def choose_retried(i, p):
     p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and is_free else np.int32(0)
 
 
+def find_used(ws: Workspace, found: Branches, branches_per_seed: int, config: FindingConfig) -> Any:
+    """Return an array of shape (n_measurements,), int32: 1 for those on tracks through the detector."""
+    is_used = ws.array("finding.is_used", ws.extent("measurements"), np.int32)
+    used = _UsePayload(
+        branches=found,
+        branches_per_seed=np.int32(branches_per_seed),
+        cuts=acceptance(config, found.chi2.dtype.type),
+        out_is_used=is_used,
+    )
+    ws.clear(is_used)
+    ws.launch(mark_used, ws.extent("seeds"), used)
+    return is_used
+
+
 def list_retried(
     ws: Workspace,
     seeds: SeedBatch,
@@ -86,16 +100,7 @@ def list_retried(
     array of shape (n_retried,), int32
         Seeds that were dropped, with at most one spacepoint on a track, not the middle one. Extent: "retried_seeds".
     """
-    all_seeds, measurements = ws.extent("seeds"), ws.extent("measurements")
-    is_used = ws.array("finding.is_used", measurements, np.int32)
-    used = _UsePayload(
-        branches=found,
-        branches_per_seed=np.int32(branches_per_seed),
-        cuts=acceptance(config, found.chi2.dtype.type),
-        out_is_used=is_used,
-    )
-    ws.clear(is_used)
-    ws.launch(mark_used, all_seeds, used)
+    all_seeds, is_used = ws.extent("seeds"), find_used(ws, found, branches_per_seed, config)
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     payload = _RetryPayload(
         is_kept=is_kept,
