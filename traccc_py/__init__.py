@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from traccc_py.chain import TrackingChain
     from traccc_py.config import ChainConfig, read_config
     from traccc_py.data.csv_events import read_cells, read_measurements, write_cells
+    from traccc_py.data.dead_channels import read_dead_channels
     from traccc_py.data.spacepoint_files import read_spacepoints
     from traccc_py.data.track_files import write_event_result
     from traccc_py.edm import (
@@ -50,6 +51,7 @@ _MODULES = {
     "read_config": "config",
     "read_cells": "data.csv_events",
     "read_measurements": "data.csv_events",
+    "read_dead_channels": "data.dead_channels",
     "read_spacepoints": "data.spacepoint_files",
     "write_cells": "data.csv_events",
     "write_event_result": "data.track_files",
@@ -97,6 +99,7 @@ __all__ = [
     "build_detector",
     "read_cells",
     "read_config",
+    "read_dead_channels",
     "read_measurements",
     "read_spacepoints",
     "write_cells",

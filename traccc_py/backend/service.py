@@ -90,7 +90,7 @@ class TrackingService:
     def initialize(self) -> None:
         """Compile the kernels and run a first small event."""
         self.chain.initialize()
-        self.chain.run(_warm_up_cells(self.chain))
+        self.chain.run(_warm_up_cells(self.chain), "the event that the service starts with")
 
     def process(self, requests: Sequence[Request]) -> tuple[list[Answer], BatchReport]:
         """Answer requests; valid events are reconstructed in as few batches as the cell budget allows.

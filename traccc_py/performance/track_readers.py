@@ -255,8 +255,8 @@ def _link_own(
     found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
     if found is None:
         msg = (
-            f"{path}: is neither the measurements of {truth_directory} nor made of its cells; "
-            "give the truth of the events that were reconstructed"
+            f"{path}: is neither the measurements of {truth_directory} nor made of its cells; give the truth of the "
+            "events that were reconstructed, without cells of channels that the run left out as dead"
         )
         raise InputDataError(msg)
     return found
