@@ -11,6 +11,7 @@ import math
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from traccc_py.geometry import build_detector
 from traccc_py.performance.definitions import TruthSelection
 from traccc_py.performance.frames import detector_frames
 from traccc_py.performance.summary import PerformanceSummary
+from traccc_py.simulation.digitization.failures import draw_dead_modules
 from traccc_py.simulation.events import simulate_events
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
@@ -46,9 +48,11 @@ SAMPLES = {
         ),
         8,
     ),
+    "missing hits": (ParticleGunConfig(250, momentum=(1.0, 10.0), eta=(-2.5, 2.5), vertex_sigma=SPOT), 2),
     # pile-up of the same kind: setting up soft collisions takes five seconds
     "ttbar": (CollisionConfig("ttbar", pileup=8.0, pileup_process="ttbar"), 3),
 }
+MISSING = (("all", 0.05),)  # of the modules are dead, and of the hits lost, where hits are missing; nothing says so
 SELECTION = TruthSelection(
     min_pt=0.4,
     max_eta=3.5,
@@ -89,7 +93,11 @@ def simulate(name: str, detector) -> list:
     source, n_events = SAMPLES[name]
     if isinstance(source, CollisionConfig):
         source = CollisionGenerator(source, float(detector.arrays().b_z))
-    return list(simulate_events(detector, source, SEED, n_events, config=TransportConfig.of_collisions()))
+    options: dict[str, Any] = {"config": TransportConfig.of_collisions()}
+    if name == "missing hits":
+        detector = detector.with_dead_channels(draw_dead_modules(detector, MISSING, SEED))
+        options["inefficiency"] = MISSING
+    return list(simulate_events(detector, source, SEED, n_events, **options))
 
 
 def monitor(events: list, chain: TrackingChain) -> dict[str, dict]:
@@ -111,6 +119,8 @@ def monitor(events: list, chain: TrackingChain) -> dict[str, dict]:
         "seed fakes": seeds["n_fakes"],
         "candidates": sum(r.n_candidates for r in results),
         "tracks": tracks["n_groups"],
+        "outliers": sum(int(r.tracks.n_outliers.sum()) for r in results),
+        "kinks": sum(int(r.tracks.n_kinks.sum()) for r in results),
         "particles selected": tracks["n_particles"],
         "particles found": tracks["n_found"],
         "fakes": tracks["n_fakes"],
