@@ -7,7 +7,8 @@ from traccc_py.data.truth import Particles
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.material.material import ALUMINIUM, BERYLLIUM, CARBON_FIBRE, SILICON, TITANIUM
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport.nuclear import hadron_strength, interaction_depth
+from traccc_py.simulation.transport.elements import nuclei_of
+from traccc_py.simulation.transport.nuclear import hadron_strength
 from traccc_py.simulation.transport.radiation import electron_fractions
 from traccc_py.simulation.transport.secondaries import transport_all
 from traccc_py.simulation.transport.transport import TransportConfig, find_conversions, transport
@@ -54,14 +55,14 @@ def geometry(telescope):
 @pytest.mark.parametrize(("material", "length"), LENGTHS, ids=lambda v: getattr(v, "name", ""))
 def test_depth_in_elements_is_thickness_over_interaction_length(material, length):
     slab = material.slab(10.0)
-    assert interaction_depth(slab.thickness_in_x0, slab.bethe_xi) == pytest.approx(material.density / length, rel=0.01)
+    assert nuclei_of(slab.thickness_in_x0, slab.bethe_xi).depth == pytest.approx(material.density / length, rel=0.01)
 
 
 def test_depth_in_a_mixture_lies_between_its_parts_and_vacuum_has_none():
     slab = CARBON_FIBRE.slab(10.0)
-    length = CARBON_FIBRE.density / interaction_depth(slab.thickness_in_x0, slab.bethe_xi)
+    length = CARBON_FIBRE.density / nuclei_of(slab.thickness_in_x0, slab.bethe_xi).depth
     assert 77.8 < length < 86  # epoxy has hydrogen: shorter than carbon's 85.8
-    assert interaction_depth(0.0, 0.0) == 0.0
+    assert nuclei_of(0.0, 0.0).depth == 0.0
 
 
 def test_only_hadrons_interact_and_pions_less():

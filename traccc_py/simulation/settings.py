@@ -19,6 +19,7 @@ from traccc_py.settings import (
 )
 
 __all__ = [
+    "EVENTS_VERSION",
     "GUN",
     "INTERACTIONS",
     "PARTICLES",
@@ -34,7 +35,18 @@ GUN = "gun"  #: process of a hard collision that is a particle gun
 PROCESSES = ("minbias", "softqcd", "ttbar", "jets", "zmumu")  #: of Pythia
 PARTICLES = ("electron", "muon", "pion", "kaon", "proton")  #: of the gun
 #: Fields of `TransportConfig` that switch interactions on and off.
-INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
+INTERACTIONS = (
+    "scattering",
+    "scattering_tails",
+    "energy_loss",
+    "straggling",
+    "nuclear_interactions",
+    "bremsstrahlung",
+    "conversions",
+)
+#: Version of the events: 2 has secondary particles of all interactions, tails and fluctuations. Raise it when the same
+#: seed makes other events.
+EVENTS_VERSION = 2
 _READOUT_TIME = 25.0  # [ns]
 
 _Widths = Annotated[tuple[float, float, float], Range(0)]
@@ -79,9 +91,10 @@ class CollisionConfig(Settings):
 class TransportConfig(Settings):
     """Physics of the transport."""
 
-    scattering: bool = True  #: multiple scattering
+    scattering: bool = True  #: multiple scattering: a Gaussian of Highland's width
+    scattering_tails: bool = False  #: its tail, of single Coulomb scatters
     energy_loss: bool = True  #: mean energy loss
-    straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
+    straggling: bool = True  #: fluctuations of the loss around its mean, as of Landau and Vavilov
     nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
     bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
     conversions: bool = False  #: photons convert into pairs of electrons
@@ -92,30 +105,35 @@ class TransportConfig(Settings):
     z_max: Positive = 3100.0  #: the world ends here [mm]
 
     def without(self, *interactions: str) -> TransportConfig:
-        """Return the configuration with some interactions switched off.
+        """Return the configuration with some interactions switched off; `having` switches them on.
 
         Raises
         ------
         ConfigError
             If one is not among `INTERACTIONS`.
         """
+        return self._switched(interactions, is_on=False)
+
+    def having(self, *interactions: str) -> TransportConfig:
+        """Return the configuration with some interactions switched on; raises as `without`."""
+        return self._switched(interactions, is_on=True)
+
+    def _switched(self, interactions: tuple[str, ...], *, is_on: bool) -> TransportConfig:
         unknown = [name for name in interactions if name not in INTERACTIONS]
         if unknown:
             msg = f"{unknown[0]!r}: expected one of {', '.join(INTERACTIONS)}"
             raise ConfigError(msg, field="interaction", value=unknown[0])
-        return replace(self, **dict.fromkeys(interactions, False))
+        return replace(self, **dict.fromkeys(interactions, is_on))
 
     @classmethod
     def without_material(cls) -> TransportConfig:
-        """Return a configuration in which particles neither scatter nor lose energy."""
-        return cls(scattering=False, energy_loss=False)
+        """Return a configuration without any interaction."""
+        return cls().without(*INTERACTIONS)
 
     @classmethod
     def of_collisions(cls) -> TransportConfig:
         """Return the configuration for whole collisions: all interactions; up to 25 ns, as in Acts' ODD examples."""
-        return cls(
-            nuclear_interactions=True, bremsstrahlung=True, conversions=True, max_turns=10.0, max_time=_READOUT_TIME
-        )
+        return cls(**dict.fromkeys(INTERACTIONS, True), max_turns=10.0, max_time=_READOUT_TIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,25 +18,9 @@ import numpy as np
 from traccc_py.simulation.compiled import compiled
 from traccc_py.simulation.random_numbers import uniform_pair
 
-__all__ = ["hadron_strength", "interaction_depth", "is_absorbed"]
+__all__ = ["hadron_strength", "is_absorbed"]
 
 _STREAM_NUCLEAR = 3
-# Z/A, X0 and nuclear interaction length [g / cm^2]: W, Cu, Ti, Si, Al, Kapton, C, Be. The heaviest first.
-_ELEMENTS = np.array(
-    [
-        (0.40252, 6.76, 191.9),
-        (0.45636, 12.86, 137.3),
-        (0.45961, 16.16, 126.2),
-        (0.49848, 21.82, 108.4),
-        (0.48181, 24.01, 107.2),
-        (0.51264, 40.58, 85.5),
-        (0.49955, 42.70, 85.8),
-        (0.44384, 65.19, 77.8),
-    ]
-)
-_LOG_RATIO = np.log(_ELEMENTS[:, 0] * _ELEMENTS[:, 1])  # of (Z/A) X0 [mol / cm^2]
-_LOG_LENGTH = np.log(_ELEMENTS[:, 0] * _ELEMENTS[:, 2])  # of (Z/A) lambda [mol / cm^2]
-_HALF_K = 0.5 * 0.307075e-3  # [GeV cm^2 / mol]
 _MESON_STRENGTH = 1.0 / 1.3  # pions: interaction lengths longer by 1.27 (Si) to 1.41 (Be)
 _FIRST_BARYON_CODE = 1000
 _LAST_LEPTON_CODE = 22  # and the photon's
@@ -57,15 +41,6 @@ def hadron_strength(codes: np.ndarray) -> np.ndarray:
     """
     size = np.abs(codes)
     return np.where(size <= _LAST_LEPTON_CODE, 0.0, np.where(size < _FIRST_BARYON_CODE, _MESON_STRENGTH, 1.0))
-
-
-@compiled
-def interaction_depth(thickness_in_x0, xi):
-    """Return the thickness in nuclear interaction lengths of a slab of `thickness_in_x0` and Bethe's `xi` [GeV]."""
-    if thickness_in_x0 <= 0.0 or xi <= 0.0:
-        return 0.0
-    ratio = math.log(xi / (_HALF_K * thickness_in_x0))
-    return xi / (_HALF_K * math.exp(np.interp(ratio, _LOG_RATIO, _LOG_LENGTH)))
 
 
 @compiled

@@ -10,10 +10,13 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.simulation.compiled import compiled, compiled_entry
 from traccc_py.simulation.random_numbers import normal_pair
 from traccc_py.simulation.transport.crossed_surfaces import LEAVE, crossed_surfaces, forget, remember, search_from
-from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss, straggling_sigma
-from traccc_py.simulation.transport.nuclear import interaction_depth, is_absorbed
+from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss
+from traccc_py.simulation.transport.elements import nuclei_of
+from traccc_py.simulation.transport.nuclear import is_absorbed
 from traccc_py.simulation.transport.radiation import conversion_depth, remaining_energy
 from traccc_py.simulation.transport.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
+from traccc_py.simulation.transport.single_scattering import single_scatter
+from traccc_py.simulation.transport.straggling import straggled_loss
 from traccc_py.simulation.transport.surface_places import is_inside, module_slab, passive_slab
 from traccc_py.simulation.transport.truth_helix import (
     CYLINDER_SURFACE,
@@ -49,7 +52,6 @@ _CYLINDER = int(LayerKind.CYLINDER)
 _DISC = int(LayerKind.DISC)
 _TWO_PI = 2.0 * math.pi
 _STREAM_SCATTERING = 1
-_STREAM_STRAGGLING = 2
 _MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
 _NOTHING = -1  # index of a surface: the world's end
 FIRST_CAPACITY = 256  #: rows
@@ -200,25 +202,59 @@ def _deflect(direction, first, second):
 
 
 @compiled
+def turned_away(direction, cosine, azimuth):
+    """Return a unit direction at an angle of the given cosine to another one."""
+    dx, dy, dz = direction
+    sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
+    first, second = sine * math.cos(azimuth), sine * math.sin(azimuth)
+    transverse = math.hypot(dx, dy)
+    ex, ey = (-dy / transverse, dx / transverse) if transverse > 0.0 else (1.0, 0.0)
+    fx, fy, fz = -dz * ey, dz * ex, dx * ey - dy * ex
+    nx, ny = cosine * dx + first * ex + second * fx, cosine * dy + first * ey + second * fy
+    nz = cosine * dz + second * fz
+    norm = math.sqrt(nx * nx + ny * ny + nz * nz)
+    return nx / norm, ny / norm, nz / norm
+
+
+@compiled
+def _scattered(slab, cosine, particle, p, direction, options, key, draw):
+    """Return the direction after multiple scattering in a slab: Highland's core and, with it, single scatters."""
+    identity, mass, charge, _, _, _ = particle
+    x0 = slab[0] / cosine
+    theta0 = highland_angle(p, mass, charge, x0)
+    first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
+    direction = _deflect(direction, theta0 * first, theta0 * second)
+    if options.scattering_tails and slab[1] > 0.0:
+        angle, azimuth = single_scatter(p, mass, charge, x0, slab[1] / cosine, theta0, key, identity, draw)
+        if angle > 0.0:
+            direction = turned_away(direction, math.cos(angle), azimuth)
+    return direction
+
+
+@compiled
+def _slowed(slab, cosine, particle, p, options, key, draw):
+    """Return the momentum after the energy loss in a slab, 0 if the particle stops."""
+    identity, mass, charge, _, _, _ = particle
+    xi = slab[1] / cosine
+    loss = mean_energy_loss(p, mass, charge, xi, slab[2], slab[3])
+    if options.straggling:
+        loss = straggled_loss(loss, p, mass, charge, xi, key, identity, draw)
+    energy = math.sqrt(p * p + mass * mass) - loss
+    return math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
+
+
+@compiled
 def cross_slab(slab, cosine, particle, p, direction, options, key, draw):
     """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
-    identity, mass, charge, is_electron, nuclear, _ = particle
+    identity, _, _, is_electron, nuclear, _ = particle
     if options.scattering and slab[0] > 0.0:
-        theta0 = highland_angle(p, mass, charge, slab[0] / cosine, is_electron)
-        first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
-        direction = _deflect(direction, theta0 * first, theta0 * second)
+        direction = _scattered(slab, cosine, particle, p, direction, options, key, draw)
     if options.energy_loss and slab[1] > 0.0:
-        xi = slab[1] / cosine
-        loss = mean_energy_loss(p, mass, charge, xi, slab[2], slab[3])
-        if options.straggling:
-            fluctuation, _ = normal_pair(key, identity, draw, _STREAM_STRAGGLING)
-            loss = max(0.0, loss + fluctuation * straggling_sigma(p, mass, charge, xi))
-        energy = math.sqrt(p * p + mass * mass) - loss
-        p = math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
+        p = _slowed(slab, cosine, particle, p, options, key, draw)
     if options.bremsstrahlung and is_electron:
         p *= remaining_energy(slab[0] / cosine, key, identity, draw)
     if options.nuclear_interactions and nuclear > 0.0:
-        depth = nuclear * interaction_depth(slab[0], slab[1]) / cosine
+        depth = nuclear * nuclei_of(slab[0], slab[1]).depth / cosine
         if is_absorbed(depth, key, identity, draw):
             p = 0.0
     if p < options.min_momentum:

@@ -35,6 +35,7 @@ class TransportOptions(NamedTuple):
     """`TransportConfig` for the compiled loop."""
 
     scattering: bool
+    scattering_tails: bool
     energy_loss: bool
     straggling: bool
     nuclear_interactions: bool
@@ -169,7 +170,7 @@ def transport(
     Notes
     -----
     The random numbers of a particle depend on `key` and its `particle_id` only. Highland's formula gives the width of
-    two independent Gaussian angles; the loss is Bethe's mean. All interactions act at the surface, with the momentum
+    two independent Gaussian angles, with a tail of single scatters; Bethe's formula gives the mean loss. All interactions act at the surface, with the momentum
     before it; a hadron that is lost in a module leaves a hit there.
     """
     config = config or TransportConfig()
