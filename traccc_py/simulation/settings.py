@@ -41,6 +41,9 @@ INTERACTIONS = (
     "energy_loss",
     "straggling",
     "nuclear_interactions",
+    "nuclear_scattering",
+    "nuclear_products",
+    "decays",
     "bremsstrahlung",
     "conversions",
 )
@@ -95,9 +98,12 @@ class TransportConfig(Settings):
     scattering_tails: bool = False  #: its tail, of single Coulomb scatters
     energy_loss: bool = True  #: mean energy loss
     straggling: bool = True  #: fluctuations of the loss around its mean, as of Landau and Vavilov
-    nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
-    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
-    conversions: bool = False  #: photons convert into pairs of electrons
+    nuclear_interactions: bool = False  #: hadrons break up on nuclei
+    nuclear_scattering: bool = False  #: and scatter off them, where they interact at all
+    nuclear_products: bool = False  #: what a hadron that breaks up makes is followed, else it is only lost
+    decays: bool = False  #: charged pions and kaons decay in flight
+    bremsstrahlung: bool = False  #: electrons lose energy to photons
+    conversions: bool = False  #: photons, of collisions and of secondary particles, convert into pairs of electrons
     max_turns: Positive = 2.0  #: a particle is dropped after this many turns
     max_time: Positive = 1000.0  #: a particle is dropped after this time [ns]
     min_momentum: Positive = 0.01  #: below it a particle has stopped [GeV]

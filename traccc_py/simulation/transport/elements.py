@@ -6,7 +6,8 @@ interpolation in a table of elements, exactly for these and within a few per cen
 
 References
 ----------
-PDG 2024, Atomic and Nuclear Properties of Materials: Z, A, nuclear collision, nuclear interaction and radiation lengths.
+PDG 2024, Atomic and Nuclear Properties of Materials: Z, A, nuclear collision, nuclear interaction and radiation
+lengths.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Highland's formula gives the core. What it leaves out are the rare large angles of Rutherford's cross-section, whose
 number above an angle theta is chi_c^2 / theta^2. Scatters below a limit make up a Gaussian of variance
 chi_c^2 / 2 (ln(limit^2 / chi_a^2) - 1); the limit is where this is Highland's, so core and tail complement each other
-and together are a Moliere distribution. Above an angle of hbar / (p R) the nucleus is not pointlike, and there are none.
+and together are a Moliere distribution. Above an angle of hbar / (p R) the nucleus is not pointlike: there are none.
 
 References
 ----------
@@ -35,7 +35,7 @@ _LARGEST_LOG = 200.0
 
 @compiled
 def tail_limits(p, mass, charge, thickness_in_x0, xi, theta0):
-    """Return (mean number of single scatters in the tail, smallest, largest angle) [rad], if the core's rms is theta0."""
+    """Return (mean number, smallest, largest angle [rad]) of single scatters in the tail of a core of rms theta0."""
     bg = p / mass
     beta2 = bg * bg / (1.0 + bg * bg)
     z = atomic_number(thickness_in_x0, xi)
@@ -50,7 +50,7 @@ def tail_limits(p, mass, charge, thickness_in_x0, xi, theta0):
 
 @compiled
 def single_scatter(p, mass, charge, thickness_in_x0, xi, theta0, key, identity, draw):
-    """Return (angle, azimuth) [rad] of a single scatter in the tail, angle 0 if there is none; at most one in a slab."""
+    """Return (angle, azimuth) [rad] of a single scatter in the tail, at most one in a slab; angle 0: there is none."""
     mean, smallest, largest = tail_limits(p, mass, charge, thickness_in_x0, xi, theta0)
     chance, azimuth = uniform_pair(key, identity, draw, _STREAM_TAIL)
     missed = math.exp(-mean)

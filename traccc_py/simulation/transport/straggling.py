@@ -1,15 +1,14 @@
 """Fluctuations of the energy loss: collisions with electrons, those above a limit one by one.
 
-The number of collisions with a transfer above T is xi / beta^2 (1 / T - 1 / T_max), to first order. Below the limit they
-are a mean and a Gaussian, above it they are drawn singly, up to the largest transfer that kinematics allow. With about
-ten single ones the sum is Landau's distribution in thin layers and Vavilov's and a Gaussian in thick ones, and its mean
-is Bethe's.
+The number of collisions with a transfer above T is xi / beta^2 (1 / T - 1 / T_max), to first order. Below the limit
+they are a mean and a Gaussian, above it they are drawn singly, up to the largest transfer that kinematics allow. With
+about ten single ones the sum is Landau's distribution in thin layers, Vavilov's and a Gaussian in thick ones, and its
+mean is Bethe's.
 
 References
 ----------
-PDG 2024, sections 34.2.2, 34.2.7 and 34.2.9: W_max, delta rays (eq. 34.9), restricted loss, most probable loss and width.
-H. Bichsel, Rev. Mod. Phys. 60 (1988) 663. Width that the binding of the electrons adds: P. Shulek et al., Sov. J. Nucl.
-Phys. 4 (1967) 400.
+PDG 2024, sections 34.2.2, 34.2.7 and 34.2.9: largest transfer, delta rays (eq. 34.9), most probable loss and width. H.
+Bichsel, Rev. Mod. Phys. 60 (1988) 663.
 """
 
 from __future__ import annotations
@@ -45,10 +44,10 @@ def single_transfer(chance, limit, largest):
 
 @compiled
 def transfers_below(mean, scale, limit, largest, beta2):
-    """Return (mean loss, variance) of the collisions below `limit`; `scale` is xi / beta^2 [GeV], `mean` is Bethe's loss.
+    """Return (mean loss, variance) of the collisions below `limit`; `scale` is xi / beta^2 [GeV], `mean` Bethe's loss.
 
-    The density of transfers is scale / T^2 (1 - beta^2 T / largest); the collisions above the limit are drawn without the
-    factor in brackets and thinned by it.
+    The density of transfers is scale / T^2 (1 - beta^2 T / largest); the collisions above the limit are drawn without
+    the factor in brackets and thinned by it.
     """
     above = scale * (math.log(largest / limit) - beta2 * (1.0 - limit / largest))
     return mean - above, scale * limit
