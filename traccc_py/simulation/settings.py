@@ -46,6 +46,8 @@ INTERACTIONS = (
     "decays",
     "bremsstrahlung",
     "conversions",
+    "charge_fluctuations",
+    "delta_rays",
 )
 #: Version of the events: 2 has secondary particles of all interactions, tails and fluctuations. Raise it when the same
 #: seed makes other events.
@@ -104,6 +106,8 @@ class TransportConfig(Settings):
     decays: bool = False  #: charged pions and kaons decay in flight
     bremsstrahlung: bool = False  #: electrons lose energy to photons
     conversions: bool = False  #: photons, of collisions and of secondary particles, convert into pairs of electrons
+    charge_fluctuations: bool = False  #: charges in sensors fluctuate as energy losses do, else they are path lengths
+    delta_rays: bool = False  #: and electrons of more than 50 keV take charge to other channels
     max_turns: Positive = 2.0  #: a particle is dropped after this many turns
     max_time: Positive = 1000.0  #: a particle is dropped after this time [ns]
     min_momentum: Positive = 0.01  #: below it a particle has stopped [GeV]
