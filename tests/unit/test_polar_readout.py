@@ -24,7 +24,7 @@ from traccc_py.kernels.tracking.propagation import local_position, on_surface, u
 from traccc_py.kernels.tracking.state import Local
 from traccc_py.simulation.calibration import calibrate_variances
 from traccc_py.simulation.digitization.channel_loop import HitArrays, divide_paths
-from traccc_py.simulation.digitization.digitization import digitization_geometry
+from traccc_py.simulation.digitization.digitization import PATH_LENGTHS, digitization_geometry
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
 from traccc_py.simulation.transport.transport import transport
 
@@ -264,8 +264,11 @@ def test_paths_are_divided_at_the_borders_of_polar_channels(tmp_path, shape):
     s, n = detector.surfaces, 60
     local = rng.uniform(-1.02, 1.02, (n, 2)) * [s.hx_min[0], s.hy[0]]  # some beyond the edges
     direction = np.column_stack([rng.uniform(-4, 4, (n, 2)), rng.choice([-1.0, 1.0], n)])
-    hits = HitArrays(np.zeros(n, np.int64), local, direction, np.arange(n, dtype=np.uint64), np.zeros(n, np.int64))
-    rows = divide_paths(digitization_geometry(detector, smearing=False), hits, np.uint64(1))
+    one = np.ones(n)
+    hits = HitArrays(
+        np.zeros(n, np.int64), local, direction, np.arange(n, dtype=np.uint64), np.zeros(n, np.int64), one, one
+    )
+    rows = divide_paths(digitization_geometry(detector, smearing=False), hits, np.uint64(1), PATH_LENGTHS)
     thickness = float(detector.designs["thickness"][0])
     n_met = 0
     for i in range(n):  # borders are float32: to 1e-5 mm

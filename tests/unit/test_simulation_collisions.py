@@ -351,8 +351,10 @@ def test_jets_have_the_pt_asked_for():
 def test_interactions_can_be_switched_off_one_by_one():
     config = TransportConfig.of_collisions().without("nuclear_interactions", "conversions")
     assert (config.nuclear_interactions, config.conversions, config.bremsstrahlung) == (False, False, True)
+    assert config.having("conversions").conversions
     with pytest.raises(ConfigError, match="expected one of scattering"):
-        config.without("decays")
-    result = CliRunner().invoke(app, ["simulate", "--output", "x", "--without", "decays"])
-    assert result.exit_code == 2
-    assert "--without 'decays': expected one of" in result.stderr
+        config.without("tides")
+    for option in ("--with", "--without"):
+        result = CliRunner().invoke(app, ["simulate", "--output", "x", option, "tides"])
+        assert result.exit_code == 2
+        assert f"{option} 'tides': expected one of" in result.stderr

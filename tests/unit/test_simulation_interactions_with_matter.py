@@ -1,4 +1,4 @@
-"""Nuclear absorption, bremsstrahlung and conversions against their formulas."""
+"""Nuclear interactions, decays, bremsstrahlung and conversions against their formulas."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,8 @@ from traccc_py.data.truth import Particles
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.material.material import ALUMINIUM, BERYLLIUM, CARBON_FIBRE, SILICON, TITANIUM
 from traccc_py.simulation.random_numbers import event_key
-from traccc_py.simulation.transport.nuclear import hadron_strength, interaction_depth
+from traccc_py.simulation.transport.elements import nuclei_of
+from traccc_py.simulation.transport.nuclear import hadron_kinds, nuclear_strengths
 from traccc_py.simulation.transport.radiation import electron_fractions
 from traccc_py.simulation.transport.secondaries import transport_all
 from traccc_py.simulation.transport.transport import TransportConfig, find_conversions, transport
@@ -54,23 +55,31 @@ def geometry(telescope):
 @pytest.mark.parametrize(("material", "length"), LENGTHS, ids=lambda v: getattr(v, "name", ""))
 def test_depth_in_elements_is_thickness_over_interaction_length(material, length):
     slab = material.slab(10.0)
-    assert interaction_depth(slab.thickness_in_x0, slab.bethe_xi) == pytest.approx(material.density / length, rel=0.01)
+    assert nuclei_of(slab.thickness_in_x0, slab.bethe_xi).depth == pytest.approx(material.density / length, rel=0.01)
 
 
 def test_depth_in_a_mixture_lies_between_its_parts_and_vacuum_has_none():
     slab = CARBON_FIBRE.slab(10.0)
-    length = CARBON_FIBRE.density / interaction_depth(slab.thickness_in_x0, slab.bethe_xi)
+    length = CARBON_FIBRE.density / nuclei_of(slab.thickness_in_x0, slab.bethe_xi).depth
     assert 77.8 < length < 86  # epoxy has hydrogen: shorter than carbon's 85.8
-    assert interaction_depth(0.0, 0.0) == 0.0
+    assert nuclei_of(0.0, 0.0).depth == 0.0
 
 
-def test_only_hadrons_interact_and_pions_less():
-    assert hadron_strength(np.array([2212, -3112, 211, -321, 11, -13, 22])).tolist() == pytest.approx(
-        [1, 1, 1 / 1.3, 1 / 1.3, 0, 0, 0]
-    )
+def test_only_hadrons_interact_and_fast_pions_have_the_published_length():
+    kinds = hadron_kinds(np.array([2212, -3112, 211, -321, 11, -13, 22])).tolist()
+    assert kinds[4:] == [-1, -1, -1]
+    proton, antibaryon, pion, kaon = (nuclear_strengths(kind, 100.0)[0] for kind in kinds[:4])
+    assert proton == pytest.approx(1.0, abs=0.02)
+    # PDG 2024: pion interaction lengths are 1.27 (Si) to 1.41 (Be) times the nuclear ones
+    assert 1 / 1.41 < pion < 1 / 1.27
+    assert kaon < pion
+    assert antibaryon > proton
+    # near the Delta resonance more than twice as much, and slow antiprotons annihilate
+    assert nuclear_strengths(kinds[2], 0.3)[0] > 2 * pion
+    assert nuclear_strengths(kinds[1], 0.3)[0] > 1.5 * nuclear_strengths(kinds[0], 1.0)[0]
 
 
-@pytest.mark.parametrize(("kind", "strength"), [(PROTON, 1.0), (PION, 1 / 1.3)], ids=["proton", "pion"])
+@pytest.mark.parametrize(("kind", "strength"), [(PROTON, 1.01), (PION, 1 / 1.265)], ids=["proton", "pion"])
 def test_hadrons_that_are_left_fall_exponentially(telescope, geometry, kind, strength):
     config = TransportConfig(nuclear_interactions=True, **NOTHING_ELSE)
     hits = transport(telescope, beam(kind), event_key(1, 0), config, geometry=geometry)

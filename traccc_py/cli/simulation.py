@@ -43,9 +43,10 @@ class _SimulateOptions(Settings):
     events: Annotated[PositiveCount, Option("-n")] = 1  #: number of events
     first_event: Count = 0  #: number of the first event
     no_material: bool = False  #: no interactions with material
-    #: switch off an interaction with material: scattering, energy_loss, nuclear_interactions, bremsstrahlung or
-    #: conversions; may be repeated
+    #: switch off an interaction, such as nuclear_interactions or decays; may be repeated. A wrong name lists all
     without: Annotated[tuple[str, ...], Option(metavar="NAME")] = ()
+    #: switch on an interaction that a gun lacks by default; may be repeated
+    also: Annotated[tuple[str, ...], Option("--with", metavar="NAME")] = ()
     overwrite: bool = False  #: replace events in the folder that were made in another way
     workers: PositiveCount = 1  #: processes that make events; files don't depend on it
     threads: PositiveCount | None = None  #: CPU threads of a single process; by default all cores
@@ -149,9 +150,11 @@ def simulate(
     else:
         source = replace(collisions, gun=gun) if collisions.process == GUN else collisions
         transport = TransportConfig.of_collisions()
+    transport = TransportConfig.without_material() if options.no_material else transport
+    with naming_options({"interaction": "--with"}):
+        transport = transport.having(*options.also)
     with naming_options({"interaction": "--without"}):
         transport = transport.without(*options.without)
-    transport = TransportConfig.without_material() if options.no_material else transport
     _make_sample(options.output, detector, replace(sample, source=source, transport=transport), options, console, log)
 
 

@@ -24,7 +24,7 @@ from traccc_py.data.csv_events import (
 )
 from traccc_py.data.truth import MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
-from traccc_py.simulation.digitization.digitization import DigitizedHits, digitization_geometry, digitize
+from traccc_py.simulation.digitization.digitization import ChargeOptions, DigitizedHits, digitization_geometry, digitize
 from traccc_py.simulation.digitization.failures import chance_of_modules
 from traccc_py.simulation.digitization.noise import NoiseOccupancy
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
@@ -131,7 +131,8 @@ def simulate_events(
             path_limit=generated.path_limit,
             threads=threads,
         )
-        made = digitize(detector, simulated, key, noise=noise, loss=loss, geometry=geometry)
+        charges = ChargeOptions(config.charge_fluctuations, config.delta_rays)
+        made = digitize(detector, simulated, key, charges=charges, noise=noise, loss=loss, geometry=geometry)
         yield SimulatedEvent(number, particles, simulated, made)
 
 

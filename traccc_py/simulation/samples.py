@@ -38,7 +38,7 @@ from traccc_py.simulation.digitization.failures import chance_of_modules, draw_d
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
 from traccc_py.simulation.generators.pileup import CollisionGenerator
 from traccc_py.simulation.generators.pythia import pythia_version
-from traccc_py.simulation.settings import CollisionConfig, SampleConfig
+from traccc_py.simulation.settings import EVENTS_VERSION, CollisionConfig, SampleConfig
 
 __all__ = ["DEAD_CHANNELS_NAME", "Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
@@ -63,6 +63,7 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
     recipe = {
         "versions": {
             "traccc_py": traccc_py.__version__,
+            "events": EVENTS_VERSION,
             "simulation": _source_digest(),
             "pythia8mc": pythia_version() if uses_pythia else None,
             "numpy": np.__version__,

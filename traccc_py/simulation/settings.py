@@ -20,6 +20,7 @@ from traccc_py.settings import (
 
 __all__ = [
     "ALL_MODULES",
+    "EVENTS_VERSION",
     "GUN",
     "INTERACTIONS",
     "PARTICLES",
@@ -36,7 +37,23 @@ GUN = "gun"  #: process of a hard collision that is a particle gun
 PROCESSES = ("minbias", "softqcd", "ttbar", "jets", "zmumu")  #: of Pythia
 PARTICLES = ("electron", "muon", "pion", "kaon", "proton")  #: of the gun
 #: Fields of `TransportConfig` that switch interactions on and off.
-INTERACTIONS = ("scattering", "energy_loss", "straggling", "nuclear_interactions", "bremsstrahlung", "conversions")
+INTERACTIONS = (
+    "scattering",
+    "scattering_tails",
+    "energy_loss",
+    "straggling",
+    "nuclear_interactions",
+    "nuclear_scattering",
+    "nuclear_products",
+    "decays",
+    "bremsstrahlung",
+    "conversions",
+    "charge_fluctuations",
+    "delta_rays",
+)
+#: Version of the events: 2 has secondary particles of all interactions, tails and fluctuations. Raise it when the same
+#: seed makes other events.
+EVENTS_VERSION = 2
 ALL_MODULES = "all"  #: the kind that every module is of
 #: Kinds of modules, by the beginning of the names of their volumes, each with a fraction.
 KindFractions = tuple[tuple[str, float], ...]
@@ -84,12 +101,18 @@ class CollisionConfig(Settings):
 class TransportConfig(Settings):
     """Physics of the transport."""
 
-    scattering: bool = True  #: multiple scattering
+    scattering: bool = True  #: multiple scattering: a Gaussian of Highland's width
+    scattering_tails: bool = False  #: its tail, of single Coulomb scatters
     energy_loss: bool = True  #: mean energy loss
-    straggling: bool = False  #: Gaussian fluctuation of the loss, with Landau's full width at half maximum
-    nuclear_interactions: bool = False  #: hadrons are lost where they interact inelastically
-    bremsstrahlung: bool = False  #: electrons lose energy to photons, which are not followed
-    conversions: bool = False  #: photons convert into pairs of electrons
+    straggling: bool = True  #: fluctuations of the loss around its mean, as of Landau and Vavilov
+    nuclear_interactions: bool = False  #: hadrons break up on nuclei
+    nuclear_scattering: bool = False  #: and scatter off them, where they interact at all
+    nuclear_products: bool = False  #: what a hadron that breaks up makes is followed, else it is only lost
+    decays: bool = False  #: charged pions and kaons decay in flight
+    bremsstrahlung: bool = False  #: electrons lose energy to photons
+    conversions: bool = False  #: photons, of collisions and of secondary particles, convert into pairs of electrons
+    charge_fluctuations: bool = False  #: charges in sensors fluctuate as energy losses do, else they are path lengths
+    delta_rays: bool = False  #: and electrons of more than 50 keV take charge to other channels
     max_turns: Positive = 2.0  #: a particle is dropped after this many turns
     max_time: Positive = 1000.0  #: a particle is dropped after this time [ns]
     min_momentum: Positive = 0.01  #: below it a particle has stopped [GeV]
@@ -97,30 +120,35 @@ class TransportConfig(Settings):
     z_max: Positive = 3100.0  #: the world ends here [mm]
 
     def without(self, *interactions: str) -> TransportConfig:
-        """Return the configuration with some interactions switched off.
+        """Return the configuration with some interactions switched off; `having` switches them on.
 
         Raises
         ------
         ConfigError
             If one is not among `INTERACTIONS`.
         """
+        return self._switched(interactions, is_on=False)
+
+    def having(self, *interactions: str) -> TransportConfig:
+        """Return the configuration with some interactions switched on; raises as `without`."""
+        return self._switched(interactions, is_on=True)
+
+    def _switched(self, interactions: tuple[str, ...], *, is_on: bool) -> TransportConfig:
         unknown = [name for name in interactions if name not in INTERACTIONS]
         if unknown:
             msg = f"{unknown[0]!r}: expected one of {', '.join(INTERACTIONS)}"
             raise ConfigError(msg, field="interaction", value=unknown[0])
-        return replace(self, **dict.fromkeys(interactions, False))
+        return replace(self, **dict.fromkeys(interactions, is_on))
 
     @classmethod
     def without_material(cls) -> TransportConfig:
-        """Return a configuration in which particles neither scatter nor lose energy."""
-        return cls(scattering=False, energy_loss=False)
+        """Return a configuration without any interaction."""
+        return cls().without(*INTERACTIONS)
 
     @classmethod
     def of_collisions(cls) -> TransportConfig:
         """Return the configuration for whole collisions: all interactions; up to 25 ns, as in Acts' ODD examples."""
-        return cls(
-            nuclear_interactions=True, bremsstrahlung=True, conversions=True, max_turns=10.0, max_time=_READOUT_TIME
-        )
+        return cls(**dict.fromkeys(INTERACTIONS, True), max_turns=10.0, max_time=_READOUT_TIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The compiled loop over hits of the digitisation: straight paths clipped to the channels they cross."""
+"""The compiled loop over hits of the digitisation: straight paths, clipped to the channels they cross, and charges."""
 
 from __future__ import annotations
 
@@ -8,15 +8,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.simulation.compiled import compiled, compiled_entry
+from traccc_py.simulation.digitization.deposits import (
+    DELTA_RAY,
+    SensorCharge,
+    core_charge,
+    delta_direction_cosine,
+    electron_range,
+    next_transfer,
+    transfers_in_silicon,
+)
 from traccc_py.simulation.digitization.polar_channels import PolarChannels, next_event, polar_channel
 from traccc_py.simulation.random_numbers import normal_pair
+from traccc_py.simulation.transport.kinematics import turned_to
 
-__all__ = ["DigitizationGeometry", "HitArrays", "divide_paths"]
+__all__ = ["ChargeOptions", "DigitizationGeometry", "HitArrays", "divide_paths"]
 
 _STREAM_CHARGE = 16  # stream number of a particle's first hit; the next hits follow
 _MIN_INCIDENCE = 1e-6  # cosine below which a path in the sensor's plane counts as infinite
 _FIRST_CAPACITY = 256
 _NOTHING = (1.0, 0.0)  # an empty range
+_LEAST_DELTA = 0.1  # thicknesses: of a digital channel with less charge, all from delta rays, nothing is seen
+
+
+class ChargeOptions(NamedTuple):
+    """What happens to charges."""
+
+    fluctuations: bool  # they fluctuate, else they are path lengths
+    delta_rays: bool  # and electrons of more than `DELTA_RAY` leave their channel
 
 
 class DigitizationGeometry(NamedTuple):
@@ -32,6 +50,8 @@ class DigitizationGeometry(NamedTuple):
     pitch: Any  # (n_designs, 2)
     thickness: Any  # (n_designs,) [mm]
     smearing: Any  # (n_designs,) Gaussian width of the path length in a channel [mm]
+    is_digital: Any  # (n_designs,) bool
+    charge: SensorCharge
 
 
 class HitArrays(NamedTuple):
@@ -42,6 +62,8 @@ class HitArrays(NamedTuple):
     direction: Any  # (n, 3) along u, v, w; any length
     particle_id: Any  # (n,) uint64
     ordinal: Any  # (n,) int64, of the hit on its particle
+    p: Any  # (n,) momentum [GeV]
+    mass: Any  # (n,) [GeV]
 
 
 @compiled
@@ -126,7 +148,7 @@ def _polar_sensor(geometry, module, design):
 
 
 @compiled
-def _divide_polar(geometry, hits, i, key, path, length, rows, n):
+def _divide_polar(geometry, hits, i, path, length, rows, n):
     """Append the polar channels that hit `i` crosses on the path (x, y, dx, dy), in its order."""
     module = hits.module[i]
     design = geometry.design[module]
@@ -149,31 +171,27 @@ def _divide_polar(geometry, hits, i, key, path, length, rows, n):
         elif channel0 >= 0:
             rows, n = _append(rows, n, i, channel0, channel1, (stop - t) * length)
         t = stop
-    for k in range(n - 1, -1, -1):
-        if rows[k, 0] != i:
-            break
-        draw = int(rows[k, 2]) * geometry.n_channels[design, 0] + int(rows[k, 1])
-        rows[k, 3] = _smeared(rows[k, 3], geometry.smearing[design], hits, i, draw, key)
     return rows, n
 
 
 @compiled
-def _divide_path(geometry, hits, i, key, rows, n):
-    """Append the channels that hit `i` crosses, in the order of its path."""
-    module = hits.module[i]
+def _add_to_channel(rows, n, first, hit, channel0, channel1, activation):
+    """Add charge to a channel of a hit whose rows begin at `first`; return rows and their number."""
+    for k in range(first, n):
+        if rows[k, 1] == channel0 and rows[k, 2] == channel1:
+            rows[k, 3] += activation
+            return rows, n
+    return _append(rows, n, hit, channel0, channel1, activation)
+
+
+@compiled
+def _walk(geometry, module, path, t, end, charge, rows, n, first, hit):
+    """Divide a path from t to end, with `charge` per t, among the channels it crosses; return rows and their number.
+
+    Rows from `first` on may have the channels already.
+    """
     design = geometry.design[module]
-    du, dv, dw = hits.direction[i]
-    norm = math.sqrt(du * du + dv * dv + dw * dw)
-    if abs(dw) < _MIN_INCIDENCE * norm:
-        return rows, n
-    thickness = geometry.thickness[design]
-    dx, dy, length = thickness * du / dw, thickness * dv / dw, thickness * norm / abs(dw)
-    x, y = hits.local[i, 0] - 0.5 * dx, hits.local[i, 1] - 0.5 * dy
-    if geometry.is_polar[module]:
-        return _divide_polar(geometry, hits, i, key, (x, y, dx, dy), length, rows, n)
-    t, end = _clip_to_sensor(geometry, module, design, (x, y, dx, dy))
-    if t >= end:
-        return rows, n
+    x, y, dx, dy = path
     min0 = geometry.minimum[design, 0] + geometry.shift[module, 0]
     min1 = geometry.minimum[design, 1] + geometry.shift[module, 1]
     pitch0, pitch1 = geometry.pitch[design]
@@ -185,9 +203,7 @@ def _divide_path(geometry, hits, i, key, rows, n):
         border1 = _next_border(channel1, min1, pitch1, y, dy)
         stop = min(end, border0, border1)
         if stop > t:
-            draw = channel1 * n0 + channel0
-            activation = _smeared((stop - t) * length, geometry.smearing[design], hits, i, draw, key)
-            rows, n = _append(rows, n, i, channel0, channel1, activation)
+            rows, n = _add_to_channel(rows, n, first, hit, channel0, channel1, (stop - t) * charge)
             t = stop
         if border0 <= border1:
             channel0 += 1 if dx > 0.0 else -1
@@ -196,11 +212,110 @@ def _divide_path(geometry, hits, i, key, rows, n):
     return rows, n
 
 
+@compiled
+def _fly_delta_ray(geometry, module, start, direction, energy, azimuth, rows, n, first, hit):
+    """Leave the energy of a delta ray that starts at (x, y, z) in the sensor; return rows and their number."""
+    design = geometry.design[module]
+    cosine, reach = delta_direction_cosine(energy), electron_range(energy)
+    sine = math.sqrt(1.0 - cosine * cosine)
+    dx, dy, dz = turned_to(direction, sine * math.cos(azimuth), sine * math.sin(azimuth), cosine)
+    path = (start[0], start[1], reach * dx, reach * dy)
+    low, high = _clip_to_sensor(geometry, module, design, path)
+    half = 0.5 * geometry.thickness[design]
+    low, high = _clip(low, high, start[2], reach * dz, half)
+    low, high = _clip(low, high, -start[2], -reach * dz, half)
+    if low > 0.0 or high <= 0.0:
+        return rows, n
+    return _walk(geometry, module, path, 0.0, high, energy * geometry.charge.scale[design], rows, n, first, hit)
+
+
+@compiled
+def _fluctuate(geometry, hits, i, key, options, origin, rows, n, first):
+    """Turn the path lengths in the rows of a hit into charges; return rows, with those of delta rays, and their number.
+
+    `origin` is the point (x, y, z) in the sensor where the first row's path begins.
+    """
+    module = hits.module[i]
+    design = geometry.design[module]
+    scale, escape = geometry.charge.scale[design], geometry.charge.escape[design]
+    du, dv, dw = hits.direction[i]
+    norm = math.sqrt(du * du + dv * dv + dw * dw)
+    direction = (du / norm, dv / norm, dw / norm)
+    step = math.copysign(1.0, dw)  # the rows' path is that in the direction of w
+    n_crossed, whole = n, 0.0
+    for k in range(first, n):
+        whole += rows[k, 3]
+    transfers = transfers_in_silicon(hits.p[i], hits.mass[i], whole)
+    number, begin = 0, 0.0
+    place, energy, azimuth = next_transfer(transfers, key, hits.particle_id[i], hits.ordinal[i], number)
+    for k in range(first, n_crossed):
+        end = begin + rows[k, 3]
+        channel = int(rows[k, 2]) * geometry.n_channels[design, 0] + int(rows[k, 1])
+        rows[k, 3] = scale * core_charge(transfers, rows[k, 3], key, hits.particle_id[i], hits.ordinal[i], channel)
+        while place < end:
+            if energy < DELTA_RAY or not options.delta_rays or geometry.is_polar[module]:
+                rows[k, 3] += scale * min(energy, escape)
+            else:
+                along = step * place
+                start = (
+                    origin[0] + along * direction[0],
+                    origin[1] + along * direction[1],
+                    origin[2] + along * direction[2],
+                )
+                rows, n = _fly_delta_ray(geometry, module, start, direction, energy, azimuth, rows, n, first, i)
+            number += 1
+            path, energy, azimuth = next_transfer(transfers, key, hits.particle_id[i], hits.ordinal[i], number)
+            place += path
+        begin = end
+    if geometry.is_digital[design]:
+        for k in range(n_crossed, n):
+            if rows[k, 3] < _LEAST_DELTA * geometry.thickness[design]:
+                rows[k, 3] = 0.0
+    return rows, n
+
+
+@compiled
+def _smear(geometry, hits, i, key, rows, n, first):
+    """Add the noise of their electronics to the charges of a hit."""
+    design = geometry.design[hits.module[i]]
+    for k in range(first, n):
+        draw = int(rows[k, 2]) * geometry.n_channels[design, 0] + int(rows[k, 1])
+        rows[k, 3] = _smeared(rows[k, 3], geometry.smearing[design], hits, i, draw, key)
+
+
+@compiled
+def _divide_path(geometry, hits, i, key, options, rows, n):
+    """Append the channels that hit `i` crosses, in the order of its path, then those of its delta rays."""
+    module, first = hits.module[i], n
+    design = geometry.design[module]
+    du, dv, dw = hits.direction[i]
+    norm = math.sqrt(du * du + dv * dv + dw * dw)
+    if abs(dw) < _MIN_INCIDENCE * norm:
+        return rows, n
+    thickness = geometry.thickness[design]
+    dx, dy, length = thickness * du / dw, thickness * dv / dw, thickness * norm / abs(dw)
+    x, y = hits.local[i, 0] - 0.5 * dx, hits.local[i, 1] - 0.5 * dy
+    t = 0.0
+    if geometry.is_polar[module]:
+        rows, n = _divide_polar(geometry, hits, i, (x, y, dx, dy), length, rows, n)
+    else:
+        t, end = _clip_to_sensor(geometry, module, design, (x, y, dx, dy))
+        if t < end:
+            rows, n = _walk(geometry, module, (x, y, dx, dy), t, end, length, rows, n, n, i)
+    if n == first:
+        return rows, n
+    if options.fluctuations:
+        origin = (x + t * dx, y + t * dy, (t - 0.5) * thickness)
+        rows, n = _fluctuate(geometry, hits, i, key, options, origin, rows, n, first)
+    _smear(geometry, hits, i, key, rows, n, first)
+    return rows, n
+
+
 @compiled_entry
-def divide_paths(geometry, hits, key):
+def divide_paths(geometry, hits, key, options):
     """Return rows (hit, channel0, channel1, activation [mm]), float64, ordered by hit."""
     rows = np.empty((_FIRST_CAPACITY, 4))
     n = 0
     for i in range(len(hits.module)):
-        rows, n = _divide_path(geometry, hits, i, key, rows, n)
+        rows, n = _divide_path(geometry, hits, i, key, options, rows, n)
     return rows[:n].copy()

@@ -10,13 +10,18 @@ import numpy as np
 from traccc_py.edm import Cells
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import OUTLINE, Shape
-from traccc_py.simulation.digitization.channel_loop import DigitizationGeometry, HitArrays, divide_paths
+from traccc_py.simulation.digitization.channel_loop import ChargeOptions, DigitizationGeometry, HitArrays, divide_paths
+from traccc_py.simulation.digitization.deposits import sensor_charge
 from traccc_py.simulation.digitization.failures import draw_lost_hits
 from traccc_py.simulation.digitization.noise import NoiseOccupancy, noise_cells
 from traccc_py.simulation.transport.transport import SimulatedHits
 from traccc_py.simulation.transport.truth_geometry import TruthGeometry, arrays_of, local_vectors, truth_geometry
+from traccc_py.units import electron_mass
 
-__all__ = ["DigitizedHits", "digitization_geometry", "digitize"]
+__all__ = ["PATH_LENGTHS", "ChargeOptions", "DigitizedHits", "digitization_geometry", "digitize"]
+
+
+PATH_LENGTHS = ChargeOptions(fluctuations=False, delta_rays=False)
 
 
 @dataclass(slots=True)
@@ -73,6 +78,8 @@ def digitization_geometry(detector: Any, *, smearing: bool = True) -> Digitizati
         pitch=pair("pitch", np.float64),
         thickness=designs["thickness"].astype(np.float64),
         smearing=designs["charge_smearing"].astype(np.float64) * (1.0 if smearing else 0.0),
+        is_digital=designs["is_digital"] == 1,
+        charge=sensor_charge(designs["thickness"].astype(np.float64)),
     )
 
 
@@ -98,6 +105,7 @@ def digitize(
     key: np.uint64,
     *,
     smearing: bool = True,
+    charges: ChargeOptions = PATH_LENGTHS,
     noise: NoiseOccupancy = (0.0, 0.0),
     loss: np.ndarray | None = None,
     geometry: tuple[TruthGeometry, DigitizationGeometry] | None = None,
@@ -114,6 +122,8 @@ def digitize(
         Key of the event's random numbers (`random_numbers.event_key`).
     smearing : bool, optional
         Use the designs' charge smearing.
+    charges : ChargeOptions, optional
+        Fluctuations of charges, delta rays; by default charges are path lengths.
     noise : tuple of float, optional
         Chance of a channel of 2D and of 1D designs to fire without a hit.
     loss : ndarray of shape (n_modules,), float64, optional
@@ -124,25 +134,29 @@ def digitize(
     Returns
     -------
     DigitizedHits
-        Cells with activation [mm], the summed path lengths (1 in digital designs), and their truth.
+        Cells with activation [mm], the summed path lengths or charges (1 in digital designs), and their truth.
 
     Notes
     -----
     The path is a straight segment through the sensor's active thickness, along the momentum before the material; what
     is outside the segmentation or the outline is lost, and what is in dead channels. Each (hit, channel) is smeared
-    separately, as in Acts; then channels are summed and those below the threshold dropped.
+    separately, as in Acts; then channels are summed and those below the threshold dropped. Charges that fluctuate:
+    `deposits`.
     """
     truth, channels = geometry or (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
     geometry_ids = np.asarray(detector.geometry_ids).astype(np.uint64)
     module = simulated.module_index.astype(np.int64)
+    p = np.linalg.norm(simulated.hits.momentum.astype(np.float64), axis=1)
     hits = HitArrays(
         module=module,
         local=np.ascontiguousarray(simulated.local_position, np.float64),
         direction=local_vectors(truth, module, simulated.hits.momentum),
         particle_id=simulated.hits.particle_id.astype(np.uint64),
         ordinal=simulated.hits.index.astype(np.int64),
+        p=p,
+        mass=np.sqrt(np.maximum(simulated.hits.energy.astype(np.float64) ** 2 - p**2, electron_mass**2)),
     )
-    rows = divide_paths(channels, hits, np.uint64(key))
+    rows = divide_paths(channels, hits, np.uint64(key), charges)
     hit = rows[:, 0].astype(np.int64)
     if loss is not None:
         rows = rows[~draw_lost_hits(loss, module, key)[hit]]
@@ -188,7 +202,7 @@ def _form_cells(
     activation = np.add.reduceat(rows[order, 3], first)
     design = channels.design[module[order[first]]]
     is_digital = designs["is_digital"][design] == 1
-    kept = is_digital | (activation > designs["threshold"][design])
+    kept = activation > np.where(is_digital, 0.0, designs["threshold"][design])
     activation = np.where(is_digital, 1.0, activation)
     sizes = np.diff(np.append(first, len(order)))
     hit_indices = hit[order][np.repeat(kept, sizes)]

@@ -25,14 +25,15 @@ _PROCESSES: dict[str, tuple[str, ...]] = {
         "23:onIfAny = 13",
     ),
 }
-# Particles decay inside the tracker, also charged pions, kaons and K0L, which Pythia does not decay by default.
+# Particles decay inside the tracker, also K0L, which Pythia does not decay by default. Charged pions and kaons don't:
+# the transport, which knows their path, makes them decay.
 _SETTINGS = (
     "Print:quiet = on",
     "ParticleDecays:limitCylinder = on",
     "ParticleDecays:xyMax = 1150.",
     "ParticleDecays:zMax = 3100.",
-    "211:mayDecay = on",
-    "321:mayDecay = on",
+    "211:mayDecay = off",
+    "321:mayDecay = off",
     "130:mayDecay = on",
     "Random:setSeed = on",
     "Random:seed = 1",

@@ -19,7 +19,9 @@ from traccc_py.simulation.transport.particle_loop import (
     FIRST_CAPACITY,
     N_COLUMNS,
     cross_slab,
+    keep_decay,
     keep_hit,
+    keep_vertices,
     particle_of,
     slab_and_cosine,
 )
@@ -250,7 +252,7 @@ def _is_outside(state, options, turned):
 @compiled
 def _transport_particle(geometry, reachable, crossed, particle, start, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
-    _, mass, charge, _, _, path_left = particle
+    mass, charge, life, path_left = particle.mass, particle.charge, particle.proper_path, particle.path_limit
     field = geometry.field
     p = math.sqrt(start[4] ** 2 + start[5] ** 2 + start[6] ** 2)
     state = (start[0], start[1], start[2], start[4] / p, start[5] / p, start[6] / p)
@@ -270,28 +272,36 @@ def _transport_particle(geometry, reachable, crossed, particle, start, index, op
         )
         if surface == _NOTHING:
             s = step
+        does_decay = life * p < min(s, path_left)
+        if does_decay:
+            s = life * p
         elif s > path_left:
             break
-        else:
+        if s < step:
             end = runge_kutta_step(field, charge / p, state, s)
         turned += math.acos(min(1.0, state[3] * end[3] + state[4] * end[4] + state[5] * end[5]))
         time += s * math.sqrt(p * p + mass * mass) / (p * speed_of_light)
         travelled += s
         path_left -= s
-        if path_left < 0.0:
-            break
+        life -= s / p
         state = end
+        if does_decay:
+            momentum = (p, (state[3], state[4], state[5]))
+            rows, n_rows = keep_decay(rows, n_rows, index, (state[0], state[1], state[2]), time, momentum)
+            break
         forget(crossed, s)
         if surface == _NOTHING:
             continue
         position, direction = (state[0], state[1], state[2]), (state[3], state[4], state[5])
         slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
         before = (p, direction)
-        p, direction = cross_slab(slab, cosine, particle, p, direction, options, key, draw)
+        crossing = cross_slab(slab, cosine, particle, p, direction, options, key, draw)
+        p, direction = crossing.p, crossing.direction
         state = (end[0], end[1], end[2], direction[0], direction[1], direction[2])
         draw += 1
         hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)
         rows, n_rows = keep_hit(geometry, rows, n_rows, hit)
+        rows, n_rows = keep_vertices(rows, n_rows, index, position, time, crossing)
         remember(crossed, surface)
     return reachable, rows, n_rows
 
@@ -306,7 +316,7 @@ def transport_particles_in_map(geometry, particles, options, key, start, stop):
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue
-        particle = particle_of(particles, i)
+        particle = particle_of(particles, i, options, key)
         reachable, rows, n_rows = _transport_particle(
             geometry, reachable, crossed, particle, particles.state[i], i, options, key, rows, n_rows
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,10 +11,14 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.simulation.compiled import compiled, compiled_entry
 from traccc_py.simulation.random_numbers import normal_pair
 from traccc_py.simulation.transport.crossed_surfaces import LEAVE, crossed_surfaces, forget, remember, search_from
-from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss, straggling_sigma
-from traccc_py.simulation.transport.nuclear import interaction_depth, is_absorbed
-from traccc_py.simulation.transport.radiation import conversion_depth, remaining_energy
+from traccc_py.simulation.transport.decays import proper_path
+from traccc_py.simulation.transport.elements import nuclei_of
+from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss
+from traccc_py.simulation.transport.nuclear import ABSORBED, SCATTERED, fate_in_nuclei, scatter
+from traccc_py.simulation.transport.radiation import conversion_depth, radiated_fractions
 from traccc_py.simulation.transport.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
+from traccc_py.simulation.transport.single_scattering import single_scatter
+from traccc_py.simulation.transport.straggling import straggled_loss
 from traccc_py.simulation.transport.surface_places import is_inside, module_slab, passive_slab
 from traccc_py.simulation.transport.truth_helix import (
     CYLINDER_SURFACE,
@@ -25,20 +30,30 @@ from traccc_py.simulation.transport.truth_helix import (
 from traccc_py.units import speed_of_light
 
 __all__ = [
+    "BREMSSTRAHLUNG_PROCESS",
+    "CONVERSION_PROCESS",
+    "DECAY_PROCESS",
     "ELECTRON_CODE",
     "FIRST_CAPACITY",
     "HIT_COLUMNS",
+    "NUCLEAR_PROCESS",
     "N_COLUMNS",
+    "TracedParticle",
     "convert_photons",
     "cross_slab",
+    "keep_decay",
     "keep_hit",
+    "keep_vertices",
     "particle_of",
     "slab_and_cosine",
     "transport_particles",
 ]
 
 ELECTRON_CODE = 11  #: PDG code
-#: Columns of the rows that the loop returns.
+#: Processes that make particles, as ActsFatras numbers them.
+DECAY_PROCESS, CONVERSION_PROCESS, BREMSSTRAHLUNG_PROCESS, NUCLEAR_PROCESS = 1, 2, 3, 4
+#: Columns of the rows that the loop returns. Where the module is negative it is a vertex of that process, no hit: with
+#: the particle's momentum there, and in the place of local0 the energy of a photon or the mass number of a nucleus.
 HIT_COLUMNS = (
     "particle", "module", "x", "y", "z", "time", "px", "py", "pz", "energy",
     "delta_px", "delta_py", "delta_pz", "delta_energy", "local0", "local1",
@@ -49,7 +64,6 @@ _CYLINDER = int(LayerKind.CYLINDER)
 _DISC = int(LayerKind.DISC)
 _TWO_PI = 2.0 * math.pi
 _STREAM_SCATTERING = 1
-_STREAM_STRAGGLING = 2
 _MIN_COSINE = 0.01  # a module's material is no longer than a hundred times its thickness
 _NOTHING = -1  # index of a surface: the world's end
 FIRST_CAPACITY = 256  #: rows
@@ -200,30 +214,101 @@ def _deflect(direction, first, second):
 
 
 @compiled
+def turned_away(direction, cosine, azimuth):
+    """Return a unit direction at an angle of the given cosine to another one."""
+    dx, dy, dz = direction
+    sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
+    first, second = sine * math.cos(azimuth), sine * math.sin(azimuth)
+    transverse = math.hypot(dx, dy)
+    ex, ey = (-dy / transverse, dx / transverse) if transverse > 0.0 else (1.0, 0.0)
+    fx, fy, fz = -dz * ey, dz * ex, dx * ey - dy * ex
+    nx, ny = cosine * dx + first * ex + second * fx, cosine * dy + first * ey + second * fy
+    nz = cosine * dz + second * fz
+    norm = math.sqrt(nx * nx + ny * ny + nz * nz)
+    return nx / norm, ny / norm, nz / norm
+
+
+class TracedParticle(NamedTuple):
+    """What the loops have to know of a particle."""
+
+    identity: int
+    mass: float
+    charge: float
+    is_electron: bool
+    hadron_kind: int  # `nuclear.hadron_kinds`
+    path_limit: float  # path after which it decays [mm]
+    proper_path: float  # the same per momentum [mm / GeV]
+
+
+class Crossing(NamedTuple):
+    """What a slab did to a particle."""
+
+    p: float  # momentum after it, 0 if the particle is gone
+    direction: tuple[float, float, float]
+    photon: float  # energy of an emitted photon [GeV], else 0
+    mass_number: float  # of the nucleus on which the particle broke up, else 0
+    p_before: float  # momentum with which it did
+
+
+@compiled
+def _scattered(slab, cosine, particle, p, direction, options, key, draw):
+    """Return the direction after multiple scattering in a slab: Highland's core and, with it, single scatters."""
+    identity, mass, charge = particle.identity, particle.mass, particle.charge
+    x0 = slab[0] / cosine
+    theta0 = highland_angle(p, mass, charge, x0)
+    first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
+    direction = _deflect(direction, theta0 * first, theta0 * second)
+    if options.scattering_tails and slab[1] > 0.0:
+        angle, azimuth = single_scatter(p, mass, charge, x0, slab[1] / cosine, theta0, key, identity, draw)
+        if angle > 0.0:
+            direction = turned_away(direction, math.cos(angle), azimuth)
+    return direction
+
+
+@compiled
+def _slowed(slab, cosine, particle, p, options, key, draw):
+    """Return the momentum after the energy loss in a slab, 0 if the particle stops."""
+    mass, charge = particle.mass, particle.charge
+    xi = slab[1] / cosine
+    loss = mean_energy_loss(p, mass, charge, xi, slab[2], slab[3])
+    if options.straggling:
+        loss = straggled_loss(loss, p, mass, charge, xi, key, particle.identity, draw)
+    energy = math.sqrt(p * p + mass * mass) - loss
+    return math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
+
+
+@compiled
+def _through_nuclei(slab, cosine, particle, p, direction, options, key, draw):
+    """Return (momentum, direction, mass number) after a slab; mass number 0 unless the hadron breaks up there."""
+    nuclei = nuclei_of(slab[0], slab[1])
+    does_scatter = options.nuclear_scattering
+    fate = fate_in_nuclei(particle.hadron_kind, p, nuclei, cosine, does_scatter, key, particle.identity, draw)
+    if fate == ABSORBED:
+        return 0.0, direction, nuclei.mass_number
+    if fate == SCATTERED:
+        p, turn, azimuth = scatter(p, particle.mass, nuclei.mass_number, key, particle.identity, draw)
+        direction = turned_away(direction, turn, azimuth)
+    return p, direction, 0.0
+
+
+@compiled
 def cross_slab(slab, cosine, particle, p, direction, options, key, draw):
-    """Return momentum and direction after the slab; momentum 0 if the particle stops in it."""
-    identity, mass, charge, is_electron, nuclear, _ = particle
+    """Return the `Crossing` of a slab."""
+    photon, mass_number = 0.0, 0.0
     if options.scattering and slab[0] > 0.0:
-        theta0 = highland_angle(p, mass, charge, slab[0] / cosine, is_electron)
-        first, second = normal_pair(key, identity, draw, _STREAM_SCATTERING)
-        direction = _deflect(direction, theta0 * first, theta0 * second)
+        direction = _scattered(slab, cosine, particle, p, direction, options, key, draw)
     if options.energy_loss and slab[1] > 0.0:
-        xi = slab[1] / cosine
-        loss = mean_energy_loss(p, mass, charge, xi, slab[2], slab[3])
-        if options.straggling:
-            fluctuation, _ = normal_pair(key, identity, draw, _STREAM_STRAGGLING)
-            loss = max(0.0, loss + fluctuation * straggling_sigma(p, mass, charge, xi))
-        energy = math.sqrt(p * p + mass * mass) - loss
-        p = math.sqrt(energy * energy - mass * mass) if energy > mass else 0.0
-    if options.bremsstrahlung and is_electron:
-        p *= remaining_energy(slab[0] / cosine, key, identity, draw)
-    if options.nuclear_interactions and nuclear > 0.0:
-        depth = nuclear * interaction_depth(slab[0], slab[1]) / cosine
-        if is_absorbed(depth, key, identity, draw):
-            p = 0.0
+        p = _slowed(slab, cosine, particle, p, options, key, draw)
+    if options.bremsstrahlung and particle.is_electron:
+        kept, radiated = radiated_fractions(slab[0] / cosine, key, particle.identity, draw)
+        photon = radiated * p
+        p *= kept
+    p_before = p
+    if options.nuclear_interactions and particle.hadron_kind >= 0 and p > options.min_momentum and slab[1] > 0.0:
+        p, direction, mass_number = _through_nuclei(slab, cosine, particle, p, direction, options, key, draw)
     if p < options.min_momentum:
         p = 0.0
-    return p, direction
+    return Crossing(p, direction, photon, mass_number, p_before)
 
 
 @compiled
@@ -255,32 +340,61 @@ def keep_hit(geometry, rows, n_rows, hit):
 
 
 @compiled
+def _keep_vertex(rows, n_rows, process, index, position, time, momentum, number):
+    if n_rows == len(rows):
+        rows = np.concatenate((rows, np.empty_like(rows)))
+    _record_hit(rows[n_rows], (index, -process, position, time, momentum, momentum, 0.0, number, 0.0))
+    return rows, n_rows + 1
+
+
+@compiled
+def keep_vertices(rows, n_rows, index, position, time, crossing):
+    """Add rows of what a slab made; returns the rows, possibly in a larger array, and their number."""
+    if crossing.photon > 0.0:
+        momentum = (crossing.p, crossing.direction)
+        process = BREMSSTRAHLUNG_PROCESS
+        rows, n_rows = _keep_vertex(rows, n_rows, process, index, position, time, momentum, crossing.photon)
+    if crossing.mass_number > 0.0:
+        momentum = (crossing.p_before, crossing.direction)
+        process = NUCLEAR_PROCESS
+        rows, n_rows = _keep_vertex(rows, n_rows, process, index, position, time, momentum, crossing.mass_number)
+    return rows, n_rows
+
+
+@compiled
+def keep_decay(rows, n_rows, index, position, time, momentum):
+    """Add the row of a decay; returns the rows, possibly in a larger array, and their number."""
+    return _keep_vertex(rows, n_rows, DECAY_PROCESS, index, position, time, momentum, 0.0)
+
+
+@compiled
 def _distance(first, second):
     return math.sqrt((first[0] - second[0]) ** 2 + (first[1] - second[1]) ** 2 + (first[2] - second[2]) ** 2)
 
 
 @compiled
-def particle_of(particles, i):
-    """Return (identity, mass, charge, whether an electron, nuclear strength, path limit) of a particle."""
-    return (
-        particles.identity[i],
+def particle_of(particles, i, options, key):
+    """Return the `TracedParticle` in a row."""
+    identity = particles.identity[i]
+    return TracedParticle(
+        identity,
         particles.mass[i],
         particles.charge[i],
         particles.is_electron[i],
-        particles.nuclear_strength[i],
+        particles.hadron_kind[i],
         particles.path_limit[i],
+        proper_path(particles.mean_path[i], key, identity) if options.decays else np.inf,
     )
 
 
 @compiled
 def _transport_particle(geometry, reachable, crossed, particle, state, index, options, key, rows, n_rows):
     """Transport one particle; returns the rows, possibly in a larger array, and their number."""
-    _, mass, charge, _, _, path_limit = particle
+    mass, charge, life, path_left = particle.mass, particle.charge, particle.proper_path, particle.path_limit
     p = math.sqrt(state[4] ** 2 + state[5] ** 2 + state[6] ** 2)
     position, direction = (state[0], state[1], state[2]), (state[4] / p, state[5] / p, state[6] / p)
     time, turned, draw = state[3], 0.0, 0
     crossed.n[0] = 0
-    path_left = path_limit
     n_reachable, travelled, deviation, reachable_end = -1, 0.0, 0.0, 0.0
     helix = _make_helix(position, direction, charge, geometry.b_z, p)
     reference = helix
@@ -301,19 +415,30 @@ def _transport_particle(geometry, reachable, crossed, particle, state, index, op
             s, surface, local0, local1 = _next_surface(
                 geometry, reachable, n_reachable, helix, travelled, crossed, s_end
             )
-        if surface == _NOTHING or s > path_left or time > options.max_time or _ends_before(helix, options, turned, s):
+        does_decay = life * p < min(s, path_left)
+        if does_decay:
+            s = life * p
+        elif surface == _NOTHING or s > path_left:
+            break
+        if time > options.max_time or _ends_before(helix, options, turned, s):
             break
         path_left -= s
+        life -= s / p
         position, direction = helix_position(helix, s), helix_direction(helix, s)
         time += s * math.sqrt(p * p + mass * mass) / (p * speed_of_light)
         turned += abs(helix[6]) * s
         travelled += s
+        if does_decay:
+            rows, n_rows = keep_decay(rows, n_rows, index, position, time, (p, direction))
+            break
         slab, cosine = slab_and_cosine(geometry, surface, position, direction, local0, local1)
         before = (p, direction)
-        p, direction = cross_slab(slab, cosine, particle, p, direction, options, key, draw)
+        crossing = cross_slab(slab, cosine, particle, p, direction, options, key, draw)
+        p, direction = crossing.p, crossing.direction
         draw += 1
         hit = (index, surface, position, time, before, (p, direction), mass, local0, local1)
         rows, n_rows = keep_hit(geometry, rows, n_rows, hit)
+        rows, n_rows = keep_vertices(rows, n_rows, index, position, time, crossing)
         forget(crossed, s)
         remember(crossed, surface)
     return reachable, rows, n_rows
@@ -329,7 +454,7 @@ def transport_particles(geometry, particles, options, key, start, stop):
     for i in range(start, stop):
         if particles.charge[i] == 0.0:
             continue
-        particle = particle_of(particles, i)
+        particle = particle_of(particles, i, options, key)
         reachable, rows, n_rows = _transport_particle(
             geometry, reachable, crossed, particle, particles.state[i], i, options, key, rows, n_rows
         )

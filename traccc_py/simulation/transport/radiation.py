@@ -14,7 +14,7 @@ import numpy as np
 from traccc_py.simulation.compiled import compiled, compiled_entry
 from traccc_py.simulation.random_numbers import uniform_pair
 
-__all__ = ["conversion_depth", "electron_fractions", "remaining_energy"]
+__all__ = ["conversion_depth", "electron_fractions", "radiated_fractions"]
 
 _STREAM_EMISSION = 4
 _STREAM_CONVERSION = 5
@@ -30,18 +30,21 @@ _FLAT_PART = 6.0 / 7.0  # of 1 - 4/3 x (1 - x) = 2/3 + 1/3 (1 - 2x)^2
 
 
 @compiled
-def remaining_energy(path_in_x0, key, identity, draw):
-    """Return the fraction of its energy an electron keeps in a slab; at most one hard photon is emitted in it."""
+def radiated_fractions(path_in_x0, key, identity, draw):
+    """Return the fractions of its energy that an electron keeps in a slab and that its hard photon has, if any.
+
+    At most one is emitted in a slab.
+    """
     kept = 1.0 - _SOFT_LOSS * path_in_x0
     chance, _ = uniform_pair(key, identity, draw, _STREAM_EMISSION)
     if chance > 1.0 - math.exp(-_RATE * path_in_x0):
-        return kept
+        return kept, 0.0
     for k in range(1, _TRIES):
         first, second = uniform_pair(key, identity, draw * _TRIES + k, _STREAM_EMISSION + (1 << 16))
         photon = _SOFTEST ** (1.0 - first)
         if second <= 1.0 - photon + 0.75 * photon * photon:
-            return kept * (1.0 - photon)
-    return kept
+            return kept * (1.0 - photon), kept * photon
+    return kept, 0.0
 
 
 @compiled

@@ -7,6 +7,7 @@ repeated when scattering has taken the track away from its helix.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,8 +16,9 @@ import numpy as np
 
 from traccc_py.data.truth import Hits, Particles
 from traccc_py.simulation.settings import TransportConfig
+from traccc_py.simulation.transport.decays import mean_paths
 from traccc_py.simulation.transport.field_loop import transport_particles_in_map
-from traccc_py.simulation.transport.nuclear import hadron_strength
+from traccc_py.simulation.transport.nuclear import hadron_kinds
 from traccc_py.simulation.transport.particle_loop import (
     ELECTRON_CODE,
     HIT_COLUMNS,
@@ -26,7 +28,15 @@ from traccc_py.simulation.transport.particle_loop import (
 )
 from traccc_py.simulation.transport.truth_geometry import TruthGeometry, truth_geometry
 
-__all__ = ["SimulatedHits", "TransportConfig", "TransportOptions", "find_conversions", "transport"]
+__all__ = [
+    "SimulatedHits",
+    "TransportConfig",
+    "TransportOptions",
+    "Vertices",
+    "find_conversions",
+    "transport",
+    "transport_with_vertices",
+]
 
 _PIECE = 64  # particles that a thread takes at a time
 
@@ -35,9 +45,12 @@ class TransportOptions(NamedTuple):
     """`TransportConfig` for the compiled loop."""
 
     scattering: bool
+    scattering_tails: bool
     energy_loss: bool
     straggling: bool
     nuclear_interactions: bool
+    nuclear_scattering: bool
+    decays: bool
     bremsstrahlung: bool
     max_turns: float
     max_time: float
@@ -65,10 +78,29 @@ class SimulatedHits:
             Hits(**columns), self.particle_index[rows], self.module_index[rows], self.local_position[rows]
         )
 
+    @staticmethod
+    def concatenated(parts: Sequence[SimulatedHits]) -> SimulatedHits:
+        """Return the hits of all parts."""
+        hits = {n: np.concatenate([getattr(p.hits, n) for p in parts]) for n in Hits.__dataclass_fields__}
+        links = ("particle_index", "module_index", "local_position")
+        return SimulatedHits(Hits(**hits), *(np.concatenate([getattr(p, n) for p in parts]) for n in links))
+
     @property
     def outgoing_momentum(self) -> np.ndarray:
         """Momenta after the surface's material, (n, 3) [GeV]."""
         return self.hits.momentum + self.hits.delta_momentum
+
+
+@dataclass(slots=True)
+class Vertices:
+    """Where particles made others, ordered by particle, then along the path."""
+
+    particle_index: np.ndarray  # (n,) int64, row of the particle
+    process: np.ndarray  # (n,) int32, as ActsFatras numbers processes
+    position: np.ndarray  # (n, 3) float64 [mm]
+    time: np.ndarray  # (n,) float64 [ns]
+    momentum: np.ndarray  # (n, 3) float64, of the particle there [GeV]
+    number: np.ndarray  # (n,) float64: energy of the photon [GeV], or mass number of the nucleus
 
 
 class _ParticleArrays(NamedTuple):
@@ -77,8 +109,9 @@ class _ParticleArrays(NamedTuple):
     mass: Any  # (n,) float64
     charge: Any  # (n,) float64
     is_electron: Any  # (n,) bool
-    nuclear_strength: Any  # (n,) float64, `nuclear.hadron_strength`
-    path_limit: Any  # (n,) float64, path after which the particle decays [mm]
+    hadron_kind: Any  # (n,) int64, `nuclear.hadron_kinds`
+    path_limit: Any  # (n,) float64, path after which the particle ends [mm]
+    mean_path: Any  # (n,) float64, to the decay, per momentum: `decays.mean_paths`
 
 
 def _particle_arrays(particles: Particles, path_limit: np.ndarray | None) -> _ParticleArrays:
@@ -92,31 +125,44 @@ def _particle_arrays(particles: Particles, path_limit: np.ndarray | None) -> _Pa
         particles.mass.astype(np.float64),
         particles.charge.astype(np.float64),
         np.abs(particles.particle_type) == ELECTRON_CODE,
-        hadron_strength(particles.particle_type),
+        hadron_kinds(particles.particle_type),
         np.full(len(particles), np.inf) if path_limit is None else path_limit.astype(np.float64),
+        mean_paths(particles.particle_type, particles.mass.astype(np.float64)),
     )
 
 
-def _to_hits(rows: np.ndarray, particles: Particles, geometry_ids: np.ndarray) -> SimulatedHits:
-    def columns(name: str, width: int = 1) -> np.ndarray:
-        first = HIT_COLUMNS.index(name)
-        return rows[:, first : first + width].copy() if width > 1 else rows[:, first].copy()
+def _columns(rows: np.ndarray, name: str, width: int = 1) -> np.ndarray:
+    first = HIT_COLUMNS.index(name)
+    return rows[:, first : first + width].copy() if width > 1 else rows[:, first].copy()
 
-    particle_index = columns("particle").astype(np.int64)
-    module_index = columns("module").astype(np.int32)
+
+def _to_hits(rows: np.ndarray, particles: Particles, geometry_ids: np.ndarray) -> SimulatedHits:
+    particle_index = _columns(rows, "particle").astype(np.int64)
+    module_index = _columns(rows, "module").astype(np.int32)
     first_of_particle = np.searchsorted(particle_index, particle_index)
     hits = Hits(
         particle_id=particles.particle_id[particle_index].astype(np.uint64),
         geometry_id=geometry_ids[module_index].astype(np.uint64),
-        position=columns("x", 3),
-        time=columns("time"),
-        momentum=columns("px", 3),
-        energy=columns("energy"),
-        delta_momentum=columns("delta_px", 3),
-        delta_energy=columns("delta_energy"),
+        position=_columns(rows, "x", 3),
+        time=_columns(rows, "time"),
+        momentum=_columns(rows, "px", 3),
+        energy=_columns(rows, "energy"),
+        delta_momentum=_columns(rows, "delta_px", 3),
+        delta_energy=_columns(rows, "delta_energy"),
         index=np.arange(len(rows)) - first_of_particle,
     )
-    return SimulatedHits(hits, particle_index, module_index, columns("local0", 2))
+    return SimulatedHits(hits, particle_index, module_index, _columns(rows, "local0", 2))
+
+
+def _to_vertices(rows: np.ndarray) -> Vertices:
+    return Vertices(
+        particle_index=_columns(rows, "particle").astype(np.int64),
+        process=-_columns(rows, "module").astype(np.int32),
+        position=_columns(rows, "x", 3),
+        time=_columns(rows, "time"),
+        momentum=_columns(rows, "px", 3),
+        number=_columns(rows, "local0"),
+    )
 
 
 def _options(config: TransportConfig) -> TransportOptions:
@@ -132,7 +178,7 @@ def _in_pieces(loop: Any, n: int, threads: int) -> list[np.ndarray]:
     return [loop(*piece) for piece in pieces]
 
 
-def transport(
+def transport_with_vertices(
     detector: Any,
     particles: Particles,
     key: np.uint64,
@@ -141,7 +187,7 @@ def transport(
     threads: int = 1,
     geometry: TruthGeometry | None = None,
     path_limit: np.ndarray | None = None,
-) -> SimulatedHits:
+) -> tuple[SimulatedHits, Vertices]:
     """Transport particles through a detector.
 
     Parameters
@@ -159,18 +205,20 @@ def transport(
     geometry : TruthGeometry, optional
         `truth_geometry(detector)`, to avoid making it for each event.
     path_limit : ndarray of shape (n_particles,), optional
-        Path after which a particle ends, because it decays [mm].
+        Path after which a particle ends, because the generator has made it decay there [mm].
 
     Returns
     -------
-    SimulatedHits
+    simulated : SimulatedHits
         Crossings of sensitive surfaces inside their bounds, ordered by particle, then path.
+    vertices : Vertices
+        Where they broke up, decayed or emitted a photon.
 
     Notes
     -----
     The random numbers of a particle depend on `key` and its `particle_id` only. Highland's formula gives the width of
-    two independent Gaussian angles; the loss is Bethe's mean. All interactions act at the surface, with the momentum
-    before it; a hadron that is lost in a module leaves a hit there.
+    two independent Gaussian angles, with a tail of single scatters; Bethe's formula gives the mean loss. All
+    interactions act at the surface, with the momentum before it; a hadron that breaks up in a module has a hit there.
     """
     config = config or TransportConfig()
     geometry = geometry if geometry is not None else truth_geometry(detector)
@@ -183,7 +231,15 @@ def transport(
 
     pieces = _in_pieces(run, len(particles), threads)
     rows = np.concatenate(pieces) if pieces else np.zeros((0, N_COLUMNS))
-    return _to_hits(rows, particles, np.asarray(detector.geometry_ids))
+    is_hit = _columns(rows, "module") >= 0
+    return _to_hits(rows[is_hit], particles, np.asarray(detector.geometry_ids)), _to_vertices(rows[~is_hit])
+
+
+def transport(
+    detector: Any, particles: Particles, key: np.uint64, config: TransportConfig | None = None, **options: Any
+) -> SimulatedHits:
+    """Return the hits of `transport_with_vertices`, which has the same parameters: no particles that these make."""
+    return transport_with_vertices(detector, particles, key, config, **options)[0]
 
 
 def find_conversions(
