@@ -174,9 +174,9 @@ class FindingConfig(_Section):
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
     min_measurements: PositiveCount = 5  #: smallest number of measurements of a candidate
     max_measurements: PositiveCount = 40  #: largest number of measurements of a candidate
-    long_candidate_extra: Count = 4  #: measurements above the smallest number from which on a candidate is not short
-    measurements_per_hole: Count = 2  #: further measurements that a short candidate needs for each hole
-    short_min_pval: NonNegative = 0.01  #: smallest p-value of a short candidate
+    measurements_per_hole: Count = 2  #: further measurements needed for each hole, and if holes or momentum end a track
+    long_candidate_extra: Count = 4  #: measurements beyond those needed without which the p-value must be good
+    short_min_pval: NonNegative = 0.005  #: smallest p-value of such a candidate
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
     max_holes: Count = 3  #: holes that a candidate may have
     max_consecutive_holes: Count = 2  #: holes in a row that a candidate may have

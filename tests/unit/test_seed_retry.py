@@ -28,7 +28,7 @@ def retried(triplets, is_kept, tracks, stopped=()):
         code[i, : len(measurements)] = measurements
     is_stopped = np.isin(np.arange(n), stopped).astype(np.int32)
     branches = Branches(
-        code, code.astype(np.float32), sizes, sizes, sizes, zeros, zeros.astype(np.float32), 2 * sizes, is_stopped
+        code, code.astype(np.float32), sizes, sizes, zeros, zeros.astype(np.float32), 2 * sizes, is_stopped
     )
     seeds = SeedBatch(*columns, np.zeros(n, np.float32), zeros)
     own = np.arange(n_spacepoints, dtype=np.int32)  # spacepoint k is of measurement k

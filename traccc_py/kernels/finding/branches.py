@@ -42,8 +42,8 @@ __all__ = [
 # Columns of the arrays of waiting branches.
 _PARAMETERS, _COVARIANCE, _N_STATE = 0, N_PARAMETERS, N_PARAMETERS + N_COVARIANCE
 _SURFACE, _BIN_START, _CYLINDER, _DISC, _PLANE = range(5)
-_ENTRIES, _MEASUREMENTS, _HOLES, _CONSECUTIVE_HOLES, _NDF, _LAYERS, _LAST_LAYER = range(5, 12)
-_N_LINKS = 12
+_ENTRIES, _MEASUREMENTS, _HOLES, _CONSECUTIVE_HOLES, _NDF, _LAST_LAYER = range(5, 11)
+_N_LINKS = 11
 
 
 class Branches(NamedTuple):
@@ -53,18 +53,17 @@ class Branches(NamedTuple):
     path: Any  # (n_slots, max_entries) scalar, path length from the entry before [mm]
     n_entries: Any  # (n_slots,) int32
     n_measurements: Any  # (n_slots,) int32, 0 where there is no branch
-    n_layers: Any  # (n_slots,) int32, layers with a measurement
     n_holes: Any  # (n_slots,) int32, layers without one before the last measurement
     chi2: Any  # (n_slots,) scalar, sum of predicted chi2
     ndf: Any  # (n_slots,) int32, sum of dimensions
-    is_stopped: Any  # (n_slots,) int32, 1 if a limit on holes ended the branch, 0 for any other end
+    is_stopped: Any  # (n_slots,) int32, 1 if a limit on holes or on the momentum ended the branch, else 0
 
 
 class WaitingBranches(NamedTuple):
     """The state of branches that are followed later, by slot."""
 
     state: Any  # (n_slots, 5 + 15) scalar, parameters and packed covariance on the last surface
-    links: Any  # (n_slots, 12) int32: the last surface, then bin, gaps and counters
+    links: Any  # (n_slots, 11) int32: the last surface, then bin, gaps and counters
     untried: Any  # (n_slots,) int64, see `Navigation`
     chi2: Any  # (n_slots,) scalar
 
@@ -82,7 +81,6 @@ def make_branches(ws: Workspace, seeds: Extent, dtype: Any, branches: int, max_e
         path=_by_slot(ws, "finding.path", seeds, dtype, branches, max_entries),
         n_entries=_by_slot(ws, "finding.n_entries", seeds, np.int32, branches),
         n_measurements=_by_slot(ws, "finding.n_measurements", seeds, np.int32, branches),
-        n_layers=_by_slot(ws, "finding.n_layers", seeds, np.int32, branches),
         n_holes=_by_slot(ws, "finding.n_holes", seeds, np.int32, branches),
         chi2=_by_slot(ws, "finding.chi2", seeds, dtype, branches),
         ndf=_by_slot(ws, "finding.ndf", seeds, np.int32, branches),
@@ -134,7 +132,6 @@ def save_branch(p, slot, surface, branch):
     links[slot, _HOLES] = counters.holes
     links[slot, _CONSECUTIVE_HOLES] = counters.consecutive_holes
     links[slot, _NDF] = counters.ndf
-    links[slot, _LAYERS] = counters.layers
     links[slot, _LAST_LAYER] = counters.last_layer
 
 
@@ -155,7 +152,6 @@ def load_branch(p, slot):
         holes=links[slot, _HOLES],
         consecutive_holes=links[slot, _CONSECUTIVE_HOLES],
         ndf=links[slot, _NDF],
-        layers=links[slot, _LAYERS],
         last_layer=links[slot, _LAST_LAYER],
     )
     track = on_surface(p.detector.surfaces, links[slot, _SURFACE], x, c)
@@ -167,7 +163,6 @@ def store_outcome(p, slot, counters, chi2):
     """Write the outcome of a branch, as it was at its last measurement."""
     p.out.n_entries[slot] = counters.entries
     p.out.n_measurements[slot] = counters.measurements
-    p.out.n_layers[slot] = counters.layers
     p.out.n_holes[slot] = counters.holes
     p.out.ndf[slot] = counters.ndf
     p.out.chi2[slot] = chi2

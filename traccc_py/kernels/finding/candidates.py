@@ -42,7 +42,7 @@ class Acceptance(NamedTuple):
 
     min_measurements: Any  # int32
     measurements_per_hole: Any  # int32
-    long_measurements: Any  # int32, from which on a candidate is long
+    long_candidate_extra: Any  # int32
     short_min_pval: Any
 
 
@@ -51,7 +51,7 @@ def acceptance(config: FindingConfig, real: Any) -> Acceptance:
     return Acceptance(
         min_measurements=np.int32(config.min_measurements),
         measurements_per_hole=np.int32(config.measurements_per_hole),
-        long_measurements=np.int32(config.min_measurements + config.long_candidate_extra),
+        long_candidate_extra=np.int32(config.long_candidate_extra),
         short_min_pval=real(config.short_min_pval),
     )
 
@@ -68,14 +68,10 @@ def is_accepted(branches, cuts, slot):
     n = branches.n_measurements[slot]
     if n < cuts.min_measurements:  # there may be no branch, and then no number of holes
         return False
-    if n >= cuts.long_measurements:
-        return True
-    holes = branches.n_holes[slot]
-    if n - cuts.min_measurements < cuts.measurements_per_hole * holes:
+    spare = n - cuts.min_measurements - cuts.measurements_per_hole * branches.n_holes[slot]
+    if spare < cuts.measurements_per_hole * branches.is_stopped[slot]:
         return False
-    if branches.is_stopped[slot] and branches.n_layers[slot] - cuts.min_measurements < holes:
-        return False
-    return fits_well(branches, cuts, slot)
+    return spare >= cuts.long_candidate_extra or fits_well(branches, cuts, slot)
 
 
 class _Counts(NamedTuple):

@@ -98,15 +98,13 @@ class _Payload(NamedTuple):
 @device_function
 def _with_measurement(counters, n_entries, dimensions, layer):
     """Return the counters after a measurement; if it is in the layer of the last hole, that was none."""
-    is_new = layer != counters.last_layer
-    is_no_hole = counters.consecutive_holes > 0 and not is_new
+    is_no_hole = counters.consecutive_holes > 0 and layer == counters.last_layer
     return Counters(
         entries=n_entries,
         measurements=np.int32(counters.measurements + 1),
         holes=np.int32(counters.holes - (1 if is_no_hole else 0)),
         consecutive_holes=np.int32(0),
         ndf=np.int32(counters.ndf + dimensions),
-        layers=np.int32(counters.layers + (1 if is_new or is_no_hole else 0)),
         last_layer=np.int32(layer),
     )
 
@@ -129,7 +127,6 @@ def _start(i, p, slot):
         holes=np.int32(0),
         consecutive_holes=np.int32(0),
         ndf=np.int32(p.measurements.dimensions[m]),
-        layers=np.int32(1),
         last_layer=np.int32(p.detector.surfaces[module].layer),
     )
     return Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=zero)
@@ -210,7 +207,6 @@ def _pass_without_measurement(p, slot, surface, branch, direction, bands):
         holes=np.int32(counters.holes + missed),
         consecutive_holes=np.int32(counters.consecutive_holes + missed),
         ndf=counters.ndf,
-        layers=counters.layers,
         last_layer=np.int32(layer) if is_hole else counters.last_layer,
     )
     zero = ZERO * branch.path
@@ -271,6 +267,7 @@ def _follow(i, p, slot, branch, n_branches):
     counters_at_last, chi2_at_last = counters, chi2
     least = counters.measurements + p.is_resumed * p.cuts.measurements_behind_kink
     alive = True
+    is_slow = False
     n_steps = np.int32(0)
     while (
         alive
@@ -281,7 +278,8 @@ def _follow(i, p, slot, branch, n_branches):
         n_steps = np.int32(n_steps + 1)
         direction = track_direction(track)
         curvature = track_curvature(p.detector.field, track, direction)
-        if _is_slow(p, track, direction):
+        is_slow = _is_slow(p, track, direction)
+        if is_slow:
             break
         here = Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=travelled)
         if navigation.untried == np.int64(0):
@@ -296,7 +294,7 @@ def _follow(i, p, slot, branch, n_branches):
             counters_at_last, chi2_at_last = counters, chi2
     if counters_at_last.measurements >= least:
         store_outcome(p, slot, counters_at_last, chi2_at_last)
-        p.out.is_stopped[slot] = np.int32(1) if _has_too_many_holes(p, counters) else np.int32(0)
+        p.out.is_stopped[slot] = np.int32(1) if is_slow or _has_too_many_holes(p, counters) else np.int32(0)
     return n_branches
 
 

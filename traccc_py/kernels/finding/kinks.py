@@ -124,7 +124,6 @@ def resume_at_kink(k, p):
         holes=np.int32(0),
         consecutive_holes=np.int32(0),
         ndf=np.int32(p.out.ndf[slot] - KINK_PARAMETERS),
-        layers=p.out.n_layers[slot],
         last_layer=np.int32(p.detector.surfaces[surface].layer),
     )
     navigation = first_navigation(p, surface, track, direction, True, zero)

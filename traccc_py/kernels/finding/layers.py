@@ -126,7 +126,6 @@ def _through_passive_layer(p, slot, branch, direction, curvature, layer, path, g
         holes=counters.holes,
         consecutive_holes=counters.consecutive_holes,
         ndf=counters.ndf,
-        layers=counters.layers,
         last_layer=counters.last_layer,
     )
     navigation = Navigation(gaps=gaps, bin_start=np.int32(0), untried=np.int64(0))

@@ -143,7 +143,6 @@ class Counters(NamedTuple):
     holes: Any
     consecutive_holes: Any
     ndf: Any  # sum of the dimensions of its measurements
-    layers: Any  # with a measurement
     last_layer: Any  # the layer of its last measurement or hole
 
 
