@@ -19,7 +19,7 @@ from traccc_py.simulation.digitization.deposits import (
 )
 from traccc_py.simulation.digitization.polar_channels import PolarChannels, next_event, polar_channel
 from traccc_py.simulation.random_numbers import normal_pair
-from traccc_py.simulation.transport.kinematics import turned_to
+from traccc_py.simulation.transport.kinematics import turned_by
 
 __all__ = ["ChargeOptions", "DigitizationGeometry", "HitArrays", "divide_paths"]
 
@@ -217,8 +217,7 @@ def _fly_delta_ray(geometry, module, start, direction, energy, azimuth, options,
     """Leave the charge of a delta ray that starts at (x, y, z) in the sensor; return rows and their number."""
     design = geometry.design[module]
     cosine, reach = delta_direction_cosine(energy), electron_range(energy)
-    sine = math.sqrt(1.0 - cosine * cosine)
-    dx, dy, dz = turned_to(direction, sine * math.cos(azimuth), sine * math.sin(azimuth), cosine)
+    dx, dy, dz = turned_by(direction, cosine, azimuth)
     path = (start[0], start[1], reach * dx, reach * dy)
     low, high = _clip_to_sensor(geometry, module, design, path)
     half = 0.5 * geometry.thickness[design]
