@@ -229,6 +229,16 @@ def test_a_folder_with_another_sample_is_replaced_only_if_asked_to(tmp_path, cha
     assert read_manifest(tmp_path / "a") == read_manifest(tmp_path / "b")
 
 
+def test_events_of_another_version_of_the_simulation_are_refused(tmp_path, monkeypatch):
+    telescope, config = build_detector("telescope"), SampleConfig(GUN, seed=5)
+    list(make_sample(tmp_path, telescope, config, 1))
+    version = read_manifest(tmp_path).recipe["versions"]["events"]
+    assert version == samples.EVENTS_VERSION >= 2
+    monkeypatch.setattr(samples, "EVENTS_VERSION", version + 1)
+    with pytest.raises(InputDataError, match=rf"versions.events {version}, now {version + 1}"):
+        list(make_sample(tmp_path, telescope, config, 1))
+
+
 def test_files_without_a_manifest_are_replaced_only_if_asked_to(tmp_path):
     telescope, config = build_detector("telescope"), SampleConfig(GUN, seed=5)
     (tmp_path / "event000000001-cells.csv").write_text("mine")

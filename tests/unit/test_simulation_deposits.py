@@ -33,7 +33,7 @@ def odd():
 
 @numba.njit
 def _losses(p, mass, path, key, n):
-    transfers = transfers_in_silicon(p, mass, path)
+    transfers = transfers_in_silicon(p, mass, path, True)
     out = np.empty(n)
     for i in range(n):
         out[i] = core_charge(transfers, path, key, np.uint64(i), 0, 0)
@@ -126,6 +126,10 @@ def test_delta_rays_widen_clusters_as_often_as_the_formula_says(odd):
     for least, energy in ((1, 62 * keV), (2, 117 * keV)):
         expected = xi / energy
         assert 0.3 * expected < np.mean(reach >= least) < 0.9 * expected
+    # the same without fluctuations of the rest
+    alone, charge_alone = _sizes(odd, PIXELS, ChargeOptions(False, True), n)
+    assert np.mean(alone >= 1) == pytest.approx(np.mean(reach >= 1), rel=0.4)
+    assert charge_alone[alone == 0].min() == pytest.approx(1.0, abs=1e-4)
     strips, _ = _sizes(odd, STRIPS, ALL, 1500)
     assert 0 < np.mean(strips >= 1) < xi * 2 / (150 * keV)
 

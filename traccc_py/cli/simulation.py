@@ -29,7 +29,7 @@ from traccc_py.units import degree
 
 __all__ = ["calibrate", "simulate"]
 
-_COMPILATION_SECONDS = 20  # told to the user; on one core
+_COMPILATION_SECONDS = 60  # told to the user; on one core
 _UM_PER_MM = 1000.0
 _PROBLEMS_SHOWN = 5
 _SIZES_SHOWN = 6  #: cluster sizes in the table of sigmas; the file has all

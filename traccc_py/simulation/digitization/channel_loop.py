@@ -19,7 +19,7 @@ from traccc_py.simulation.digitization.deposits import (
 )
 from traccc_py.simulation.digitization.polar_channels import PolarChannels, next_event, polar_channel
 from traccc_py.simulation.random_numbers import normal_pair
-from traccc_py.simulation.transport.kinematics import turned_to
+from traccc_py.simulation.transport.kinematics import turned_by
 
 __all__ = ["ChargeOptions", "DigitizationGeometry", "HitArrays", "divide_paths"]
 
@@ -213,12 +213,11 @@ def _walk(geometry, module, path, t, end, charge, rows, n, first, hit):
 
 
 @compiled
-def _fly_delta_ray(geometry, module, start, direction, energy, azimuth, rows, n, first, hit):
-    """Leave the energy of a delta ray that starts at (x, y, z) in the sensor; return rows and their number."""
+def _fly_delta_ray(geometry, module, start, direction, energy, azimuth, options, rows, n, first, hit):
+    """Leave the charge of a delta ray that starts at (x, y, z) in the sensor; return rows and their number."""
     design = geometry.design[module]
     cosine, reach = delta_direction_cosine(energy), electron_range(energy)
-    sine = math.sqrt(1.0 - cosine * cosine)
-    dx, dy, dz = turned_to(direction, sine * math.cos(azimuth), sine * math.sin(azimuth), cosine)
+    dx, dy, dz = turned_by(direction, cosine, azimuth)
     path = (start[0], start[1], reach * dx, reach * dy)
     low, high = _clip_to_sensor(geometry, module, design, path)
     half = 0.5 * geometry.thickness[design]
@@ -226,12 +225,13 @@ def _fly_delta_ray(geometry, module, start, direction, energy, azimuth, rows, n,
     low, high = _clip(low, high, -start[2], -reach * dz, half)
     if low > 0.0 or high <= 0.0:
         return rows, n
-    return _walk(geometry, module, path, 0.0, high, energy * geometry.charge.scale[design], rows, n, first, hit)
+    charge = energy * geometry.charge.scale[design] if options.fluctuations else reach
+    return _walk(geometry, module, path, 0.0, high, charge, rows, n, first, hit)
 
 
 @compiled
 def _fluctuate(geometry, hits, i, key, options, origin, rows, n, first):
-    """Turn the path lengths in the rows of a hit into charges; return rows, with those of delta rays, and their number.
+    """Turn path lengths in the rows of a hit into charges and add delta rays; return rows and their number.
 
     `origin` is the point (x, y, z) in the sensor where the first row's path begins.
     """
@@ -245,26 +245,27 @@ def _fluctuate(geometry, hits, i, key, options, origin, rows, n, first):
     n_crossed, whole = n, 0.0
     for k in range(first, n):
         whole += rows[k, 3]
-    transfers = transfers_in_silicon(hits.p[i], hits.mass[i], whole)
+    transfers = transfers_in_silicon(hits.p[i], hits.mass[i], whole, options.fluctuations)
     number, begin = 0, 0.0
-    place, energy, azimuth = next_transfer(transfers, key, hits.particle_id[i], hits.ordinal[i], number)
+    identity, ordinal = hits.particle_id[i], hits.ordinal[i]
+    place, energy, azimuth = next_transfer(transfers, key, identity, ordinal, number)
     for k in range(first, n_crossed):
         end = begin + rows[k, 3]
-        channel = int(rows[k, 2]) * geometry.n_channels[design, 0] + int(rows[k, 1])
-        rows[k, 3] = scale * core_charge(transfers, rows[k, 3], key, hits.particle_id[i], hits.ordinal[i], channel)
+        if options.fluctuations:
+            channel = int(rows[k, 2]) * geometry.n_channels[design, 0] + int(rows[k, 1])
+            rows[k, 3] = scale * core_charge(transfers, rows[k, 3], key, identity, ordinal, channel)
         while place < end:
-            if energy < DELTA_RAY or not options.delta_rays or geometry.is_polar[module]:
-                rows[k, 3] += scale * min(energy, escape)
-            else:
+            if options.delta_rays and energy >= DELTA_RAY and not geometry.is_polar[module]:
                 along = step * place
-                start = (
-                    origin[0] + along * direction[0],
-                    origin[1] + along * direction[1],
-                    origin[2] + along * direction[2],
+                x, y, z = direction
+                start = (origin[0] + along * x, origin[1] + along * y, origin[2] + along * z)
+                rows, n = _fly_delta_ray(
+                    geometry, module, start, direction, energy, azimuth, options, rows, n, first, i
                 )
-                rows, n = _fly_delta_ray(geometry, module, start, direction, energy, azimuth, rows, n, first, i)
+            elif options.fluctuations:
+                rows[k, 3] += scale * min(energy, escape)
             number += 1
-            path, energy, azimuth = next_transfer(transfers, key, hits.particle_id[i], hits.ordinal[i], number)
+            path, energy, azimuth = next_transfer(transfers, key, identity, ordinal, number)
             place += path
         begin = end
     if geometry.is_digital[design]:
@@ -304,7 +305,7 @@ def _divide_path(geometry, hits, i, key, options, rows, n):
             rows, n = _walk(geometry, module, (x, y, dx, dy), t, end, length, rows, n, n, i)
     if n == first:
         return rows, n
-    if options.fluctuations:
+    if options.fluctuations or options.delta_rays:
         origin = (x + t * dx, y + t * dy, (t - 0.5) * thickness)
         rows, n = _fluctuate(geometry, hits, i, key, options, origin, rows, n, first)
     _smear(geometry, hits, i, key, rows, n, first)

@@ -6,8 +6,8 @@ angle of a collision with a free electron, until it has used up its range, and l
 far as that is in the sensor. Where delta rays are off, it leaves no more in its channel than an electron whose range is
 the sensor's thickness.
 
-Charges are kept as lengths, as in sensors without fluctuations: the most probable charge of a minimum-ionising particle
-at normal incidence is the thickness.
+Charges are kept as lengths: the most probable one of a minimum-ionising particle at normal incidence is the thickness.
+Without fluctuations the charge of a delta ray, too, is its path length.
 
 References
 ----------
@@ -140,12 +140,12 @@ def sensor_charge(thickness: np.ndarray) -> SensorCharge:
 
 
 @compiled
-def transfers_in_silicon(p, mass, path):
-    """Return the `Transfers` of a particle of charge 1 whose whole path is given [mm]."""
+def transfers_in_silicon(p, mass, path, are_small_counted):
+    """Return the `Transfers` of a particle of charge 1 on a path [mm]; if not all, those of `DELTA_RAY` and more."""
     bg = p / mass
     beta2 = bg * bg / (1.0 + bg * bg)
     scale, largest = _XI / beta2, largest_transfer(p, mass)
-    limit = min(LIMIT_PER_XI * scale * path, largest)
+    limit = min(LIMIT_PER_XI * scale * path if are_small_counted else DELTA_RAY, largest)
     bracket = 0.5 * math.log(2.0 * electron_mass * bg * bg * largest / (_EXCITATION * _EXCITATION))
     mean = max(0.0, 2.0 * scale * (bracket - beta2 - 0.5 * density_effect(bg)))
     core, variance = transfers_below(mean, scale, limit, largest, beta2)

@@ -22,6 +22,7 @@ __all__ = [
     "PRODUCT_COLUMNS",
     "add_product",
     "momentum_in_rest",
+    "turned_by",
     "turned_to",
     "two_bodies",
 ]
@@ -41,6 +42,13 @@ def turned_to(direction, px, py, pz):
     ex, ey = (-dy / transverse, dx / transverse) if transverse > 0.0 else (1.0, 0.0)
     fx, fy, fz = -dz * ey, dz * ex, dx * ey - dy * ex
     return px * ex + py * fx + pz * dx, px * ey + py * fy + pz * dy, py * fz + pz * dz
+
+
+@compiled
+def turned_by(direction, cosine, azimuth):
+    """Return a unit direction at an angle of the given cosine to another one."""
+    sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
+    return turned_to(direction, sine * math.cos(azimuth), sine * math.sin(azimuth), cosine)
 
 
 @compiled

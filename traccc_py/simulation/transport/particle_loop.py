@@ -14,6 +14,7 @@ from traccc_py.simulation.transport.crossed_surfaces import LEAVE, crossed_surfa
 from traccc_py.simulation.transport.decays import proper_path
 from traccc_py.simulation.transport.elements import nuclei_of
 from traccc_py.simulation.transport.interactions import highland_angle, mean_energy_loss
+from traccc_py.simulation.transport.kinematics import turned_by
 from traccc_py.simulation.transport.nuclear import ABSORBED, SCATTERED, fate_in_nuclei, scatter
 from traccc_py.simulation.transport.radiation import conversion_depth, radiated_fractions
 from traccc_py.simulation.transport.reachable_modules import MAX_DEVIATION, empty_list, find_reachable_modules
@@ -213,21 +214,6 @@ def _deflect(direction, first, second):
     return nx / norm, ny / norm, nz / norm
 
 
-@compiled
-def turned_away(direction, cosine, azimuth):
-    """Return a unit direction at an angle of the given cosine to another one."""
-    dx, dy, dz = direction
-    sine = math.sqrt(max(0.0, 1.0 - cosine * cosine))
-    first, second = sine * math.cos(azimuth), sine * math.sin(azimuth)
-    transverse = math.hypot(dx, dy)
-    ex, ey = (-dy / transverse, dx / transverse) if transverse > 0.0 else (1.0, 0.0)
-    fx, fy, fz = -dz * ey, dz * ex, dx * ey - dy * ex
-    nx, ny = cosine * dx + first * ex + second * fx, cosine * dy + first * ey + second * fy
-    nz = cosine * dz + second * fz
-    norm = math.sqrt(nx * nx + ny * ny + nz * nz)
-    return nx / norm, ny / norm, nz / norm
-
-
 class TracedParticle(NamedTuple):
     """What the loops have to know of a particle."""
 
@@ -261,7 +247,7 @@ def _scattered(slab, cosine, particle, p, direction, options, key, draw):
     if options.scattering_tails and slab[1] > 0.0:
         angle, azimuth = single_scatter(p, mass, charge, x0, slab[1] / cosine, theta0, key, identity, draw)
         if angle > 0.0:
-            direction = turned_away(direction, math.cos(angle), azimuth)
+            direction = turned_by(direction, math.cos(angle), azimuth)
     return direction
 
 
@@ -287,7 +273,7 @@ def _through_nuclei(slab, cosine, particle, p, direction, options, key, draw):
         return 0.0, direction, nuclei.mass_number
     if fate == SCATTERED:
         p, turn, azimuth = scatter(p, particle.mass, nuclei.mass_number, key, particle.identity, draw)
-        direction = turned_away(direction, turn, azimuth)
+        direction = turned_by(direction, turn, azimuth)
     return p, direction, 0.0
 
 

@@ -203,17 +203,20 @@ def transport_all(
     """
     key = np.uint64(key)
     limit = None if path_limit is None else path_limit[particles.charge != 0]
-    charged, hits, generation = [], [], particles
+    charged: list[Particles] = []
+    hits: list[SimulatedHits] = []
+    generation = particles
     for _ in range(_MAX_GENERATION):
         flying = _rows(generation, np.flatnonzero(generation.charge != 0))
-        options = {"threads": threads, "geometry": geometry, "path_limit": limit}
-        simulated, vertices = transport_with_vertices(detector, flying, key, config, **options)
+        simulated, vertices = transport_with_vertices(
+            detector, flying, key, config, threads=threads, geometry=geometry, path_limit=limit
+        )
         made = [_made_by_charged(flying, vertices, key, config)]
         if config.conversions:
             photons = _rows(generation, np.flatnonzero(generation.particle_type == PHOTON))
             converted, place = find_conversions(photons, key, config, geometry, threads=threads)
             made.append(_pairs(photons, converted, place, key))
-        simulated.particle_index += sum(len(part) for part in charged)
+        simulated.particle_index += sum([len(part) for part in charged])
         charged.append(flying)
         hits.append(simulated)
         generation, limit = _followed(_concatenate(made), config), None
