@@ -21,8 +21,9 @@ from tests.batches import (
 )
 from tests.reference.kalman import unpacked
 from tests.reference.transport import helix_point, unit_direction
+from tests.settings import finding_settings
 from tests.smearing import smear_hits
-from traccc_py.config import FindingConfig, FittingConfig
+from traccc_py.config import FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays, HomogeneousField
@@ -259,7 +260,7 @@ def test_variances_from_the_table_act_as_given_ones():
     for measurements in (given, clusters):
         sample.measurements = measurements
         sample.arrays = sample.arrays._replace(path_sigmas=np.full_like(sample.arrays.path_sigmas, sigma))
-        outcomes.append((*sample.fit(), *sample.find(FindingConfig(particle="muon"))))
+        outcomes.append((*sample.fit(), *sample.find(finding_settings(particle="muon"))))
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -275,7 +276,7 @@ def test_holes_between_measurements_are_counted():
     """
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
     cuts = {"max_consecutive_holes": 2, "max_holes": 3, "measurements_per_hole": 0}
-    found = sample.find(FindingConfig(particle="muon", **cuts))
+    found = sample.find(finding_settings(particle="muon", **cuts))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [3]
     assert found.ndf.tolist() == [2 * 12 - 5]
@@ -288,13 +289,13 @@ def test_holes_between_measurements_are_counted():
 def test_too_many_holes_end_the_track():
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
     # Planes 4 and 5 are empty: two in a row.
-    assert len(sample.find(FindingConfig(particle="muon", max_consecutive_holes=1)).seed) == 0
+    assert len(sample.find(finding_settings(particle="muon", max_consecutive_holes=1)).seed) == 0
     options = {"particle": "muon", "measurements_per_hole": 0}
-    found = sample.find(FindingConfig(max_consecutive_holes=1, min_measurements=2, **options))
+    found = sample.find(finding_settings(max_consecutive_holes=1, min_measurements=2, **options))
     assert found.measurements.tolist() == [0, 1]
     assert found.n_holes.tolist() == [0]
     # The third hole is plane 11.
-    found = sample.find(FindingConfig(max_consecutive_holes=2, max_holes=2, **options))
+    found = sample.find(finding_settings(max_consecutive_holes=2, max_holes=2, **options))
     assert found.measurements.tolist() == list(range(7))
     assert found.n_holes.tolist() == [2]
 
@@ -303,7 +304,7 @@ def test_in_the_second_pass_a_hole_ends_a_track_that_is_still_short():
     sample = Sample(build(20), 1, 1.0, "negative", 3, [0, 1, 2, 4, 5, 6, 7, 8, 9])  # three measurements, then a hole
     for measurements, n_found in ((0, 9), (3, 9), (4, 3)):
         cuts = {"min_measurements": 2, "measurements_per_hole": 0, "retry_measurements_before_hole": measurements}
-        config = FindingConfig(particle="muon", **cuts)
+        config = finding_settings(particle="muon", **cuts)
         assert len(sample.find(config).measurements) == 9
         assert len(sample.find(config, is_kept=False).measurements) == n_found
 
@@ -318,7 +319,7 @@ def test_each_hole_and_those_that_end_a_track_cost_measurements(max_consecutive_
         most = 12 - per_hole * n_charged
         for minimum, n_found in ((most, 1), (most + 1, 0)):
             cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole, "max_holes": 6}
-            found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=max_consecutive_holes, **cuts))
+            found = sample.find(finding_settings(particle="muon", max_consecutive_holes=max_consecutive_holes, **cuts))
             assert len(found.seed) == n_found
 
 
@@ -334,7 +335,7 @@ def test_a_plane_without_measurement_is_a_hole_only_if_the_track_surely_crosses_
     surfaces["hx_min"][4] = surfaces["hx_max"][4] = abs(y) + distance if distance > -1 else 0.0
     surfaces["cy"][4] += 0 if distance > -1 else 500.0
     sample.arrays = sample.arrays._replace(surfaces=surfaces)
-    found = sample.find(FindingConfig(particle="muon"))
+    found = sample.find(finding_settings(particle="muon"))
     assert len(found.measurements) == len(planes)
     assert found.n_holes.tolist() == [n_holes]
     assert ((found.code == -1 - 4).sum() == 1) == is_crossed
@@ -343,7 +344,7 @@ def test_a_plane_without_measurement_is_a_hole_only_if_the_track_surely_crosses_
 def test_every_sparse_track_is_found_with_its_own_measurements():
     n_tracks, n_planes = 100, 9
     sample = Sample(build(n_planes, half_length=2000), n_tracks, 1.0, "random", 4, vertex_sigma=(0, 400, 400))
-    found = sample.find(FindingConfig(particle="muon", chi2_max=30))
+    found = sample.find(finding_settings(particle="muon", chi2_max=30))
     assert found.seed.tolist() == list(range(n_tracks))
     assert np.array_equal(found.measurements, sample.row_of_hit)
     assert (found.n_holes == 0).all()
@@ -357,16 +358,16 @@ def test_branches_are_all_combinations_of_identical_tracks(n_tracks):
     sample = Sample(build(n_planes), n_tracks, 100.0, "negative", 6)
     options = {"particle": "muon", "chi2_max": 200.0, "max_branches_per_surface": 10}
     n_branches = n_tracks ** (n_planes - 1)
-    found = sample.find(FindingConfig(max_branches_per_seed=n_branches + 10, **options))
+    found = sample.find(finding_settings(max_branches_per_seed=n_branches + 10, **options))
     assert len(found.seed) == n_tracks * n_branches
     assert (np.diff(found.measurement_offsets) == n_planes).all()
     combinations = found.measurements.reshape(-1, n_planes)
     assert len(np.unique(combinations, axis=0)) == n_tracks * n_branches
     assert (combinations // n_tracks == np.arange(n_planes)).all()
     assert (found.n_holes == 0).all()
-    assert len(sample.find(FindingConfig(max_branches_per_seed=100, **options)).seed) == n_tracks * 100
+    assert len(sample.find(finding_settings(max_branches_per_seed=100, **options)).seed) == n_tracks * 100
     # The first branch of a seed follows the best measurements: no branch is without them.
-    one = sample.find(FindingConfig(**{**options, "max_branches_per_surface": 1}))
+    one = sample.find(finding_settings(**{**options, "max_branches_per_surface": 1}))
     assert len(one.seed) == n_tracks
     assert all((combinations == best).all(1).any() for best in one.measurements.reshape(-1, n_planes))
 
@@ -375,7 +376,7 @@ def test_found_tracks_fit_like_those_made_of_truth():
     """Trails of the finding and hand-made ones lead to the same fit."""
     sample = Sample(build(9), 50, 10.0, "random", 7, vertex_sigma=(0, 25, 25))
     by_truth = sample.fit()
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=3, chi2_max=30))
+    found = sample.find(finding_settings(particle="muon", max_consecutive_holes=3, chi2_max=30))
     assert np.array_equal(found.measurements, sample.row_of_hit)
     fitted = sample.fit(candidates=found)
     assert np.allclose(fitted.params, by_truth.params, rtol=1e-5, atol=1e-5)
