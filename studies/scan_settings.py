@@ -2,7 +2,8 @@
 
 Usage: python -m studies.scan_settings --folder mu200 --events 2 --muons 4000
        python -m studies.scan_settings --folder mu200 --vary seeding.impact_max=1,2,5,10 --vary finding.chi2_max=15,30
-Without --vary it takes each setting of the defaults that differs from traccc's, and what traccc has.
+Without --vary it takes each setting of the defaults that differs from traccc's, and what traccc has. What the defaults
+leave to the detector has the value that follows from it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from studies.common import (
 )
 from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig, read_config
+from traccc_py.derivation import derive
 from traccc_py.performance.definitions import collision_selections
 from traccc_py.performance.summary import PerformanceSummary
 from traccc_py.simulation.events import simulate_events
@@ -49,9 +51,9 @@ def shoot_muons(detector: Any, n: int, seed: int) -> list:
     return list(simulate_events(detector, gun, seed, n // MUONS))
 
 
-def differences() -> dict[str, list[Any]]:
+def differences(default: ChainConfig) -> dict[str, list[Any]]:
     """Return the settings in which traccc differs from the defaults, with traccc's value."""
-    ours, theirs = ChainConfig().to_dict(), read_config("traccc").to_dict()
+    ours, theirs = default.to_dict(), read_config("traccc").to_dict()
     return {
         f"{section}.{key}": [theirs[section][key]]
         for section, values in ours.items()
@@ -105,13 +107,14 @@ def main(
     chosen = detector_in(detector)
     collisions = collision_events(chosen, folder, "", 0.0, events, seed)
     shot = shoot_muons(chosen, muons, seed)
-    default = ChainConfig().with_settings({key: values[0] for key, values in map(values_of, fixed or [])})
+    given = ChainConfig().with_settings({key: values[0] for key, values in map(values_of, fixed or [])})
+    default = derive(given, chosen)[0]
     rows = []
     columns = (*COLUMNS, *(["muons"] if shot else []))
     print("| setting | default | tried |", " | ".join(columns), "|")
     print("|---|" + "---|" * (2 + len(columns)))
     points: list[tuple[str, Any]] = [("all as they are", "")]
-    varied = dict(map(values_of, vary)) if vary else differences()
+    varied = dict(map(values_of, vary)) if vary else differences(default)
     points += [(key, value) for key, values in varied.items() for value in values]
     for key, value in points:
         section, _, name = key.partition(".")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from traccc_py.config import ChainConfig, read_config
+from traccc_py.config import ChainConfig
 from traccc_py.data.source import Source
+from traccc_py.derivation import derive
 from traccc_py.device import get_device
 from traccc_py.device.base import Device
 from traccc_py.edm import EventResult
@@ -24,7 +25,7 @@ class TrackingChain:
     detector : Detector or str
         The detector, or the name of a built-in one.
     config : ChainConfig, optional
-        Configuration of the stages; by default that of the detector, see `read_config`.
+        Configuration of the stages; what it leaves open is derived from the detector, see `derive`.
     device : str, optional
         "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
     threads : int, optional
@@ -59,7 +60,7 @@ class TrackingChain:
         threads: int | None = None,
     ) -> None:
         self.detector = build_detector(detector) if isinstance(detector, str) else detector
-        self.config = config or read_config(None, self.detector.name)
+        self.config, self.derived = derive(config or ChainConfig(), self.detector)
         self.device = get_device(device, threads=threads) if isinstance(device, str) else device
         self._schedule = BatchSchedule(self.device, self.detector, self.config)
 

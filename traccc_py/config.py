@@ -5,7 +5,8 @@ otherwise; `docs/adr` gives the reasons. Types and ranges are part of the annota
 whenever a configuration is made.
 
 A stage that can be left out has a switch, `enabled`. A cut or an assumption that can be left out is None without it,
-``"off"`` in TOML: no number stands for "none".
+``"off"`` in TOML: no number stands for "none". What depends on the detector is `AUTO`, ``"auto"`` in TOML, unless it
+is given: `traccc_py.derivation` puts numbers in its place before a chain uses it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from typing import Annotated, Any
 
 from traccc_py.errors import ConfigError
 from traccc_py.settings import (
+    AUTO,
     AboveOne,
+    Automatic,
     Choice,
     Count,
     NonNegative,
@@ -52,11 +55,16 @@ __all__ = [
 
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
-PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("toy", "traccc")}  #: sets of settings by name
+PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("traccc",)}  #: sets of settings by name
 _OFF = "off"
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
 
+NumberOrAuto = Annotated[float, Range(), Automatic]
+PositiveOrAuto = Annotated[float, Range(0, is_open=True), Automatic]
+NonNegativeOrAuto = Annotated[float, Range(0), Automatic]
+CountOrAuto = Annotated[int, Range(0), Automatic]
+PositiveCountOrAuto = Annotated[int, Range(1), Automatic]
 NonNegativeOrOff = Annotated[float | None, Range(0)]
 TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
@@ -79,10 +87,11 @@ class _Section(Settings):
         return f"{cls.section_name()}.{name}"
 
     def _expected(self, setting: Setting) -> str:
-        return setting.expected + (f' or "{_OFF}"' if setting.is_optional else "")
+        words = [_OFF] * setting.is_optional + [str(AUTO)] * setting.can_be_auto
+        return " or ".join([setting.expected, *(f'"{word}"' for word in words)])
 
     def _require_below(self, low: str, high: str) -> None:
-        if not getattr(self, low) < getattr(self, high):
+        if AUTO not in (getattr(self, low), getattr(self, high)) and not getattr(self, low) < getattr(self, high):
             self._reject(low, f"less than {high}, which is {getattr(self, high)}")
 
 
@@ -96,37 +105,38 @@ class ClusterizationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
+    """Triplet seeding. docs/odd_configuration.md says which cuts differ from traccc."""
 
-    z_min: Number = -2000.0  #: smallest z of spacepoints used [mm]
-    z_max: Number = 2000.0  #: largest z of spacepoints used [mm]
-    r_max: Positive = 200.0  #: largest radius of spacepoints used [mm]
+    z_min: NumberOrAuto = AUTO  #: smallest z of spacepoints used [mm]
+    z_max: NumberOrAuto = AUTO  #: largest z of spacepoints used [mm]
+    r_max: PositiveOrAuto = AUTO  #: largest radius of spacepoints used [mm]
     collision_region_min: Number = -250.0  #: smallest z at which a doublet's line may meet the beam line [mm]
     collision_region_max: Number = 250.0  #: largest z at which a doublet's line may meet the beam line [mm]
     min_pt: Positive = 0.4  #: smallest pT [GeV]
     cot_theta_max: Positive = 27.2845  #: largest |cot(theta)| of a doublet
-    delta_r_min: NonNegative = 8.0  #: smallest radial distance of a doublet [mm]
-    delta_r_max: Positive = 150.0  #: largest radial distance of a doublet [mm]
-    delta_z_max: Positive = 500.0  #: largest z distance of a doublet [mm]
+    delta_r_min: NonNegativeOrAuto = AUTO  #: smallest radial distance of a doublet [mm]
+    delta_r_max: PositiveOrAuto = AUTO  #: largest radial distance of a doublet [mm]
+    delta_z_max: PositiveOrAuto = AUTO  #: largest z distance of a doublet [mm]
     cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
-    max_pt_scattering: Positive = 5.0  #: above this pT the scattering of this pT is assumed [GeV]
+    max_pt_scattering: Positive = 10.0  #: above this pT the scattering of this pT is assumed [GeV]
+    sigma_measurement: NonNegative = 3.0  #: measurement errors tolerated beside it, in standard deviations
     max_seeds_per_middle: PositiveCount = 5  #: seeds kept of those with one middle spacepoint
     b_field_z: TeslaOrOff = None  #: field assumed by the cuts [T]; off: that of the detector at the origin
-    rad_length_per_seed: NonNegative = 0.03  #: material assumed, in radiation lengths
+    rad_length_per_seed: NonNegativeOrAuto = AUTO  #: material assumed, in radiation lengths
     delta_inverse_helix_diameter: NonNegative = 0.00003  #: curvature agreement of compatible seeds [1/mm]
     impact_weight_factor: NonNegative = 1.0  #: weight lost per mm of impact parameter
     compatible_seed_weight: NonNegative = 200.0  #: weight won by a compatible seed
-    filter_delta_r_min: NonNegative = 5.0  #: smallest radial distance of the tops of compatible seeds [mm]
+    filter_delta_r_min: NonNegativeOrAuto = AUTO  #: smallest radial distance of the tops of compatible seeds [mm]
     compatible_seed_limit: Count = 2  #: compatible seeds that are counted
-    good_bottom_min_radius: NonNegative = 150.0  #: a bottom farther out than this is good [mm]
+    good_bottom_min_radius: NonNegativeOrAuto = AUTO  #: a bottom farther out than this is good [mm]
     good_bottom_weight_increase: NonNegative = 400.0  #: weight won by a good bottom
     good_bottom_min_weight: NonNegative = 380.0  #: smallest weight with a good bottom
-    good_top_max_radius: NonNegative = 150.0  #: a top farther in than this is good [mm]
+    good_top_max_radius: NonNegativeOrAuto = AUTO  #: a top farther in than this is good [mm]
     good_top_weight_increase: NonNegative = 200.0  #: weight won by a good top
     seed_min_weight: NonNegative = 199.0  #: smallest weight of all seeds of a middle but the best
-    bottom_min_radius: NonNegative = 43.0  #: seeds whose bottom is farther out pass without weight [mm]
+    bottom_min_radius: NonNegativeOrAuto = AUTO  #: seeds whose bottom is farther out pass without weight [mm]
 
     def _check_together(self) -> None:
         self._require_below("z_min", "z_max")
@@ -138,12 +148,13 @@ class SeedingConfig(_Section):
 class SeedThinningConfig(_Section):
     """Choice of the seeds to follow first, so that few follow the same particle. Not in traccc.
 
-    Tolerances are for the ODD: seeds of the same particle (0.5 to 100 GeV, 10 um, 1.5 % of a radiation length a layer)
-    that share a spacepoint differ by less in 99.9 % of the cases. Scattering grows like 1/pT, as the curvature does.
+    Seeds of the same particle (0.5 to 100 GeV, 10 um, 1.5 % of a radiation length a layer) that share a spacepoint
+    differ by less in 99.9 % of the cases in the ODD. Scattering grows like 1/pT, as the curvature does. With larger
+    errors more seeds are followed, to the same tracks.
     """
 
     enabled: bool = True  #: without it all seeds are followed first
-    min_agreeing_seeds: Count = 1  #: with fewer seeds that agree, a seed is followed after the others only
+    min_agreeing_seeds: CountOrAuto = AUTO  #: with fewer seeds that agree, a seed is followed after the others only
     curvature_tolerance: NonNegative = 0.00015  #: largest difference in curvature of seeds that agree [1/mm]
     curvature_scattering: NonNegative = 0.12  #: factor of the larger curvature, added to that
     phi_tolerance: NonNegative = 0.02  #: largest difference in phi at the beam line of seeds that agree [rad]
@@ -152,7 +163,7 @@ class SeedThinningConfig(_Section):
     theta_scattering: NonNegative = 8.0  #: factor of the curvature, added to that [mm]
     kink_tolerance: NonNegative = 0.0015  #: largest change of dz per arc length in a straight seed
     kink_scattering: NonNegative = 9.0  #: factor of curvature / sin^2(theta), added to that [mm]
-    ring_width: Positive = 20.0  #: of two seeds that agree the one with its bottom in the inner ring is kept [mm]
+    ring_width: PositiveOrAuto = AUTO  #: of two seeds that agree the one with its bottom in the inner ring is kept [mm]
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +179,15 @@ class ParameterEstimationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class FindingConfig(_Section):
-    """Combinatorial Kalman filter. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
+    """Combinatorial Kalman filter. docs/odd_configuration.md says which cuts differ from traccc."""
 
     max_branches_per_seed: PositiveCount = 10  #: branches followed at a time
     max_branches_per_surface: PositiveCount = 1  #: best measurements followed on one surface
-    min_measurements: PositiveCount = 5  #: smallest number of measurements of a candidate
+    min_measurements: PositiveCountOrAuto = AUTO  #: smallest number of measurements of a candidate
     max_measurements: PositiveCount = 40  #: largest number of measurements of a candidate
     measurements_per_hole: Count = 2  #: further measurements needed for each hole, and if holes or momentum end a track
     long_candidate_extra: Count = 4  #: measurements beyond those needed without which the p-value must be good
-    short_min_pval: NonNegative = 0.005  #: smallest p-value of such a candidate
+    short_min_pval: NonNegative = 0.0001  #: smallest p-value of such a candidate
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
     max_holes: Count = 3  #: holes that a candidate may have
     max_consecutive_holes: Count = 2  #: holes in a row that a candidate may have
@@ -195,7 +206,7 @@ class FindingConfig(_Section):
     particle: Particle = "pion"  #: mass hypothesis
 
     def _check_together(self) -> None:
-        if self.min_measurements > self.max_measurements:
+        if self.min_measurements is not AUTO and self.min_measurements > self.max_measurements:
             self._reject("min_measurements", f"at most max_measurements, which is {self.max_measurements}")
 
 
@@ -288,8 +299,13 @@ class ChainConfig:
         """Return the configuration as nested dictionaries."""
         return dataclasses.asdict(self)
 
-    def to_toml(self) -> str:
+    def to_toml(self, reasons: Mapping[str, str] | None = None) -> str:
         """Return the configuration as TOML, each key with a comment.
+
+        Parameters
+        ----------
+        reasons : mapping of str to str, optional
+            Why settings have their values, by section and key; added to their comments.
 
         Examples
         --------
@@ -303,7 +319,8 @@ class ChainConfig:
             meanings = {setting.name: setting.meaning for setting in settings_of(kind)}
             lines += [f"# {(kind.__doc__ or '').splitlines()[0].replace('`', '')}", f"[{entry.name}]"]
             for key, value in dataclasses.asdict(section).items():
-                comment = f"  # {meanings[key]}" if meanings[key] else ""
+                texts = [text for text in (meanings[key], (reasons or {}).get(f"{entry.name}.{key}")) if text]
+                comment = f"  # {'; '.join(texts)}" if texts else ""
                 lines.append(f"{key} = {_toml_value(value)}{comment}")
             lines.append("")
         return "\n".join(lines)
@@ -343,25 +360,20 @@ class ChainConfig:
         return self.with_settings({"finding.particle": particle, "fitting.particle": particle})
 
 
-def read_config(source: Path | str | None = None, detector: str | None = None) -> ChainConfig:
+def read_config(source: Path | str | None = None) -> ChainConfig:
     """Return a configuration.
 
     Parameters
     ----------
     source : path, optional
-        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0, or
-        "toy", for the toy detector. None: those of the detector.
-    detector : str, optional
-        Name of the detector. The default settings, tuned on the Open Data Detector, are for all that have none of their
-        own.
+        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0.
+        None: the default ones.
 
     Raises
     ------
     ConfigError
         If the file can't be used.
     """
-    if source is None and detector in PRESETS:
-        source = detector
     return ChainConfig() if source is None else ChainConfig.from_toml(PRESETS.get(str(source), source))
 
 
@@ -388,6 +400,8 @@ def _read(setting: Setting, value: Any) -> Any:
     """Return a value of a file or an option as the field has it."""
     if setting.is_optional and value == _OFF:
         return None
+    if setting.can_be_auto and value == AUTO:
+        return AUTO
     return float(value) if setting.kind is float and type(value) is int else value
 
 

@@ -17,6 +17,7 @@ import sys
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any, NamedTuple, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -24,7 +25,9 @@ from typing import Annotated, Any, NamedTuple, NoReturn, Union, get_args, get_or
 from traccc_py.errors import ConfigError
 
 __all__ = [
+    "AUTO",
     "AboveOne",
+    "Automatic",
     "Bounds",
     "Choice",
     "Count",
@@ -39,6 +42,16 @@ __all__ = [
     "settings_of",
     "shown",
 ]
+
+
+class Automatic(StrEnum):
+    """The value of a setting that is not set; in an annotation it says that a setting may be left so."""
+
+    AUTO = "auto"
+
+
+#: A setting that is derived from what it has to fit before it is used. Typed as the number that then takes its place.
+AUTO: Any = Automatic.AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +130,11 @@ class Setting(NamedTuple):
         return next((entry for entry in self.metadata if isinstance(entry, (Range, Bounds, Choice))), None)
 
     @property
+    def can_be_auto(self) -> bool:
+        """Whether it may be left to be derived."""
+        return Automatic in self.metadata
+
+    @property
     def expected(self) -> str:
         """What is allowed, in words."""
         if self.kind is bool:
@@ -129,7 +147,7 @@ class Setting(NamedTuple):
 
     def accepts(self, value: object) -> bool:
         """Return whether a value is allowed."""
-        if value is None and self.is_optional:
+        if (value is None and self.is_optional) or (value is AUTO and self.can_be_auto):
             return True
         if self.kind is bool:
             return isinstance(value, bool)

@@ -96,6 +96,29 @@ def test_run_names_the_line_of_a_channel_outside_its_module(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_run_says_why_an_event_has_no_seeds(output, tmp_path):
+    result = call("run", "--sample", "--set", "seeding.r_max=40", "--output", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    told = " ".join(result.stderr.split())
+    assert "3 of 4 barrel layers and 28 of 28 discs or rings lie or reach beyond seeding.r_max = 40 mm" in told
+    assert "event000000000-cells.csv.gz: 0 seeds from" in told
+    settings = json.loads((output / "run.json").read_text())["config"]
+    assert settings["seeding"]["r_max"] == 180  # what was derived, not "auto"
+
+
+def test_printed_settings_of_a_detector_are_read_back(tmp_path):
+    printed = call("config", "--detector", "toy")
+    assert "r_max = 190.0  # largest radius of spacepoints used [mm]; of toy: and at r =" in printed.stdout
+    path = tmp_path / "toy.toml"
+    path.write_text(printed.stdout)
+    again = call("config", path)
+    assert "auto" not in again.stdout
+    assert call("config", path, "--detector", "odd").stdout == again.stdout
+    assert 'r_max = "auto"' in call("config").stdout
+    given = call("config", "--detector", "toy", "--set", "seeding.r_max=150").stdout
+    assert "r_max = 150.0  # largest radius of spacepoints used [mm]\n" in given
+
+
 def test_run_of_an_event_without_cells_or_without_seeds(tmp_path):
     cells = read_cells(sample_event_path())
     (tmp_path / "in").mkdir()

@@ -21,8 +21,9 @@ from tests.batches import (
 )
 from tests.reference.kalman import unpacked
 from tests.reference.transport import helix_point, unit_direction
+from tests.settings import finding_settings
 from tests.smearing import smear_hits
-from traccc_py.config import FindingConfig, FittingConfig
+from traccc_py.config import FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays, HomogeneousField
@@ -261,7 +262,7 @@ def test_variances_from_the_table_act_as_given_ones():
     for measurements in (given, clusters):
         sample.measurements = measurements
         sample.arrays = sample.arrays._replace(path_sigmas=np.full_like(sample.arrays.path_sigmas, sigma))
-        outcomes.append((*sample.fit(), *sample.find(FindingConfig(particle="muon"))))
+        outcomes.append((*sample.fit(), *sample.find(finding_settings(particle="muon"))))
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -277,7 +278,7 @@ def test_holes_between_measurements_are_counted():
     """
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
     cuts = {"seed_max_consecutive_holes": 2, "max_holes": 3}
-    found = sample.find(FindingConfig(particle="muon", **cuts))
+    found = sample.find(finding_settings(particle="muon", **cuts))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [3]
     assert found.ndf.tolist() == [2 * 12 - 5]
@@ -290,14 +291,14 @@ def test_holes_between_measurements_are_counted():
 def test_too_many_holes_end_the_track():
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
     # Planes 4 and 5 are empty: two in a row.
-    assert len(sample.find(FindingConfig(particle="muon", max_consecutive_holes=1)).seed) == 0
+    assert len(sample.find(finding_settings(particle="muon", max_consecutive_holes=1)).seed) == 0
     options = {"particle": "muon", "measurements_per_hole": 0, "seed_max_consecutive_holes": 2}
     options |= {"short_min_pval": 0.0, "measurements_behind_kink": 0}
-    found = sample.find(FindingConfig(max_consecutive_holes=1, min_measurements=2, **options))
+    found = sample.find(finding_settings(max_consecutive_holes=1, min_measurements=2, **options))
     assert found.measurements.tolist() == [0, 1]
     assert found.n_holes.tolist() == [0]
     # The third hole is plane 11.
-    found = sample.find(FindingConfig(max_consecutive_holes=2, max_holes=2, **options))
+    found = sample.find(finding_settings(max_consecutive_holes=2, max_holes=2, **options))
     assert found.measurements.tolist() == list(range(7))
     assert found.n_holes.tolist() == [2]
 
@@ -310,7 +311,7 @@ def test_a_layer_has_one_hole_at_most_and_none_beside_a_measurement(same_layer, 
     surfaces = sample.arrays.surfaces.copy()
     surfaces["layer"][list(same_layer)] = surfaces["layer"][max(same_layer, default=0)]
     sample.arrays = sample.arrays._replace(surfaces=surfaces)
-    found = sample.find(FindingConfig(particle="muon", seed_max_consecutive_holes=2))
+    found = sample.find(finding_settings(particle="muon", seed_max_consecutive_holes=2))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [n_holes]
 
@@ -324,7 +325,7 @@ def test_two_holes_in_a_row_need_a_fourth_measurement():
         sample = Sample(build(20), 1, 1.0, "negative", 3, planes)
         cuts = {"min_measurements": 3, "seed_max_consecutive_holes": in_seed, "measurements_behind_kink": 0}
         cuts |= {"short_min_pval": 0.0}
-        found = sample.find(FindingConfig(particle="muon", **cuts))
+        found = sample.find(finding_settings(particle="muon", **cuts))
         assert len(found.measurements) == n_found
 
 
@@ -334,24 +335,24 @@ def test_short_candidates_need_measurements_for_each_hole():
         most = 12 - 3 * per_hole
         for minimum, extra, n_found in ((most, 20, 1), (most + 1, 20, 0), (min(most + 1, 12), 0, 1)):
             cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole, "long_candidate_extra": extra}
-            found = sample.find(FindingConfig(particle="muon", seed_max_consecutive_holes=2, **cuts))
+            found = sample.find(finding_settings(particle="muon", seed_max_consecutive_holes=2, **cuts))
             assert len(found.seed) == n_found
 
 
 def test_a_short_candidate_that_holes_ended_needs_layers_and_a_good_fit():
     sample = Sample(build(20), 1, 1.0, "negative", 3, range(6))
-    assert len(sample.find(FindingConfig(particle="muon")).measurements) == 6
+    assert len(sample.find(finding_settings(particle="muon")).measurements) == 6
     surfaces = sample.arrays.surfaces.copy()
     surfaces["layer"][:5] = 0  # so these are sensors of one layer that overlap: six measurements in two layers
     ended = sample.arrays
     sample.arrays = ended._replace(surfaces=surfaces)
-    assert len(sample.find(FindingConfig(particle="muon", measurements_behind_kink=0)).seed) == 0
+    assert len(sample.find(finding_settings(particle="muon", measurements_behind_kink=0)).seed) == 0
     sample.arrays = ended
     sample.measurements = replace(sample.measurements)
     sample.measurements.local_position = sample.measurements.local_position.copy()
     sample.measurements.local_position[sample.row_of_hit[5], 0] += 6 * SMEARING
-    assert len(sample.find(FindingConfig(particle="muon", chi2_max=100.0, short_min_pval=0.0)).measurements) == 6
-    assert len(sample.find(FindingConfig(particle="muon", chi2_max=100.0)).seed) == 0
+    assert len(sample.find(finding_settings(particle="muon", chi2_max=100.0, short_min_pval=0.0)).measurements) == 6
+    assert len(sample.find(finding_settings(particle="muon", chi2_max=100.0)).seed) == 0
 
 
 @pytest.mark.parametrize(("angle", "n_behind", "n_found"), [(0.0, 8, 14), (0.1, 8, 14), (0.1, 3, 6), (-0.07, 5, 11)])
@@ -365,7 +366,7 @@ def test_a_track_is_followed_past_a_kink(angle, n_behind, n_found):
     behind = plane > 5
     place[behind, 0] += np.tan(angle) * 20.0 * (plane[behind] - 5)
     sample.measurements.local_position = place
-    found = sample.find(FindingConfig(particle="muon"))
+    found = sample.find(finding_settings(particle="muon"))
     assert len(found.measurements) == n_found
     fitted = sample.fit(candidates=found)
     is_past = angle != 0 and n_found > 6
@@ -373,7 +374,7 @@ def test_a_track_is_followed_past_a_kink(angle, n_behind, n_found):
     assert fitted.outcome.tolist() == [FitOutcome.SUCCESS]
     assert fitted.ndf.tolist() == [2 * n_found - 5 - 2 * is_past]
     assert fitted.pval[0] > 1e-3
-    before = sample.find(FindingConfig(particle="muon", measurements_behind_kink=0))
+    before = sample.find(finding_settings(particle="muon", measurements_behind_kink=0))
     assert len(before.measurements) == (14 if angle == 0 else 6)
 
 
@@ -416,7 +417,7 @@ def test_a_plane_without_measurement_is_a_hole_only_if_the_track_surely_crosses_
     surfaces["hx_min"][4] = surfaces["hx_max"][4] = abs(y) + distance if distance > -1 else 0.0
     surfaces["cy"][4] += 0 if distance > -1 else 500.0
     sample.arrays = sample.arrays._replace(surfaces=surfaces)
-    found = sample.find(FindingConfig(particle="muon"))
+    found = sample.find(finding_settings(particle="muon"))
     assert len(found.measurements) == len(planes)
     assert found.n_holes.tolist() == [n_holes]
     assert ((found.code == -1 - 4).sum() == 1) == is_crossed
@@ -425,7 +426,7 @@ def test_a_plane_without_measurement_is_a_hole_only_if_the_track_surely_crosses_
 def test_every_sparse_track_is_found_with_its_own_measurements():
     n_tracks, n_planes = 100, 9
     sample = Sample(build(n_planes, half_length=2000), n_tracks, 1.0, "random", 4, vertex_sigma=(0, 400, 400))
-    found = sample.find(FindingConfig(particle="muon", chi2_max=30))
+    found = sample.find(finding_settings(particle="muon", chi2_max=30))
     assert found.seed.tolist() == list(range(n_tracks))
     assert np.array_equal(found.measurements, sample.row_of_hit)
     assert (found.n_holes == 0).all()
@@ -439,16 +440,16 @@ def test_branches_are_all_combinations_of_identical_tracks(n_tracks):
     sample = Sample(build(n_planes), n_tracks, 100.0, "negative", 6)
     options = {"particle": "muon", "chi2_max": 200.0, "max_branches_per_surface": 10}
     n_branches = n_tracks ** (n_planes - 1)
-    found = sample.find(FindingConfig(max_branches_per_seed=n_branches + 10, **options))
+    found = sample.find(finding_settings(max_branches_per_seed=n_branches + 10, **options))
     assert len(found.seed) == n_tracks * n_branches
     assert (np.diff(found.measurement_offsets) == n_planes).all()
     combinations = found.measurements.reshape(-1, n_planes)
     assert len(np.unique(combinations, axis=0)) == n_tracks * n_branches
     assert (combinations // n_tracks == np.arange(n_planes)).all()
     assert (found.n_holes == 0).all()
-    assert len(sample.find(FindingConfig(max_branches_per_seed=100, **options)).seed) == n_tracks * 100
+    assert len(sample.find(finding_settings(max_branches_per_seed=100, **options)).seed) == n_tracks * 100
     # The first branch of a seed follows the best measurements: no branch is without them.
-    one = sample.find(FindingConfig(**{**options, "max_branches_per_surface": 1}))
+    one = sample.find(finding_settings(**{**options, "max_branches_per_surface": 1}))
     assert len(one.seed) == n_tracks
     assert all((combinations == best).all(1).any() for best in one.measurements.reshape(-1, n_planes))
 
@@ -457,7 +458,7 @@ def test_found_tracks_fit_like_those_made_of_truth():
     """Trails of the finding and hand-made ones lead to the same fit."""
     sample = Sample(build(9), 50, 10.0, "random", 7, vertex_sigma=(0, 25, 25))
     by_truth = sample.fit()
-    found = sample.find(FindingConfig(particle="muon", max_consecutive_holes=3, chi2_max=30))
+    found = sample.find(finding_settings(particle="muon", max_consecutive_holes=3, chi2_max=30))
     assert np.array_equal(found.measurements, sample.row_of_hit)
     fitted = sample.fit(candidates=found)
     assert np.allclose(fitted.params, by_truth.params, rtol=1e-5, atol=1e-5)

@@ -5,8 +5,10 @@ from functools import cache
 import numpy as np
 import pytest
 
+from studies import toy_samples
+from tests.scaled import scaled
 from traccc_py.chain import TrackingChain
-from traccc_py.config import read_config
+from traccc_py.config import ChainConfig, read_config
 from traccc_py.data.csv_events import read_cells, read_measurements
 from traccc_py.edm import FitOutcome, Spacepoints
 from traccc_py.geometry import read_detray
@@ -103,6 +105,36 @@ def test_pulls_are_standard_normal(compared):
         if "sigma" in pull:
             assert abs(pull["mean"]) < 0.05, name
             assert abs(pull["sigma"] - 1) < 0.05, name
+
+
+def of_default_settings(detector, given):
+    return toy_samples.reconstruct(detector, ChainConfig().with_particle("muon"), given, threads=2)
+
+
+@pytest.mark.parametrize("name", toy_samples.SAMPLES)
+@pytest.mark.parametrize("kind", ["measurements", "cells"])
+def test_default_settings_find_more_than_traccc(folder, name, kind):
+    """Settings follow from the detector of the files, windows from the errors of 50 um or of the clusters."""
+    theirs = toy_samples.of_traccc(folder / name, toy(folder))
+    given = list(toy_samples.of_files(folder / name, kind))
+    ours = of_default_settings(toy_samples.toy_of_files(folder)[kind], given)
+    assert ours["efficiency"] >= max(theirs["efficiency"], 99.5)
+    assert ours["efficiency_3"] >= max(theirs["efficiency_3"], 99.5)
+    assert ours["fakes"] <= (theirs["fakes"] if kind == "measurements" else 0.32)  # traccc's from cells, with 3:3
+    assert ours["duplicates"] == 0
+
+
+def test_default_settings_find_muons_of_a_dense_event_and_of_a_larger_detector(folder):
+    detector = toy(folder)
+    dense = of_default_settings(detector, [toy_samples.simulated(detector, 5000, 1)])
+    assert dense["efficiency"] >= 99.5
+    assert dense["efficiency_3"] >= 99.5
+    assert dense["fakes"] < 0.8
+    for factor, most_fakes in ((2.5, 0.2), (0.5, 1.0)):  # the same muons: in the smaller one they are five times denser
+        other = scaled(detector, factor)
+        found = of_default_settings(other, [toy_samples.simulated(other, 1000, 1)])
+        assert min(found["efficiency"], found["efficiency_3"]) >= 99.5
+        assert found["fakes"] <= most_fakes
 
 
 def test_measurements_from_cells_are_those_of_the_hits(folder):

@@ -19,8 +19,9 @@ from tests.batches import (
     stack_ranges,
 )
 from tests.reference.kalman import unpacked
+from tests.settings import finding_settings
 from tests.smearing import smear_hits
-from traccc_py.config import FindingConfig, FittingConfig
+from traccc_py.config import FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.kernels.finding.candidates import CandidateBatch
@@ -101,7 +102,7 @@ def reconstruct(sample, dtype):
     event = np.arange(n) // PARTICLES_PER_EVENT
     # Both get the same numbers.
     seeds = seed_parameters(ws, sample.module, sample.params.astype(np.float32), sample.sigma, dtype, event)
-    config = FindingConfig(particle="muon")
+    config = finding_settings(particle="muon")
     found = find_candidates(ws, seeds, sample.first, measurements, arrays, stacks, config)
     selection = select_all(ws, rows(ws, found, default="candidates", **CANDIDATE_EXTENTS))
     fitting = (FittingConfig(particle="muon"), kink_of(config, dtype))

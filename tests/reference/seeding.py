@@ -68,14 +68,24 @@ def linear_coordinates(middle, others, side):
     return side * delta[:, 2] / np.sqrt(d2), u, v
 
 
+def slope_errors2(cot, u, v, middle, others, config):
+    """Squares of what the errors of doublets may shift their cot(theta) by, twice that of the middle among them.
+
+    `middle` (2,) and `others` (n, 2): variances of radius and z.
+    """
+    of_r, of_z = others[..., 0] + 2 * middle[0], others[..., 1] + 2 * middle[1]
+    return config.sigma_measurement**2 * (of_z + cot**2 * of_r) * (u**2 + v**2)
+
+
 def allowed_triplets(r_middle, bottom, tops, config, slack=0.0):
-    """(mask, curvature, impact, pT) of the triplets of one bottom (cot, u, v) with tops (arrays)."""
+    """(mask, curvature, impact, pT) of the triplets of one bottom (cot, u, v, error2) with tops (arrays)."""
     up = 1 + slack
     field = config.b_field_z * TESLA
     depth = config.rad_length_per_seed
     highland = 0.0136 * np.sqrt(depth) * (1 + 0.038 * np.log(depth))
     sin2 = 1 + bottom[0] ** 2
     mismatch2 = (bottom[0] - tops[0]) ** 2
+    error2 = bottom[3] + tops[3]
     with np.errstate(invalid="ignore", divide="ignore"):
         slope = (tops[2] - bottom[2]) / (tops[1] - bottom[1])
         intercept = bottom[2] - slope * bottom[1]
@@ -84,10 +94,11 @@ def allowed_triplets(r_middle, bottom, tops, config, slack=0.0):
         scattering2 = np.where(pt > config.max_pt_scattering, highland / config.max_pt_scattering, highland / pt) ** 2
         impact = np.abs((slope - intercept * r_middle) * r_middle)
         ok = (tops[1] != bottom[1]) & (
-            mismatch2 <= (highland / config.min_pt * config.sigma_scattering) ** 2 * sin2 * up
+            mismatch2 <= ((highland / config.min_pt * config.sigma_scattering) ** 2 * sin2 + error2) * up
         )
         ok &= diameter2 * up >= (2 * config.min_pt / field) ** 2
-        ok &= (mismatch2 <= scattering2 * sin2 * config.sigma_scattering**2 * up) & (impact <= config.impact_max * up)
+        ok &= mismatch2 <= (scattering2 * sin2 * config.sigma_scattering**2 + error2) * up
+        ok &= impact <= config.impact_max * up
         return ok, intercept / np.sqrt(1 + slope**2), impact, pt
 
 
@@ -120,18 +131,22 @@ def _select(triplets, config):
     return [(bottom, top, -weight) for weight, _, bottom, top, _ in kept]
 
 
-def seeds_of_middle(i, points, candidates, config, slack=0.0, slopes=None):
+def seeds_of_middle(i, points, candidates, config, slack=0.0, slopes=None, variances=None):
     """Seeds [(bottom, top, weight)] of middle i among the candidates (indices)."""
+    variances = np.zeros((len(points), 2)) if variances is None else variances
     both = None if slopes is None else (slopes[i], slopes[candidates])
     bottoms = candidates[allowed_doublets(points[i], points[candidates], -1, config, slack, both)]
     tops = candidates[allowed_doublets(points[i], points[candidates], 1, config, slack, both)]
     if len(bottoms) == 0 or len(tops) == 0:
         return []
     r = np.hypot(points[:, 0], points[:, 1])
-    bottom_lines = np.column_stack(linear_coordinates(points[i], points[bottoms], -1))
-    top_lines = linear_coordinates(points[i], points[tops], 1)
+    bottom_lines, top_lines = (
+        (*lines, slope_errors2(*lines, variances[i], variances[others], config))
+        for others, side in ((bottoms, -1), (tops, 1))
+        for lines in [linear_coordinates(points[i], points[others], side)]
+    )
     triplets = []
-    for bottom, line in zip(bottoms, bottom_lines, strict=True):
+    for bottom, line in zip(bottoms, np.column_stack(bottom_lines), strict=True):
         ok, curvature, impact, _ = allowed_triplets(r[i], line, top_lines, config, slack)
         found = tops[ok]
         for k, top in enumerate(found):
@@ -142,12 +157,13 @@ def seeds_of_middle(i, points, candidates, config, slack=0.0, slopes=None):
     return _select(triplets, config)
 
 
-def find_seeds(points, event, config, slack=0.0, slopes=None):
+def find_seeds(points, event, config, slack=0.0, slopes=None, variances=None):
     """Dictionary of middle -> seeds [(bottom, top, weight)] of all events."""
     accepted = is_accepted(points, config)
     found = {}
     for i in np.flatnonzero(accepted):
-        seeds = seeds_of_middle(i, points, np.flatnonzero(accepted & (event == event[i])), config, slack, slopes)
+        others = np.flatnonzero(accepted & (event == event[i]))
+        seeds = seeds_of_middle(i, points, others, config, slack, slopes, variances)
         if seeds:
             found[int(i)] = seeds
     return found

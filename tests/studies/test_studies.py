@@ -24,6 +24,7 @@ from studies import (
     service_load,
     service_time,
     spacepoints_of_hits,
+    toy_samples,
 )
 from studies.common import detector_in
 from tests.service.conftest import require_server
@@ -60,6 +61,14 @@ def test_chain_time(tmp_path):
     assert case["threads"] == 1
     assert case["total_milliseconds"] > 0
     assert case["peak_memory_mb"] > 50
+
+
+def test_toy_samples(tmp_path):
+    toy_samples.main(n_muons=50, assignments=["finding.chi2_max=24.0"], output=tmp_path)
+    found = only_result(tmp_path, "toy_samples")
+    assert list(found["rows"]) == ["50 muons", "10 muons, 2.5 times the size", "10 muons, 0.5 times the size"]
+    assert all(row["efficiency_3"] > 90 for row in found["rows"].values())
+    assert found["config"]["finding"]["chi2_max"] == 24
 
 
 def test_detray_time(tmp_path):

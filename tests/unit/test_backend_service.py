@@ -33,6 +33,17 @@ def events(service):
     return [telescope_cells(n, n, service.chain.detector) for n in N_TRACKS]
 
 
+def test_settings_that_do_not_fit_and_events_without_seeds_are_in_the_log(tmp_path, events, caplog):
+    settings = tmp_path / "narrow.toml"
+    settings.write_text("[seeding]\nr_max = 10.0\n")
+    narrow = TrackingService(ModelSettings(TELESCOPE, threads=1, config=str(settings)), "cpu")
+    narrow.initialize()
+    assert "9 of 9 planes lie or reach beyond seeding.r_max = 10 mm" in caplog.text
+    assert "0 seeds" not in caplog.text  # not of the event that it starts with
+    narrow.process([request(events[2])])
+    assert "0 seeds from 118 spacepoints" in caplog.text
+
+
 def request(cells, **options):
     return Request(wire.pack_cells(cells), **options)
 

@@ -7,12 +7,22 @@ import pytest
 
 from traccc_py.config import ChainConfig, FindingConfig, FittingConfig, SeedingConfig, read_config
 from traccc_py.errors import ConfigError
+from traccc_py.settings import AUTO, settings_of
 
 SECTIONS = {f.name: f.default_factory for f in dataclasses.fields(ChainConfig)}
 FIELDS = [(section, f.name) for section, made in SECTIONS.items() for f in dataclasses.fields(made)]
 
 
 CAN_BE_OFF = {"seeding.cluster_size_tolerance", "seeding.b_field_z"}
+CAN_BE_AUTO = {
+    f"{section}.{s.name}": s.kind for section, made in SECTIONS.items() for s in settings_of(made) if s.can_be_auto
+}
+
+
+def default_of(section, name):
+    """The default value, a number where it is left to the detector."""
+    default = getattr(getattr(ChainConfig(), section), name)
+    return CAN_BE_AUTO[f"{section}.{name}"](30 if name.endswith("_max") else 3) if default is AUTO else default
 
 
 def changed(value):
@@ -31,18 +41,11 @@ def test_default_survives_a_round_trip(tmp_path):
     assert read_config(path) == ChainConfig() == read_config(None)
 
 
-def test_detectors_have_their_settings():
-    assert read_config(None, "odd") == ChainConfig()
-    toy = ChainConfig().with_settings({"finding.min_measurements": 3})
-    assert read_config(None, "toy") == read_config("toy") == toy
-    assert read_config("traccc", "toy") == read_config("traccc")
-
-
 def test_every_field_survives_a_round_trip(tmp_path):
     default = ChainConfig()
     other = ChainConfig(
         **{
-            name: type(section)(**{k: changed(v) for k, v in dataclasses.asdict(section).items()})
+            name: type(section)(**{k: changed(default_of(name, k)) for k in dataclasses.asdict(section)})
             for name in SECTIONS
             for section in [getattr(default, name)]
         }
@@ -65,6 +68,26 @@ def test_off_is_none_in_python(tmp_path):
         assert read_config(path) == off
 
 
+def test_what_is_left_to_the_detector_is_auto(tmp_path):
+    path = tmp_path / "config.toml"
+    assert len(CAN_BE_AUTO) > 10
+    for key, kind in CAN_BE_AUTO.items():
+        section, _, name = key.partition(".")
+        assert getattr(getattr(ChainConfig(), section), name) is AUTO
+        given = ChainConfig().with_settings({key: 7})
+        assert type(getattr(getattr(given, section), name)) is kind
+        assert given.with_settings({key: "auto"}) == ChainConfig()
+        path.write_text(given.with_settings({key: "auto"}).to_toml())
+        assert f'{name} = "auto"' in path.read_text()
+        assert read_config(path) == ChainConfig()
+    with pytest.raises(ConfigError, match=r'seeding\.min_pt is "auto"; expected a finite number > 0$'):
+        ChainConfig().with_settings({"seeding.min_pt": "auto"})
+
+
+def test_no_setting_of_the_traccc_preset_is_left_to_the_detector():
+    assert not [v for values in read_config("traccc").to_dict().values() for v in values.values() if v is AUTO]
+
+
 def test_to_toml_says_what_every_key_means():
     lines = ChainConfig().to_toml().splitlines()
     keys = [line for line in lines if " = " in line]
@@ -82,7 +105,7 @@ def test_missing_keys_keep_their_defaults(tmp_path):
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_field_rejects_wrong_types(section, name):
-    default = getattr(getattr(ChainConfig(), section), name)
+    default = default_of(section, name)
     wrong = ["text", 1.5, None, [1]] if isinstance(default, (bool, int)) else ["text", True, None, [1]]
     wrong = [1, True, "neutrino", None] if isinstance(default, str) else wrong
     if f"{section}.{name}" in CAN_BE_OFF:
@@ -94,7 +117,7 @@ def test_every_field_rejects_wrong_types(section, name):
 
 @pytest.mark.parametrize(("section", "name"), FIELDS)
 def test_every_number_rejects_values_out_of_range(section, name):
-    default = getattr(getattr(ChainConfig(), section), name)
+    default = default_of(section, name)
     if isinstance(default, (bool, str)):
         pytest.skip("no number")
     has_no_limit = name in ("z_min", "z_max", "collision_region_min", "collision_region_max")
@@ -119,9 +142,19 @@ def test_every_number_rejects_values_out_of_range(section, name):
         ("[seed_thinning]\nenabled = 1\n", r"seed_thinning\.enabled is 1; expected true or false"),
         ("[seeding]\nthinning = true\n", r"seeding\.thinning is not a known key; it is seed_thinning\.enabled now"),
         ("[seeding]\nb_field_z = 0\n", r'seeding\.b_field_z is 0\.0; expected a finite number > 0 and < 20 or "off"'),
+        (
+            "[seeding]\nr_max = 'off'\n",
+            r'seeding\.r_max is "off"; expected a finite number > 0 or "auto"$',
+        ),
         ("[seeding]\nmin_pt = 'off'\n", r'seeding\.min_pt is "off"; expected a finite number > 0$'),
-        ("[seeding]\nz_min = 3000\n", r"seeding\.z_min is 3000\.0; expected less than z_max, which is 2000"),
-        ("[seeding]\ndelta_r_max = 8\n", r"seeding\.delta_r_min is 8\.0; expected less than delta_r_max"),
+        (
+            "[seeding]\nz_min = 3000\nz_max = 2000\n",
+            r"seeding\.z_min is 3000\.0; expected less than z_max, which is 2",
+        ),
+        (
+            "[seeding]\ndelta_r_max = 8\ndelta_r_min = 8\n",
+            r"seeding\.delta_r_min is 8\.0; expected less than delta_r",
+        ),
         ("[finding]\nmin_measurements = 50\n", r"finding\.min_measurements is 50; expected at most max_measurements"),
         ("[fitting]\nbackward_inflation = 1\n", r"fitting\.backward_inflation is 1\.0; expected a finite number > 1"),
         ("[parameter_estimation]\ninflation = 0\n", r"parameter_estimation\.inflation is 0"),

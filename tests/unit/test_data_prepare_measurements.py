@@ -98,6 +98,29 @@ def test_equal_rows_are_all_kept(detector):
     np.testing.assert_array_equal(prepared.local_position[::2], prepared.local_position[1::2])
 
 
+@pytest.mark.parametrize(
+    ("variance", "dimensions", "problem"),
+    [
+        (
+            1e4,
+            2,
+            "a.csv: 1 of 40 measurements have errors larger than their sensors, the first of them var_local1",
+        ),
+        (1e-12, 2, "a.csv: 1 of 40 measurements have errors below 0.0001 mm, the first of them var_local1 = 1e-12"),
+        (1e4, 1, ""),
+        (2500.0, 2, ""),  # 50 mm on a sensor of 72 mm
+        (1e-6, 2, ""),
+    ],
+)
+def test_errors_that_no_sensor_has_are_told_and_used(detector, variance, dimensions, problem, caplog):
+    m = make_measurements(detector)
+    m.geometry_id[:], m.dimensions[5], m.local_variance[5, 1] = detector.geometry_ids[0], dimensions, variance
+    prepared = prepare_measurements(m, detector, Source("a.csv"))
+    assert problem in caplog.text
+    assert bool(caplog.records) == bool(problem)
+    assert np.float32(variance) in prepared.local_variance
+
+
 def test_no_measurements(detector):
     m = make_measurements(detector, 0)
     prepared = prepare_spacepoints(m, Spacepoints(np.zeros((0, 3), np.float32), np.zeros(0, np.int32)), detector)

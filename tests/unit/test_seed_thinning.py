@@ -7,7 +7,7 @@ import pytest
 
 from tests.reference import seed_thinning as reference
 from tests.reference.helices import simulate
-from traccc_py.config import SeedingConfig, SeedThinningConfig
+from tests.settings import seeding_settings, thinning_settings
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
@@ -17,9 +17,9 @@ from traccc_py.kernels.seeding.thinning import thin_seeds
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.units import T
 
-RING = SeedThinningConfig().ring_width
+RING = thinning_settings().ring_width
 MAX_SEEDS_PER_PARTICLE = 1.2
-MANY_SEEDS = SeedingConfig(delta_z_max=800.0)  # for each particle
+MANY_SEEDS = seeding_settings(delta_z_max=800.0)  # for each particle
 MAX_LOST = 1e-3  # share of particles; two tracks that cross a layer at the same place can take each other's seeds
 
 
@@ -28,15 +28,16 @@ def run(points, modules, event=None, *, seeding=MANY_SEEDS, device=None, least=0
     points = np.asarray(points, np.float32)
     n = len(points)
     event = np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32)
-    config = SeedThinningConfig(min_agreeing_seeds=least, **thinning)
+    config = thinning_settings(min_agreeing_seeds=least, **thinning)
     unused = np.zeros(n, np.int32)
     slopes = np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
     spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), event)
     measurements = MeasurementBatch(np.asarray(modules, np.int32), *(unused for _ in range(8)))
+    variances = np.full((n, 2), 0.01**2, np.float32)
     ws = Workspace(device or CpuDevice(1))
     for _ in range(12):
         ws.set_sizes(spacepoints=n, events=int(event.max(initial=0)) + 1)
-        found = find_seeds(ws, spacepoints, slopes, seeding, 2.0 * T, int(event.max(initial=0)) + 1)
+        found = find_seeds(ws, spacepoints, variances, slopes, seeding, 2.0 * T, int(event.max(initial=0)) + 1)
         is_kept = thin_seeds(ws, found, spacepoints, measurements, config)
         if not ws.overflowed():
             break
@@ -86,7 +87,7 @@ def test_one_straight_track_keeps_one_seed_from_the_innermost_hit():
 
 def test_seeds_with_different_hits_of_one_module_exclude_each_other():
     points = [*STRAIGHT[:3], (116.0, 0.05, 232.0)]
-    seeding = SeedingConfig(seed_min_weight=0.0)  # both tops give a seed
+    seeding = seeding_settings(seed_min_weight=0.0)  # both tops give a seed
     found, kept = run(points, [0, 1, 2, 2], seeding=seeding)
     assert sorted(found.top_index.tolist()) == sorted(kept.top_index.tolist()) == [2, 3]
     _, kept = run(points, [0, 1, 2, 3], seeding=seeding)
@@ -100,7 +101,7 @@ def test_a_seed_with_too_few_that_agree_is_not_among_the_first():
     points, _, layer = simulate(150, 8)
     modules = reference.toy_modules(points, layer)
     found, all_kept = run(points, modules)
-    agrees, _ = _agreement(found, points, modules, SeedThinningConfig())
+    agrees, _ = _agreement(found, points, modules, thinning_settings())
     n_agreeing = {tuple(t): n for t, n in zip(triplets_of(found).tolist(), agrees.sum(axis=1), strict=True)}
     for least in (1, 4):
         kept = run(points, modules, least=least)[1]
@@ -151,7 +152,7 @@ def _agreement(found, points, modules, config):
     ids=lambda settings: next(iter(settings), "default"),
 )
 def test_the_rounds_give_the_greedy_choice(settings):
-    config = SeedThinningConfig(**settings)
+    config = thinning_settings(**settings)
     points, _, layer = simulate(150, 8)
     points = points.astype(np.float32).astype(float)
     modules = reference.toy_modules(points, layer)

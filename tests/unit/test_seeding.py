@@ -10,7 +10,7 @@ import pytest
 
 from tests.reference import seeding as reference
 from tests.reference.helices import simulate
-from traccc_py.config import SeedingConfig
+from tests.settings import seeding_settings
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
@@ -24,9 +24,9 @@ EDGE = 3e-5  # relative distance from a cut within which float32 may decide othe
 WEIGHT_TOLERANCE = 3e-4  # mm of impact parameter: the weight's unit
 MAX_AMBIGUOUS = 0.1  # share of middles with something that near to a cut
 FIELD = 1.99724  # T, traccc's constant
-DEFAULT = SeedingConfig(b_field_z=FIELD)
-TRACCC = SeedingConfig(b_field_z=FIELD, delta_r_min=20.0, delta_r_max=80.0, delta_z_max=450.0, min_pt=0.5)
-AAS = SeedingConfig(
+DEFAULT = seeding_settings(b_field_z=FIELD)
+TRACCC = seeding_settings(b_field_z=FIELD, delta_r_min=20.0, delta_r_max=80.0, delta_z_max=450.0, min_pt=0.5)
+AAS = seeding_settings(
     b_field_z=FIELD,
     z_min=-3000.0,
     z_max=3000.0,
@@ -48,17 +48,19 @@ def any_slopes(n):
     return np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
 
 
-def run(points, event=None, config=None, device=None, n_events=None, slopes=None):
+def run(points, event=None, config=None, device=None, n_events=None, slopes=None, variances=None):
     """Seeds, host arrays (n,) each, of spacepoints (n, 3)."""
     points = np.asarray(points, np.float32).reshape(-1, 3)
     event = np.zeros(len(points), np.int32) if event is None else np.asarray(event, np.int32)
     n_events = n_events or int(event.max(initial=0)) + 1
     slopes = any_slopes(len(points)) if slopes is None else np.asarray(slopes, np.float32)
+    variances = np.zeros((len(points), 2)) if variances is None else variances
+    variances = np.asarray(variances, np.float32)
     ws = Workspace(device or CpuDevice(1))
     spacepoints = SpacepointBatch(points, np.arange(len(points), dtype=np.int32), event)
     for _ in range(10):
         ws.set_size(ws.extent("spacepoints"), len(points))
-        out = find_seeds(ws, spacepoints, slopes, config or DEFAULT, 0.0, n_events)
+        out = find_seeds(ws, spacepoints, variances, slopes, config or DEFAULT, 0.0, n_events)
         if not ws.overflowed():
             break
     n = ws.size(ws.extent("seeds"))
@@ -126,12 +128,12 @@ def test_the_field_is_the_detectors_unless_configured():
     assert seeding_cuts(without, 1.0 * T).min_helix_diameter2 > seeding_cuts(TRACCC, 1.0 * T).min_helix_diameter2
 
 
-def compare(points, event, config, slopes=None):
+def compare(points, event, config, slopes=None, variances=None):
     """Compare every middle whose result does not hang on rounding; return the numbers of compared and left-out ones."""
     points = np.asarray(points, np.float32).astype(float)
-    found = as_dictionary(run(points, event, config, slopes=slopes))
+    found = as_dictionary(run(points, event, config, slopes=slopes, variances=variances))
     expected, loose, tight = (
-        reference.find_seeds(points, event, config, slack, slopes) for slack in (0.0, EDGE, -EDGE)
+        reference.find_seeds(points, event, config, slack, slopes, variances) for slack in (0.0, EDGE, -EDGE)
     )
     ambiguous = 0
     for middle in set(expected) | set(loose) | set(tight) | set(found):
@@ -175,6 +177,23 @@ def test_seeds_of_random_points_in_two_events_are_those_of_the_plain_definition(
     assert ambiguous <= MAX_AMBIGUOUS * (compared + ambiguous)
 
 
+@pytest.mark.parametrize("smear", [0.005, 0.05, 0.5])
+def test_the_polar_window_is_as_wide_as_the_errors_ask_for(smear):
+    """Errors of the measurements and scattering in quadrature: the same part of the seeds, however large they are."""
+    points, particle, layer = simulate(220, seed=1, smear=smear)
+    is_disc = layer >= 4
+    variances = np.where(is_disc[:, None], [(2 * smear) ** 2, 0.0], [0.0, (2 * smear) ** 2])
+    compared, ambiguous = compare(points, np.zeros(len(points), int), DEFAULT, variances=variances)
+    assert compared > 300
+    assert ambiguous <= MAX_AMBIGUOUS * (compared + ambiguous)
+    found = {
+        taken: len(np.unique(particle[np.column_stack(run(points, config=config, variances=variances)[:3])[:, 1]]))
+        for taken, config in ((True, DEFAULT), (False, replace(DEFAULT, sigma_measurement=0.0)))
+    }
+    assert found[True] > 0.97 * 220
+    assert found[False] < found[True] or smear < 0.05
+
+
 def test_doublets_fit_the_slopes_of_both_spacepoints():
     """Random ranges, forwards and backwards, narrow and wide, on both sides of the beam spot."""
     rng = np.random.default_rng(23)
@@ -213,7 +232,7 @@ def test_no_pair_that_the_cuts_allow_is_lost_at_a_bin_edge(config):
     ws = Workspace(CpuDevice(1))
     ws.set_size(ws.extent("spacepoints"), n)
     spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), np.zeros(n, np.int32))
-    find_seeds(ws, spacepoints, any_slopes(n), config, 0.0, 1)
+    find_seeds(ws, spacepoints, np.zeros((n, 2), np.float32), any_slopes(n), config, 0.0, 1)
     middles = ws.size(ws.extent("seeding_spacepoints"))
     index = ws.array("seeding.sorted_spacepoint", ws.extent("seeding_spacepoints"), np.int32)[:middles]
     offsets = ws.array("seeding.top_offsets", ws.extent("seeding_spacepoints"), np.int32, extra=1)

@@ -24,7 +24,7 @@ __all__ = ["Answer", "BatchReport", "Request", "TrackingService"]
 
 _log = logging.getLogger(__name__)
 
-_WARM_UP_MODULES = 64
+_WARM_UP_MODULES = 16  # too few for a warning that there are no seeds
 _WARM_UP_ACTIVATION = 0.1
 
 
@@ -83,9 +83,7 @@ class TrackingService:
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
             self._athena_ids = replace(ids, name="the server's map")  # clients need not know its path
-        self.chain = TrackingChain(
-            detector, read_config(settings.config, detector.name), device=device, threads=settings.threads
-        )
+        self.chain = TrackingChain(detector, read_config(settings.config), device=device, threads=settings.threads)
 
     def initialize(self) -> None:
         """Compile the kernels and run a first small event."""

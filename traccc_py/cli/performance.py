@@ -187,9 +187,9 @@ def run_performance(
     if evaluation.mode == "files":
         results, sample = _of_files(evaluation, make_summary, log)
     elif evaluation.mode == "samples":
-        results, sample = _of_samples(evaluation, chosen, detector.name, make_summary, log)
+        results, sample = _of_samples(evaluation, chosen, make_summary, log)
     else:
-        results, sample = _of_gun(evaluation, chosen, detector.name, gun, make_summary, log)
+        results, sample = _of_gun(evaluation, chosen, gun, make_summary, log)
     facts: dict[str, Any] = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
     facts = {"detector": detector.label, "detector_facts": {**facts, "fingerprint": chosen.fingerprint}}
     report_performance(results, console, log, evaluation, facts | sample)
@@ -262,22 +262,21 @@ def _of_files(evaluation: Evaluation, make_summary: Callable[[], PerformanceSumm
 
 
 def _of_samples(
-    evaluation: Evaluation, detector: Any, name: str | None, make_summary: Callable[[], PerformanceSummary], log: Any
+    evaluation: Evaluation, detector: Any, make_summary: Callable[[], PerformanceSummary], log: Any
 ) -> _Found:
     from traccc_py.cli.compilation import make_chain
     from traccc_py.cli.performance_samples import evaluate_samples, read_manifests
 
-    settings = load_config(evaluation.config, None, name)
+    settings = load_config(evaluation.config, None)
     manifests = read_manifests(evaluation.samples, detector, evaluation.events, log)
     chain = make_chain(detector, settings, evaluation.device, evaluation.threads, log)
     results, facts = evaluate_samples(manifests, chain, make_summary, evaluation.events, log)
-    return results, {"samples": facts, "config": settings.to_dict()}
+    return results, {"samples": facts, "config": chain.config.to_dict()}
 
 
 def _of_gun(
     evaluation: Evaluation,
     detector: Any,
-    name: str | None,
     gun: ParticleGunConfig,
     make_summary: Callable[[], PerformanceSummary],
     log: Any,
@@ -285,8 +284,8 @@ def _of_gun(
     from traccc_py.cli.compilation import make_chain
     from traccc_py.cli.performance_samples import evaluate_gun
 
-    settings = load_config(evaluation.config, gun.particle, name)
+    settings = load_config(evaluation.config, gun.particle)
     chain = make_chain(detector, settings, evaluation.device, evaluation.threads, log)
     n_events = evaluation.events or _DEFAULT_EVENTS
     results = evaluate_gun(chain, make_summary(), gun, evaluation.seed, n_events, log)
-    return results, {"gun": repr(gun), "n_events": n_events, "seed": evaluation.seed, "config": settings.to_dict()}
+    return results, {"gun": repr(gun), "n_events": n_events, "seed": evaluation.seed, "config": chain.config.to_dict()}

@@ -95,7 +95,7 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
     files = find_event_files(options.all_inputs(), options.skip, options.events, options.input_kind, log.print)
     _check_outputs(options, files)
     check_event_files(files, has_athena_ids=options.athena_map is not None)
-    chosen = settings.load(detector.name)
+    chosen = settings.load()
     athena_ids = None if options.athena_map is None else read_athena_ids(options.athena_map)
     chain = make_chain(detector.load(), chosen, options.device, options.threads, log)
     records = [_run_event(chain, file, options, athena_ids) for file in with_progress(files, log)]
@@ -104,7 +104,7 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
     if options.output is not None:
         log.print(f"results of {counted(len(records), 'event')} are in {options.output}", style="dim")
     if options.json is not None:
-        write_json(options.json, run_report(records, summary, device_facts(chain), detector.label, chosen))
+        write_json(options.json, run_report(records, summary, device_facts(chain), detector.label, chain.config))
 
 
 def _check_outputs(options: RunOptions, files: Sequence[EventFile]) -> None:
@@ -144,14 +144,24 @@ class _ConfigOptions:
     file: Annotated[str | None, Option(metavar="[TOML]", is_argument=True)] = None
 
 
-@command(settings=SETTINGS, options=options_of(_ConfigOptions))
-def config(settings: ChosenSettings, options: _ConfigOptions) -> None:
-    """Print all settings as TOML, the default ones or those of a file."""
+@command(detector=DETECTOR, settings=SETTINGS, options=options_of(_ConfigOptions))
+def config(detector: DetectorOptions, settings: ChosenSettings, options: _ConfigOptions) -> None:
+    """Print all settings as TOML, the default ones or those of a file; for a detector also what follows from it.
+
+    What is printed can be given back as --config.
+    """
     if options.file and settings.source:
         msg = f"{options.file} and --config {settings.source}: expected one of them"
         raise ConfigError(msg)
-    source = options.file or settings.source
-    typer.echo(dataclasses.replace(settings, source=source).load().to_toml(), nl=False)
+    chosen = dataclasses.replace(settings, source=options.file or settings.source).load()
+    reasons: dict[str, str] = {}
+    if detector != DetectorOptions():
+        from traccc_py.derivation import derive
+
+        found = detector.load()
+        chosen, derived = derive(chosen, found)
+        reasons = {setting: f"of {found.name}: {why}" for setting, _, why in derived}
+    typer.echo(chosen.to_toml(reasons), nl=False)
 
 
 @dataclass(frozen=True, slots=True)

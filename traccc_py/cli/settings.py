@@ -92,15 +92,15 @@ TRACCC_CUTS = (
 )  #: hidden in the help; docs/from_traccc.md lists them
 
 
-def load_config(source: Any, particle: str | None, detector: str | None) -> ChainConfig:
-    """Return the settings of a file, a name or the detector, with the particle hypothesis replaced if one is given.
+def load_config(source: Any, particle: str | None) -> ChainConfig:
+    """Return the settings of a file or a name, or the default ones, with the particle hypothesis if one is given.
 
     Raises
     ------
     ConfigError
         If they can't be used.
     """
-    config = read_config(source, detector)
+    config = read_config(source)
     with naming_options({"finding.particle": "--particle"}):
         return config if particle is None else config.with_particle(particle)
 
@@ -113,15 +113,15 @@ class ChosenSettings:
     particle: str | None = None
     values: Mapping[str, tuple[str, Any]] = field(default_factory=dict)  # option and value by setting
 
-    def load(self, detector: str | None = None) -> ChainConfig:
-        """Return the configuration: the file, or the settings of the detector, then --particle, then single values.
+    def load(self) -> ChainConfig:
+        """Return the configuration: the file or the default settings, then --particle, then single values.
 
         Raises
         ------
         ConfigError
             If it can't be used; the message names the option.
         """
-        config = load_config(self.source, self.particle, detector)
+        config = load_config(self.source, self.particle)
         names = {key: f"{name}: {key}" for key, (name, _) in self.values.items()}
         names |= {key.partition(".")[0]: f"{name}: {key.partition('.')[0]}" for key, (name, _) in self.values.items()}
         with naming_options(names):
@@ -150,7 +150,7 @@ def _cut_values(cut: _Cut, text: str) -> Iterator[tuple[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    #: TOML file with settings, or traccc: the default cuts of traccc; by default the detector's. See 'traccc-py config'
+    #: TOML file with settings, or traccc: the default cuts of traccc. See 'traccc-py config'
     config: Annotated[str | None, Option(metavar="TOML")] = None
     particle: str | None = None  #: mass hypothesis of finding and fit: muon, pion or electron; by default pion
     #: one setting, as finding.chi2_max=20; may be repeated

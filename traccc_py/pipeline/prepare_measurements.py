@@ -16,6 +16,7 @@ __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements"
 
 _log = logging.getLogger(__name__)
 
+_SMALLEST_ERROR = 1e-4  #: that sensors reach, by an order of magnitude [mm]
 _MAX_OUTSIDE = 10.0  #: largest distance of a position from its sensor [mm]
 _MAX_DISTANCE = 10.0  #: largest distance of a spacepoint from its measurement [mm]
 _PIXEL = 2  #: dimensions
@@ -53,8 +54,8 @@ def prepare_measurements(
     """Check measurements and bring them into canonical order.
 
     The result does not depend on the order of the rows. All equal rows are kept; those on dead modules are left out,
-    with a warning. Cells, cluster sizes and module
-    indices of the input are not used.
+    with a warning. Cells, cluster sizes and module indices of the input are not used. Errors larger than a sensor or
+    below 0.1 um are used, with a warning.
 
     Parameters
     ----------
@@ -183,6 +184,7 @@ def _prepare(
     position, variance = (np.asarray(a, np.float64) for a in (m.local_position, m.local_variance))
     _check_values(m, position, variance, source)
     _check_inside(m, position, module, detector, source)
+    _warn_of_errors(m, variance, module, detector, source)
     order = _canonical_order(m, position, variance, module)
     prepared = PreparedMeasurements(
         module_index=module[order].astype(np.int32),
@@ -287,6 +289,32 @@ def _check_inside(
         )
 
     _require(good.all(axis=1), source, "measurements", problem)
+
+
+def _warn_of_errors(
+    m: Measurements, variance: np.ndarray, module: np.ndarray, detector: Detector, source: Source | str | None
+) -> None:
+    """Log a warning for errors that no sensor has: cuts and gates are as wide as these."""
+    surfaces = detector.arrays().surfaces
+    lengths = 2 * np.stack([np.maximum(surfaces["hx_min"], surfaces["hx_max"]), surfaces["hy"]], axis=1)
+    is_measured = np.asarray(m.dimensions)[:, None] > np.arange(2)
+    for is_bad, what in (
+        (variance > lengths[module].astype(float) ** 2, "larger than their sensors"),
+        (variance < _SMALLEST_ERROR**2, f"below {_SMALLEST_ERROR:g} mm"),
+    ):
+        bad = is_bad & is_measured
+        if bad.any():
+            row, axis = np.argwhere(bad)[0]
+            _log.warning(
+                "%s%d of %d measurements have errors %s, the first of them var_local%d = %.4g mm^2: are they variances "
+                "in mm^2?",
+                prefix(source),
+                np.count_nonzero(bad.any(axis=1)),
+                len(bad),
+                what,
+                axis,
+                variance[row, axis],
+            )
 
 
 def _global_position(prepared: PreparedMeasurements, detector: Detector) -> np.ndarray:

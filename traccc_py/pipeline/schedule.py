@@ -16,6 +16,7 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.edm import STAGES, Cells, EventResult
 from traccc_py.errors import TracccError
 from traccc_py.geometry import Detector
+from traccc_py.pipeline.plausibility import Plausibility
 from traccc_py.pipeline.prepare import Event, first_stage, prepare_event
 from traccc_py.pipeline.results import BatchOutput, HostBatch, split_batch
 from traccc_py.pipeline.stages import StageClock, StageInput, Stages
@@ -33,6 +34,7 @@ class _Job:
     given: StageInput
     rows: list[int]  # of the batch
     results: list[EventResult | None]  # of the batch
+    sources: Sequence[Source | str | None]  # of the batch
     is_last: bool  # of the batch
     clock: StageClock
     buffer: int = 0  # that the cells are in
@@ -60,10 +62,12 @@ class BatchSchedule:
         self._inputs = InputBuffers(device, CELL_COLUMNS)
         self._stages: Stages | None = None
         self._n_started = 0
+        self._plausibility = Plausibility(config, detector)
 
     def initialize(self) -> None:
         """Put the detector into device memory and compile all kernels, by running an event without cells."""
         if self._stages is None:
+            self._plausibility.warn_of_settings()
             self._stages = Stages(self._device, self._detector, self._config)
             next(self.run([([_no_cells()], None)]))
 
@@ -99,7 +103,8 @@ class BatchSchedule:
             results: list[EventResult | None] = [None] * len(events)
             last = list(by_stage)[-1]
             for stage, rows in by_stage.items():
-                job = _Job(StageInput(stage, [], None), rows, results, stage == last, StageClock(self._device))
+                given, clock = StageInput(stage, [], None), StageClock(self._device)
+                job = _Job(given, rows, results, names, stage == last, clock)
                 if rows:
                     self._prepare(job, [events[k] for k in rows], [names[k] for k in rows])
                 job.clock.lap("preparation")
@@ -153,6 +158,7 @@ class BatchSchedule:
             _split(job)
             job.clock.lap("output")
         for row in job.rows:
+            self._plausibility.warn_of_result(job.results[row], job.sources[row])  # type: ignore[arg-type]
             times = {stage: t / len(job.rows) for stage, t in job.clock.milliseconds.items()}
             job.results[row].stage_milliseconds = times  # type: ignore[union-attr]
         return [result for result in job.results if result is not None] if job.is_last else None

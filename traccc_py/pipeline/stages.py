@@ -26,6 +26,7 @@ from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seeding.seeding import find_seeds
 from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
+from traccc_py.kernels.seeding.spacepoint_variances import find_spacepoint_variances
 from traccc_py.kernels.seeding.thinning import thin_seeds
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
 from traccc_py.kernels.tracking.entries import kink_of
@@ -124,7 +125,9 @@ class Stages:
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
         tolerance = config.seeding.cluster_size_tolerance
         slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance)
-        seeds = find_seeds(ws, spacepoints, slopes, config.seeding, float(detector.b_z), len(given.prepared))
+        variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, n_modules)
+        b_z, n_events = float(detector.b_z), len(given.prepared)
+        seeds = find_seeds(ws, spacepoints, variances, slopes, config.seeding, b_z, n_events)
         is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seed_thinning)
         clock.lap("seeding")
         parameters = estimate_parameters(

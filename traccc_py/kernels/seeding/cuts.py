@@ -2,7 +2,8 @@
 
 References
 ----------
-traccc v1.6.0, `core/include/traccc/seeding`. Written here for spacepoints without position errors, as traccc's are.
+traccc v1.6.0, `core/include/traccc/seeding`. traccc's spacepoints have no position errors. Here those of a triplet's
+points count, as in Acts (v45, `Core/include/Acts/Seeding/SeedFinder.ipp`), beside the scattering, in quadrature.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import numpy as np
 
 from traccc_py.config import SeedingConfig
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.kernels.constants import FOUR, ONE, ZERO
+from traccc_py.kernels.constants import FOUR, ONE, TWO, ZERO
 from traccc_py.units import T, highland_energy, highland_log
 
 __all__ = [
     "DoubletLine",
     "PointXY",
+    "PointVariance",
     "SeedingCuts",
     "TripletCircle",
     "doublet_is_allowed",
@@ -52,6 +54,7 @@ class SeedingCuts(NamedTuple):
     scattering2_per_curvature2: np.float32  # the same for a triplet of known curvature 1/(2 R) [rad^2 mm^2]
     scattering2_high_pt: np.float32  # the same above the highest pT considered [rad^2]
     helix_diameter2_high_pt: np.float32  # ... which is where the diameter is at least the root of this [mm^2]
+    measurement2: np.float32  # square of the number of standard deviations that measurement errors may have
 
 
 class PointXY(NamedTuple):
@@ -61,13 +64,21 @@ class PointXY(NamedTuple):
     y: Any
 
 
+class PointVariance(NamedTuple):
+    """Variances of a spacepoint's position [mm^2]."""
+
+    r: Any
+    z: Any
+
+
 class DoubletLine(NamedTuple):
-    """A doublet as seen from its middle spacepoint: slope, and conformal coordinates of the partner.
+    """A doublet as seen from its middle spacepoint: slope and its error, and conformal coordinates of the partner.
 
     The first axis of (u, v) points from the beam line to the middle; a circle through the middle becomes a line.
     """
 
     cot_theta: Any
+    error2: Any  # square of the largest error of cot_theta, from the measurements
     u: Any  # [1/mm]
     v: Any  # [1/mm]
 
@@ -109,6 +120,7 @@ def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:
         "scattering2_per_curvature2": tolerance2 * 4 * (highland / field) ** 2,
         "scattering2_high_pt": tolerance2 * (highland / config.max_pt_scattering) ** 2,
         "helix_diameter2_high_pt": (2 * config.max_pt_scattering / field) ** 2,
+        "measurement2": config.sigma_measurement**2,
     }
     return SeedingCuts(**{n: scalar(values[n] if n in values else getattr(config, n)) for n in SeedingCuts._fields})
 
@@ -137,19 +149,28 @@ def doublet_is_allowed(cuts, inner, outer, z_at_beam_times_dr, dr, dz):
 
 
 @device_function(inlined=True)
-def linearise(cos_middle, sin_middle, dx, dy, dz, side):
-    """Return the `DoubletLine` of a partner at (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms."""
+def linearise(cuts, direction, dx, dy, dz, side, middle, partner):
+    """Return the `DoubletLine` of a partner at (dx, dy, dz) from its middle; `side` is 1 for tops, -1 for bottoms.
+
+    `direction` points from the beam line to the middle; `middle` and `partner` are the points' `PointVariance`. The
+    middle moves the slopes of bottom and top in opposite directions: in their difference its error, which is that over
+    both lengths, (1 / a + 1 / b)^2, is at most 2 / a^2 + 2 / b^2, so each doublet has its part.
+    """
     inverse2 = ONE / (dx * dx + dy * dy)
     cot_theta = side * dz * math.sqrt(inverse2)
-    u = (dx * cos_middle + dy * sin_middle) * inverse2
-    v = (dy * cos_middle - dx * sin_middle) * inverse2
-    return DoubletLine(cot_theta, u, v)
+    variance = partner.z + TWO * middle.z + cot_theta * cot_theta * (partner.r + TWO * middle.r)
+    u = (dx * direction.x + dy * direction.y) * inverse2
+    v = (dy * direction.x - dx * direction.y) * inverse2
+    return DoubletLine(cot_theta, cuts.measurement2 * variance * inverse2, u, v)
 
 
 @device_function(inlined=True)
-def polar_tolerance(cuts, cot_theta):
-    """Return how much cot(theta) of a top may differ from that of its bottom, whatever the curvature."""
-    return math.sqrt(cuts.scattering2 * (ONE + cot_theta * cot_theta))
+def polar_tolerance(cuts, cot_theta, error2):
+    """Return how much cot(theta) of a top may differ from that of its bottom, whatever the curvature.
+
+    `error2` is the square of what their measurements allow.
+    """
+    return math.sqrt(cuts.scattering2 * (ONE + cot_theta * cot_theta) + error2)
 
 
 @device_function(inlined=True)
@@ -157,7 +178,7 @@ def triplet_circle(cuts, middle_radius, bottom, top):
     """Return the `TripletCircle` of two doublets of one middle."""
     one_over_sin2 = ONE + bottom.cot_theta * bottom.cot_theta
     mismatch = bottom.cot_theta - top.cot_theta
-    mismatch2 = mismatch * mismatch
+    mismatch2 = mismatch * mismatch - (bottom.error2 + top.error2)  # beyond what the measurements explain
     du = top.u - bottom.u
     # v = slope u + intercept is the circle through the three points.
     slope = (top.v - bottom.v) / du

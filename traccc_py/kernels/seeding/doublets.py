@@ -9,8 +9,9 @@ import numpy as np
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.constants import ZERO
-from traccc_py.kernels.seeding.cuts import PointXY, SeedingCuts, doublet_is_allowed, linearise
+from traccc_py.kernels.seeding.cuts import PointVariance, PointXY, SeedingCuts, doublet_is_allowed, linearise
 from traccc_py.kernels.seeding.grid import Grid, SortedSpacepoints, ring_range, ring_window
+from traccc_py.kernels.seeding.spacepoint_variances import R_VARIANCE, Z_VARIANCE
 
 __all__ = [
     "BOTTOM",
@@ -44,8 +45,10 @@ class Tops(NamedTuple):
     offsets: Any  # (n_middles + 1,) int32
     partner: Any  # (n_tops,) int32, row of the sorted spacepoints
     cot_theta: Any  # (n_tops,) scalar
+    error2: Any  # (n_tops,) scalar, see `DoubletLine`
     u: Any  # (n_tops,) scalar [1/mm]
     v: Any  # (n_tops,) scalar [1/mm]
+    largest_error2: Any  # (n_middles,) scalar, of the middle's tops; not set where there are none
 
 
 class Buckets(NamedTuple):
@@ -59,6 +62,7 @@ class _Payload(NamedTuple):
     sp: SortedSpacepoints
     cuts: SeedingCuts
     grid: Grid
+    variances: Any  # (n_spacepoints, 2) scalar, see `spacepoint_variances`
     out_n_tops: Any  # (n_middles,) int32
     out_found: Any  # (n_tops,) int32, tops of a middle as they were found
     out_cot_theta: Any  # (n_tops,) scalar, of these
@@ -192,10 +196,19 @@ def _find_tops(p, i, position, is_filling):
 
 
 @device_function(inlined=True)
-def doublet_line(sp, i, j, side):
+def _variance(p, i):
+    """Return the `PointVariance` of spacepoint i."""
+    row = p.sp.spacepoint[i]
+    return PointVariance(p.variances[row, R_VARIANCE], p.variances[row, Z_VARIANCE])
+
+
+@device_function(inlined=True)
+def doublet_line(p, i, j, side):
     """Return the `DoubletLine` of top (side 1) or bottom (side -1) j of middle i."""
+    sp = p.sp
     x, y, r = sp.x[i], sp.y[i], sp.r[i]
-    return linearise(x / r, y / r, sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], side)
+    middle, partner = _variance(p, i), _variance(p, j)
+    return linearise(p.cuts, PointXY(x / r, y / r), sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i], side, middle, partner)
 
 
 @device_function(inlined=True)
@@ -251,16 +264,20 @@ def _fill_tops(i, p, starts):
         return
     _find_tops(p, i, first, True)
     for k in range(first, last):
-        p.out_cot_theta[k] = doublet_line(p.sp, i, p.out_found[k], TOP).cot_theta
+        p.out_cot_theta[k] = doublet_line(p, i, p.out_found[k], TOP).cot_theta
     _place_in_buckets(p, first, last, starts)
     _sort_by_insertion(p.out_tops, first, last)
+    largest = ZERO
     for k in range(first, last):
-        line = doublet_line(p.sp, i, p.out_tops.partner[k], TOP)
+        line = doublet_line(p, i, p.out_tops.partner[k], TOP)
+        p.out_tops.error2[k] = line.error2
         p.out_tops.u[k] = line.u
         p.out_tops.v[k] = line.v
+        largest = max(largest, line.error2)
+    p.out_tops.largest_error2[i] = largest
 
 
-def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Grid) -> Tops:
+def find_tops(ws: Workspace, sp: SortedSpacepoints, variances: Any, cuts: SeedingCuts, grid: Grid) -> Tops:
     """Find the tops of all middles that may have bottoms.
 
     Parameters
@@ -269,6 +286,8 @@ def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Gri
         Buffers. The size of "seeding_spacepoints" must be set; that of "top_doublets" is set here.
     sp : SortedSpacepoints
         Each is a middle.
+    variances : array of shape (n_spacepoints, 2), scalar
+        Of r and z of the spacepoints before they were sorted [mm^2], from `find_spacepoint_variances`.
     cuts : SeedingCuts
         Doublet cuts.
     grid : Grid
@@ -282,6 +301,7 @@ def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Gri
     middles, tops = ws.extent("seeding_spacepoints"), ws.extent("top_doublets")
     offsets = ws.array("seeding.top_offsets", middles, np.int32, extra=1)
     n_tops = ws.array("seeding.n_tops", middles, np.int32)
+    largest_error2 = ws.array("seeding.largest_top_error2", middles, sp.x.dtype)
 
     def payload() -> _Payload:
         dtype = sp.x.dtype
@@ -289,13 +309,16 @@ def find_tops(ws: Workspace, sp: SortedSpacepoints, cuts: SeedingCuts, grid: Gri
             offsets=offsets,
             partner=ws.array("seeding.top_partner", tops, np.int32),
             cot_theta=ws.array("seeding.top_cot_theta", tops, dtype),
+            error2=ws.array("seeding.top_error2", tops, dtype),
             u=ws.array("seeding.top_u", tops, dtype),
             v=ws.array("seeding.top_v", tops, dtype),
+            largest_error2=largest_error2,
         )
         return _Payload(
             sp=sp,
             cuts=cuts,
             grid=grid,
+            variances=variances,
             out_n_tops=n_tops,
             out_found=ws.array("seeding.top_found", tops, np.int32),
             out_cot_theta=ws.array("seeding.top_found_cot_theta", tops, dtype),

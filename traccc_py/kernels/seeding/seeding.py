@@ -1,9 +1,10 @@
 """Triplet seeding: spacepoints -> doublets -> triplets -> seeds.
 
-The cuts, weights and selection are traccc's. The search is our own: partners of a middle spacepoint are looked up in
-windows derived from the cuts, so no pair that the cuts allow is lost at a bin edge, and of each middle's tops only
-those in a window of cot(theta) are tried. Where traccc depends on the order of its containers, an order is fixed here:
-the radii of compatible tops are counted from the inside out, and seeds of equal weight and size go by their indices.
+The cuts, weights and selection are traccc's, but for the errors of the spacepoints (`cuts`). The search is our own:
+partners of a middle spacepoint are looked up in windows derived from the cuts, so no pair that the cuts allow is lost
+at a bin edge, and of each middle's tops only those in a window of cot(theta) are tried. Where traccc depends on the
+order of its containers, an order is fixed here: the radii of compatible tops are counted from the inside out, and seeds
+of equal weight and size go by their indices.
 
 References
 ----------
@@ -77,7 +78,13 @@ def make_seed_batch(ws: Workspace, name: str, dtype: Any) -> SeedBatch:
 
 
 def find_seeds(
-    ws: Workspace, spacepoints: SpacepointBatch, slopes: Any, config: SeedingConfig, b_z: float, n_events: int
+    ws: Workspace,
+    spacepoints: SpacepointBatch,
+    variances: Any,
+    slopes: Any,
+    config: SeedingConfig,
+    b_z: float,
+    n_events: int,
 ) -> SeedBatch:
     """Find triplets of spacepoints that charged particles from the beam region may have left.
 
@@ -87,6 +94,8 @@ def find_seeds(
         Buffers. The size of "spacepoints" must be set; that of "seeds" is set here.
     spacepoints : SpacepointBatch
         Global positions [mm].
+    variances : array of shape (n_spacepoints, 2), scalar
+        Of their radii and z [mm^2], from `find_spacepoint_variances`.
     slopes : array of shape (n_spacepoints, 4), scalar
         Slopes that fit their clusters, from `find_cluster_slopes`.
     config : SeedingConfig
@@ -103,8 +112,8 @@ def find_seeds(
     """
     cuts, grid = seeding_cuts(config, b_z), make_grid(config)
     sp = sort_spacepoints(ws, spacepoints, slopes, cuts, grid, n_events)
-    tops = find_tops(ws, sp, cuts, grid)
-    best = find_best_triplets(ws, sp, tops, cuts, grid, config)
+    tops = find_tops(ws, sp, variances, cuts, grid)
+    best = find_best_triplets(ws, sp, variances, tops, cuts, grid, config)
     middles, seeds = ws.extent("seeding_spacepoints"), ws.extent("seeds")
     offsets = ws.array("seeding.seed_offsets", middles, np.int32, extra=1)
     ws.scan(best.n, middles, offsets, seeds)

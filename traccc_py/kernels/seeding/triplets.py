@@ -92,6 +92,7 @@ class _Payload(NamedTuple):
     sp: SortedSpacepoints
     cuts: SeedingCuts
     grid: Grid
+    variances: Any  # (n_spacepoints, 2) scalar, see `spacepoint_variances`
     tops: Tops
     rules: _Rules
     offsets: Any  # (n_middles + 1,) int32, first triplet
@@ -119,15 +120,16 @@ def _fill_buckets(tops, first, last, starts):
 @device_function(inlined=True)
 def _triplets_of_bottom(p, i, j, buckets, starts, position, is_filling):
     """Try the tops that bottom j of middle i can go on to; return the position after the last triplet found."""
-    bottom = doublet_line(p.sp, i, j, BOTTOM)
+    bottom = doublet_line(p, i, j, BOTTOM)
     last = p.tops.offsets[i + 1]
-    tolerance = polar_tolerance(p.cuts, bottom.cot_theta) + COT_MARGIN
+    error2 = bottom.error2 + p.tops.largest_error2[i]
+    tolerance = polar_tolerance(p.cuts, bottom.cot_theta, error2) + COT_MARGIN
     lowest, highest = bottom.cot_theta - tolerance, bottom.cot_theta + tolerance
     k = starts[bucket_of(buckets, lowest)]
     while k < last and p.tops.cot_theta[k] < lowest:
         k += 1
     while k < last and p.tops.cot_theta[k] <= highest:
-        top = DoubletLine(p.tops.cot_theta[k], p.tops.u[k], p.tops.v[k])
+        top = DoubletLine(p.tops.cot_theta[k], p.tops.error2[k], p.tops.u[k], p.tops.v[k])
         circle = triplet_circle(p.cuts, p.sp.r[i], bottom, top)
         if circle.is_allowed:
             if is_filling:
@@ -346,7 +348,13 @@ def _make_rules(config: SeedingConfig) -> _Rules:
 
 
 def find_best_triplets(
-    ws: Workspace, sp: SortedSpacepoints, tops: Tops, cuts: SeedingCuts, grid: Grid, config: SeedingConfig
+    ws: Workspace,
+    sp: SortedSpacepoints,
+    variances: Any,
+    tops: Tops,
+    cuts: SeedingCuts,
+    grid: Grid,
+    config: SeedingConfig,
 ) -> BestTriplets:
     """Find the triplets of all middles and select those that become seeds.
 
@@ -356,6 +364,8 @@ def find_best_triplets(
         Buffers. The sizes of "seeding_spacepoints" and "top_doublets" must be set; that of "triplets" is set here.
     sp : SortedSpacepoints
         Each is a middle.
+    variances : array of shape (n_spacepoints, 2), scalar
+        Of r and z of the spacepoints before they were sorted [mm^2], from `find_spacepoint_variances`.
     tops : Tops
         Top doublets of the middles.
     cuts : SeedingCuts
@@ -395,6 +405,7 @@ def find_best_triplets(
             sp=sp,
             cuts=cuts,
             grid=grid,
+            variances=variances,
             tops=tops,
             rules=_make_rules(config),
             offsets=offsets,

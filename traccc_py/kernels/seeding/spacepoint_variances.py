@@ -1,0 +1,81 @@
+"""Errors of the spacepoints in the coordinates of the seeding: variances of radius and z from those of measurements."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.kernel import kernel
+from traccc_py.device.workspace import Workspace
+from traccc_py.edm.parameters import LOC0, LOC1
+from traccc_py.geometry.records import DetectorArrays
+from traccc_py.kernels.constants import ONE, ZERO, X, Y
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
+
+__all__ = ["R_VARIANCE", "Z_VARIANCE", "find_spacepoint_variances"]
+
+R_VARIANCE, Z_VARIANCE, _N_VARIANCES = range(3)  #: columns
+
+
+class _Payload(NamedTuple):
+    spacepoints: SpacepointBatch
+    measurements: MeasurementBatch
+    surfaces: Any  # (n_modules,) SURFACE
+    n_modules: Any  # int32
+    out_variances: Any  # (n_spacepoints, 2) scalar [mm^2]
+
+
+@kernel(grain=2048)
+def _fill_variances(i, p):
+    """One spacepoint: the variances of its radius and z."""
+    m = p.spacepoints.measurement_index[i]
+    s = p.surfaces[p.measurements.event_module[m] % p.n_modules]
+    x, y = p.spacepoints.global_position[i, X], p.spacepoints.global_position[i, Y]
+    r = math.sqrt(x * x + y * y)
+    per_mm = ONE / r if r > ZERO else ZERO * r
+    u_r, v_r = (x * s.ux + y * s.uy) * per_mm, (x * s.vx + y * s.vy) * per_mm
+    variance0, variance1 = p.measurements.local_variance[m, LOC0], p.measurements.local_variance[m, LOC1]
+    p.out_variances[i, R_VARIANCE] = variance0 * u_r * u_r + variance1 * v_r * v_r
+    p.out_variances[i, Z_VARIANCE] = variance0 * s.uz * s.uz + variance1 * s.vz * s.vz
+
+
+def find_spacepoint_variances(
+    ws: Workspace,
+    spacepoints: SpacepointBatch,
+    measurements: MeasurementBatch,
+    detector: DetectorArrays,
+    n_modules: int,
+) -> Any:
+    """Find the variances of the spacepoints.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The size of "spacepoints" must be set.
+    spacepoints : SpacepointBatch
+        Global positions [mm].
+    measurements : MeasurementBatch
+        Variances [mm^2].
+    detector : DetectorArrays
+        Surfaces.
+    n_modules : int
+        Number of surfaces [1].
+
+    Returns
+    -------
+    array of shape (n_spacepoints, 2), scalar
+        Variances of radius and z [mm^2].
+    """
+    extent = ws.extent("spacepoints")
+    out = ws.array("spacepoints.variances", extent, spacepoints.global_position.dtype, _N_VARIANCES)
+    payload = _Payload(
+        spacepoints=spacepoints,
+        measurements=measurements,
+        surfaces=detector.surfaces,
+        n_modules=np.int32(n_modules),
+        out_variances=out,
+    )
+    ws.launch(_fill_variances, extent, payload)
+    return out
