@@ -23,7 +23,7 @@ from tests.reference.kalman import unpacked
 from tests.reference.transport import helix_point, unit_direction
 from tests.settings import finding_settings
 from tests.smearing import smear_hits
-from traccc_py.config import FittingConfig
+from traccc_py.config import FindingConfig, FittingConfig
 from traccc_py.edm import FitOutcome, Measurements
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import STACK, SURFACE, DetectorArrays, HomogeneousField
