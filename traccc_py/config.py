@@ -194,7 +194,7 @@ class FindingConfig(_Section):
     seed_max_consecutive_holes: Count = 1  #: the same before the fourth measurement
     chi2_max: Positive = 25.0  #: largest chi2 of a measurement against the prediction
     retry_chi2_max: Positive = 30.0  #: the same in the second pass, over seeds that are on no track
-    kink_momentum: Positive = 0.1  #: momentum across the track that a kink gives, standard deviation [GeV]
+    kink_momentum: Positive = 0.05  #: momentum across the track that a kink gives, standard deviation [GeV]
     kink_chi2_max: Positive = 10.0  #: `chi2_max` behind a kink
     kink_mask_max: NonNegative = 20.0  #: `mask_max` behind a kink [mm]
     measurements_behind_kink: Count = 4  #: measurements that must follow a kink; 0: kinks are not looked for

@@ -66,7 +66,7 @@ def choose_kinked(i, p):
     slot = i * p.branches_per_seed
     n = p.branches.n_measurements[slot]
     is_kinked = False
-    if n >= p.cuts.min_measurements:  # there may be no branch, and then nothing else is known of it
+    if n >= p.cuts.min_measurements - 1:  # there may be no branch, and then nothing else is known of it
         is_kinked = (
             p.branches.is_stopped[slot] == 1
             and p.branches.n_holes[slot] == 0
