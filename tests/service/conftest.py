@@ -75,7 +75,9 @@ def server(chain, detector, tmp_path_factory):
         ModelSettings(threads=1), fingerprint=detector.fingerprint, package_folder=package_folder()
     )
     log = tmp_path_factory.mktemp("server") / "server.log"
-    settings = ServerSettings(http_port=0, grpc_port=0, metrics_port=0, exit_timeout=5, log_file=log)
+    settings = ServerSettings(
+        http_port=0, grpc_port=0, metrics_port=0, exit_timeout=5, shared_memory="local", log_file=log
+    )
     with TritonServer(repository, settings) as running:
         running.start_until_ready(START_SECONDS)
         yield running

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Progress", "cpu_seconds", "keep_freed_memory", "living_instances", "shared_region"]
+__all__ = ["Progress", "cpu_seconds", "keep_freed_memory", "living_instances", "make_region_private", "shared_region"]
 
 _ENDED = "ZX"  # states of processes
-_REGION_PREFIX = "triton_python_backend_shm_region_"
+_REGION_PREFIX = "traccc_py_server_"
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, truncated to 15 characters
 _USER_TIME = 11  # index among the fields of /proc/PID/stat after the name; the system time follows
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -66,6 +66,13 @@ def shared_region(pid: int) -> Path | None:
             if word.startswith(_REGION_PREFIX):
                 return Path("/dev/shm") / word
     return None
+
+
+def make_region_private() -> None:
+    """Let no other user read the shared memory of this model instance, which the server has made readable to all."""
+    region = shared_region(os.getpid())
+    if region is not None:
+        region.chmod(0o600)
 
 
 def keep_freed_memory() -> bool:

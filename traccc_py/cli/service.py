@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from traccc_py.backend.installation import find_installation, package_folder
 from traccc_py.backend.ports import check_port, free_port
-from traccc_py.backend.settings import ModelSettings, SchedulingSettings, ServerSettings
+from traccc_py.backend.settings import ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.options import Compress, Device, Events, Option, Skip, command, consoles, naming_options, options_of
@@ -46,8 +46,8 @@ class _ServeOptions(Settings):
 _SCHEDULING = options_of(
     SchedulingSettings,
     gpus=Option(metavar="N,N,...", kind=str, convert=_gpus),
-    queue_delay_us=Option("--queue-delay"),
 )
+_QUEUE = options_of(QueueSettings, leave_out=("queue_events",), queue_delay_us=Option("--queue-delay"))
 _SERVER = options_of(
     ServerSettings,
     leave_out=("exit_timeout", "shm_mb"),
@@ -65,7 +65,7 @@ _MODEL = options_of(
 
 _WATCH = options_of(
     WatchOptions,
-    leave_out=("period", "probe_period", "probe_timeout", "reload_timeout", "first_backoff", "last_backoff"),
+    leave_out=("period", "probe_period", "hang_timeout", "first_backoff", "last_backoff"),
     load_timeout=Option("--timeout"),
 )
 
@@ -74,6 +74,7 @@ _WATCH = options_of(
     detector=DETECTOR,
     options=options_of(_ServeOptions),
     scheduling=_SCHEDULING,
+    queue=_QUEUE,
     server=_SERVER,
     model=_MODEL,
     watch=_WATCH,
@@ -82,6 +83,7 @@ def serve(
     detector: DetectorOptions,
     options: _ServeOptions,
     scheduling: SchedulingSettings,
+    queue: QueueSettings,
     server: ServerSettings,
     model: ModelSettings,
     watch: WatchOptions,
@@ -93,7 +95,7 @@ def serve(
     installation = find_installation()
     _check_ports(server)
     settings = replace(model, detector=detector).resolved()
-    repository = _compiled_repository(settings, scheduling, options.device, log)
+    repository = replace(_compiled_repository(settings, scheduling, options.device, log), queue=queue)
     with TritonServer(repository, server, installation) as running:
         stopping = _Stopping()
         running.start_until_ready(watch.load_timeout, stopping.is_set)

@@ -13,6 +13,7 @@ _REFUSED = ("StatusCode.INVALID_ARGUMENT", "400")
 _TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "499", "504")
 _UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
+_LOST_CONNECTION = re.compile("^connection closed")  # of geventhttpclient, whose error is not an OSError
 _NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
 _PREFIX = re.compile(r"^in ensemble '[^']*', ")
 
@@ -39,7 +40,12 @@ def is_worth_repeating(error: Exception) -> bool:
     message = _message(error)
     if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message):
         return True
-    return _status(error) in _UNREACHABLE or isinstance(error, OSError)
+    return _is_unreachable(error)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    is_lost = _LOST_CONNECTION.search(_message(error)) is not None
+    return _status(error) in _UNREACHABLE or isinstance(error, OSError) or is_lost
 
 
 def needs_larger_outputs(error: Exception) -> bool:
@@ -81,7 +87,7 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
     if _status(error) in _REFUSED:
         return InputDataError(f"{where} refused the event: {message}")
     no_http = type(error).__name__ == "HTTPParseError"  # from geventhttpclient: something else answers at that port
-    if _status(error) in _UNREACHABLE or isinstance(error, OSError) or no_http:
+    if _is_unreachable(error) or no_http:
         port = {"grpc": "gRPC port (8001 by default)", "http": "HTTP port (8000 by default)"}[options.protocol]
         return ServiceError(f"{where} can't be reached: {message}; is the server running, and is this its {port}?")
     return ServiceError(f"{where} failed: {message}")
