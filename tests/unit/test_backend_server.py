@@ -167,12 +167,12 @@ def test_server_listens_on_this_machine_alone_by_default(installation):
 
 @pytest.mark.parametrize(("shared_memory", "apis"), [("off", ",shared-memory"), ("local", ""), ("always", "")])
 def test_nobody_can_administrate_the_server(installation, shared_memory, apis):
-    """No word opens these interfaces, so none has to be kept: the value can't be sent, as it has two lines."""
+    """No word opens these interfaces, so none has to be kept: no header has such a name and value."""
     with TritonServer(ModelRepository(), any_ports(shared_memory=shared_memory), installation) as server:
         command = server.command()
     assert "--model-control-mode=none" in command
     for option in ("http-restricted-api", "grpc-restricted-protocol"):
-        closed = f"--{option}=model-repository,logging,trace{apis}:traccc-closed=no\none"
+        closed = f"--{option}=model-repository,logging,trace{apis}:closed to all=no\none"
         assert closed in command
 
 

@@ -31,11 +31,11 @@ __all__ = ["TritonServer"]
 
 _log = logging.getLogger(__name__)
 
-# Nobody may use these: no header can have this value, for a header ends where its line does. So there is no word that
-# must be kept secret, as a command line, which every user of a machine can read, could not.
+# Nobody may use these: no header can have this name and this value, with spaces and two lines, in HTTP or in gRPC. So
+# there is no word that must be kept secret, as a command line, which every user of a machine can read, could not.
 _CLOSED_APIS = ("model-repository", "logging", "trace")  # the latter two name files for the server to write
 _SHARED_MEMORY_API = "shared-memory"
-_KEY_OF_NOBODY = "traccc-closed=no\none"
+_KEY_OF_NOBODY = "closed to all=no\none"
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight

@@ -15,6 +15,7 @@ _UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
 _LOST_CONNECTION = re.compile("^connection closed")  # of geventhttpclient, whose error is not an OSError
 _NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
+_CLOSED = re.compile("(API|protocol) is restricted")
 _PREFIX = re.compile(r"^in ensemble '[^']*', ")
 
 
@@ -35,9 +36,9 @@ def _is_timeout(error: Exception) -> bool:
 
 def is_worth_repeating(error: Exception) -> bool:
     """Return whether a retry may succeed: the server was unavailable, or its model instance died."""
-    if _is_timeout(error):
-        return False
     message = _message(error)
+    if _is_timeout(error) or _CLOSED.search(message):
+        return False
     if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message):
         return True
     return _is_unreachable(error)
@@ -81,6 +82,11 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
         return ServiceError(
             f"the model instance that worked on the event died, of {where}: the event was not reconstructed and may "
             f"be sent again ({message})"
+        )
+    if _CLOSED.search(message):
+        return ServiceError(
+            f"the server at {options.url} does not share memory with clients: start it with --shared-memory local, or "
+            f"leave shared_memory out here ({message})"
         )
     if _NO_MODEL.search(message):
         return ServiceError(f"{where} is not loaded at the moment: {message}")
