@@ -42,11 +42,11 @@ def left_behind():
 class Service:
     """A running `traccc-py serve`."""
 
-    def __init__(self, folder, *options):
+    def __init__(self, folder, *options, program=("-m", "traccc_py")):
         self.http, self.grpc, self.metrics = (free_port("127.0.0.1") for _ in range(3))
         self.log, self.server_log = folder / "launcher.log", folder / "server.log"
         ports = ["--http-port", self.http, "--grpc-port", self.grpc, "--metrics-port", self.metrics]
-        command = [sys.executable, "-m", "traccc_py", "serve", "--detector", "telescope", "--device", "cpu", *ports]
+        command = [sys.executable, *program, "serve", "--detector", "telescope", "--device", "cpu", *ports]
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
                 [*map(str, command), "--server-log", str(self.server_log), *options],

@@ -10,11 +10,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["SHARED_MEMORY", "Janitor", "SharedMemoryFiles", "lock_against_cleaning", "remove_leftovers"]
+__all__ = [
+    "SHARED_MEMORY",
+    "Janitor",
+    "SharedMemoryFiles",
+    "free_shared_memory",
+    "lock_against_cleaning",
+    "remove_leftovers",
+]
 
 SHARED_MEMORY = Path("/dev/shm")
 _PREFIX = "traccc_py_server_"
 _LOCK = ".lock"
+
+
+def free_shared_memory() -> int:
+    """Return how much shared memory this machine or container has left [bytes]."""
+    found = os.statvfs(SHARED_MEMORY)
+    return found.f_bavail * found.f_frsize
 
 
 class SharedMemoryFiles:

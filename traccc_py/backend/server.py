@@ -20,7 +20,13 @@ from typing import Any
 
 from traccc_py import wire
 from traccc_py.backend.installation import Installation, find_installation
-from traccc_py.backend.leftovers import Janitor, SharedMemoryFiles, lock_against_cleaning, remove_leftovers
+from traccc_py.backend.leftovers import (
+    Janitor,
+    SharedMemoryFiles,
+    free_shared_memory,
+    lock_against_cleaning,
+    remove_leftovers,
+)
 from traccc_py.backend.ports import Ports, check_port, free_port
 from traccc_py.backend.processes import Progress, cpu_seconds, living_instances
 from traccc_py.backend.repository import ModelRepository
@@ -36,6 +42,10 @@ _log = logging.getLogger(__name__)
 _CLOSED_APIS = ("model-repository", "logging", "trace")  # the latter two name files for the server to write
 _SHARED_MEMORY_API = "shared-memory"
 _KEY_OF_NOBODY = "closed to all=no\none"
+_MORE_MEMORY = "enlarge it (docker run --shm-size=1g; in Kubernetes an emptyDir of medium Memory)"
+_MEGABYTE = 1_048_576
+_BYTES_PER_CELL = 40  # of the standard tensors
+_QUEUE_SHARE = 0.5  # of the shared memory; the rest is for events that are worked on, and for answers
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
@@ -113,6 +123,7 @@ class TritonServer:
         if not os.access(self._installation.binary, os.X_OK):
             msg = f"{self._installation.binary} can't be run: it is not there, or not executable"
             raise ServiceError(msg)
+        self._check_shared_memory()
         self._write_files()
         output = None if self.settings.log_file is None else self.settings.log_file.open("ab")
         try:
@@ -136,6 +147,19 @@ class TritonServer:
         """Write what the server reads."""
         self._repository.write(self._models)
         self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
+
+    def _check_shared_memory(self) -> None:
+        """Raise if it does not suffice to start; let no more cells wait than it has room for."""
+        n, free = self._repository.scheduling.instances, free_shared_memory() // _MEGABYTE
+        least = n * self.settings.shm_mb + 1
+        if free < least:
+            msg = f"/dev/shm has {free} MB free; expected at least {least} MB for {n} model instances: {_MORE_MEMORY}"
+            raise ServiceError(msg)
+        queue = self._repository.queue
+        room = int(_QUEUE_SHARE * free * _MEGABYTE / n / _BYTES_PER_CELL)
+        if room < queue.queue_cells:
+            _log.warning("/dev/shm has %d MB free: at most %d cells may wait; for more, %s", free, room, _MORE_MEMORY)
+            self._repository = replace(self._repository, queue=replace(queue, queue_cells=max(1, room)))
 
     def command(self) -> list[str]:
         """Return the command line of the server."""
