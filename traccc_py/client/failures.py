@@ -10,11 +10,12 @@ from traccc_py.errors import InputDataError, ServiceError, TracccError
 __all__ = ["explained", "is_worth_repeating", "lost_shared_memory", "needs_larger_outputs"]
 
 _REFUSED = ("StatusCode.INVALID_ARGUMENT", "400")
-_TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "499", "504")
+_TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED", "499", "504")
 _UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
 _LOST_CONNECTION = re.compile("^connection closed")  # of geventhttpclient, whose error is not an OSError
 _NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
+_BUSY = re.compile("the service is busy")
 _CLOSED = re.compile("(API|protocol) is restricted")
 _PREFIX = re.compile(r"^in ensemble '[^']*', ")
 
@@ -88,6 +89,8 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
             f"the server at {options.url} does not share memory with clients: start it with --shared-memory local, or "
             f"leave shared_memory out here ({message})"
         )
+    if _BUSY.search(message):
+        return ServiceError(f"{where} has too much to do at the moment: {message}")
     if _NO_MODEL.search(message):
         return ServiceError(f"{where} is not loaded at the moment: {message}")
     if _status(error) in _REFUSED:

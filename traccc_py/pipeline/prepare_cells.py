@@ -10,6 +10,7 @@ import numpy as np
 
 from traccc_py.data.source import Source, bad_row, check_readout, find_modules, prefix
 from traccc_py.edm import Cells, ModuleCells
+from traccc_py.edm.checks import check_cell_columns
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
 from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, MAX_ACTIVATION, check_and_convert, order_cells
@@ -80,7 +81,7 @@ def prepare_cells(
         If a module is unknown, a channel is outside its module, an activation, or the sum of those of one channel, is
         not from 0 to 1e29, a time is not finite, or the columns differ in length or have the wrong type.
     """
-    _check_columns(cells)
+    check_cell_columns(cells)
     runs = _module_runs(cells)
     rows = runs.starts[:-1]
     modules = find_modules(runs.geometry_id, rows, detector, "cells", source)
@@ -100,27 +101,6 @@ def prepare_cells(
     for column, values in zip(made, ordered, strict=False):  # all but input_row
         column[: ordered.n_cells] = values
     return PreparedCells._make([*(column[: ordered.n_cells] for column in made), ordered.input_row])
-
-
-def _check_columns(cells: Cells | ModuleCells) -> None:
-    """Check lengths and types."""
-    n = len(cells)
-    per_cell = [("channel0", "iu"), ("channel1", "iu"), ("activation", "iuf"), ("time", "iuf")]
-    if isinstance(cells, ModuleCells):
-        n_modules = len(cells.geometry_id)
-        expected = [("geometry_id", "iu", n_modules), ("n_cells", "iu", n_modules), *((*c, n) for c in per_cell)]
-    else:
-        expected = [("geometry_id", "iu", n), *((*c, n) for c in per_cell)]
-    for name, kinds, length in expected:
-        values = np.asarray(getattr(cells, name))
-        if values.shape != (length,):
-            like = "geometry_id" if length == len(cells.geometry_id) else "channel0"
-            msg = f"cells.{name} has shape {values.shape}; expected ({length},), as cells.{like}"
-            raise InputDataError(msg)
-        if values.dtype.kind not in kinds and length:
-            wanted = "integers" if kinds == "iu" else "numbers"
-            msg = f"cells.{name} has type {values.dtype}; expected {wanted}"
-            raise InputDataError(msg)
 
 
 def _module_runs(cells: Cells | ModuleCells) -> _Runs:

@@ -137,7 +137,7 @@ def _runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _largest(channel: np.ndarray, name: str) -> int:
     """Return the largest channel, 0 if there is none."""
-    unsigned = channel.view(f"u{channel.itemsize}") if channel.dtype.kind == "i" else channel  # one pass for both ends
+    unsigned = channel.view(channel.dtype.str.replace("i", "u"))  # one pass for both ends
     largest = int(unsigned.max(initial=0))
     if largest > _MAX_16_BITS:
         worst = int(channel.min()) if int(channel.min()) < 0 else largest
