@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from traccc_py import wire
-from traccc_py.backend.installation import Installation
+from traccc_py.backend.installation import Installation, version_warning
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import TritonServer
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
@@ -174,6 +174,15 @@ def test_nobody_can_administrate_the_server(installation, shared_memory, apis):
     for option in ("http-restricted-api", "grpc-restricted-protocol"):
         closed = f"--{option}=model-repository,logging,trace{apis}:closed to all=no\none"
         assert closed in command
+
+
+@pytest.mark.parametrize(
+    ("version", "is_warned"), [("2.51.0", True), ("2.72.1", True), ("2.73.0", False), ("3.0", False)]
+)
+def test_old_servers_are_warned_of(version, is_warned):
+    warning = version_warning(version)
+    assert (warning is not None) == is_warned
+    assert warning is None or warning.startswith(f"Triton {version} can be crashed")
 
 
 def test_environment_of_the_server():

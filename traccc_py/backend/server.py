@@ -50,6 +50,7 @@ _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
 _IDLE_CPU_SECONDS = 0.05
+_PATIENCE = 5.0  # [s]
 _HTTP_OK = 200
 _STALL_SECONDS = 20.0  # a server that is loading and uses less than the next for this long is hanging
 _STALL_CPU_SECONDS = 0.3
@@ -233,6 +234,14 @@ class TritonServer:
             return self._ask("/v2/health/ready", timeout=1.0)[0] == _HTTP_OK
         except OSError:
             return False
+
+    def version(self) -> str:
+        """Return the version of the server, "" if it does not say."""
+        try:
+            status, body = self._ask("/v2", timeout=_PATIENCE)
+            return str(json.loads(body).get("version", "")) if status == _HTTP_OK else ""
+        except (OSError, ValueError):
+            return ""
 
     def probe(self, timeout: float) -> str | None:
         """Send an event without cells through the chain.

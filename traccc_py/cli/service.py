@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from traccc_py.backend.installation import find_installation, package_folder
+from traccc_py.backend.installation import find_installation, package_folder, version_warning
 from traccc_py.backend.ports import check_port, free_port
 from traccc_py.backend.settings import ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
@@ -108,6 +108,9 @@ def serve(
             f"ready in {time.perf_counter() - begin:.1f} s: gRPC {server.address}:{ports.grpc}, "
             f"HTTP {server.address}:{ports.http}, metrics {server.address}:{ports.metrics}; Ctrl-C ends it"
         )
+        warning = version_warning(running.version())
+        if warning is not None:
+            log.print(warning, style="yellow")
         watchdog.run()
         log.print("requests in flight finish, then the server ends", style="dim")
 
