@@ -23,7 +23,7 @@ import triton_python_backend_utils as pb_utils
 from traccc_py import wire
 from traccc_py.backend.logs import TritonHandler
 from traccc_py.backend.metrics import ServiceMetrics
-from traccc_py.backend.processes import keep_freed_memory, make_region_private
+from traccc_py.backend.processes import free_memory, keep_freed_memory, limit_memory, make_region_private
 from traccc_py.backend.queue import EventQueue, Job
 from traccc_py.backend.service import Answer, BatchReport, BusyError, Request, TrackingService, WithdrawnError
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings
@@ -35,6 +35,7 @@ __all__ = ["TritonPythonModel"]
 _log = logging.getLogger(__name__)
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+_MEMORY_SHARE = 0.9  # of the free memory, for all instances
 _LONGEST_MESSAGE = 2000  # gRPC sends errors in headers, of 8 kB at most
 
 
@@ -70,6 +71,8 @@ class TritonPythonModel:
             self._metrics: ServiceMetrics | None = None
             self._worker = Worker(partial(_ready_service, settings, device), self._queue, self._count)
             self._service = self._worker.wait_until_ready()
+            if device == "cpu":
+                limit_memory(_memory_for_events(settings, args["model_config"]))
             gc.freeze()  # collecting the compiler's objects too would add 70 ms to some request
         except (TracccError, OSError, ValueError) as error:
             msg = f"{self._name}: {error}"
@@ -129,6 +132,15 @@ def _ready_service(settings: ModelSettings, device: str) -> TrackingService:
     service = TrackingService(settings, device)
     service.initialize()
     return service
+
+
+def _memory_for_events(settings: ModelSettings, config: str) -> int:
+    """Return how much memory this instance may use for events [bytes]."""
+    if settings.memory_mb is not None:
+        return settings.memory_mb * 1_000_000
+    groups = json.loads(config).get("instance_group", [])
+    n_instances = max(1, sum(group.get("count", 1) for group in groups))
+    return int(_MEMORY_SHARE * free_memory() / n_instances)
 
 
 def _decode(request: Any) -> Request:

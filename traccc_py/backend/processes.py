@@ -5,11 +5,21 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Progress", "cpu_seconds", "keep_freed_memory", "living_instances", "make_region_private", "shared_region"]
+__all__ = [
+    "Progress",
+    "cpu_seconds",
+    "free_memory",
+    "keep_freed_memory",
+    "limit_memory",
+    "living_instances",
+    "make_region_private",
+    "shared_region",
+]
 
 _ENDED = "ZX"  # states of processes
 _REGION_PREFIX = "traccc_py_server_"
@@ -73,6 +83,32 @@ def make_region_private() -> None:
     region = shared_region(os.getpid())
     if region is not None:
         region.chmod(0o600)
+
+
+def free_memory() -> int:
+    """Return how much memory this process could still use, by the machine's and its container's account [bytes]."""
+    text = Path("/proc/meminfo").read_text()
+    free = _kilobytes(text, "MemAvailable")
+    with contextlib.suppress(OSError, ValueError):  # no container, or no limit
+        folder = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("::/")[2].strip()
+        limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return free
+
+
+def limit_memory(more: int) -> None:
+    """Let this process have so much memory [bytes] more than now: what asks for more gets a MemoryError.
+
+    Otherwise the system kills the process when there is no memory left, and all that it works on is lost.
+    """
+    now = _kilobytes(Path("/proc/self/status").read_text(), "VmData")
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (now + more, most))
+
+
+def _kilobytes(text: str, name: str) -> int:
+    """Return a value of a table of /proc [bytes]."""
+    return int(text.partition(f"{name}:")[2].split()[0]) * 1024
 
 
 def keep_freed_memory() -> bool:

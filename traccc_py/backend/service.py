@@ -201,6 +201,8 @@ class TrackingService:
             return self._run_halves(group, why_withdrawn)
         except Exception as error:
             if len(keys) == 1:
+                if isinstance(error, MemoryError) and not isinstance(error, TracccError):
+                    return {keys[0]: _too_large(group[keys[0]])}
                 if not isinstance(error, TracccError):
                     _log.exception("an event of %d cells failed", len(group[keys[0]]))
                 return {keys[0]: error}
@@ -239,6 +241,13 @@ class TrackingService:
             _log.exception("the result of an event could not be packed")
             return error
         return tensors
+
+
+def _too_large(cells: Cells | ModuleCells) -> CapacityError:
+    return CapacityError(
+        f"the event, which has {len(cells)} cells, needs more memory than this service has for one; is it of noise, or "
+        "are its cells in few modules?"
+    )
 
 
 def _set_environment(settings: ModelSettings) -> None:

@@ -19,7 +19,7 @@ __all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSetting
 #: Beside the model's Python file: clients can read a model's configuration, and should not see paths of the server.
 SETTINGS_FILE = "settings.json"
 
-_WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb")
+_WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb")
 
 Port = Annotated[int, Range(0, 65_535)]
 
@@ -38,6 +38,9 @@ class ModelSettings(Settings):
     #: ids on the wire are Athena's: the file that maps them to detray's, with lines "hexadecimal,decimal"
     athena_map: str | None = None
     log_calls: bool = False  #: log each call with its times; else only those with refused or failed requests
+    #: memory an instance may use for events [MB], on CPUs; an event that would need more is refused; by default 90 % of
+    #: what is free when it starts
+    memory_mb: PositiveCount | None = None
 
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as texts; what is not set is left out."""

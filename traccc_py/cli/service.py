@@ -59,6 +59,7 @@ _MODEL = options_of(
     leave_out=("detector", "cache_dir"),
     config=Option(metavar="TOML"),
     gpu_memory_mb=Option("--gpu-memory"),
+    memory_mb=Option("--memory"),
     athena_map=Option(metavar="FILE"),
     log_calls=Option("--verbose"),
 )
