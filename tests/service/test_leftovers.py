@@ -1,5 +1,7 @@
 """Nothing of a service outlives it, however it ends; and little shared memory is no trap."""
 
+import http.client
+import json
 import os
 import re
 import signal
@@ -164,3 +166,39 @@ def test_deleted_folder_does_not_end_the_service(service):
     service.process.terminate()
     assert service.process.wait(END_SECONDS) == 0
     assert left_behind() == []
+
+
+CLIENT = """
+import os, signal, sys
+from tests.integration.small_events import telescope, telescope_cells
+from traccc_py.client import TrackingClient
+client = TrackingClient(sys.argv[1], shared_memory="system", retries=0)
+client.reconstruct(telescope_cells(5, 1, telescope()))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def registered(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", "/v2/systemsharedmemory/status")
+    found = json.loads(connection.getresponse().read())
+    connection.close()
+    return {region["name"] for region in found}
+
+
+def test_memory_of_killed_clients_is_released(tmp_path):
+    require_server()
+    service = Service(tmp_path, "--threads", "1", "--shared-memory", "local")
+    try:
+        url = f"127.0.0.1:{service.grpc}"
+        cells = telescope_cells(5, 1, telescope())
+        with client_module.TrackingClient(url, shared_memory="system") as living:
+            living.reconstruct(cells)
+            (its_own,) = registered(service.http)
+            for _ in range(2):
+                done = subprocess.run([sys.executable, "-c", CLIENT, url], capture_output=True, check=False)
+                assert done.returncode == -signal.SIGKILL, done.stderr
+            wait_until(lambda: registered(service.http) == {its_own})
+            assert len(living.reconstruct(cells)) == 5
+    finally:
+        service.close()

@@ -36,6 +36,9 @@ class FakeServer:
     def instance_processes(self):
         return set(self.instances)
 
+    def forget_dead_clients(self):
+        return 0
+
     def record(self, restarts):
         self.recorded = restarts
 

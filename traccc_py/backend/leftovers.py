@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 __all__ = [
+    "CLIENT_PREFIX",
     "SHARED_MEMORY",
     "Janitor",
     "SharedMemoryFiles",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 SHARED_MEMORY = Path("/dev/shm")
+CLIENT_PREFIX = "traccc_py_"  #: of the names of regions that clients of this package register
 _PREFIX = "traccc_py_server_"
 _LOCK = ".lock"
 

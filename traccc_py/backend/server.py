@@ -21,6 +21,8 @@ from typing import Any
 from traccc_py import wire
 from traccc_py.backend.installation import Installation, find_installation
 from traccc_py.backend.leftovers import (
+    CLIENT_PREFIX,
+    SHARED_MEMORY,
     Janitor,
     SharedMemoryFiles,
     free_shared_memory,
@@ -272,6 +274,25 @@ class TritonServer:
     def instance_processes(self) -> set[int]:
         """Return the process ids of the live model instances."""
         return set() if self._process is None else living_instances(self._process.pid)
+
+    def forget_dead_clients(self) -> int:
+        """Release shared memory of clients of this package that were killed; return how many regions.
+
+        The file of such a region is gone, as Python removes it then, but the server would keep its memory.
+        """
+        if self.settings.shared_memory == "off":
+            return 0
+        n_forgotten = 0
+        try:
+            _, body = self._ask("/v2/systemsharedmemory/status", _PATIENCE)
+            for region in json.loads(body):
+                name, key = region["name"], region["key"].lstrip("/")
+                if key.startswith(CLIENT_PREFIX) and not (SHARED_MEMORY / key).exists():
+                    self._ask(f"/v2/systemsharedmemory/region/{name}/unregister", _PATIENCE, {})
+                    n_forgotten += 1
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+            return n_forgotten  # it is busy, or ends; there is a next time
+        return n_forgotten
 
     def cpu_seconds(self, pid: int) -> float:
         """Return the processor time that an instance has used [s]."""

@@ -51,6 +51,9 @@ class WatchedServer(Protocol):
     def cpu_seconds(self, pid: int) -> float:
         """Return the processor time that an instance has used."""
 
+    def forget_dead_clients(self) -> int:
+        """Release shared memory of clients that were killed; return how many regions."""
+
     def record(self, restarts: int) -> None:
         """Set the count that the metrics show from the next start on."""
 
@@ -67,6 +70,7 @@ class WatchOptions(Settings):
     #: how long an instance may use no processor time while an inference that tests the server waits, before it counts
     #: as hanging [s]; one that works is busy, however long it takes
     hang_timeout: Positive = 30.0
+    cleaning_period: float = 5.0  #: time between looks for shared memory of clients that were killed [s]
     load_timeout: Positive = 300.0  #: how long instances may take to start [s]
     first_backoff: float = 1.0  #: pause before a second attempt to recover [s], doubled with each
     last_backoff: float = 60.0  #: its largest value [s]
@@ -130,7 +134,7 @@ class Watchdog:
         self._options = options or WatchOptions()
         self._instances = server.instance_processes()
         self._stop = threading.Event()
-        self._next_probe = 0.0
+        self._next_probe = self._next_cleaning = 0.0
         self._probe = _Probe(server.probe, _LONGEST_EVENT)
         self._n_bad_answers = 0
         self._progress: dict[int, tuple[float, float]] = {}  # of instances: processor time, and when it last grew
@@ -174,7 +178,16 @@ class Watchdog:
         hanging = self._hanging(living & self._instances)
         if hanging:
             return f"model instances hang: processes {', '.join(map(str, sorted(hanging)))}"
+        self._clean()
         return self._wrong_answer()
+
+    def _clean(self) -> None:
+        if time.monotonic() < self._next_cleaning:
+            return
+        self._next_cleaning = time.monotonic() + self._options.cleaning_period
+        n_regions = self._server.forget_dead_clients()
+        if n_regions:
+            _log.info("released %d regions of shared memory of clients that have ended", n_regions)
 
     def _wrong_answer(self) -> str | None:
         """Return what is wrong with test inferences, if it is so twice in a row."""

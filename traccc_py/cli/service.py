@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from traccc_py.backend.installation import find_installation, package_folder, version_warning
 from traccc_py.backend.ports import check_port, free_port
+from traccc_py.backend.processes import end_with_parent
 from traccc_py.backend.settings import ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.cli.detector import DETECTOR
@@ -66,7 +67,7 @@ _MODEL = options_of(
 
 _WATCH = options_of(
     WatchOptions,
-    leave_out=("period", "probe_period", "hang_timeout", "first_backoff", "last_backoff"),
+    leave_out=("period", "probe_period", "hang_timeout", "cleaning_period", "first_backoff", "last_backoff"),
     load_timeout=Option("--timeout"),
 )
 
@@ -170,7 +171,7 @@ def _compiled_repository(
     Done in a process that ends before the server starts: on a GPU a context keeps some hundred MB.
     """
     log.print("trying the settings, compiling kernels if that was not done yet", style="dim")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         name, fingerprint = pool.submit(_try_out, settings, device).result()
     with naming_options({SchedulingSettings.path_of("gpus"): _SCHEDULING.names["gpus"]}):
         return _make_repository(settings, scheduling, device, name, fingerprint)
