@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.integration.small_events import telescope, telescope_cells
+from tests.service.conftest import url
 from traccc_py import TrackingChain, wire
 from traccc_py.cli.app import app
 from traccc_py.client.options import ClientOptions
@@ -66,8 +67,8 @@ def test_http_works_in_a_forked_child(http_url, sample_cells, how):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
-def test_forked_child_leaves_shared_memory_to_its_parent(http_url, sample_cells):
-    with TrackingClient(http_url, "http", shared_memory="system") as client:
+def test_forked_child_leaves_shared_memory_to_its_parent(sharing_server, sample_cells):
+    with TrackingClient(url(sharing_server, "http"), "http", shared_memory="system") as client:
         n = len(client.reconstruct(sample_cells))
         in_forked_child(client.close)
         assert len(client.reconstruct(sample_cells)) == n

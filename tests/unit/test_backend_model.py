@@ -233,6 +233,34 @@ def test_event_with_too_many_cells_is_refused(model, good):
     assert "expected at most 200 (max_cells)" in answer.error.message
 
 
+@pytest.mark.parametrize(
+    ("column", "value", "secret", "kept"),
+    [
+        (0, 0x5EC12E7, str(0x5EC12E7), "cells row 2 (counted from 0): geometry_id is ..., which is not a sensitive"),
+        (2, 87654321, "87654321", "cells row 2 (counted from 0): channel0 is ..., outside module"),
+        (3, -87654321, "87654321", "cells row 2 (counted from 0): channel1 is ..., outside module"),
+    ],
+)
+def test_values_are_left_out_where_memory_is_shared(model, good, monkeypatch, column, value, secret, kept):
+    monkeypatch.setattr(model, "_hide_values", True)
+    tensors = {name: values.copy() for name, values in good[0].items()}
+    tensors["CELL_POSITIONS"][2, column] = value
+    answer = run_between_good_ones(model, good, FakeRequest(tensors))
+    assert secret not in answer.error.message
+    assert kept in answer.error.message
+    header = np.array([0x5EC12E7, 3, 5, 7], np.uint32).view(np.uint8)
+    message = run_between_good_ones(model, good, FakeRequest({"CELLS": header})).error.message
+    assert "CELLS is of version ...; expected" in message
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -3.25e7, 1.5])
+def test_real_values_are_left_out_where_memory_is_shared(model_module, value):
+    text = f"cells row 12 (counted from 0): value (activation) is {value}; expected 0 to 1e+29"
+    shown = model_module._without_values(text)
+    assert shown.startswith("cells row 12 (counted from ")
+    assert str(value) not in shown
+
+
 def test_very_long_messages_are_cut(model, good):
     answer = run_between_good_ones(model, good, FakeRequest(good[0], json.dumps({"detector_fingerprint": "x" * 10**6})))
     assert 100 < len(answer.error.message) <= 2000

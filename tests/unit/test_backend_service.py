@@ -225,7 +225,9 @@ def test_settings_survive_the_parameters():
         bfield_symmetry="xyz",
         bfield_partial=True,
     )
-    settings = ModelSettings(detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", log_calls=True)
+    settings = ModelSettings(
+        detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", hide_values=True, log_calls=True, memory_mb=9
+    )
     queue = QueueSettings(3, 17, 5, 100, 7)
     assert QueueSettings.from_parameters({**queue.to_parameters(), "other": "x"}) == queue
     for given in (settings, ModelSettings(), ModelSettings(DetectorOptions("toy", bfield_value=1.5))):

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import json
 import logging
+import re
 import time
 import uuid
 from functools import partial
@@ -35,6 +36,10 @@ __all__ = ["TritonPythonModel"]
 _log = logging.getLogger(__name__)
 
 _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+# Numbers, names of numbers and quoted texts; the row of a cell says little, and is needed.
+_VALUES = re.compile(
+    r"(?<!\brow )(?<!counted from )(?<![\w.])([-+]?(0x[0-9a-f]+|\d[\w.+]*)|[-+]?(nan|inf)\b|'[^']*')", re.IGNORECASE
+)
 _MEMORY_SHARE = 0.9  # of the free memory, for all instances
 _LONGEST_MESSAGE = 2000  # gRPC sends errors in headers, of 8 kB at most
 
@@ -66,7 +71,7 @@ class TritonPythonModel:
         try:
             values = json.loads(Path(args["model_repository"], args["model_version"], SETTINGS_FILE).read_text())
             settings = ModelSettings.from_parameters(values)
-            self._log_calls = settings.log_calls
+            self._log_calls, self._hide_values = settings.log_calls, settings.hide_values
             self._queue = EventQueue(QueueSettings.from_parameters(values))
             self._metrics: ServiceMetrics | None = None
             self._worker = Worker(partial(_ready_service, settings, device), self._queue, self._count)
@@ -93,7 +98,7 @@ class TritonPythonModel:
             sender = request.get_response_sender()
             try:
                 decoded, timeout = self._service.decode(_decode(request)), _timeout(request)
-                answer = partial(_send, sender, request)  # the request holds the memory of its tensors
+                answer = partial(self._send, sender, request)  # the request holds the memory of its tensors
                 self._queue.put(Job(decoded, answer, sender.is_cancelled, timeout))
             except Exception as error:  # whatever a client sent, others are not affected
                 self._refuse(sender, error)
@@ -102,7 +107,16 @@ class TritonPythonModel:
         report = BatchReport()
         report.add_answer(error)
         self._count(report, 0.0)
-        _send(sender, None, error)
+        self._send(sender, None, error)
+
+    def _send(self, sender: Any, _request: Any, answer: Answer) -> None:
+        """Answer a request, which is given only to be kept until then."""
+        try:
+            sender.send(_response(answer, hide_values=self._hide_values), flags=_FINAL)
+        except Exception as error:
+            _log.exception("an answer could not be sent")
+            with contextlib.suppress(Exception):  # the sender may have sent it
+                sender.send(_response(error, hide_values=self._hide_values), flags=_FINAL)
 
     def _count(self, report: BatchReport, seconds: float) -> None:
         if self._metrics is not None:
@@ -217,25 +231,21 @@ _set_destructor.argtypes = (ctypes.py_object, ctypes.c_void_p)
 _set_destructor.restype = ctypes.c_int
 
 
-def _send(sender: Any, _request: Any, answer: Answer) -> None:
-    """Answer a request, which is given only to be kept until then."""
-    try:
-        sender.send(_response(answer), flags=_FINAL)
-    except Exception as error:
-        _log.exception("an answer could not be sent")
-        with contextlib.suppress(Exception):  # the sender may have sent it
-            sender.send(_response(error), flags=_FINAL)
-
-
-def _response(answer: Answer) -> Any:
+def _response(answer: Answer, *, hide_values: bool) -> Any:
     if isinstance(answer, Exception):
-        return pb_utils.InferenceResponse(error=_error(answer))
+        return pb_utils.InferenceResponse(error=_error(answer, hide_values=hide_values))
     return pb_utils.InferenceResponse([_to_triton(name, array) for name, array in answer.items()])
 
 
-def _error(error: Exception) -> Any:
+def _without_values(text: str) -> str:
+    """Return a message about a request without the values it quotes, but with the row."""
+    return _VALUES.sub("...", text)
+
+
+def _error(error: Exception, *, hide_values: bool) -> Any:
     """Return what the client is told; what only the operator may know stays in the log."""
-    text = str(error)[:_LONGEST_MESSAGE]
+    text = _without_values(str(error)) if hide_values else str(error)
+    text = text[:_LONGEST_MESSAGE]
     if isinstance(error, WithdrawnError):
         return pb_utils.TritonError(text, pb_utils.TritonError.CANCELLED)
     if isinstance(error, BusyError):

@@ -148,7 +148,10 @@ class TritonServer:
 
     def _write_files(self) -> None:
         """Write what the server reads."""
-        self._repository.write(self._models)
+        repository = self._repository
+        if self.settings.shared_memory != "off":
+            repository = replace(repository, settings=replace(repository.settings, hide_values=True))
+        repository.write(self._models)
         self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
 
     def _check_shared_memory(self) -> None:

@@ -19,6 +19,7 @@ __all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSetting
 #: Beside the model's Python file: clients can read a model's configuration, and should not see paths of the server.
 SETTINGS_FILE = "settings.json"
 
+_SWITCHES = ("hide_values", "log_calls")
 _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb")
 
 Port = Annotated[int, Range(0, 65_535)]
@@ -37,6 +38,8 @@ class ModelSettings(Settings):
     gpu_memory_mb: PositiveCount | None = None  #: GPU memory an instance may use [MB]; by default all
     #: ids on the wire are Athena's: the file that maps them to detray's, with lines "hexadecimal,decimal"
     athena_map: str | None = None
+    #: leave values of cells out of error messages: they may be of memory that its sender must not see
+    hide_values: bool = False
     log_calls: bool = False  #: log each call with its times; else only those with refused or failed requests
     #: memory an instance may use for events [MB], on CPUs; an event that would need more is refused; by default 90 % of
     #: what is free when it starts
@@ -69,8 +72,9 @@ class ModelSettings(Settings):
         for name in _WHOLE_NUMBERS:
             if name in values:
                 values[name] = _whole_number(name, values[name])
-        if "log_calls" in values:
-            values["log_calls"] = values["log_calls"].lower() == "true"
+        for name in _SWITCHES:
+            if name in values:
+                values[name] = values[name].lower() == "true"
         return cls(detector=_detector(parameters), **values)
 
     def resolved(self) -> ModelSettings:

@@ -57,7 +57,7 @@ _SERVER = options_of(
 )
 _MODEL = options_of(
     ModelSettings,
-    leave_out=("detector", "cache_dir"),
+    leave_out=("detector", "cache_dir", "hide_values"),
     config=Option(metavar="TOML"),
     gpu_memory_mb=Option("--gpu-memory"),
     memory_mb=Option("--memory"),
