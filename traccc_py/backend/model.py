@@ -40,6 +40,7 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _VALUES = re.compile(
     r"(?<!\brow )(?<!counted from )(?<![\w.])([-+]?(0x[0-9a-f]+|\d[\w.+]*)|[-+]?(nan|inf)\b|'[^']*')", re.IGNORECASE
 )
+_LEAST_MEMORY = 1_000_000_000  # [bytes]: that others use much at the start need not last
 _MEMORY_SHARE = 0.9  # of the free memory, for all instances
 _LONGEST_MESSAGE = 2000  # gRPC sends errors in headers, of 8 kB at most
 
@@ -77,7 +78,9 @@ class TritonPythonModel:
             self._worker = Worker(partial(_ready_service, settings, device), self._queue, self._count)
             self._service = self._worker.wait_until_ready()
             if device == "cpu":
-                limit_memory(_memory_for_events(settings, args["model_config"]))
+                memory = _memory_for_events(settings, args["model_config"])
+                limit_memory(memory)
+                self._log.info("%s: events may use %.1f GB of memory", self._name, memory * 1e-9)
             gc.freeze()  # collecting the compiler's objects too would add 70 ms to some request
         except (TracccError, OSError, ValueError) as error:
             msg = f"{self._name}: {error}"
@@ -154,7 +157,7 @@ def _memory_for_events(settings: ModelSettings, config: str) -> int:
         return settings.memory_mb * 1_000_000
     groups = json.loads(config).get("instance_group", [])
     n_instances = max(1, sum(group.get("count", 1) for group in groups))
-    return int(_MEMORY_SHARE * free_memory() / n_instances)
+    return max(_LEAST_MEMORY, int(_MEMORY_SHARE * free_memory() / n_instances))
 
 
 def _decode(request: Any) -> Request:

@@ -41,8 +41,8 @@ class ModelSettings(Settings):
     #: leave values of cells out of error messages: they may be of memory that its sender must not see
     hide_values: bool = False
     log_calls: bool = False  #: log each call with its times; else only those with refused or failed requests
-    #: memory an instance may use for events [MB], on CPUs; an event that would need more is refused; by default 90 % of
-    #: what is free when it starts
+    #: memory an instance may use for events [MB], on CPUs; an event that would need more is refused; by default its
+    #: share of 90 % of what is free when it starts, and at least 1 GB
     memory_mb: PositiveCount | None = None
 
     def to_parameters(self) -> dict[str, str]:

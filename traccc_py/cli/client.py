@@ -146,7 +146,7 @@ def _stream(client: TrackingClient, files: Sequence[EventFile], options: ClientR
             n_failed = n_failed + 1 if isinstance(answer, ServiceError) else 0
             if n_failed == _MAX_FAILURES:
                 left = len(files) * options.repeat - len(totals.rows)
-                log.print(f"given up: {n_failed} events in a row failed; {left} were not sent", style="red")
+                log.print(f"given up: {counted(n_failed, 'event')} in a row failed; {left} were not sent", style="red")
                 break
     totals.seconds = time.perf_counter() - begin
     return totals
