@@ -44,7 +44,7 @@ def expected(sample_result):
         found["TRK_PARAMS"].append([tracks.chi2[t], tracks.ndf[t], *tracks.params[t], tracks.time[t]])
         for s in rows:
             m = states.measurement_index[s]
-            found["MEASUREMENTS"].append([*measurements.local_position[m], *states.params[s][2:], measurements.time[m]])
+            found["MEASUREMENTS"].append([*measurements.local_position[m], *states.params[s][2:], tracks.time[t]])
             found["COVARIANCES"].append(full_matrix(states.covariance[s]))
             found["GEOMETRY_IDS"].append(int(states.geometry_id[s]))
     types = [np.float32, np.float32, np.float32, np.int64]

@@ -15,7 +15,7 @@ _UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
 _LOST_CONNECTION = re.compile("^connection closed")  # of geventhttpclient, whose error is not an OSError
 _NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
-_BUSY = re.compile("the service is busy")
+_BUSY = re.compile("the service is busy|increase the shared memory pool")
 _CLOSED = re.compile("(API|protocol) is restricted")
 _PREFIX = re.compile(r"^in ensemble '[^']*', ")
 
@@ -40,7 +40,7 @@ def is_worth_repeating(error: Exception) -> bool:
     message = _message(error)
     if _is_timeout(error) or _CLOSED.search(message):
         return False
-    if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message):
+    if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message) or _BUSY.search(message):
         return True
     return _is_unreachable(error)
 

@@ -172,8 +172,8 @@ MEASUREMENTS = TensorSpec(
     "MEASUREMENTS",
     "float32",
     "state",
-    (*_MEASURED["local_position"].numbers, *_PARAMETERS[2:], *_MEASURED["time"].numbers),
-    meaning="measured position; smoothed angles and momentum; measured time",
+    (*_MEASURED["local_position"].numbers, *_PARAMETERS[2:], *_TRACKS["time"].numbers),
+    meaning="measured position; smoothed angles and momentum, and the track's time, which is not fitted",
 )
 COVARIANCES = TensorSpec(
     "COVARIANCES",
