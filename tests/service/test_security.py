@@ -271,9 +271,12 @@ def test_clients_see_no_paths(server):
         assert "Traceback" not in text
 
 
-def test_cells_are_refused_by_name_where_another_program_sends_them_raw(server):
-    """traccc-aaS has a branch that sends CELLS as raw bytes of its own structures; ours has a header."""
-    body = {"inputs": [{"name": "CELLS", "shape": [96], "datatype": "UINT8", "data": [7] * 96}]}
+@pytest.mark.parametrize("n_cells", [1, 3, 1000])
+def test_raw_cells_of_traccc_aas_are_refused_by_name(server, n_cells):
+    """Its branch accept-raw-cell-buffer: the number of cells in 8 bytes, then five columns of 4 bytes a cell."""
+    columns = np.zeros((5, n_cells), np.uint32)
+    content = np.uint64(n_cells).tobytes() + columns.tobytes()
+    body = {"inputs": [{"name": "CELLS", "shape": [len(content)], "datatype": "UINT8", "data": list(content)}]}
     status, text = ask(server, f"/v2/models/{wire.MODEL}/infer", body)
     assert status == 400
-    assert "CELLS is of version" in text
+    assert "CELLS is as in traccc-aaS's branch accept-raw-cell-buffer" in text
