@@ -202,3 +202,25 @@ def test_memory_of_killed_clients_is_released(tmp_path):
             assert len(living.reconstruct(cells)) == 5
     finally:
         service.close()
+
+
+def is_ready(port):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/v2/health/ready")
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
+def test_readiness_is_true(service):
+    """A balancer that only asks for it sends nothing to a dead instance for long, and then to one that works."""
+    (instance,) = service.instances()
+    assert is_ready(service.http)
+    os.kill(instance, signal.SIGKILL)
+    wait_until(lambda: not is_ready(service.http), 3)
+    wait_until(lambda: is_ready(service.http), START_SECONDS)
+    with client_module.TrackingClient(f"127.0.0.1:{service.http}", "http", retries=0) as client:
+        assert len(client.reconstruct(telescope_cells(5, 1, telescope()))) == 5
