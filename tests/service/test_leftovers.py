@@ -125,6 +125,12 @@ def test_shared_memory_of_dead_services_alone_is_removed():
     assert left_behind() == []
 
 
+def test_shared_memory_that_can_not_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("traccc_py.backend.leftovers.SHARED_MEMORY", tmp_path / "missing")
+    with pytest.raises(ServiceError, match=r"missing, .* can't be written \(No such file or directory\)"):
+        SharedMemoryFiles()
+
+
 @pytest.fixture
 def installation(tmp_path):
     binary = tmp_path / "tritonserver"

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from traccc_py.errors import ServiceError
+
 __all__ = [
     "CLIENT_PREFIX",
     "SHARED_MEMORY",
@@ -36,13 +38,24 @@ class SharedMemoryFiles:
     """The shared memory of one server: a prefix of its names, and a lock that lasts as long as its owner.
 
     The lock tells others, in other containers too, whether these files are still in use.
+
+    Raises
+    ------
+    ServiceError
+        If nothing can be written there.
     """
 
     def __init__(self) -> None:
         self.prefix = f"{_PREFIX}{secrets.token_hex(8)}_"
         self._path = SHARED_MEMORY / f"{self.prefix}{_LOCK}"
-        self._lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        try:
+            self._lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError as error:
+            msg = (
+                f"{SHARED_MEMORY}, through which tensors pass, can't be written ({error.strerror}); mount a tmpfs there"
+            )
+            raise ServiceError(msg) from error
 
     def remove_all(self) -> None:
         """Remove all regions; only when no process of the server lives."""
