@@ -60,7 +60,7 @@ class Service:
 
     def __init__(self, device: str, instances: int, log: Path) -> None:
         self.ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
-        words = [f"--device={device}", f"--instances={instances}"]
+        words = [f"--device={device}", f"--instances={instances}", "--shared-memory=local"]
         words += [f"--{name}-port={port}" for name, port in self.ports.items()]
         self.log = log
         with log.open("wb") as output:

@@ -10,9 +10,9 @@ are those of a request less the stages that the server reports for it; the mean 
 
 pack       cells to tensors; measured alone, in the client's process
 unpack     tensors to tracks; likewise
-execute    the model's call less the stages: tensors to cells, errors, tracks to tensors
-triton     copies between the server and the model's process, the queue
-transport  the rest: requests, encoding, copies through sockets or into shared memory, waiting for a core
+model      from the event's arrival in the model's process to its answer, less the stages: queue, tracks to tensors
+transport  the rest: requests, encoding, copies through sockets or shared memory, between the server and the model's
+           process, waiting for a core
 """
 
 from __future__ import annotations
@@ -49,14 +49,7 @@ WAYS: dict[str, dict[str, Any]] = {
 START_SECONDS = 600
 N_WARM_UP = 2  # connections and buffers are made
 METRICS_SECONDS = 1.0  # counters are sent a few times a second
-CORE = f'model="{wire.CORE_MODEL}"'
-SERVER_COUNTERS = {
-    "execute": ("traccc_py_execute_milliseconds", 1.0),
-    "queue": ("nv_inference_queue_duration_us", 1e-3),
-    "input": ("nv_inference_compute_input_duration_us", 1e-3),
-    "infer": ("nv_inference_compute_infer_duration_us", 1e-3),
-    "output": ("nv_inference_compute_output_duration_us", 1e-3),
-}
+LATENCY = "traccc_py_latency_seconds_total"
 
 
 def simulated(n_muons: int, seed: int) -> Cells:
@@ -66,15 +59,12 @@ def simulated(n_muons: int, seed: int) -> Cells:
     return simulate_event(detector_in("odd"), muon_gun(n_muons), seed).cells
 
 
-def server_milliseconds(server: TritonServer) -> dict[str, float]:
-    """Return the sums of the server's counters for the core model [ms]."""
+def server_milliseconds(server: TritonServer) -> float:
+    """Return the time from arrival to answer that the model has counted [ms]."""
     time.sleep(METRICS_SECONDS)
     with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    return {
-        key: scale * sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{") and CORE in line)
-        for key, (name, scale) in SERVER_COUNTERS.items()
-    }
+    return 1e3 * sum(float(line.split()[-1]) for line in lines if line.startswith(f"{LATENCY}{{"))
 
 
 def milliseconds(function: Callable[[], Any], repeats: int) -> float:
@@ -119,9 +109,8 @@ def measure(server: TritonServer, chain: TrackingChain, cells: Cells, repeats: i
         for _ in range(repeats):
             requests.append(send(client, cells))
             alone.append(run_alone(chain, cells))
-        after = server_milliseconds(server)
-        means = {key: (after[key] - before[key]) / repeats for key in SERVER_COUNTERS}
-        measured[name] = {"wall_and_stages": requests, "alone": alone, "server_means": means}
+        mean = (server_milliseconds(server) - before) / repeats
+        measured[name] = {"wall_and_stages": requests, "alone": alone, "server_mean": mean}
         client.close()
     return measured
 
@@ -131,12 +120,10 @@ def summary(name: str, measured: dict[str, Any], pieces: dict[str, float]) -> di
     form = ", compact" if WAYS[name].get("compact", False) else ""
     over = [wall - stages for wall, stages in measured["wall_and_stages"]]
     stages = [stages for _, stages in measured["wall_and_stages"]]
-    server = measured["server_means"]
     parts = {
         "pack": pieces[f"pack cells{form}"],
         "unpack": pieces[f"unpack tracks{form}"],
-        "execute": server["execute"] - statistics.mean(stages),
-        "triton": server["queue"] + server["input"] + server["output"] + server["infer"] - server["execute"],
+        "model": measured["server_mean"] - statistics.mean(stages),
     }
     mean = statistics.mean(over)
     walls = [wall for wall, _ in measured["wall_and_stages"]]
@@ -214,7 +201,9 @@ def main(
     output.mkdir(parents=True, exist_ok=True)
     log = output / "service_time.log"
     repository = ModelRepository(ModelSettings(threads=threads), package_folder=package_folder())
-    with TritonServer(repository, ServerSettings(http_port=0, grpc_port=0, metrics_port=0, log_file=log)) as server:
+    ports = dict.fromkeys(("http_port", "grpc_port", "metrics_port"), 0)
+    settings = ServerSettings(**ports, shared_memory="local", log_file=log)
+    with TritonServer(repository, settings) as server:
         server.start_until_ready(START_SECONDS)
         chain = TrackingChain("odd", device="cpu", threads=threads)
         chain.run(event)

@@ -112,11 +112,9 @@ def model_table() -> str:
     def names(specs: Iterable[wire.TensorSpec]) -> str:
         return ", ".join(spec.name for spec in specs)
 
-    standard = (*wire.STANDARD_OUTPUTS, wire.STAGE_TIMES)
-    more = [spec for spec in wire.OUTPUTS if spec not in standard]
     rows = [
-        (f"`{wire.MODEL}`", names(wire.STANDARD_INPUTS), names(standard)),
-        (f"`{wire.COMPACT_MODEL}`", names(wire.COMPACT_INPUTS), f"those above, {names(more)}"),
+        (f"`{wire.MODEL}`", f"{names(wire.STANDARD_INPUTS)}; or {names(wire.COMPACT_INPUTS)}", names(wire.OUTPUTS)),
+        (f"`{wire.COMPACT_MODEL}`", names(wire.COMPACT_INPUTS), "the same"),
     ]
     return _table(("model", "inputs", "outputs"), rows)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 from traccc_py.config import ChainConfig
@@ -10,6 +12,7 @@ from traccc_py.derivation import derive
 from traccc_py.device import get_device
 from traccc_py.device.base import Device
 from traccc_py.edm import EventResult
+from traccc_py.errors import TracccError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.pipeline.prepare import Event
 from traccc_py.pipeline.schedule import BatchSchedule
@@ -40,7 +43,8 @@ class TrackingChain:
 
     Notes
     -----
-    A chain keeps its buffers from event to event and must be used by one thread at a time: use one chain per thread.
+    A chain keeps its buffers from event to event and is used by one thread at a time, else it raises `TracccError`: use
+    one chain per thread.
 
     Examples
     --------
@@ -63,13 +67,15 @@ class TrackingChain:
         self.config, self.derived = derive(config or ChainConfig(), self.detector)
         self.device = get_device(device, threads=threads) if isinstance(device, str) else device
         self._schedule = BatchSchedule(self.device, self.detector, self.config)
+        self._user = threading.RLock()  # held by the thread that uses the buffers
 
     def initialize(self) -> None:
         """Put the detector into device memory and compile all kernels, by running an event without cells.
 
         Called by the first `run`; a service calls it before it takes requests.
         """
-        self._schedule.initialize()
+        with self._in_use():
+            self._schedule.initialize()
 
     def run(self, event: Event, source: Source | str | None = None) -> EventResult:
         """Reconstruct one event.
@@ -116,8 +122,11 @@ class TrackingChain:
         ------
         InputDataError
             If a row is not on the detector or has an impossible value, or an event is of another type.
+        TracccError
+            If another thread uses the chain.
         """
-        return next(self._schedule.run([(events, sources)]))
+        with self._in_use():
+            return next(self._schedule.run([(events, sources)]))
 
     def run_batches(self, batches: Iterable[Sequence[Event]]) -> Iterator[list[EventResult]]:
         """Reconstruct batches in turn; on a GPU the next one's cells are prepared and copied while one is processed.
@@ -137,6 +146,22 @@ class TrackingChain:
         InputDataError
             If a row is not on the detector or has an impossible value, or an event is of another type.
         TracccError
-            If the chain was given other events before the last results were yielded.
+            If the chain was given other events before the last results were yielded, or another thread uses it.
         """
-        return self._schedule.run((events, None) for events in batches)
+        results = self._schedule.run((events, None) for events in batches)
+        while True:
+            with self._in_use():
+                result = next(results, None)
+            if result is None:
+                return
+            yield result
+
+    @contextlib.contextmanager
+    def _in_use(self) -> Iterator[None]:
+        if not self._user.acquire(blocking=False):
+            msg = "the chain is being used by another thread, and its buffers are for one; use one chain per thread"
+            raise TracccError(msg)
+        try:
+            yield
+        finally:
+            self._user.release()

@@ -1,5 +1,6 @@
 """A real Triton server for the tests of the service, and what its answers are compared with."""
 
+import contextlib
 import importlib.util
 import os
 
@@ -41,7 +42,7 @@ def require_server():
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if "service" in item.path.parts and {"server", "served"} & set(getattr(item, "fixturenames", ())):
+        if "service" in item.path.parts and {"server", "sharing_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.service)
 
 
@@ -67,18 +68,36 @@ def sample_result(chain, sample_cells):
     return chain.run(sample_cells)
 
 
-@pytest.fixture(scope="session")
-def server(chain, detector, tmp_path_factory):
-    """Return a server of the Open Data Detector, one CPU instance; the chain has filled the cache of kernels."""
+@contextlib.contextmanager
+def running_server(detector, folder, **options):
+    """Run a server of the Open Data Detector, one CPU instance; the chain has filled the cache of kernels."""
     require_server()
     repository = ModelRepository(
         ModelSettings(threads=1), fingerprint=detector.fingerprint, package_folder=package_folder()
     )
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    settings = ServerSettings(http_port=0, grpc_port=0, metrics_port=0, exit_timeout=5, log_file=log)
+    ports = dict.fromkeys(("http_port", "grpc_port", "metrics_port"), 0)
+    settings = ServerSettings(**ports, exit_timeout=5, log_file=folder / "server.log", **options)
     with TritonServer(repository, settings) as running:
         running.start_until_ready(START_SECONDS)
         yield running
+
+
+@pytest.fixture(scope="session")
+def server(chain, detector, tmp_path_factory):
+    """Return a server as it is by default."""
+    with running_server(detector, tmp_path_factory.mktemp("server")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sharing_server(chain, detector, tmp_path_factory):
+    """Return a server that shares memory with clients."""
+    with running_server(detector, tmp_path_factory.mktemp("server"), shared_memory="local") as running:
+        yield running
+
+
+def url(server, protocol):
+    return f"127.0.0.1:{getattr(server.ports, protocol)}"
 
 
 @pytest.fixture(scope="session")

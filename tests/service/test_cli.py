@@ -25,7 +25,8 @@ def rows(path):
 
 
 @pytest.mark.parametrize("options", [(), ("--http",), ("--shared-memory", "system")], ids=["gRPC", "HTTP", "shm"])
-def test_client_writes_tracks_and_states(server, chain, sample_result, tmp_path, options):
+def test_client_writes_tracks_and_states(request, chain, sample_result, tmp_path, options):
+    server = request.getfixturevalue("sharing_server" if "--shared-memory" in options else "server")
     port = server.ports.http if "--http" in options else server.ports.grpc
     done = run("client", sample_event_path(), "-u", f"127.0.0.1:{port}", "-o", tmp_path, "--repeat", 3, *options)
     assert done.exit_code == 0, done.output

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import _why_no_gpu
 from tests.old_client import KNOWN_OUTPUTS, old_request
+from tests.service.conftest import url
 from traccc_py import wire
 from traccc_py.edm import STAGES, Cells
 from traccc_py.errors import ConfigError, DeviceUnavailableError, InputDataError, ServiceError, WireError
@@ -40,9 +41,11 @@ def expected(chain, events):
 
 
 @pytest.fixture(params=PROTOCOLS)
-def address(request, grpc_url, http_url):
-    """Return (url, protocol)."""
-    return (grpc_url, "grpc") if request.param == "grpc" else (http_url, "http")
+def address(request):
+    """Return (url, protocol), of a server that shares memory if the test's options are of that kind."""
+    is_shared = "shared_memory" in getattr(request.node, "callspec", request).params.get("options", {})
+    server = request.getfixturevalue("sharing_server" if is_shared else "server")
+    return url(server, request.param), request.param
 
 
 def assert_same_tracks(found, expected):
@@ -211,33 +214,34 @@ def test_client_of_an_older_version_is_answered(http_url, sample_result):
         at += size
 
 
-def test_shared_memory_is_given_back(address, events):
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_shared_memory_is_given_back(sharing_server, protocol, events):
     before = set(Path("/dev/shm").glob("traccc_py_*"))
-    with TrackingClient(*address, shared_memory="system") as client:
+    with TrackingClient(url(sharing_server, protocol), protocol, shared_memory="system") as client:
         client.reconstruct(events[2])
         client.reconstruct(events[0])  # larger: a new region
         assert len(set(Path("/dev/shm").glob("traccc_py_*")) - before) == 1
     assert set(Path("/dev/shm").glob("traccc_py_*")) <= before
 
 
-def test_shared_memory_grows_for_many_tracks(grpc_url, events, expected, monkeypatch):
+def test_shared_memory_grows_for_many_tracks(sharing_server, events, expected, monkeypatch):
     monkeypatch.setattr("traccc_py.client.shared_memory._SPARE_ROWS", 1)
     monkeypatch.setattr("traccc_py.client.shared_memory._ROWS_PER_CELL", {"track": 0.005, "state": 0.01})
-    with TrackingClient(grpc_url, shared_memory="system") as client:
+    with TrackingClient(url(sharing_server, "grpc"), shared_memory="system") as client:
         assert_same_tracks(client.reconstruct(events[0]), expected[0])
 
 
-def test_region_the_server_has_forgotten_is_registered_again(grpc_url, events, expected):
+def test_region_the_server_has_forgotten_is_registered_again(sharing_server, events, expected):
     grpc = pytest.importorskip("tritonclient.grpc")
-    with TrackingClient(grpc_url, shared_memory="system") as client:
+    with TrackingClient(url(sharing_server, "grpc"), shared_memory="system") as client:
         assert_same_tracks(client.reconstruct(events[0]), expected[0])
-        with grpc.InferenceServerClient(grpc_url) as other:
+        with grpc.InferenceServerClient(url(sharing_server, "grpc")) as other:
             other.unregister_system_shared_memory()  # all, as a new server would
         assert_same_tracks(client.reconstruct(events[0]), expected[0])
 
 
-def test_cuda_shared_memory_needs_a_gpu(grpc_url, events):
-    with TrackingClient(grpc_url, shared_memory="cuda") as client:
+def test_cuda_shared_memory_needs_a_gpu(sharing_server, events):
+    with TrackingClient(url(sharing_server, "grpc"), shared_memory="cuda") as client:
         if _why_no_gpu() is None:
             assert len(client.reconstruct(events[0])) == 20
         else:

@@ -1,6 +1,8 @@
 """Many clients at once, good and bad events mixed: good ones are right to the bit, bad ones get their own error."""
 
 import re
+import shutil
+import subprocess
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -150,12 +152,13 @@ def test_concurrent_clients_with_bad_events(server, grpc_url, events):
     done = {name: after[name] - before.get(name, 0.0) for name in after}
     refused_by_the_server_itself = sum(way in ("three columns", "wrong rank", "wrong dtype") for _, way in requests)
     n_bad = sum(way is not None for _, way in requests)
-    assert done["traccc_py_requests"] == N_REQUESTS - refused_by_the_server_itself
-    assert done["traccc_py_refused"] == n_bad - refused_by_the_server_itself
-    assert done["traccc_py_failed"] == 0
-    assert done["traccc_py_calls"] < 0.8 * done["traccc_py_requests"], "execute() got one request per call"
-    assert done["traccc_py_stage_milliseconds"] > 0
-    assert done["traccc_py_execute_milliseconds"] > 0
+    assert done["traccc_py_requests_total"] == N_REQUESTS - refused_by_the_server_itself
+    assert done["traccc_py_refused_total"] == n_bad - refused_by_the_server_itself
+    assert done["traccc_py_failed_total"] == 0
+    assert done["traccc_py_batches_total"] < 0.8 * done["traccc_py_requests_total"], "batches of one event"
+    assert done["traccc_py_stage_seconds_total"] > 0
+    assert done["traccc_py_busy_seconds_total"] > 0
+    assert done["traccc_py_requests"] == done["traccc_py_requests_total"]  # the old name, for one release
 
 
 def test_missing_tensor_is_named(grpc_url, events):
@@ -167,3 +170,22 @@ def test_missing_tensor_is_named(grpc_url, events):
             infer(client, {"CELL_POSITIONS": events[1][0]["CELL_POSITIONS"]})
         with pytest.raises(InferenceServerException, match="WIBBLE"):
             infer(client, {**events[1][0], "WIBBLE": events[1][0]["CELL_POSITIONS"]})
+
+
+OLD_METRICS = re.compile(r"traccc_py_((calls|requests|refused|failed|cells|tracks|restarts)\b|\w+_milliseconds)")
+
+
+def test_metrics_follow_the_conventions(server):
+    """Those of Prometheus; the names of version 0.1 are there for one release."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.ports.metrics}/metrics") as answer:
+        lines = [line for line in answer.read().decode().splitlines() if "traccc_py_" in line]
+    new = [line for line in lines if not OLD_METRICS.search(line)]
+    assert len(new) > 40
+    assert len(new) < len(lines)
+    assert not any("instance=" in line.replace("model_instance=", "") for line in new)
+    kinds = {line.split()[2]: line.split()[3] for line in new if line.startswith("# TYPE")}
+    assert all((kind == "counter") == name.endswith("_total") for name, kind in kinds.items())
+    if shutil.which("promtool") is not None:
+        command, text = ["promtool", "check", "metrics"], "\n".join(new) + "\n"
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -44,7 +44,7 @@ def expected(sample_result):
         found["TRK_PARAMS"].append([tracks.chi2[t], tracks.ndf[t], *tracks.params[t], tracks.time[t]])
         for s in rows:
             m = states.measurement_index[s]
-            found["MEASUREMENTS"].append([*measurements.local_position[m], *states.params[s][2:], measurements.time[m]])
+            found["MEASUREMENTS"].append([*measurements.local_position[m], *states.params[s][2:], tracks.time[t]])
             found["COVARIANCES"].append(full_matrix(states.covariance[s]))
             found["GEOMETRY_IDS"].append(int(states.geometry_id[s]))
     types = [np.float32, np.float32, np.float32, np.int64]
@@ -95,9 +95,9 @@ def test_tracks_are_those_of_the_chain(request, module, tensors, expected):
 
 
 @pytest.mark.parametrize("module", [grpc, http], ids=["grpc", "http"])
-def test_tracks_through_shared_memory(request, module, tensors, expected):
+def test_tracks_through_shared_memory(sharing_server, module, tensors, expected):
     shm = pytest.importorskip("tritonclient.utils.shared_memory")
-    url = request.getfixturevalue("grpc_url" if module is grpc else "http_url")
+    url = f"127.0.0.1:{sharing_server.ports.grpc if module is grpc else sharing_server.ports.http}"
     name = f"traccc_py_test_{uuid.uuid4().hex}"
     size = sum(t.nbytes for t in tensors)
     region = shm.create_shared_memory_region(name, f"/{name}", size)

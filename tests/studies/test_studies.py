@@ -1,6 +1,7 @@
 """Every study runs to its end on a tiny sample and writes what it says."""
 
 import ast
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -21,6 +22,8 @@ from studies import (
     performance_tables,
     pileup_time,
     scan_settings,
+    service_abuse,
+    service_fairness,
     service_load,
     service_time,
     spacepoints_of_hits,
@@ -28,7 +31,7 @@ from studies import (
 )
 from studies.common import detector_in
 from tests.service.conftest import require_server
-from traccc_py.data.sample import SAMPLE_DIRECTORY
+from traccc_py.data.sample import SAMPLE_DIRECTORY, sample_event_path
 from traccc_py.simulation.generators.pileup import CollisionConfig
 from traccc_py.simulation.samples import SampleConfig, make_sample
 
@@ -205,6 +208,31 @@ def test_service_load_keeps_its_log_beside_the_results(tmp_path, monkeypatch):
     assert (found["errors"], found["wrong_answers"]) == ([], 0)
     assert (tmp_path / "there" / "service_load.log").stat().st_size > 0
     assert list(here.iterdir()) == []
+
+
+@pytest.mark.service
+def test_service_abuse(tmp_path):
+    require_server()
+    service_abuse.main(minutes=0.05, good=1, bad=1, kill_instance=0, kill_server=0, instances=1, output=tmp_path)
+    found = only_result(tmp_path, "service_abuse")
+    assert (found["errors"], found["wrong"], found["left_behind"], found["exit_code"]) == ([], 0, [], 0)
+    assert found["answers"] > 0
+
+
+def test_kills_are_spread_over_the_time():
+    planned = service_abuse.schedule(10.0, 4, 1)
+    assert planned == [(1.0, "instance"), (3.0, "instance"), (5.0, "instance"), (7.0, "instance"), (9.0, "server")]
+    assert service_abuse.schedule(10.0, 0, 0) == []
+
+
+@pytest.mark.service
+def test_service_fairness(tmp_path):
+    require_server()
+    with contextlib.suppress(typer.Exit):  # its verdict needs a quiet machine and large events
+        service_fairness.main(large=sample_event_path(), clients=2, seconds=1.0, threads=1, output=tmp_path)
+    found = only_result(tmp_path, "service_fairness")
+    assert found["small_beside_large"]["requests"] > 0
+    assert found["large_without_small"]["errors"] == found["large_beside_small"]["errors"] == []
 
 
 def test_readme_has_a_line_for_each_study():

@@ -1,19 +1,18 @@
 """The model repository, the launcher's command and the watchdog, without a server."""
 
+import json
 import re
 import socket
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 
 from traccc_py import wire
-from traccc_py.backend.installation import Installation
+from traccc_py.backend.installation import Installation, version_warning
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import TritonServer
-from traccc_py.backend.settings import ModelSettings, SchedulingSettings, ServerSettings
-from traccc_py.backend.watch import Watchdog, WatchOptions
+from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, ServiceError
 
@@ -34,28 +33,25 @@ def tensors(config, direction):
 @pytest.mark.parametrize(
     ("model", "direction", "specs"),
     [
-        (wire.MODEL, "input", wire.STANDARD_INPUTS),
-        (wire.MODEL, "output", (*wire.STANDARD_OUTPUTS, wire.STAGE_TIMES)),
+        (wire.MODEL, "input", (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)),
+        (wire.MODEL, "output", wire.OUTPUTS),
         (wire.COMPACT_MODEL, "input", wire.COMPACT_INPUTS),
         (wire.COMPACT_MODEL, "output", wire.OUTPUTS),
-        (wire.CORE_MODEL, "input", (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)),
-        (wire.CORE_MODEL, "output", wire.OUTPUTS),
     ],
 )
 def test_configs_are_those_of_the_table(model, direction, specs):
     config = ModelRepository().configs()[model]
     found = tensors(config, direction)
     assert {name: entry[:2] for name, entry in found.items()} == {s.name: (s.triton_dtype, s.dims) for s in specs}
-    if model != wire.CORE_MODEL:
-        for spec in specs:
-            assert f'{direction}_map {{ key: "{spec.name}" value: "{spec.name}" }}' in config
-            assert found[spec.name][2] == f"reshape {{ shape: [ {', '.join(map(str, (1, *spec.dims)))} ] }}"
+    for spec in specs:
+        is_mapped = f'{direction}_map {{ key: "{spec.name}" value: "{spec.name}" }}' in config
+        assert is_mapped == (model == wire.COMPACT_MODEL)
 
 
 def test_standard_model_is_that_of_traccc_aas():
     config = ModelRepository().configs()["traccc-gpu"]
     found = {**tensors(config, "input"), **tensors(config, "output")}
-    assert {name: entry[:2] for name, entry in found.items() if name != "STAGE_TIMES"} == {
+    known = {
         "CELL_POSITIONS": ("INT64", (-1, 4)),
         "CELL_PROPERTIES": ("FP32", (-1, 2)),
         "TRK_PARAMS": ("FP32", (-1, 8)),
@@ -63,38 +59,55 @@ def test_standard_model_is_that_of_traccc_aas():
         "COVARIANCES": ("FP32", (-1, 25)),
         "GEOMETRY_IDS": ("INT64", (-1,)),
     }
+    assert {name: found[name][:2] for name in known} == known
 
 
 def test_repository_on_disk(tmp_path):
     settings = ModelSettings(DetectorOptions("toy", digitization='a "quoted" name'), threads=2)
-    repository = ModelRepository(settings, SchedulingSettings(instances=3), fingerprint="f00d", package_folder=tmp_path)
+    repository = ModelRepository(
+        settings, QueueSettings(7), SchedulingSettings(instances=3), fingerprint="f00d", package_folder=tmp_path
+    )
     repository.write(tmp_path / "models")
     repository.write(tmp_path / "models")  # again, over the first
-    files = sorted(p.relative_to(tmp_path / "models").as_posix() for p in (tmp_path / "models").rglob("*.p*"))
-    assert files == sorted([*(f"{name}/config.pbtxt" for name in repository.configs()), "traccc-gpu-core/1/model.py"])
+    models = tmp_path / "models"
+    files = sorted(p.relative_to(models).as_posix() for p in models.rglob("*.*") if p.is_file())
+    assert files == [
+        "traccc-gpu-compact/config.pbtxt",
+        *(f"traccc-gpu/{name}" for name in ("1/model.py", f"1/{SETTINGS_FILE}", "config.pbtxt")),
+    ]
     assert (tmp_path / "models/traccc-gpu/1").is_dir()
-    model = (tmp_path / "models/traccc-gpu-core/1/model.py").read_text()
+    model = (tmp_path / "models/traccc-gpu/1/model.py").read_text()
     assert f"sys.path.insert(0, {str(tmp_path)!r})" in model
-    core = repository.configs()[wire.CORE_MODEL]
-    assert "count: 3 kind: KIND_CPU" in core
-    assert r'key: "digitization" value: { string_value: "a \"quoted\" name" }' in core
-    assert '"detector_fingerprint" value: { string_value: "f00d" }' in repository.configs()[wire.MODEL]
+    written = json.loads((tmp_path / "models/traccc-gpu/1" / SETTINGS_FILE).read_text())
+    assert ModelSettings.from_parameters(written) == settings
+    assert QueueSettings.from_parameters(written) == QueueSettings(7)
+    config = repository.configs()[wire.MODEL]
+    assert "count: 3 kind: KIND_CPU" in config
+    assert '"detector_fingerprint" value: { string_value: "f00d" }' in config
 
 
-def test_recoveries_are_told_to_the_model(tmp_path):
-    ModelRepository().write(tmp_path)
-    ModelRepository(reloads=4, restarts=2).write_core_config(tmp_path)
-    config = (tmp_path / "traccc-gpu-core/config.pbtxt").read_text()
-    assert 'key: "reloads" value: { string_value: "4" }' in config
-    assert 'key: "restarts" value: { string_value: "2" }' in config
+def test_clients_can_not_read_paths_of_the_server(tmp_path):
+    """They can read the configuration of each model."""
+    folder = "/home/someone/secret"
+    settings = ModelSettings(
+        DetectorOptions(detector_file=Path(f"{folder}/odd.json"), digitization=f"{folder}/d.json"),
+        config=f"{folder}/c.toml",
+        cache_dir=f"{folder}/cache",
+        athena_map=f"{folder}/map.txt",
+    )
+    for config in ModelRepository(settings, package_folder=tmp_path).configs().values():
+        assert "secret" not in config
+        assert str(tmp_path) not in config
+
+
+def test_restarts_are_told_to_the_model(tmp_path):
+    ModelRepository(restarts=2).write(tmp_path)
+    assert json.loads((tmp_path / "traccc-gpu/1" / SETTINGS_FILE).read_text())["restarts"] == "2"
 
 
 def test_gpu_instances():
-    config = ModelRepository(device="cuda", scheduling=SchedulingSettings(2, (0, 2), queue_delay_us=50)).configs()[
-        wire.CORE_MODEL
-    ]
+    config = ModelRepository(device="cuda", scheduling=SchedulingSettings(2, (0, 2))).configs()[wire.MODEL]
     assert "count: 2 kind: KIND_GPU gpus: [ 0, 2 ]" in config
-    assert "dynamic_batching { max_queue_delay_microseconds: 50 }" in config
 
 
 @pytest.mark.parametrize(
@@ -113,7 +126,13 @@ def test_impossible_repositories_are_refused(options, message):
     ("kind", "options", "message"),
     [
         (SchedulingSettings, {"instances": 0}, "instances is 0; expected an integer >= 1"),
-        (SchedulingSettings, {"max_batch": 0}, "max_batch is 0; expected an integer >= 1"),
+        (QueueSettings, {"max_batch": 0}, "max_batch is 0; expected an integer >= 1"),
+        (ServerSettings, {"shared_memory": "on"}, 'shared_memory is "on"; expected one of "off", "local", "always"'),
+        (
+            ServerSettings,
+            {"shared_memory": "local", "address": "0.0.0.0"},
+            'expected "off" or "always", because other machines may reach 0.0.0.0',
+        ),
         (SchedulingSettings, {"gpus": (1, 1)}, r"gpus is \[1, 1\]; expected different numbers from 0"),
         (ServerSettings, {"http_port": 65_536}, "http_port is 65536; expected an integer from 0 to 65535"),
         (ServerSettings, {"grpc_port": 8000}, "grpc_port is 8000; expected another port than http_port"),
@@ -144,8 +163,26 @@ def test_server_listens_on_this_machine_alone_by_default(installation):
         "--grpc-address=127.0.0.1",
         "--metrics-address=127.0.0.1",
     }
-    (restriction,) = (a for a in command if a.startswith("--http-restricted-api="))
-    assert re.fullmatch(r"--http-restricted-api=model-repository,logging,trace:traccc-admin=[0-9a-f]{32}", restriction)
+
+
+@pytest.mark.parametrize(("shared_memory", "apis"), [("off", ",shared-memory"), ("local", ""), ("always", "")])
+def test_nobody_can_administrate_the_server(installation, shared_memory, apis):
+    """No word opens these interfaces, so none has to be kept: no header has such a name and value."""
+    with TritonServer(ModelRepository(), any_ports(shared_memory=shared_memory), installation) as server:
+        command = server.command()
+    assert "--model-control-mode=none" in command
+    for option in ("http-restricted-api", "grpc-restricted-protocol"):
+        closed = f"--{option}=model-repository,logging,trace{apis}:closed to all=no\none"
+        assert closed in command
+
+
+@pytest.mark.parametrize(
+    ("version", "is_warned"), [("2.51.0", True), ("2.72.1", True), ("2.73.0", False), ("3.0", False)]
+)
+def test_old_servers_are_warned_of(version, is_warned):
+    warning = version_warning(version)
+    assert (warning is not None) == is_warned
+    assert warning is None or warning.startswith(f"Triton {version} can be crashed")
 
 
 def test_environment_of_the_server():
@@ -188,99 +225,3 @@ def test_taken_port_is_named(installation):
             pytest.raises(ServiceError, match=f"http port {port}"),
         ):
             server.start()
-
-
-class FakeServer:
-    """A server whose faults the test decides on."""
-
-    def __init__(self):
-        self.running, self.instances, self.problem = True, {1, 2}, None
-        self.reload_helps = True
-        self.failing_restarts = 0
-        self.calls = []
-        self.recorded = None
-
-    def is_running(self):
-        return self.running
-
-    def exit_code(self):
-        return None if self.running else -9
-
-    def probe(self, timeout):
-        self.calls.append("probe")
-        return self.problem
-
-    def instance_processes(self):
-        return set(self.instances)
-
-    def record(self, reloads, restarts):
-        self.recorded = (reloads, restarts)
-
-    def reload(self, timeout):
-        self.calls.append("reload")
-        if not self.reload_helps:
-            msg = "can't load"
-            raise ServiceError(msg)
-        self.instances, self.problem = {3, 4}, None
-
-    def stop(self):
-        self.calls.append("stop")
-        self.running = False
-
-    def start(self):
-        self.calls.append("start")
-        if self.failing_restarts:
-            self.failing_restarts -= 1
-            msg = "can't start"
-            raise ServiceError(msg)
-        self.running, self.instances, self.problem = True, {5, 6}, None
-
-    def wait_until_ready(self, timeout):
-        self.calls.append("wait")
-
-
-FAST = WatchOptions(period=0.001, probe_period=0.0, first_backoff=0.001, last_backoff=0.002)
-
-
-def watch_until_well(server, break_it):
-    dog = Watchdog(server, FAST)
-    assert dog.look() is None
-    server.calls.clear()
-    break_it()
-    thread = threading.Thread(target=dog.run)
-    thread.start()
-    for _ in range(2000):
-        if dog.n_reloads + dog.n_restarts and dog.look() is None:
-            break
-        thread.join(0.002)
-    dog.stop()
-    thread.join(5)
-    assert not thread.is_alive()
-    return dog
-
-
-def test_dead_instance_is_replaced():
-    server = FakeServer()
-    dog = watch_until_well(server, lambda: server.instances.discard(2))
-    assert (dog.n_reloads, dog.n_restarts) == (1, 0)
-    assert server.calls[:2] == ["reload", "probe"]
-
-
-def test_instance_that_does_not_answer_is_replaced():
-    server = FakeServer()
-    dog = watch_until_well(server, lambda: setattr(server, "problem", "no answer"))
-    assert (dog.n_reloads, dog.n_restarts) == (1, 0)
-
-
-def test_dead_server_is_started_again():
-    server = FakeServer()
-    dog = watch_until_well(server, lambda: setattr(server, "running", False))
-    assert (dog.n_reloads, dog.n_restarts) == (0, 1)
-    assert server.calls[:4] == ["stop", "start", "wait", "probe"]
-
-
-def test_restart_follows_a_reload_that_does_not_help():
-    server = FakeServer()
-    server.reload_helps, server.failing_restarts = False, 2
-    dog = watch_until_well(server, server.instances.clear)
-    assert (dog.n_reloads, dog.n_restarts) == server.recorded == (1, 3)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.integration.small_events import telescope_cells
 from traccc_py import wire
-from traccc_py.backend.service import Request, TrackingService
-from traccc_py.backend.settings import ModelSettings
+from traccc_py.backend.service import BatchReport, DecodedEvent, Request, TrackingService, WithdrawnError
+from traccc_py.backend.settings import ModelSettings, QueueSettings
 from traccc_py.data.dead_channels import write_dead_channels
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.edm import STAGES, Cells
@@ -66,6 +66,20 @@ def assert_answers(service, answers, events):
             assert answer[name].tobytes() == expected[name].tobytes(), name
 
 
+def process(service, requests):
+    """Return answers to requests whose events, where they can be decoded, are one batch; and the report."""
+    decoded, answers, report = {}, {}, BatchReport()
+    for k, one in enumerate(requests):
+        try:
+            decoded[k] = service.decode(one)
+        except TracccError as error:
+            answers[k] = error
+    answers |= zip(decoded, service.process(list(decoded.values()), report), strict=True)
+    for answer in answers.values():
+        report.add_answer(answer)
+    return [answers[k] for k in range(len(requests))], report
+
+
 def count_batches(service, monkeypatch):
     sizes, run_batch = [], service.chain.run_batch
 
@@ -80,7 +94,7 @@ def count_batches(service, monkeypatch):
 def test_requests_of_a_call_are_one_batch(service, events, monkeypatch):
     with monkeypatch.context() as patch:
         sizes = count_batches(service, patch)
-        answers, report = service.process([request(cells) for cells in events])
+        answers, report = process(service, [request(cells) for cells in events])
     assert sizes == [len(events)]
     assert_answers(service, answers, events)
     assert (report.n_requests, report.n_refused, report.n_failed) == (3, 0, 0)
@@ -90,13 +104,13 @@ def test_requests_of_a_call_are_one_batch(service, events, monkeypatch):
 
 
 def test_standard_and_compact_requests_in_one_call(service, events):
-    answers, _ = service.process([request(events[0]), Request(wire.pack_compact_cells(events[2]))])
+    answers, _ = process(service, [request(events[0]), Request(wire.pack_compact_cells(events[2]))])
     assert_answers(service, answers, [events[0], events[2]])
 
 
 def test_bad_events_do_not_spoil_others(service, events):
     calls = [request(events[0]), broken(events[0]), request(no_cells(events[0])), broken(events[2]), request(events[2])]
-    answers, report = service.process(calls)
+    answers, report = process(service, calls)
     assert_answers(service, [answers[0], answers[2], answers[4]], [events[0], no_cells(events[0]), events[2]])
     for k in (1, 3):
         assert isinstance(answers[k], InputDataError)
@@ -105,41 +119,50 @@ def test_bad_events_do_not_spoil_others(service, events):
 
 
 def test_call_of_bad_events_alone(service, events):
-    answers, report = service.process([broken(events[0]), broken(events[0])])
+    answers, report = process(service, [broken(events[0]), broken(events[0])])
     assert all(isinstance(answer, InputDataError) for answer in answers)
     assert report.n_refused == 2
 
 
 def test_call_of_no_requests(service):
-    assert service.process([])[0] == []
+    assert process(service, [])[0] == []
 
 
 def test_only_wanted_outputs_are_made(service, events):
-    (answer,), _ = service.process([request(events[0], outputs={"TRK_PARAMS"})])
+    (answer,), _ = process(service, [request(events[0], outputs={"TRK_PARAMS"})])
     assert list(answer) == ["TRK_PARAMS"]
 
 
 def test_fingerprint_of_another_detector_is_refused(service, events):
     own = service.chain.detector.fingerprint
-    good, bad = service.process([request(events[0], fingerprint=own), request(events[0], fingerprint="beef")])[0]
+    good, bad = process(service, [request(events[0], fingerprint=own), request(events[0], fingerprint="beef")])[0]
     assert isinstance(good, dict)
     assert isinstance(bad, WireError)
     assert "'beef'" in str(bad)
     assert own in str(bad)
 
 
-def test_cell_budget_splits_calls(service, events, monkeypatch):
+def test_events_nobody_waits_for_are_left_out_when_a_batch_is_done_again(service, events, monkeypatch):
+    run_batch, tried = service.chain.run_batch, []
+
+    def failing(batch):
+        tried.append(len(batch))
+        if len(batch) > 1:
+            raise RuntimeError
+        return run_batch(batch)
+
     with monkeypatch.context() as patch:
-        sizes = count_batches(service, patch)
-        patch.setattr(service, "settings", ModelSettings(TELESCOPE, max_cells=len(events[2])))
-        answers, _ = service.process([request(events[k]) for k in (0, 1, 2, 0)])
-    assert sizes == [2, 1, 1]
-    assert_answers(service, answers, [events[k] for k in (0, 1, 2, 0)])
+        patch.setattr(service.chain, "run_batch", failing)
+        gone = WithdrawnError("gone")
+        answers = service.process([DecodedEvent(e) for e in events], None, lambda k: gone if k == 2 else None)
+    assert answers[2] is gone
+    assert_answers(service, answers[:2], events[:2])
+    assert tried == [3, 1, 1]
 
 
 def test_event_beyond_the_cell_budget_is_refused(service, events, monkeypatch):
     monkeypatch.setattr(service, "settings", ModelSettings(TELESCOPE, max_cells=len(events[2]) - 1))
-    good, bad = service.process([request(events[0]), request(events[2])])[0]
+    good, bad = process(service, [request(events[0]), request(events[2])])[0]
     assert isinstance(good, dict)
     assert isinstance(bad, CapacityError)
     assert f"has {len(events[2])} cells; expected at most {len(events[2]) - 1}" in str(bad)
@@ -155,7 +178,7 @@ def test_failure_of_one_event_does_not_spoil_others(service, events, monkeypatch
         return run_batch(batch)
 
     monkeypatch.setattr(service.chain, "run_batch", failing)
-    answers, report = service.process([request(events[k]) for k in (0, 2, 1)])
+    answers, report = process(service, [request(events[k]) for k in (0, 2, 1)])
     monkeypatch.undo()
     assert answers[1] is error
     assert_answers(service, [answers[0], answers[2]], [events[0], events[1]])
@@ -174,7 +197,7 @@ def test_athena_identifiers_on_the_wire(service, events, tmp_path):
     mapped = TrackingService(ModelSettings(TELESCOPE, athena_map=path, threads=1), "cpu")
     cells = events[2]
     athena = replace(cells, geometry_id=(np.searchsorted(ids, cells.geometry_id) + 0x1000).astype(np.uint64))
-    answer, refused = mapped.process([request(athena), request(cells)])[0]
+    answer, refused = process(mapped, [request(athena), request(cells)])[0]
     expected = wire.pack_result(service.chain.run(cells))
     found = answer["GEOMETRY_IDS"]
     np.testing.assert_array_equal(found == 0, expected["GEOMETRY_IDS"] == 0)
@@ -216,7 +239,11 @@ def test_settings_survive_the_parameters():
         bfield_symmetry="xyz",
         bfield_partial=True,
     )
-    settings = ModelSettings(detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", log_calls=True)
+    settings = ModelSettings(
+        detector, "a.toml", 3, "/cache", 17, 2000, "map.txt", hide_values=True, log_calls=True, memory_mb=9
+    )
+    queue = QueueSettings(3, 17, 5, 100, 7)
+    assert QueueSettings.from_parameters({**queue.to_parameters(), "other": "x"}) == queue
     for given in (settings, ModelSettings(), ModelSettings(DetectorOptions("toy", bfield_value=1.5))):
         assert ModelSettings.from_parameters({**given.to_parameters(), "other": "x"}) == given
 
@@ -282,7 +309,7 @@ def test_detector_from_files_with_identifiers_of_athena(service, events, tmp_pat
     from_files = TrackingService(settings, "cpu")
     cells = events[2]
     module = np.searchsorted(detector.geometry_ids, cells.geometry_id)
-    (answer,), _ = from_files.process([request(replace(cells, geometry_id=(module + 0x1000).astype(np.uint64)))])
+    (answer,), _ = process(from_files, [request(replace(cells, geometry_id=(module + 0x1000).astype(np.uint64)))])
     found, expected = wire.unpack_tracks(answer), wire.unpack_tracks(wire.pack_result(service.chain.run(cells)))
     assert len(found) == len(expected) >= N_TRACKS[2]
     np.testing.assert_array_equal(

@@ -1,5 +1,6 @@
 """Bad inputs are told before anything slow begins: kernels to compile, events to read, a server to ask."""
 
+import os
 import shutil
 import socket
 
@@ -82,7 +83,9 @@ def serve_on(**ports):
 def test_serve_names_a_port_in_use_before_kernels_are_compiled(server, name):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        words = f"--{name}-port: port {port} of 127.0.0.1 can't be used (Address already in use); choose another"
+        words = (
+            f"--{name}-port: port {port} of 127.0.0.1 can't be used (Address already in use, by process {os.getpid()}: "
+        )
         assert_refused(call("serve", *serve_on(**{name: port})), words)
     assert isinstance(call("serve", *serve_on(**{name: port})).exception, AssertionError)
 

@@ -22,5 +22,5 @@ def test_every_table_stands_on_a_page():
 
 def test_names_on_the_page_of_the_protocol():
     page = (DOCS / "protocol.md").read_text(encoding="utf-8")
-    for name in (wire.MODEL, wire.COMPACT_MODEL, wire.CORE_MODEL, wire.FINGERPRINT_PARAMETER, wire.OUTPUTS_PARAMETER):
+    for name in (wire.MODEL, wire.COMPACT_MODEL, wire.FINGERPRINT_PARAMETER, wire.OUTPUTS_PARAMETER):
         assert f"`{name}`" in page

@@ -152,7 +152,7 @@ def test_states_against_plain_loops():
             expected = [
                 *result.measurements.local_position[link],
                 *result.track_states.params[state, 2:],
-                result.measurements.time[link],
+                result.tracks.time[track],
             ]
             assert tensors["MEASUREMENTS"][row].tolist() == expected
             matrix = tensors["COVARIANCES"][row].reshape(5, 5)

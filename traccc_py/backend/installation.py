@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from traccc_py.errors import ServiceError
 
-__all__ = ["Installation", "find_installation", "package_folder"]
+__all__ = ["Installation", "find_installation", "package_folder", "version_warning"]
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUB = "triton_python_backend_stub"
@@ -23,6 +24,8 @@ _HOW_TO_INSTALL = (
 )
 
 
+# 2.73 (image 26.09) brought fixes of crashes at the end with custom metrics, and of shared memory left behind.
+_OLDEST_UNSUSPECTED = (2, 73)
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}  # ADR 41
 
 
@@ -119,6 +122,18 @@ def _library_folder() -> Path | None:
     )
     msg = f"the server needs {name}, which is not in {folder}: {cure}"
     raise ServiceError(msg)
+
+
+def version_warning(version: str) -> str | None:
+    """Return why a server of this version, such as "2.51.0", is not for untrusted clients, None if it is not old."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    if found is None or tuple(map(int, found.groups())) >= _OLDEST_UNSUSPECTED:
+        return None
+    newer = ".".join(map(str, _OLDEST_UNSUSPECTED))
+    return (
+        f"Triton {version} can be crashed by small malformed requests, and ends badly now and then: let only trusted "
+        f"clients reach it, or a proxy (docs/operations.md), and use {newer} or newer where you can"
+    )
 
 
 def package_folder() -> Path | None:

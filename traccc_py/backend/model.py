@@ -1,40 +1,48 @@
-"""The Triton model: converts requests and responses; `traccc_py.backend.service` does the work between."""
+"""The Triton model: converts requests and responses; `traccc_py.backend.worker` does the work between.
+
+Requests are answered through their senders, when their events are done: Triton hands over the next ones meanwhile. The
+model has no batch axis and is no ensemble, so Triton tells it when a client has cancelled a request (ADR 49).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
 import logging
+import re
 import time
+import uuid
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
+from traccc_py.backend.logs import TritonHandler
 from traccc_py.backend.metrics import ServiceMetrics
-from traccc_py.backend.processes import keep_freed_memory
-from traccc_py.backend.service import Answer, BatchReport, Request, TrackingService
-from traccc_py.backend.settings import ModelSettings
-from traccc_py.errors import TracccError
+from traccc_py.backend.processes import free_memory, keep_freed_memory, limit_memory, make_region_private
+from traccc_py.backend.queue import EventQueue, Job
+from traccc_py.backend.service import Answer, BatchReport, BusyError, Request, TrackingService, WithdrawnError
+from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings
+from traccc_py.backend.worker import Worker
+from traccc_py.errors import TracccError, WireError
 
 __all__ = ["TritonPythonModel"]
 
+_log = logging.getLogger(__name__)
 
-class _TritonHandler(logging.Handler):
-    """Forwards the package's log to the server's."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = self.format(record)
-        if record.levelno >= logging.ERROR:
-            pb_utils.Logger.log_error(message)
-        elif record.levelno >= logging.WARNING:
-            pb_utils.Logger.log_warn(message)
-        elif record.levelno >= logging.INFO:
-            pb_utils.Logger.log_info(message)
-        else:
-            pb_utils.Logger.log_verbose(message)
+_FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
+# Numbers, names of numbers and quoted texts; the row of a cell says little, and is needed.
+_VALUES = re.compile(
+    r"(?<!\brow )(?<!counted from )(?<![\w.])([-+]?(0x[0-9a-f]+|\d[\w.+]*)|[-+]?(nan|inf)\b|'[^']*')", re.IGNORECASE
+)
+_LEAST_MEMORY = 1_000_000_000  # [bytes]: that others use much at the start need not last
+_MEMORY_SHARE = 0.9  # of the free memory, for all instances
+_LONGEST_MESSAGE = 2000  # gRPC sends errors in headers, of 8 kB at most
 
 
 class TritonPythonModel:
@@ -46,7 +54,7 @@ class TritonPythonModel:
         Parameters
         ----------
         args : dict
-            Kind, device and configuration of this instance.
+            Kind, device, folder and configuration of this instance.
 
         Raises
         ------
@@ -54,25 +62,31 @@ class TritonPythonModel:
             If a setting can't be used; the server then reports it and exits.
         """
         begin = time.perf_counter()
+        make_region_private()
         keep_freed_memory()
         self._log = logging.getLogger("traccc_py")
-        self._log.handlers = [_TritonHandler()]
+        self._log.handlers = [TritonHandler(pb_utils.Logger)]
         self._log.setLevel(logging.INFO)
         self._name = args["model_instance_name"]
-        parameters = json.loads(args["model_config"]).get("parameters", {})
         device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else "cpu"
-        values = {name: entry["string_value"] for name, entry in parameters.items()}
         try:
+            values = json.loads(Path(args["model_repository"], args["model_version"], SETTINGS_FILE).read_text())
             settings = ModelSettings.from_parameters(values)
-            self._log_calls = settings.log_calls
-            self._service = TrackingService(settings, device)
-            self._service.initialize()
+            self._log_calls, self._hide_values = settings.log_calls, settings.hide_values
+            self._queue = EventQueue(QueueSettings.from_parameters(values))
+            self._metrics: ServiceMetrics | None = None
+            self._worker = Worker(partial(_ready_service, settings, device), self._queue, self._count)
+            self._service = self._worker.wait_until_ready()
+            if device == "cpu":
+                memory = _memory_for_events(settings, args["model_config"])
+                limit_memory(memory)
+                self._log.info("%s: events may use %.1f GB of memory", self._name, memory * 1e-9)
             gc.freeze()  # collecting the compiler's objects too would add 70 ms to some request
         except (TracccError, OSError, ValueError) as error:
             msg = f"{self._name}: {error}"
             raise pb_utils.TritonModelException(msg) from error
-        recoveries = {f"traccc_py_{kind}": int(values.get(kind, 0)) for kind in ("reloads", "restarts")}
-        self._metrics = ServiceMetrics(pb_utils, {"model": args["model_name"], "instance": self._name}, recoveries)
+        restarts = int(values.get("restarts", 0))
+        self._metrics = ServiceMetrics(pb_utils, args["model_name"], self._name, restarts, self._queue)
         self._log.info(
             "%s: detector %s on %s, ready in %.1f s",
             self._name,
@@ -81,59 +95,119 @@ class TritonPythonModel:
             time.perf_counter() - begin,
         )
 
-    def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests of a call, whose events are reconstructed in one batch."""
-        begin = time.perf_counter()
-        answers, report = self._service.process([_decode(request) for request in requests])
-        responses = [_response(answer) for answer in answers]
-        milliseconds = (time.perf_counter() - begin) * 1e3
-        self._metrics.count(report, milliseconds)
-        if self._log_calls or report.n_refused or report.n_failed:
-            self._log_report(report, milliseconds)
-        return responses
+    def execute(self, requests: list[Any]) -> None:
+        """Let the events of requests wait for reconstruction; each is answered on its own."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                decoded, timeout = self._service.decode(_decode(request)), _timeout(request)
+                answer = partial(self._send, sender, request)  # the request holds the memory of its tensors
+                self._queue.put(Job(decoded, answer, sender.is_cancelled, timeout))
+            except Exception as error:  # whatever a client sent, others are not affected
+                self._refuse(sender, error)
 
-    def _log_report(self, report: BatchReport, milliseconds: float) -> None:
-        self._log.info(
-            "%s: %d requests (%d refused, %d failed), %d cells, %d tracks, %.1f ms: %s",
-            self._name,
-            report.n_requests,
-            report.n_refused,
-            report.n_failed,
-            report.n_cells,
-            report.n_tracks,
-            milliseconds,
-            ", ".join(f"{stage} {t:.1f}" for stage, t in report.stage_milliseconds.items()),
-        )
+    def _refuse(self, sender: Any, error: Exception) -> None:
+        report = BatchReport()
+        report.add_answer(error)
+        self._count(report, 0.0)
+        self._send(sender, None, error)
+
+    def _send(self, sender: Any, _request: Any, answer: Answer) -> None:
+        """Answer a request, which is given only to be kept until then."""
+        try:
+            sender.send(_response(answer, hide_values=self._hide_values), flags=_FINAL)
+        except Exception as error:
+            _log.exception("an answer could not be sent")
+            with contextlib.suppress(Exception):  # the sender may have sent it
+                sender.send(_response(error, hide_values=self._hide_values), flags=_FINAL)
+
+    def _count(self, report: BatchReport, seconds: float) -> None:
+        if self._metrics is not None:
+            self._metrics.count(report, seconds)
+        if self._log_calls and report.stage_milliseconds:
+            self._log.info(
+                "%s: %d requests (%d refused, %d failed), %d cells, %d tracks, %.1f ms: %s",
+                self._name,
+                report.n_requests,
+                report.n_refused,
+                report.n_failed,
+                report.n_cells,
+                report.n_tracks,
+                seconds * 1e3,
+                ", ".join(f"{stage} {t:.1f}" for stage, t in report.stage_milliseconds.items()),
+            )
 
     def finalize(self) -> None:
-        """Send the last metrics; the process exits next and frees the device."""
+        """Answer what waits and send the last metrics; the process exits next and frees the device."""
+        self._worker.close()
+        assert self._metrics is not None
         self._metrics.close()
         self._log.info("%s: exits", self._name)
+
+
+def _ready_service(settings: ModelSettings, device: str) -> TrackingService:
+    service = TrackingService(settings, device)
+    service.initialize()
+    return service
+
+
+def _memory_for_events(settings: ModelSettings, config: str) -> int:
+    """Return how much memory this instance may use for events [bytes]."""
+    if settings.memory_mb is not None:
+        return settings.memory_mb * 1_000_000
+    groups = json.loads(config).get("instance_group", [])
+    n_instances = max(1, sum(group.get("count", 1) for group in groups))
+    return max(_LEAST_MEMORY, int(_MEMORY_SHARE * free_memory() / n_instances))
 
 
 def _decode(request: Any) -> Request:
     parameters = json.loads(request.parameters() or "{}")
     outputs = set(request.requested_output_names())  # an ensemble always requests all
-    if wire.OUTPUTS_PARAMETER in parameters:
-        outputs &= set(parameters[wire.OUTPUTS_PARAMETER].split(","))
+    wanted = _text(parameters, wire.OUTPUTS_PARAMETER)
+    if wanted is not None:
+        outputs &= set(wanted.split(","))
     return Request(
         tensors={tensor.name(): _from_triton(tensor) for tensor in request.inputs()},
         outputs=outputs,
-        fingerprint=parameters.get(wire.FINGERPRINT_PARAMETER),
+        fingerprint=_text(parameters, wire.FINGERPRINT_PARAMETER),
     )
 
 
+def _text(parameters: Any, name: str) -> str | None:
+    """Return a parameter of a request, None if it has none.
+
+    Raises
+    ------
+    WireError
+        If it is no text.
+    """
+    value = parameters.get(name)
+    if value is not None and not isinstance(value, str):
+        msg = f"the request parameter {name!r} is {value!r}; expected a text"
+        raise WireError(msg)
+    return value
+
+
+def _timeout(request: Any) -> float | None:
+    """Return how long the sender of a request waits [s], None if it did not say."""
+    microseconds = request.timeout()
+    return microseconds * 1e-6 if microseconds else None
+
+
 # Tensor.as_numpy() and Tensor(name, array) of servers up to at least 2.51 were built for NumPy 1: with NumPy 2 they
-# silently give zeros and empty buffers. DLPack works with both. Each tensor has a batch axis of one event.
+# silently give zeros and empty buffers. DLPack works with both.
 def _from_triton(tensor: Any) -> np.ndarray:
-    return np.from_dlpack(tensor)[0]
+    try:
+        return np.from_dlpack(tensor)
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        msg = f"{tensor.name()} can't be read: {error}"
+        raise WireError(msg) from error
 
 
 def _to_triton(name: str, array: np.ndarray) -> Any:
-    batch = array[np.newaxis]
-    if batch.size == 0:  # from_dlpack refuses it: its check of strides does not handle empty arrays
-        return pb_utils.Tensor(name, batch)
-    return pb_utils.Tensor.from_dlpack(name, _Exported(batch))
+    if array.size == 0:  # from_dlpack refuses it: its check of strides does not handle empty arrays
+        return pb_utils.Tensor(name, array)
+    return pb_utils.Tensor.from_dlpack(name, _Exported(array))
 
 
 class _Exported:
@@ -160,9 +234,30 @@ _set_destructor.argtypes = (ctypes.py_object, ctypes.c_void_p)
 _set_destructor.restype = ctypes.c_int
 
 
-def _response(answer: Answer) -> Any:
+def _response(answer: Answer, *, hide_values: bool) -> Any:
     if isinstance(answer, Exception):
-        kind = pb_utils.TritonError.INVALID_ARG if isinstance(answer, TracccError) else pb_utils.TritonError.INTERNAL
-        message = str(answer) if isinstance(answer, TracccError) else f"the reconstruction failed: {answer!r}"
-        return pb_utils.InferenceResponse(error=pb_utils.TritonError(message, kind))
+        return pb_utils.InferenceResponse(error=_error(answer, hide_values=hide_values))
     return pb_utils.InferenceResponse([_to_triton(name, array) for name, array in answer.items()])
+
+
+def _without_values(text: str) -> str:
+    """Return a message about a request without the values it quotes, but with the row."""
+    return _VALUES.sub("...", text)
+
+
+def _error(error: Exception, *, hide_values: bool) -> Any:
+    """Return what the client is told; what only the operator may know stays in the log."""
+    text = _without_values(str(error)) if hide_values else str(error)
+    text = text[:_LONGEST_MESSAGE]
+    if isinstance(error, WithdrawnError):
+        return pb_utils.TritonError(text, pb_utils.TritonError.CANCELLED)
+    if isinstance(error, BusyError):
+        _log.warning("refused: %s", error)
+        return pb_utils.TritonError(text, pb_utils.TritonError.UNAVAILABLE)
+    if isinstance(error, TracccError):
+        _log.warning("refused: %s", error)
+        return pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG)
+    number = uuid.uuid4().hex[:8]
+    _log.error("failure %s: %r", number, error)
+    text = f"the reconstruction failed; the server's log says why, at failure {number}"
+    return pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from pathlib import Path
 from typing import NamedTuple
 
 from traccc_py.errors import ServiceError
 
 __all__ = ["Ports", "check_port", "free_port"]
+
+_LISTEN = "0A"  # state of a socket in /proc/net/tcp
+_LONGEST_COMMAND = 100
 
 
 class Ports(NamedTuple):
@@ -42,7 +47,36 @@ def check_port(address: str, name: str, port: int) -> None:
         try:
             probe.bind((address, port))
         except OSError as error:
+            owner = _listener(port)
+            by = f", by {owner}" if owner else ""
             msg = (
-                f"{name} port {port} of {address} can't be used ({error.strerror}); choose another or stop what uses it"
+                f"{name} port {port} of {address} can't be used ({error.strerror}{by}); choose another or stop what "
+                "uses it"
             )
             raise ServiceError(msg) from error
+
+
+def _listener(port: int) -> str | None:
+    """Return process id and command of who listens on a port, None if that can't be seen."""
+    sockets = {f"socket:[{inode}]" for inode in _listening_sockets(port)}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # another user's, or it ended
+            if any(str(link.readlink()) in sockets for link in (entry / "fd").iterdir()):
+                words = (entry / "cmdline").read_text(errors="replace").split("\0")
+                return f"process {entry.name}: {' '.join(words)[:_LONGEST_COMMAND].strip()}"
+    return None
+
+
+def _listening_sockets(port: int) -> set[str]:
+    """Return the inodes of sockets that listen on a port."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                local, state, inode = fields[1], fields[3], fields[9]
+                if state == _LISTEN and int(local.rpartition(":")[2], 16) == port:
+                    found.add(inode)
+    return found

@@ -5,14 +5,27 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["Progress", "cpu_seconds", "keep_freed_memory", "living_instances", "shared_region"]
+__all__ = [
+    "Progress",
+    "cpu_seconds",
+    "end_with_parent",
+    "free_memory",
+    "keep_freed_memory",
+    "limit_memory",
+    "living_instances",
+    "make_region_private",
+    "shared_region",
+]
 
+_PR_SET_PDEATHSIG = 1
 _ENDED = "ZX"  # states of processes
-_REGION_PREFIX = "triton_python_backend_shm_region_"
+_REGION_PREFIX = "traccc_py_server_"
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, truncated to 15 characters
 _USER_TIME = 11  # index among the fields of /proc/PID/stat after the name; the system time follows
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
@@ -66,6 +79,44 @@ def shared_region(pid: int) -> Path | None:
             if word.startswith(_REGION_PREFIX):
                 return Path("/dev/shm") / word
     return None
+
+
+def make_region_private() -> None:
+    """Let no other user read the shared memory of this model instance, which the server has made readable to all."""
+    region = shared_region(os.getpid())
+    if region is not None:
+        region.chmod(0o600)
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when the thread that has started it ends, however that happens."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_memory() -> int:
+    """Return how much memory this process could still use, by the machine's and its container's account [bytes]."""
+    text = Path("/proc/meminfo").read_text()
+    free = _kilobytes(text, "MemAvailable")
+    with contextlib.suppress(OSError, ValueError):  # no container, or no limit
+        folder = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text().rpartition("::/")[2].strip()
+        limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return free
+
+
+def limit_memory(more: int) -> None:
+    """Let this process have so much memory [bytes] more than now: what asks for more gets a MemoryError.
+
+    Otherwise the system kills the process when there is no memory left, and all that it works on is lost.
+    """
+    now = _kilobytes(Path("/proc/self/status").read_text(), "VmData")
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (now + more, most))
+
+
+def _kilobytes(text: str, name: str) -> int:
+    """Return a value of a table of /proc [bytes]."""
+    return int(text.partition(f"{name}:")[2].split()[0]) * 1024
 
 
 def keep_freed_memory() -> bool:

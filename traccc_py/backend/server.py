@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import logging
 import os
-import secrets
 import signal
 import subprocess
 import tempfile
@@ -20,8 +20,17 @@ from typing import Any
 
 from traccc_py import wire
 from traccc_py.backend.installation import Installation, find_installation
+from traccc_py.backend.leftovers import (
+    CLIENT_PREFIX,
+    SHARED_MEMORY,
+    Janitor,
+    SharedMemoryFiles,
+    free_shared_memory,
+    lock_against_cleaning,
+    remove_leftovers,
+)
 from traccc_py.backend.ports import Ports, check_port, free_port
-from traccc_py.backend.processes import Progress, cpu_seconds, living_instances, shared_region
+from traccc_py.backend.processes import Progress, cpu_seconds, living_instances
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.settings import ServerSettings
 from traccc_py.errors import ServiceError
@@ -30,12 +39,20 @@ __all__ = ["TritonServer"]
 
 _log = logging.getLogger(__name__)
 
-_ADMIN_HEADER = "traccc-admin"
-_ADMIN_APIS = "model-repository,logging,trace"  # those of logs and traces name files for the server to write
+# Nobody may use these: no header can have this name and this value, with spaces and two lines, in HTTP or in gRPC. So
+# there is no word that must be kept secret, as a command line, which every user of a machine can read, could not.
+_CLOSED_APIS = ("model-repository", "logging", "trace")  # the latter two name files for the server to write
+_SHARED_MEMORY_API = "shared-memory"
+_KEY_OF_NOBODY = "closed to all=no\none"
+_MORE_MEMORY = "enlarge it (docker run --shm-size=1g; in Kubernetes an emptyDir of medium Memory)"
+_MEGABYTE = 1_048_576
+_BYTES_PER_CELL = 40  # of the standard tensors
+_QUEUE_SHARE = 0.5  # of the shared memory; the rest is for events that are worked on, and for answers
 _POLL = 0.1  # [s]
 _LAST_LINES = 15  # of the log, in errors
 _IDLE_SECONDS = 3.0  # at the end: when all instances used less than the next for so long, nothing is in flight
 _IDLE_CPU_SECONDS = 0.05
+_PATIENCE = 5.0  # [s]
 _HTTP_OK = 200
 _STALL_SECONDS = 20.0  # a server that is loading and uses less than the next for this long is hanging
 _STALL_CPU_SECONDS = 0.3
@@ -68,16 +85,17 @@ class TritonServer:
         self._repository = repository
         self.settings = settings = ServerSettings() if settings is None else settings
         self._installation = find_installation() if installation is None else installation
+        for name in remove_leftovers():
+            _log.warning("%s, which a service that was killed has left behind, was removed", name)
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
+        self._lock = lock_against_cleaning(Path(self._folder.name))
         self._models = Path(self._folder.name) / "models"
         self._process: subprocess.Popen | None = None
-        self._regions: dict[int, Path | None] = {}  # shared memory of each instance there was
-        # Whoever knows this key may load and unload models; clients may not.
-        self._secret = secrets.token_hex(16)
+        self._shared_memory = SharedMemoryFiles()
+        self._janitor = Janitor(self._folder.name, f"/dev/shm/{self._shared_memory.prefix}*")
         chosen = (settings.http_port, settings.grpc_port, settings.metrics_port)
         self.ports = Ports(*(port or free_port(settings.address) for port in chosen))
-        repository.write(self._models)
-        self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
+        self._write_files()
 
     def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Start the process and wait for it; retry once if it hangs, as was seen once with two instances.
@@ -105,10 +123,16 @@ class TritonServer:
         """
         for name, port in self.ports._asdict().items():
             check_port(self.settings.address, name, port)
+        if not os.access(self._installation.binary, os.X_OK):
+            msg = f"{self._installation.binary} can't be run: it is not there, or not executable"
+            raise ServiceError(msg)
+        self._check_shared_memory()
+        self._write_files()
         output = None if self.settings.log_file is None else self.settings.log_file.open("ab")
         try:
             self._process = subprocess.Popen(
                 self.command(),
+                umask=0o077,  # shared memory is for this user alone
                 env=self._installation.environment(os.environ),
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
@@ -120,10 +144,38 @@ class TritonServer:
         finally:
             if output is not None:
                 output.close()
+        self._janitor.watch_group(self._process.pid)
+
+    def _write_files(self) -> None:
+        """Write what the server reads."""
+        repository = self._repository
+        if self.settings.shared_memory != "off":
+            repository = replace(repository, settings=replace(repository.settings, hide_values=True))
+        repository.write(self._models)
+        self._backends = self._installation.prepare_backend(Path(self._folder.name) / "backends")
+
+    def _check_shared_memory(self) -> None:
+        """Raise if it does not suffice to start; let no more cells wait than it has room for."""
+        n, free = self._repository.scheduling.instances, free_shared_memory() // _MEGABYTE
+        least = n * self.settings.shm_mb + 1
+        if free < least:
+            msg = f"/dev/shm has {free} MB free; expected at least {least} MB for {n} model instances: {_MORE_MEMORY}"
+            raise ServiceError(msg)
+        queue = self._repository.queue
+        room = int(_QUEUE_SHARE * free * _MEGABYTE / n / _BYTES_PER_CELL)
+        if room < queue.queue_cells:
+            _log.warning("/dev/shm has %d MB free: at most %d cells may wait; for more, %s", free, room, _MORE_MEMORY)
+            self._repository = replace(self._repository, queue=replace(queue, queue_cells=max(1, room)))
 
     def command(self) -> list[str]:
         """Return the command line of the server."""
         settings, address, ports = self.settings, self.settings.address, self.ports
+        apis = _CLOSED_APIS if settings.shared_memory != "off" else (*_CLOSED_APIS, _SHARED_MEMORY_API)
+        closed = f"{','.join(apis)}:{_KEY_OF_NOBODY}"
+        backend = {
+            "shm-default-byte-size": settings.shm_mb * 1_048_576,
+            "shm-region-prefix-name": self._shared_memory.prefix,
+        }
         arguments = {
             "model-repository": str(self._models),
             "http-address": address,
@@ -133,15 +185,14 @@ class TritonServer:
             "grpc-port": ports.grpc,
             "metrics-port": ports.metrics,
             "exit-timeout-secs": settings.exit_timeout,
-            "model-control-mode": "explicit",
-            "load-model": "*",
-            "backend-config": f"python,shm-default-byte-size={settings.shm_mb * 1_048_576}",
-            "http-restricted-api": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
-            "grpc-restricted-protocol": f"{_ADMIN_APIS}:{_ADMIN_HEADER}={self._secret}",
+            "model-control-mode": "none",
+            "http-restricted-api": closed,
+            "grpc-restricted-protocol": closed,
         }
         if self._backends is not None:
             arguments["backend-directory"] = str(self._backends)
         command = [str(self._installation.binary), *(f"--{name}={value}" for name, value in arguments.items())]
+        command += [f"--backend-config=python,{name}={value}" for name, value in backend.items()]
         # There is nothing to complete, and trying costs the start of a Python process.
         return [*command, "--disable-auto-complete-config", *settings.extra_arguments]
 
@@ -189,6 +240,14 @@ class TritonServer:
         except OSError:
             return False
 
+    def version(self) -> str:
+        """Return the version of the server, "" if it does not say."""
+        try:
+            status, body = self._ask("/v2", timeout=_PATIENCE)
+            return str(json.loads(body).get("version", "")) if status == _HTTP_OK else ""
+        except (OSError, ValueError):
+            return ""
+
     def probe(self, timeout: float) -> str | None:
         """Send an event without cells through the chain.
 
@@ -201,48 +260,57 @@ class TritonServer:
         -------
         str or None
             What is wrong, or None.
+
+        Raises
+        ------
+        TimeoutError
+            If no answer came in time.
         """
         try:
             status, body = self._ask(f"/v2/models/{wire.MODEL}/infer", timeout, _probe_request())
-        except OSError as error:  # includes TimeoutError and URLError
-            return f"no answer within {timeout:.0f} s: {error}"
+        except TimeoutError:
+            raise
+        except (OSError, http.client.HTTPException) as error:
+            return f"the server does not answer: {error}"
         return None if status == _HTTP_OK else f"status {status}: {body.decode(errors='replace')}"
 
     def instance_processes(self) -> set[int]:
         """Return the process ids of the live model instances."""
-        if self._process is None:
-            return set()
-        living = living_instances(self._process.pid)
-        for pid in living - set(self._regions):
-            self._regions[pid] = shared_region(pid)
-        return living
+        return set() if self._process is None else living_instances(self._process.pid)
 
-    def record(self, reloads: int, restarts: int) -> None:
-        """Set the numbers of recoveries that the metrics show from the next load on."""
-        replace(self._repository, reloads=reloads, restarts=restarts).write_core_config(self._models)
+    def forget_dead_clients(self) -> int:
+        """Release shared memory of clients of this package that were killed; return how many regions.
 
-    def reload(self, timeout: float) -> None:
-        """Replace the instances by new ones, which are loaded first: live ones serve until then.
-
-        Raises
-        ------
-        ServiceError
-            If that fails.
+        The file of such a region is gone, as Python removes it then, but the server would keep its memory.
         """
-        # The server only reloads what has changed.
-        (self._models / wire.CORE_MODEL / "1" / "model.py").touch()
+        if self.settings.shared_memory == "off":
+            return 0
+        n_forgotten = 0
         try:
-            status, body = self._ask(f"/v2/repository/models/{wire.CORE_MODEL}/load", timeout, {})
-        except OSError as error:
-            msg = f"the model was not loaded within {timeout:.0f} s: {error}"
-            raise ServiceError(msg) from error
-        if status != _HTTP_OK:
-            msg = f"the model was not loaded, status {status}: {body.decode(errors='replace')}"
-            raise ServiceError(msg)
+            _, body = self._ask("/v2/systemsharedmemory/status", _PATIENCE)
+            for region in json.loads(body):
+                name, key = region["name"], region["key"].lstrip("/")
+                if key.startswith(CLIENT_PREFIX) and not (SHARED_MEMORY / key).exists():
+                    self._ask(f"/v2/systemsharedmemory/region/{name}/unregister", _PATIENCE, {})
+                    n_forgotten += 1
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, http.client.HTTPException):
+            return n_forgotten  # it is busy, or ends; there is a next time
+        return n_forgotten
+
+    def cpu_seconds(self, pid: int) -> float:
+        """Return the processor time that an instance has used [s]."""
+        return cpu_seconds(pid)
+
+    def record(self, restarts: int) -> None:
+        """Set the number of restarts that the metrics show from the next start on."""
+        self._repository = replace(self._repository, restarts=restarts)
 
     def stop(self) -> None:
         """Stop the server; requests in flight finish, as far as the exit timeout allows."""
-        if self._process is None or not self.is_running():
+        if self._process is None:
+            return
+        if not self.is_running():
+            self.kill()  # instances, which may have outlived it
             return
         self._process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self.settings.exit_timeout
@@ -252,24 +320,25 @@ class TritonServer:
             if progress.has_stalled():
                 break
             time.sleep(_POLL)
-        if self.is_running():
-            self.kill()
+        self.kill()
 
     def kill(self) -> None:
-        """Kill the server and its instances."""
+        """Kill the server and its instances, also those that have outlived it, and remove their shared memory."""
         if self._process is None:
             return
-        self.instance_processes()  # notes their shared memory
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own
         self._process.wait()
+        self._shared_memory.remove_all()
 
     def close(self) -> None:
-        """Stop the server; remove its folder and the shared memory of instances that were killed."""
+        """Stop the server; remove its folder and all shared memory."""
         self.stop()
-        for region in filter(None, self._regions.values()):
-            region.unlink(missing_ok=True)
-        self._folder.cleanup()
+        self._shared_memory.close()
+        os.close(self._lock)
+        with contextlib.suppress(FileNotFoundError):
+            self._folder.cleanup()
+        self._janitor.close()
 
     def __enter__(self) -> TritonServer:
         return self
@@ -292,7 +361,6 @@ class TritonServer:
         host = f"[{host}]" if ":" in host else host
         body = None if content is None else json.dumps(content).encode()
         request = urllib.request.Request(f"http://{host}:{self.ports.http}{path}", body)
-        request.add_header(_ADMIN_HEADER, self._secret)
         try:
             with _OPENER.open(request, timeout=timeout) as answer:
                 return answer.status, answer.read()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -17,10 +17,10 @@ from traccc_py.config import read_config
 from traccc_py.data.athena_ids import AthenaIds, read_athena_ids
 from traccc_py.device.cache import CACHE_VARIABLE
 from traccc_py.edm import Cells, EventResult, ModuleCells
-from traccc_py.errors import CapacityError, InputDataError, TracccError, WireError
+from traccc_py.errors import CapacityError, InputDataError, ServiceError, TracccError, WireError
 from traccc_py.pipeline.prepare_cells import prepare_cells
 
-__all__ = ["Answer", "BatchReport", "Request", "TrackingService"]
+__all__ = ["Answer", "BatchReport", "BusyError", "DecodedEvent", "Request", "TrackingService", "WithdrawnError"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,20 +36,50 @@ class Request(NamedTuple):
     fingerprint: str | None = None  # of the detector that the client expects
 
 
+class DecodedEvent(NamedTuple):
+    """The event of a request."""
+
+    cells: Cells | ModuleCells
+    outputs: Collection[str] | None = None  # names of the tensors wanted; None: all
+
+
+class BusyError(ServiceError):
+    """So many events wait that a further one is refused; it may be sent again."""
+
+
+class WithdrawnError(ServiceError):
+    """Nobody waits for the event any more: it was cancelled, or its time is up."""
+
+
 #: Output tensors by name, or why there are none. Errors other than TracccError are server errors.
 Answer = dict[str, np.ndarray] | Exception
 
 
 @dataclass(slots=True)
 class BatchReport:
-    """What was done in one call."""
+    """What was done with requests."""
 
     n_requests: int = 0
     n_refused: int = 0  # client errors
     n_failed: int = 0  # server errors
+    n_withdrawn: int = 0  # cancelled, or out of time
+    n_busy: int = 0  # refused because too many events wait
     n_cells: int = 0
     n_tracks: int = 0
-    stage_milliseconds: dict[str, float] = field(default_factory=dict)  # summed over the call
+    stage_milliseconds: dict[str, float] = field(default_factory=dict)  # summed over the batch
+    latencies: list[float] = field(default_factory=list)  # of events that were reconstructed, from their arrival [s]
+
+    def add_answer(self, answer: Answer) -> None:
+        """Count one request by its answer."""
+        self.n_requests += 1
+        if isinstance(answer, WithdrawnError):
+            self.n_withdrawn += 1
+        elif isinstance(answer, BusyError):
+            self.n_busy += 1
+        elif isinstance(answer, TracccError):
+            self.n_refused += 1
+        elif isinstance(answer, Exception):
+            self.n_failed += 1
 
     def add(self, result: EventResult, n_tracks: int) -> None:
         """Count one reconstructed event."""
@@ -90,38 +120,47 @@ class TrackingService:
         self.chain.initialize()
         self.chain.run(_warm_up_cells(self.chain), "the event that the service starts with")
 
-    def process(self, requests: Sequence[Request]) -> tuple[list[Answer], BatchReport]:
-        """Answer requests; valid events are reconstructed in as few batches as the cell budget allows.
+    def process(
+        self,
+        events: Sequence[DecodedEvent],
+        report: BatchReport | None = None,
+        why_withdrawn: Callable[[int], WithdrawnError | None] = lambda _: None,
+    ) -> list[Answer]:
+        """Reconstruct events as one batch.
 
         Parameters
         ----------
-        requests : sequence of Request
-            Requests of any clients.
+        events : sequence of DecodedEvent
+            Events of any clients.
+        report : BatchReport, optional
+            Cells, tracks and times are added to it.
+        why_withdrawn : callable, optional
+            Says of an event, by its place, why it is not wanted any more; asked before parts of a batch are done again.
 
         Returns
         -------
         list of Answer
-            One per request, in order; an error of one does not affect the others.
-        BatchReport
-            Counts and times.
+            One per event, in order; an error of one does not affect the others.
         """
-        answers: list[Answer] = [InputDataError("not answered")] * len(requests)
-        events: dict[int, Cells | ModuleCells] = {}
-        for k, request in enumerate(requests):
-            try:
-                events[k] = self._decode(request)
-            except Exception as error:
-                answers[k] = error
-        report = BatchReport(n_requests=len(requests))
-        for group in _groups(events, self.settings.max_cells):
-            for k, outcome in self._run(group).items():
-                answers[k] = outcome if isinstance(outcome, Exception) else self._encode(outcome, requests[k], report)
-        for answer in answers:
-            report.n_refused += isinstance(answer, TracccError)
-            report.n_failed += isinstance(answer, Exception) and not isinstance(answer, TracccError)
-        return answers, report
+        report = BatchReport() if report is None else report
+        outcomes = self._run({k: event.cells for k, event in enumerate(events)}, why_withdrawn) if events else {}
+        return [
+            outcome if isinstance(outcome, Exception) else self._encode(outcome, events[k], report)
+            for k, outcome in sorted(outcomes.items())
+        ]
 
-    def _decode(self, request: Request) -> Cells | ModuleCells:
+    def decode(self, request: Request) -> DecodedEvent:
+        """Return the event of a request.
+
+        Raises
+        ------
+        WireError
+            If tensors are missing or not understood, or the request is for another detector.
+        InputDataError
+            If an identifier is not in the map of the server.
+        CapacityError
+            If the event has more cells than allowed.
+        """
         own = self.chain.detector.fingerprint
         if request.fingerprint is not None and request.fingerprint != own:
             msg = (
@@ -141,9 +180,11 @@ class TrackingService:
             except InputDataError as error:
                 msg = f"cells {error}"
                 raise InputDataError(msg) from error
-        return cells
+        return DecodedEvent(cells, request.outputs)
 
-    def _run(self, group: Mapping[int, Cells | ModuleCells]) -> dict[int, EventResult | Exception]:
+    def _run(
+        self, group: Mapping[int, Cells | ModuleCells], why_withdrawn: Callable[[int], WithdrawnError | None]
+    ) -> dict[int, EventResult | Exception]:
         """Reconstruct a group of events; if that fails, find out which of them are bad."""
         keys = list(group)
         try:
@@ -153,19 +194,30 @@ class TrackingService:
                 return {keys[0]: error}
             refused = {k: problem for k in keys if (problem := self._problem(group[k])) is not None}
             if refused:  # only then are cells checked twice
-                return {**refused, **self._run({k: group[k] for k in keys if k not in refused})}
-            return self._run_halves(group)
+                rest = {k: group[k] for k in keys if k not in refused}
+                return {**refused, **(self._run(rest, why_withdrawn) if rest else {})}
+            return self._run_halves(group, why_withdrawn)
         except Exception as error:
             if len(keys) == 1:
+                if isinstance(error, MemoryError) and not isinstance(error, TracccError):
+                    return {keys[0]: _too_large(group[keys[0]])}
                 if not isinstance(error, TracccError):
                     _log.exception("an event of %d cells failed", len(group[keys[0]]))
                 return {keys[0]: error}
-            return self._run_halves(group)
+            return self._run_halves(group, why_withdrawn)
 
-    def _run_halves(self, group: Mapping[int, Cells | ModuleCells]) -> dict[int, EventResult | Exception]:
+    def _run_halves(
+        self, group: Mapping[int, Cells | ModuleCells], why_withdrawn: Callable[[int], WithdrawnError | None]
+    ) -> dict[int, EventResult | Exception]:
+        outcomes: dict[int, EventResult | Exception] = {}
         keys = list(group)
         half = len(keys) // 2
-        return {k: v for part in (keys[:half], keys[half:]) for k, v in self._run({k: group[k] for k in part}).items()}
+        for part in (keys[:half], keys[half:]):
+            reasons = {k: why_withdrawn(k) for k in part}
+            outcomes |= {k: why for k, why in reasons.items() if why is not None}
+            wanted = {k: group[k] for k in part if reasons[k] is None}
+            outcomes |= self._run(wanted, why_withdrawn) if wanted else {}
+        return outcomes
 
     def _problem(self, cells: Cells | ModuleCells) -> InputDataError | None:
         try:
@@ -174,10 +226,10 @@ class TrackingService:
             return error
         return None
 
-    def _encode(self, result: EventResult, request: Request, report: BatchReport) -> Answer:
+    def _encode(self, result: EventResult, event: DecodedEvent, report: BatchReport) -> Answer:
         try:
             is_kept = wire.kept_tracks(result)
-            tensors = wire.pack_result(result, request.outputs, is_kept)
+            tensors = wire.pack_result(result, event.outputs, is_kept)
             if self._athena_ids is not None and wire.GEOMETRY_IDS.name in tensors:
                 ids = tensors[wire.GEOMETRY_IDS.name].view(np.uint64)
                 is_state = ids != wire.SEPARATOR
@@ -189,17 +241,11 @@ class TrackingService:
         return tensors
 
 
-def _groups(events: Mapping[int, Cells | ModuleCells], max_cells: int) -> list[dict[int, Cells | ModuleCells]]:
-    """Return the events in groups of at most `max_cells` cells, in order."""
-    groups: list[dict[int, Cells | ModuleCells]] = []
-    room = 0
-    for k, cells in events.items():
-        if not groups or len(cells) > room:
-            groups.append({})
-            room = max_cells
-        groups[-1][k] = cells
-        room -= len(cells)
-    return groups
+def _too_large(cells: Cells | ModuleCells) -> CapacityError:
+    return CapacityError(
+        f"the event, which has {len(cells)} cells, needs more memory than this service has for one; is it of noise, or "
+        "are its cells in few modules?"
+    )
 
 
 def _set_environment(settings: ModelSettings) -> None:

@@ -1,7 +1,8 @@
-"""Settings of the service: of a model instance, of how Triton schedules instances, of the server that runs them."""
+"""Settings of the service: of a model instance and its queue, of the instances, of the server that runs them."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,32 +12,41 @@ from typing import Annotated, Any
 from traccc_py.config import PRESETS
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
-from traccc_py.settings import Count, PositiveCount, Range, Settings
+from traccc_py.settings import Choice, Count, PositiveCount, Range, Settings
 
-__all__ = ["ModelSettings", "SchedulingSettings", "ServerSettings"]
+__all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSettings", "ServerSettings"]
 
-_WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb")
+#: Beside the model's Python file: clients can read a model's configuration, and should not see paths of the server.
+SETTINGS_FILE = "settings.json"
+
+_SWITCHES = ("hide_values", "log_calls")
+_WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb")
 
 Port = Annotated[int, Range(0, 65_535)]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings(Settings):
-    """What a model instance is told, by parameters in config.pbtxt."""
+    """What a model instance is told about the chain, in a file that comes with the model."""
 
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     config: str | None = None  #: TOML file with settings of the chain, or their name; by default the detector's
     threads: PositiveCount | None = None  #: CPU threads of an instance; by default cores / instances
     cache_dir: str | None = None  #: folder of compiled kernels; by default `TRACCC_PY_CACHE_DIR` or the user's cache
-    #: cells reconstructed together at most; a call with more is split, an event with more is refused
+    #: cells of an event at most; one with more is refused
     max_cells: PositiveCount = 4_000_000
     gpu_memory_mb: PositiveCount | None = None  #: GPU memory an instance may use [MB]; by default all
     #: ids on the wire are Athena's: the file that maps them to detray's, with lines "hexadecimal,decimal"
     athena_map: str | None = None
+    #: leave values of cells out of error messages: they may be of memory that its sender must not see
+    hide_values: bool = False
     log_calls: bool = False  #: log each call with its times; else only those with refused or failed requests
+    #: memory an instance may use for events [MB], on CPUs; an event that would need more is refused; by default its
+    #: share of 90 % of what is free when it starts, and at least 1 GB
+    memory_mb: PositiveCount | None = None
 
     def to_parameters(self) -> dict[str, str]:
-        """Return the settings as parameters of config.pbtxt; what is not set is left out."""
+        """Return the settings as texts; what is not set is left out."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "detector"}
         chosen = {f.name: getattr(self.detector, f.name) for f in fields(self.detector)}
         files = [str(path) for path in chosen["material_files"]]
@@ -62,8 +72,9 @@ class ModelSettings(Settings):
         for name in _WHOLE_NUMBERS:
             if name in values:
                 values[name] = _whole_number(name, values[name])
-        if "log_calls" in values:
-            values["log_calls"] = values["log_calls"].lower() == "true"
+        for name in _SWITCHES:
+            if name in values:
+                values[name] = values[name].lower() == "true"
         return cls(detector=_detector(parameters), **values)
 
     def resolved(self) -> ModelSettings:
@@ -80,13 +91,40 @@ class ModelSettings(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class QueueSettings(Settings):
+    """How the events that wait at a model instance are limited and put into batches."""
+
+    max_batch: PositiveCount = 64  #: events reconstructed together at most
+    #: cells reconstructed together at most; an event with more is a batch by itself
+    batch_cells: PositiveCount = 500_000
+    queue_delay_us: Count = 0  #: how long an event may wait for others to join [us]
+    #: cells that may wait at an instance; an event that would make it more is refused, to be sent again
+    queue_cells: PositiveCount = 16_000_000
+    queue_events: PositiveCount = 10_000  #: events that may wait at an instance
+
+    def to_parameters(self) -> dict[str, str]:
+        """Return the settings as texts."""
+        return {f.name: str(getattr(self, f.name)) for f in fields(self)}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, str]) -> QueueSettings:
+        """Read what `to_parameters` wrote; other parameters are left alone.
+
+        Raises
+        ------
+        ConfigError
+            If a value can't be understood.
+        """
+        names = [f.name for f in fields(cls) if f.name in parameters]
+        return cls(**{name: _whole_number(name, parameters[name]) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
 class SchedulingSettings(Settings):
-    """How Triton hands requests to instances."""
+    """Which model instances there are."""
 
     instances: PositiveCount = 1  #: model instances, on each GPU if there are several; each is a process
     gpus: tuple[int, ...] = ()  #: numbers of the GPUs to use; by default all
-    max_batch: PositiveCount = 64  #: events reconstructed together at most
-    queue_delay_us: Count = 0  #: how long a request may wait for others to join [us]
 
     def _check_together(self) -> None:
         if any(number < 0 for number in self.gpus) or len(set(self.gpus)) < len(self.gpus):
@@ -102,7 +140,10 @@ class ServerSettings(Settings):
     grpc_port: Port = 8001  #: port of inference by gRPC; 0: any free one
     metrics_port: Port = 8002  #: port of metrics for Prometheus; 0: any free one
     exit_timeout: Count = 30  #: how long requests in flight may take at the end [s]
-    shm_mb: PositiveCount = 64  #: shared memory each instance begins with [MB]; it grows by itself
+    #: whether clients may register memory of this machine: then each can read and write what others have registered,
+    #: and whatever this user can; "local" refuses addresses that other machines reach, "always" does not
+    shared_memory: Annotated[str, Choice(("off", "local", "always"))] = "off"
+    shm_mb: PositiveCount = 4  #: shared memory each instance begins with [MB]; it grows by itself
     extra_arguments: tuple[str, ...] = ()  #: further options of tritonserver
     log_file: Path | None = None  #: where Triton's log goes; by default to stderr
 
@@ -113,6 +154,15 @@ class ServerSettings(Settings):
             if port and port in chosen:
                 self._reject(name, f"another port than {chosen[port]}")
             chosen[port] = name
+        if self.shared_memory == "local" and not _is_loopback(self.address):
+            self._reject("shared_memory", f'"off" or "always", because other machines may reach {self.address}')
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def _whole_number(name: str, text: str) -> int:

@@ -1,10 +1,16 @@
-"""Watchdog of a server: Triton does not restart a model instance that dies, and its health check stays green."""
+"""Watchdog of a server: Triton does not restart a model instance that dies, and its health check stays green.
+
+It does not answer what such an instance has taken either. So the whole server is restarted: its clients see at once
+that their requests are lost, and that it is not ready until it is again.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,6 +21,11 @@ __all__ = ["WatchOptions", "Watchdog", "WatchedServer"]
 
 _log = logging.getLogger(__name__)
 
+_LONGEST_EVENT = 600.0  # [s]; a test inference waits for a batch of others
+_PATIENCE = 5.0  # [s], for the first answer after a recovery
+_BAD_ANSWERS = 2
+_LEAST_CPU_SECONDS = 0.05  # that count as progress: an instance that waits uses less in half a minute
+
 
 class WatchedServer(Protocol):
     """What the watchdog needs of a server."""
@@ -22,7 +33,7 @@ class WatchedServer(Protocol):
     def start(self) -> None:
         """Start the process."""
 
-    def wait_until_ready(self, timeout: float) -> None:
+    def wait_until_ready(self, timeout: float, is_stopping: Callable[[], bool]) -> None:
         """Wait for it."""
 
     def is_running(self) -> bool:
@@ -32,19 +43,22 @@ class WatchedServer(Protocol):
         """Return its exit code."""
 
     def probe(self, timeout: float) -> str | None:
-        """Return what is wrong with an answer."""
+        """Return what is wrong with an answer; raise TimeoutError if none comes."""
 
     def instance_processes(self) -> set[int]:
         """Return the live instances."""
 
-    def record(self, reloads: int, restarts: int) -> None:
-        """Set the counts that the metrics show from the next load on."""
+    def cpu_seconds(self, pid: int) -> float:
+        """Return the processor time that an instance has used."""
 
-    def reload(self, timeout: float) -> None:
-        """Replace the instances."""
+    def forget_dead_clients(self) -> int:
+        """Release shared memory of clients that were killed; return how many regions."""
 
-    def stop(self) -> None:
-        """Stop the process."""
+    def record(self, restarts: int) -> None:
+        """Set the count that the metrics show from the next start on."""
+
+    def kill(self) -> None:
+        """Kill the process and its instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +67,56 @@ class WatchOptions(Settings):
 
     period: float = 0.5  #: time between looks at the processes [s]
     probe_period: float = 1.0  #: time between inferences that test the server [s]
-    probe_timeout: float = (
-        30.0  #: an instance that does not answer for so long hangs [s]; requests queue before the probe
-    )
-    #: how long new instances may take to start in a running server, before it is started again [s]
-    reload_timeout: float = 60.0
+    #: how long an instance may use no processor time while an inference that tests the server waits, before it counts
+    #: as hanging [s]; one that works is busy, however long it takes
+    hang_timeout: Positive = 30.0
+    cleaning_period: float = 5.0  #: time between looks for shared memory of clients that were killed [s]
     load_timeout: Positive = 300.0  #: how long instances may take to start [s]
     first_backoff: float = 1.0  #: pause before a second attempt to recover [s], doubled with each
     last_backoff: float = 60.0  #: its largest value [s]
 
 
+class _Probe:
+    """Test inferences, one at a time, in a thread: a busy server may take long to answer."""
+
+    def __init__(self, probe: Callable[[float], str | None], timeout: float) -> None:
+        self._probe, self._timeout = probe, timeout
+        self._pool = ThreadPoolExecutor(1, "traccc_py-probe")
+        self._running: Future[str | None] | None = None
+        self._since = time.monotonic()
+
+    def seconds_without_answer(self) -> float:
+        """Return for how long the present one waits [s], 0 if there is none."""
+        return 0.0 if self._running is None else time.monotonic() - self._since
+
+    def start(self) -> None:
+        """Start one, if none waits."""
+        if self._running is None:
+            self._running, self._since = self._pool.submit(self._probe, self._timeout), time.monotonic()
+
+    def answer(self) -> tuple[bool, str | None]:
+        """Return whether an answer came, and what is wrong with it."""
+        if self._running is None or not self._running.done():
+            return False, None
+        done, self._running = self._running, None
+        try:
+            return True, done.result()
+        except TimeoutError:
+            return True, f"no answer within {self._timeout:.0f} s"
+
+    def forget(self) -> None:
+        """Do not wait for the present one any more."""
+        self._running = None
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = ThreadPoolExecutor(1, "traccc_py-probe")
+
+
 class Watchdog:
     """Watches one server, and recovers it, until `stop` is called.
+
+    The server is restarted if an instance's process has ended, if it answers test inferences with errors, or if it
+    hangs: if it uses no processor time while a test inference waits for it. That an answer takes long only means that
+    it is busy.
 
     Parameters
     ----------
@@ -82,8 +134,11 @@ class Watchdog:
         self._options = options or WatchOptions()
         self._instances = server.instance_processes()
         self._stop = threading.Event()
-        self._next_probe = 0.0
-        self.n_reloads = 0  # instances replaced
+        self._next_probe = self._next_cleaning = 0.0
+        self._probe = _Probe(server.probe, _LONGEST_EVENT)
+        self._n_bad_answers = 0
+        self._progress: dict[int, tuple[float, float]] = {}  # of instances: processor time, and when it last grew
+        self.problem: str | None = None  #: what is being recovered from; None while all is well
         self.n_restarts = 0  # server processes restarted
 
     def run(self) -> None:
@@ -98,9 +153,10 @@ class Watchdog:
             if not self._is_active:
                 self._raise_if_ended()
                 continue
-            problem = self.look()
-            if problem is not None:
-                self._recover(problem)
+            self.problem = self.look()
+            if self.problem is not None:
+                self._recover(self.problem)
+                self.problem = None
 
     def stop(self) -> None:
         """Make `run` return; may be called from signal handlers and other threads."""
@@ -115,46 +171,80 @@ class Watchdog:
         """Return what is wrong, or None."""
         if not self._server.is_running():
             return f"the server ended with code {self._server.exit_code()}"
-        dead = self._instances - self._server.instance_processes()
+        living = self._server.instance_processes()
+        dead = self._instances - living
         if dead:
             return f"model instances ended: processes {', '.join(map(str, sorted(dead)))}"
-        if time.monotonic() < self._next_probe:
-            return None
-        problem = self._server.probe(self._options.probe_timeout)
-        self._next_probe = time.monotonic() + self._options.probe_period
-        return problem
+        hanging = self._hanging(living & self._instances)
+        if hanging:
+            return f"model instances hang: processes {', '.join(map(str, sorted(hanging)))}"
+        self._clean()
+        return self._wrong_answer()
+
+    def _clean(self) -> None:
+        if time.monotonic() < self._next_cleaning:
+            return
+        self._next_cleaning = time.monotonic() + self._options.cleaning_period
+        n_regions = self._server.forget_dead_clients()
+        if n_regions:
+            _log.info("released %d regions of shared memory of clients that have ended", n_regions)
+
+    def _wrong_answer(self) -> str | None:
+        """Return what is wrong with test inferences, if it is so twice in a row."""
+        has_come, problem = self._probe.answer()
+        if has_come:
+            self._n_bad_answers = 0 if problem is None else self._n_bad_answers + 1
+            self._next_probe = time.monotonic() + (self._options.probe_period if problem is None else 0.0)
+            if self._n_bad_answers >= _BAD_ANSWERS:
+                self._n_bad_answers = 0
+                return problem
+        if time.monotonic() >= self._next_probe:
+            self._probe.start()
+        return None
+
+    def _hanging(self, pids: set[int]) -> set[int]:
+        """Return the instances without progress, if a test inference has waited for so long."""
+        now = time.monotonic()
+        for pid in pids:
+            used = self._server.cpu_seconds(pid)
+            before, _ = self._progress.get(pid, (-_LEAST_CPU_SECONDS, now))
+            if used >= before + _LEAST_CPU_SECONDS or pid not in self._progress:
+                self._progress[pid] = used, now
+        self._progress = {pid: self._progress[pid] for pid in pids}
+        if self._probe.seconds_without_answer() < self._options.hang_timeout:
+            return set()
+        stalled = {pid for pid in pids if now - self._progress[pid][1] >= self._options.hang_timeout}
+        if stalled:
+            self._probe.forget()
+            self._progress.clear()
+        return stalled
 
     def _recover(self, problem: str) -> None:
-        backoff, must_restart = self._options.first_backoff, False
+        backoff, begin = self._options.first_backoff, time.monotonic()
+        self._probe.forget()
         while not self._stop.is_set():
-            begin, old = time.monotonic(), self._server.instance_processes()
-            _log.error("%s", problem)
+            _log.error("%s; the server is restarted", problem)
             try:
-                self._repair(must_restart=must_restart)
-                answer = self._server.probe(self._options.probe_timeout)
+                self._restart()
+                answer = self._server.probe(_PATIENCE)
+            except TimeoutError:
+                answer = None  # it has work to do already
             except TracccError as error:
                 answer = str(error)
             if answer is None:
-                self._instances = self._server.instance_processes() - old  # old ones exit when they have finished
-                _log.warning(
-                    "the service answers again after %.1f s (%d reloads, %d restarts so far)",
-                    time.monotonic() - begin,
-                    self.n_reloads,
-                    self.n_restarts,
-                )
+                self._instances = self._server.instance_processes()
+                self._progress.clear()
+                self._next_probe, self._n_bad_answers = 0.0, 0
+                seconds = time.monotonic() - begin
+                _log.warning("the service answers again after %.1f s (%d restarts so far)", seconds, self.n_restarts)
                 return
-            problem, must_restart = answer, True  # a restart may help where a reload does not
+            problem = answer
             self._stop.wait(backoff)
             backoff = min(2 * backoff, self._options.last_backoff)
 
-    def _repair(self, *, must_restart: bool) -> None:
-        if self._server.is_running() and not must_restart:
-            self.n_reloads += 1
-            self._server.record(self.n_reloads, self.n_restarts)
-            self._server.reload(self._options.reload_timeout)
-            return
+    def _restart(self) -> None:
         self.n_restarts += 1
-        self._server.stop()
-        self._server.record(self.n_reloads, self.n_restarts)
+        self._server.kill()
+        self._server.record(self.n_restarts)
         self._server.start()
-        self._server.wait_until_ready(self._options.load_timeout)
+        self._server.wait_until_ready(self._options.load_timeout, self._stop.is_set)

@@ -32,12 +32,13 @@ from traccc_py.data.csv_events import event_file_name, read_cells
 from traccc_py.data.csv_table import format_table
 from traccc_py.data.words import counted
 from traccc_py.edm import PHI, QOP, THETA, Cells, columns_of
-from traccc_py.errors import TracccError
+from traccc_py.errors import ServiceError, TracccError
 from traccc_py.files import write_files
 from traccc_py.wire import TRACK_TENSORS, ServedTracks
 
 __all__ = ["reconstruct_remotely", "write_perf_data"]
 
+_MAX_FAILURES = 3  #: events in a row that the server does not answer; then it is taken for dead
 _MAX_ROWS = 20  #: events listed one by one
 
 
@@ -138,9 +139,15 @@ def _stream(client: TrackingClient, files: Sequence[EventFile], options: ClientR
     begin = time.perf_counter()
     with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
         task = progress.add_task("", total=len(files) * options.repeat)
+        n_failed = 0
         for k, answer in enumerate(client.stream(source(), options.in_flight, return_errors=True)):
             totals.rows.append((*sent[k], answer))
             progress.advance(task)
+            n_failed = n_failed + 1 if isinstance(answer, ServiceError) else 0
+            if n_failed == _MAX_FAILURES:
+                left = len(files) * options.repeat - len(totals.rows)
+                log.print(f"given up: {counted(n_failed, 'event')} in a row failed; {left} were not sent", style="red")
+                break
     totals.seconds = time.perf_counter() - begin
     return totals
 

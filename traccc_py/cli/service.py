@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from traccc_py.backend.installation import find_installation, package_folder
+from traccc_py.backend.installation import find_installation, package_folder, version_warning
 from traccc_py.backend.ports import check_port, free_port
-from traccc_py.backend.settings import ModelSettings, SchedulingSettings, ServerSettings
+from traccc_py.backend.processes import end_with_parent
+from traccc_py.backend.settings import ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.options import Compress, Device, Events, Option, Skip, command, consoles, naming_options, options_of
@@ -46,8 +47,8 @@ class _ServeOptions(Settings):
 _SCHEDULING = options_of(
     SchedulingSettings,
     gpus=Option(metavar="N,N,...", kind=str, convert=_gpus),
-    queue_delay_us=Option("--queue-delay"),
 )
+_QUEUE = options_of(QueueSettings, leave_out=("queue_events",), queue_delay_us=Option("--queue-delay"))
 _SERVER = options_of(
     ServerSettings,
     leave_out=("exit_timeout", "shm_mb"),
@@ -56,16 +57,17 @@ _SERVER = options_of(
 )
 _MODEL = options_of(
     ModelSettings,
-    leave_out=("detector", "cache_dir"),
+    leave_out=("detector", "cache_dir", "hide_values"),
     config=Option(metavar="TOML"),
     gpu_memory_mb=Option("--gpu-memory"),
+    memory_mb=Option("--memory"),
     athena_map=Option(metavar="FILE"),
     log_calls=Option("--verbose"),
 )
 
 _WATCH = options_of(
     WatchOptions,
-    leave_out=("period", "probe_period", "probe_timeout", "reload_timeout", "first_backoff", "last_backoff"),
+    leave_out=("period", "probe_period", "hang_timeout", "cleaning_period", "first_backoff", "last_backoff"),
     load_timeout=Option("--timeout"),
 )
 
@@ -74,6 +76,7 @@ _WATCH = options_of(
     detector=DETECTOR,
     options=options_of(_ServeOptions),
     scheduling=_SCHEDULING,
+    queue=_QUEUE,
     server=_SERVER,
     model=_MODEL,
     watch=_WATCH,
@@ -82,6 +85,7 @@ def serve(
     detector: DetectorOptions,
     options: _ServeOptions,
     scheduling: SchedulingSettings,
+    queue: QueueSettings,
     server: ServerSettings,
     model: ModelSettings,
     watch: WatchOptions,
@@ -93,7 +97,7 @@ def serve(
     installation = find_installation()
     _check_ports(server)
     settings = replace(model, detector=detector).resolved()
-    repository = _compiled_repository(settings, scheduling, options.device, log)
+    repository = replace(_compiled_repository(settings, scheduling, options.device, log), queue=queue)
     with TritonServer(repository, server, installation) as running:
         stopping = _Stopping()
         running.start_until_ready(watch.load_timeout, stopping.is_set)
@@ -106,6 +110,9 @@ def serve(
             f"ready in {time.perf_counter() - begin:.1f} s: gRPC {server.address}:{ports.grpc}, "
             f"HTTP {server.address}:{ports.http}, metrics {server.address}:{ports.metrics}; Ctrl-C ends it"
         )
+        warning = version_warning(running.version())
+        if warning is not None:
+            log.print(warning, style="yellow")
         watchdog.run()
         log.print("requests in flight finish, then the server ends", style="dim")
 
@@ -164,7 +171,7 @@ def _compiled_repository(
     Done in a process that ends before the server starts: on a GPU a context keeps some hundred MB.
     """
     log.print("trying the settings, compiling kernels if that was not done yet", style="dim")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
         name, fingerprint = pool.submit(_try_out, settings, device).result()
     with naming_options({SchedulingSettings.path_of("gpus"): _SCHEDULING.names["gpus"]}):
         return _make_repository(settings, scheduling, device, name, fingerprint)

@@ -141,6 +141,7 @@ class AsyncTrackingClient:
             outputs=requested_outputs(self._module, self.options),
             headers=dict(self.options.headers),
             parameters=self.options.parameters or None,
+            timeout=int(self.options.timeout * 1e6),  # then the server need not begin any more [us]
         )
 
     async def _repeat(self, action: Any) -> Any:

@@ -10,10 +10,13 @@ from traccc_py.errors import InputDataError, ServiceError, TracccError
 __all__ = ["explained", "is_worth_repeating", "lost_shared_memory", "needs_larger_outputs"]
 
 _REFUSED = ("StatusCode.INVALID_ARGUMENT", "400")
-_TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "499", "504")
+_TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED", "499", "504")
 _UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
+_LOST_CONNECTION = re.compile("^connection closed")  # of geventhttpclient, whose error is not an OSError
 _NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
+_BUSY = re.compile("the service is busy|increase the shared memory pool")
+_CLOSED = re.compile("(API|protocol) is restricted")
 _PREFIX = re.compile(r"^in ensemble '[^']*', ")
 
 
@@ -34,12 +37,17 @@ def _is_timeout(error: Exception) -> bool:
 
 def is_worth_repeating(error: Exception) -> bool:
     """Return whether a retry may succeed: the server was unavailable, or its model instance died."""
-    if _is_timeout(error):
-        return False
     message = _message(error)
-    if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message):
+    if _is_timeout(error) or _CLOSED.search(message):
+        return False
+    if _DEAD_INSTANCE.search(message) or _NO_MODEL.search(message) or _BUSY.search(message):
         return True
-    return _status(error) in _UNREACHABLE or isinstance(error, OSError)
+    return _is_unreachable(error)
+
+
+def _is_unreachable(error: Exception) -> bool:
+    is_lost = _LOST_CONNECTION.search(_message(error)) is not None
+    return _status(error) in _UNREACHABLE or isinstance(error, OSError) or is_lost
 
 
 def needs_larger_outputs(error: Exception) -> bool:
@@ -76,12 +84,19 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
             f"the model instance that worked on the event died, of {where}: the event was not reconstructed and may "
             f"be sent again ({message})"
         )
+    if _CLOSED.search(message):
+        return ServiceError(
+            f"the server at {options.url} does not share memory with clients: start it with --shared-memory local, or "
+            f"leave shared_memory out here ({message})"
+        )
+    if _BUSY.search(message):
+        return ServiceError(f"{where} has too much to do at the moment: {message}")
     if _NO_MODEL.search(message):
         return ServiceError(f"{where} is not loaded at the moment: {message}")
     if _status(error) in _REFUSED:
         return InputDataError(f"{where} refused the event: {message}")
     no_http = type(error).__name__ == "HTTPParseError"  # from geventhttpclient: something else answers at that port
-    if _status(error) in _UNREACHABLE or isinstance(error, OSError) or no_http:
+    if _is_unreachable(error) or no_http:
         port = {"grpc": "gRPC port (8001 by default)", "http": "HTTP port (8000 by default)"}[options.protocol]
         return ServiceError(f"{where} can't be reached: {message}; is the server running, and is this its {port}?")
     return ServiceError(f"{where} failed: {message}")

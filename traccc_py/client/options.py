@@ -10,6 +10,7 @@ import numpy as np
 from traccc_py import wire
 from traccc_py.client.settings import ConnectionSettings
 from traccc_py.edm import Cells
+from traccc_py.edm.checks import check_cell_columns
 from traccc_py.errors import ConfigError
 
 __all__ = ["FIRST_PAUSE", "LAST_PAUSE", "ClientOptions"]
@@ -65,8 +66,11 @@ class ClientOptions(ConnectionSettings):
 
         Raises
         ------
+        InputDataError
+            If columns differ in length or have the wrong type.
         WireError
             If a channel does not fit into the compact tensor.
         """
+        check_cell_columns(cells)
         pack = wire.pack_compact_cells if self.compact else wire.pack_cells
         return pack(cells, allocate)

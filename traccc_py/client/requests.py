@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -37,10 +39,19 @@ def triton_module(protocol: str, *, asynchronous: bool = False) -> Any:
     """
     name = f"tritonclient.{protocol}" + (".aio" if asynchronous else "")
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except (ImportError, RuntimeError) as error:  # tritonclient raises RuntimeError for missing packages
         msg = f'{name} can\'t be imported ({error}); install it with pip install "traccc-py[client]"'
         raise ServiceError(msg) from error
+    if name == "tritonclient.http":
+        _survive_forks()
+    return module
+
+
+@cache
+def _survive_forks() -> None:
+    """Give child processes an event loop of their own, once: with its parent's, HTTP requests would wait for ever."""
+    os.register_at_fork(after_in_child=importlib.import_module("gevent").reinit)
 
 
 def requested_outputs(module: Any, options: ClientOptions) -> list[Any]:

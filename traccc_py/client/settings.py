@@ -40,7 +40,7 @@ class ConnectionSettings(Settings):
     timeout: Positive = 60.0  #: how long an event may take, repetitions included [s]
     #: how often an event is sent again when the server could not be reached or its instance died: that changes nothing
     #: there; what the server refused or did not do in time is not repeated
-    retries: Count = 5
+    retries: Count = 8
     #: memory shared with a server on this machine, through which tensors pass
     shared_memory: Annotated[str, Choice(("system", "cuda"))] | None = None
     cuda_device: Count = 0  #: GPU whose memory is shared

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,6 +33,9 @@ from traccc_py.errors import ConfigError, ServiceError, TracccError
 
 __all__ = ["TrackingClient"]
 
+_log = logging.getLogger(__name__)
+
+_Owner: TypeAlias = tuple[int, int]  # process, thread
 _OUTPUT_ATTEMPTS = 6  # doublings of the room for outputs in shared memory
 
 
@@ -68,7 +73,7 @@ class TrackingClient:
     def __init__(self, url: str = "127.0.0.1:8001", protocol: str = "grpc", **options: Any) -> None:
         self.options = ClientOptions(url, protocol, **options)
         self._module = triton_module(protocol)
-        self._free: dict[int, list[_Connection]] = {}
+        self._free: dict[_Owner, list[_Connection]] = {}
         self._lock = threading.Lock()
         self._facts: dict[str, str] | None = None
 
@@ -197,20 +202,20 @@ class TrackingClient:
             with self._lock:
                 self._free.setdefault(owner, []).append(connection)
 
-    def _owner(self) -> int:
-        """Return who may use a connection that is made now: HTTP connections belong to the thread that made them."""
-        return threading.get_ident() if self.options.protocol == "http" else 0
+    def _owner(self) -> _Owner:
+        """Return who may use a connection that is made now: this process; with HTTP, the thread that made it."""
+        return os.getpid(), threading.get_ident() if self.options.protocol == "http" else 0
 
     def _close_connections(self, is_chosen: Callable[[int], bool]) -> None:
         with self._lock:
-            chosen = [owner for owner in self._free if is_chosen(owner)]
+            chosen = [(pid, thread) for pid, thread in self._free if pid == os.getpid() and is_chosen(thread)]
             connections = [connection for owner in chosen for connection in self._free.pop(owner)]
         for connection in connections:
             connection.close()
 
     def _close_connections_of_ended_threads(self) -> None:
         living = {0, *(thread.ident for thread in threading.enumerate())}
-        self._close_connections(lambda owner: owner not in living)
+        self._close_connections(lambda thread: thread not in living)
 
     def _repeat(self, action: Any, deadline: float) -> Any:
         """Return what ``action(seconds left)`` returns; retry where that is safe."""
@@ -225,6 +230,8 @@ class TrackingClient:
                 is_last = attempt == self.options.retries or time.monotonic() + pause > deadline
                 if is_last or not is_worth_repeating(error):
                     raise explained(error, self.options) from error
+                if attempt == 0:
+                    _log.warning("%s; it is sent again", explained(error, self.options))
             time.sleep(pause)
             pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError  # the last attempt returns or raises
@@ -300,7 +307,9 @@ class _Connection:
             self._client.close()
 
     def _ask(self, inputs: list[Any], outputs: list[Any], timeout: float) -> Any:
-        more: dict[str, Any] = {"client_timeout": timeout} if self.options.protocol == "grpc" else {}
+        more: dict[str, Any] = {"timeout": int(timeout * 1e6)}  # then the server need not begin any more [us]
+        if self.options.protocol == "grpc":
+            more["client_timeout"] = timeout
         return self._client.infer(
             self.options.model,
             inputs,

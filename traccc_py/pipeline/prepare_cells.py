@@ -10,6 +10,7 @@ import numpy as np
 
 from traccc_py.data.source import Source, bad_row, check_readout, find_modules, prefix
 from traccc_py.edm import Cells, ModuleCells
+from traccc_py.edm.checks import check_cell_columns
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
 from traccc_py.geometry.dead_channels import DeadRanges
@@ -82,7 +83,7 @@ def prepare_cells(
         If a module is unknown, a channel is outside its module, an activation, or the sum of those of one channel, is
         not from 0 to 1e29, a time is not finite, or the columns differ in length or have the wrong type.
     """
-    _check_columns(cells)
+    check_cell_columns(cells)
     runs = _module_runs(cells)
     rows = runs.starts[:-1]
     modules = find_modules(runs.geometry_id, rows, detector, "cells", source)
@@ -114,27 +115,6 @@ def _without_dead(cells: PreparedCells, dead: DeadRanges, source: Source | str |
     _log.warning("%s%d of %d cells are of dead channels; left out", prefix(source), n, cells.n_cells)
     rows = kept if cells.input_row is None else cells.input_row[kept]
     return PreparedCells._make([*(column[kept] for column in cells[:-1]), rows])
-
-
-def _check_columns(cells: Cells | ModuleCells) -> None:
-    """Check lengths and types."""
-    n = len(cells)
-    per_cell = [("channel0", "iu"), ("channel1", "iu"), ("activation", "iuf"), ("time", "iuf")]
-    if isinstance(cells, ModuleCells):
-        n_modules = len(cells.geometry_id)
-        expected = [("geometry_id", "iu", n_modules), ("n_cells", "iu", n_modules), *((*c, n) for c in per_cell)]
-    else:
-        expected = [("geometry_id", "iu", n), *((*c, n) for c in per_cell)]
-    for name, kinds, length in expected:
-        values = np.asarray(getattr(cells, name))
-        if values.shape != (length,):
-            like = "geometry_id" if length == len(cells.geometry_id) else "channel0"
-            msg = f"cells.{name} has shape {values.shape}; expected ({length},), as cells.{like}"
-            raise InputDataError(msg)
-        if values.dtype.kind not in kinds and length:
-            wanted = "integers" if kinds == "iu" else "numbers"
-            msg = f"cells.{name} has type {values.dtype}; expected {wanted}"
-            raise InputDataError(msg)
 
 
 def _module_runs(cells: Cells | ModuleCells) -> _Runs:

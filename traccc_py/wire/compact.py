@@ -25,7 +25,7 @@ import numpy as np
 
 from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import WireError
-from traccc_py.wire.tensors import CELLS, INPUT_VERSION, Allocate, new_tensors, received
+from traccc_py.wire.tensors import CELLS, INPUT_VERSION, STANDARD_INPUTS, Allocate, new_tensors, received
 
 __all__ = ["pack_compact_cells", "unpack_compact_cells"]
 
@@ -35,6 +35,7 @@ _LOW_BITS = 16 - _CHANNEL_BITS  # of channel1, that stand beside channel0
 _CHANNEL_MASK = (1 << _CHANNEL_BITS) - 1
 _HEADER = ("version", "flags", "n_modules", "n_cells")
 _HEADER_TYPE = np.dtype("<u4")
+_TRACCC_AAS_HEADER, _TRACCC_AAS_CELL = 8, 20  # [bytes], of the raw cells that a branch of traccc-aaS (83ab51d) takes
 _HEADER_BYTES = len(_HEADER) * _HEADER_TYPE.itemsize
 
 
@@ -137,7 +138,7 @@ def _runs(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _largest(channel: np.ndarray, name: str) -> int:
     """Return the largest channel, 0 if there is none."""
-    unsigned = channel.view(f"u{channel.itemsize}") if channel.dtype.kind == "i" else channel  # one pass for both ends
+    unsigned = channel.view(channel.dtype.str.replace("i", "u"))  # one pass for both ends
     largest = int(unsigned.max(initial=0))
     if largest > _MAX_16_BITS:
         worst = int(channel.min()) if int(channel.min()) < 0 else largest
@@ -183,6 +184,12 @@ def _checked_columns(tensor: np.ndarray) -> tuple[dict[str, tuple[str, int]], in
         msg = f"CELLS has {len(tensor)} bytes; expected at least {_HEADER_BYTES}: {', '.join(_HEADER)}"
         raise WireError(msg)
     version, flags, n_modules, n_cells = map(int, tensor[:_HEADER_BYTES].view(_HEADER_TYPE))
+    if len(tensor) == _TRACCC_AAS_HEADER + _TRACCC_AAS_CELL * (version + (flags << 32)) and version != INPUT_VERSION:
+        msg = (
+            "CELLS is as in traccc-aaS's branch accept-raw-cell-buffer, with indices of modules instead of their ids; "
+            f"expected input of version {INPUT_VERSION}, or {' and '.join(spec.name for spec in STANDARD_INPUTS)}"
+        )
+        raise WireError(msg)
     if version != INPUT_VERSION:
         msg = f"CELLS is of version {version}; expected {INPUT_VERSION}"
         raise WireError(msg)

@@ -64,7 +64,8 @@ class _Packer:
         out = np.empty((len(link), len(MEASUREMENTS.columns)), np.float32)
         out[:, :2] = np.take(source.local_position, link, axis=0)
         out[:, 2:5] = _rows(states.params, self._states)[:, 2:]
-        out[:, 5] = source.time[link]
+        tracks = self._result.tracks
+        out[:, 5] = np.repeat(tracks.time, np.diff(tracks.state_offsets))[self._states]  # nothing fits or moves it
         return out
 
     def covariances(self) -> np.ndarray:

@@ -24,7 +24,6 @@ __all__ = [
     "CELLS",
     "COMPACT_INPUTS",
     "COMPACT_MODEL",
-    "CORE_MODEL",
     "COVARIANCES",
     "FINGERPRINT_PARAMETER",
     "GEOMETRY_IDS",
@@ -54,7 +53,6 @@ __all__ = [
 INPUT_VERSION = 2  #: of requests; rises with every change that an older server would misread
 MODEL = "traccc-gpu"  #: standard tensors
 COMPACT_MODEL = "traccc-gpu-compact"  #: the compact tensor
-CORE_MODEL = "traccc-gpu-core"  #: what both are made of; not for clients
 FINGERPRINT_PARAMETER = "detector_fingerprint"  #: of a request: the detector its sender has in mind
 OUTPUT_VERSION_PARAMETER = "output_version"  #: of a model's configuration
 OUTPUTS_PARAMETER = "outputs"  #: of a request: names of the tensors to make, with commas between
@@ -174,8 +172,8 @@ MEASUREMENTS = TensorSpec(
     "MEASUREMENTS",
     "float32",
     "state",
-    (*_MEASURED["local_position"].numbers, *_PARAMETERS[2:], *_MEASURED["time"].numbers),
-    meaning="measured position; smoothed angles and momentum; measured time",
+    (*_MEASURED["local_position"].numbers, *_PARAMETERS[2:], *_TRACKS["time"].numbers),
+    meaning="measured position; smoothed angles and momentum, and the track's time, which is not fitted",
 )
 COVARIANCES = TensorSpec(
     "COVARIANCES",

@@ -37,7 +37,7 @@ class ServedTracks(Tracks):
     state_geometry_id: np.ndarray | None = None  # (n_states,) uint64
     state_local_position: np.ndarray | None = None  # (n_states, 2) float32, measured [mm]
     state_direction: np.ndarray | None = None  # (n_states, 3) float32, smoothed phi, theta [rad], q/p [e/GeV]
-    state_time: np.ndarray | None = None  # (n_states,) float32, measured [ns]
+    state_time: np.ndarray | None = None  # (n_states,) float32, that of the track [ns]
     state_covariance: np.ndarray | None = None  # (n_states, 5, 5) float32, smoothed
     stage_milliseconds: dict[str, float] | None = None  # of the batch, divided by its number of events
 

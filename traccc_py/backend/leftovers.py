@@ -1,0 +1,160 @@
+"""What a service leaves behind if it is killed, and who removes it: processes, shared memory, its folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import subprocess
+import sys
+from pathlib import Path
+
+from traccc_py.errors import ServiceError
+
+__all__ = [
+    "CLIENT_PREFIX",
+    "SHARED_MEMORY",
+    "Janitor",
+    "SharedMemoryFiles",
+    "free_shared_memory",
+    "lock_against_cleaning",
+    "remove_leftovers",
+]
+
+SHARED_MEMORY = Path("/dev/shm")
+CLIENT_PREFIX = "traccc_py_"  #: of the names of regions that clients of this package register
+_PREFIX = "traccc_py_server_"
+_LOCK = ".lock"
+
+
+def free_shared_memory() -> int:
+    """Return how much shared memory this machine or container has left [bytes]."""
+    found = os.statvfs(SHARED_MEMORY)
+    return found.f_bavail * found.f_frsize
+
+
+class SharedMemoryFiles:
+    """The shared memory of one server: a prefix of its names, and a lock that lasts as long as its owner.
+
+    The lock tells others, in other containers too, whether these files are still in use.
+
+    Raises
+    ------
+    ServiceError
+        If nothing can be written there.
+    """
+
+    def __init__(self) -> None:
+        self.prefix = f"{_PREFIX}{secrets.token_hex(8)}_"
+        self._path = SHARED_MEMORY / f"{self.prefix}{_LOCK}"
+        try:
+            self._lock = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError as error:
+            msg = (
+                f"{SHARED_MEMORY}, through which tensors pass, can't be written ({error.strerror}); mount a tmpfs there"
+            )
+            raise ServiceError(msg) from error
+
+    def remove_all(self) -> None:
+        """Remove all regions; only when no process of the server lives."""
+        for path in SHARED_MEMORY.glob(f"{self.prefix}*"):
+            if path != self._path:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Remove everything."""
+        self.remove_all()
+        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            os.close(self._lock)
+
+
+def remove_leftovers() -> list[str]:
+    """Remove shared memory of servers whose owner is gone; return the names of the files."""
+    removed = []
+    for lock in SHARED_MEMORY.glob(f"{_PREFIX}*{_LOCK}"):
+        with contextlib.suppress(OSError):  # another user's, or in use
+            descriptor = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for path in SHARED_MEMORY.glob(f"{lock.name.removesuffix(_LOCK)}*"):
+                    path.unlink(missing_ok=True)
+                    removed.append(path.name)
+            finally:
+                os.close(descriptor)
+    return sorted(removed)
+
+
+def lock_against_cleaning(folder: Path) -> int:
+    """Lock a folder, so that systemd-tmpfiles does not remove its old files; return the descriptor of the lock."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+# Reads lines until this process ends, however it ends. Then, unless the last line is "done", kills the process groups
+# in the lines "group N", if they are still of the server, and removes what the lines "remove PATTERN" name.
+_JANITOR = """
+import glob, os, shutil, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+groups, patterns, line = set(), [], ""
+for line in sys.stdin:
+    word, _, rest = line.rstrip("\\n").partition(" ")
+    if word == "group":
+        groups = {int(rest)}
+    elif word == "remove":
+        patterns.append(rest)
+if line != "done\\n":
+    for group in groups:
+        try:
+            os.killpg(group, signal.SIGKILL)
+            for _ in range(50):
+                os.killpg(group, 0)
+                time.sleep(0.1)
+        except OSError:
+            pass
+    for pattern in patterns:
+        for path in glob.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True) if os.path.isdir(path) else os.unlink(path)
+"""
+
+
+class Janitor:
+    """A small process that cleans up when this one was killed: SIGKILL leaves no time for it.
+
+    Parameters
+    ----------
+    patterns : str
+        Files and folders to remove then, as `glob` writes them.
+    """
+
+    def __init__(self, *patterns: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _JANITOR],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        )
+        for pattern in patterns:
+            self._tell(f"remove {pattern}")
+
+    def watch_group(self, group: int) -> None:
+        """Name the process group of the server, instead of the last one."""
+        self._tell(f"group {group}")
+
+    def close(self) -> None:
+        """Say that everything was cleaned up."""
+        self._tell("done")
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        self._process.wait()
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError, ValueError):  # it was killed, too
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
