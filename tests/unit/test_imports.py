@@ -12,10 +12,11 @@ PACKAGE = ROOT / "traccc_py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
-BASE = {"units", "errors", "files", "settings"}
+BASE = {"units", "errors", "extras", "files", "settings"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
+    "extras": {"errors"},
     "files": set(),
     "settings": {"errors"},
     "edm": BASE,
@@ -47,7 +48,7 @@ ONLY_IN = {
     "numba": ["device", "kernels", "simulation"],
     "matplotlib": ["performance/plot_style.py", "performance/plots.py"],
     "mplhep": ["performance/plot_style.py", "performance/plots.py"],
-    "pandas": ["data"],
+    "pandas": ["data", "edm/collection.py"],
     "typer": ["cli"],
     "rich": ["cli"],
     "tritonclient": ["client"],

@@ -141,7 +141,7 @@ def sample():
         state_offsets=offsets,
     )
     m = len(simulated)
-    states = TrackStates(row_of_hit, simulated.hits.geometry_id, np.zeros((m, 5)), np.zeros((m, 15)), np.zeros(m))
+    states = zeros(TrackStates, m, measurement_index=row_of_hit, geometry_id=simulated.hits.geometry_id)
     triplets = first[:, None] + np.arange(3)
     seeds = Seeds(*triplets.T, zero)
     spacepoints = Spacepoints(np.zeros((m, 3)), row_of_hit)

@@ -11,7 +11,6 @@ from traccc_py.data.csv_events import (
     event_files,
     find_event_file,
     has_event_file,
-    read_cells,
     read_measurements,
 )
 from traccc_py.data.csv_table import Column, check_header, input_error, read_table
@@ -19,17 +18,16 @@ from traccc_py.data.headers import check_event_headers
 from traccc_py.data.layouts import columns_from_table
 from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
-from traccc_py.edm import Measurements, Tracks, columns_of
+from traccc_py.edm import Tracks, columns_of
 from traccc_py.errors import InputDataError
 from traccc_py.performance.definitions import TRACK_KINDS
 from traccc_py.performance.joins import check_rows, read_links, state_offsets
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
-from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map, particle_kind
+from traccc_py.performance.truth import EventTruth, link_files, link_map, particle_kind
 
 __all__ = ["check_event_tracks", "read_event_tracks", "tracks_kind"]
 
 _OF_TRACKS = columns_of(Tracks)
-_SAME_POSITION = 1e-3  #: [mm]
 
 _FIRST_STATE = [
     Column("geometry_id", "u8"),
@@ -132,9 +130,9 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     InputDataError
         If a file is missing or can't be used.
     """
-    path, links = read_links(truth_directory, event.number, len(event.hits))
     if kind == "own":
-        return _read_own(directory, truth_directory, event, path, links)
+        return _read_own(directory, truth_directory, event)
+    _, links = read_links(truth_directory, event.number, len(event.hits))
     ids, dense = np.unique(links.measurement_id, return_inverse=True)  # ids in files may be arbitrarily large
     n, links = len(ids), MeasurementHitMap(dense, links.hit_id)
     measurement_of_hit = np.full(len(event.hits), -1)
@@ -191,9 +189,7 @@ def _read_traccc_seeds(directory: Path | str, event: int, measurement_of_hit: np
     return seeds
 
 
-def _read_own(
-    directory: Path | str, truth_directory: Path | str, event: EventTruth, links_path: Path, links: MeasurementHitMap
-) -> EventTracks:
+def _read_own(directory: Path | str, truth_directory: Path | str, event: EventTruth) -> EventTracks:
     table, states = read_tracks(directory, event.number), read_track_states(directory, event.number)
     path = find_event_file(directory, event.number, "measurements")
     measurements = read_measurements(path)
@@ -203,7 +199,8 @@ def _read_own(
     measurement = _rows_of_ids(of_states, path, measurements.measurement_id, states["measurement_id"])
     tracks = TrackSet.without_fit(offsets, measurement)
     tracks.fill(columns_from_table("tracks", table))
-    return EventTracks(_link_own(path, measurements, truth_directory, event, links_path, links), tracks, None)
+    links = link_files(measurements, truth_directory, event, str(path))
+    return EventTracks(links, tracks, None)
 
 
 def _check_track_ids(path: Path, track_id: np.ndarray) -> None:
@@ -227,36 +224,3 @@ def _rows_of_ids(of_states: Path, path: Path, ids: np.ndarray, wanted: np.ndarra
     rows = np.full(len(wanted), -1)
     rows[wanted >= 0] = order[first[wanted >= 0]]
     return rows
-
-
-def _link_own(
-    path: Path,
-    measurements: Measurements,
-    truth_directory: Path | str,
-    event: EventTruth,
-    links_path: Path,
-    links: MeasurementHitMap,
-) -> MeasurementTruth:
-    """Link our measurements to the truth: they are its measurements, or were formed from its cells."""
-    true = read_measurements(find_event_file(truth_directory, event.number, "measurements"))
-    check_rows(links_path, "measurement_id", links.measurement_id, len(true), "the measurements file")
-    ids = measurements.measurement_id
-    if len(ids) == 0 or (
-        ids.max() < len(true)
-        and np.array_equal(true.geometry_id[ids], measurements.geometry_id)
-        and np.abs(true.local_position[ids] - measurements.local_position).max() < _SAME_POSITION
-    ):
-        row_of_id = np.full(len(true), -1)
-        row_of_id[ids] = np.arange(len(ids))
-        row = row_of_id[links.measurement_id]
-        used = row >= 0
-        return link_map(MeasurementHitMap(row[used], links.hit_id[used]), len(ids), event.particle_of_hit)
-    cells = read_cells(find_event_file(truth_directory, event.number, "cells"))
-    found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
-    if found is None:
-        msg = (
-            f"{path}: is neither the measurements of {truth_directory} nor made of its cells; "
-            "give the truth of the events that were reconstructed"
-        )
-        raise InputDataError(msg)
-    return found
