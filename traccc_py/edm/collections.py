@@ -162,7 +162,7 @@ class Seeds(Collection):
     bottom_index: np.ndarray = column("int32", "row of the inner spacepoint")
     middle_index: np.ndarray = column("int32", "row of the middle spacepoint")
     top_index: np.ndarray = column("int32", "row of the outer spacepoint")
-    quality: np.ndarray = column("float32", "final triplet weight")
+    quality: np.ndarray = column("float32", "final triplet weight", csv=Csv())
 
 
 _FIRST_STATE = tuple(component.name for component in _PARAMETERS)

@@ -1,0 +1,163 @@
+"""Forms of results: the same numbers from CSV and Parquet, by one process or several, whole or after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from traccc_py.cli import app
+from traccc_py.cli.run_record import RunRecord
+from traccc_py.data.track_files import OUTPUTS, read_track_states, read_tracks
+from traccc_py.errors import InputDataError
+
+pq = pytest.importorskip("pyarrow.parquet")
+
+N_EVENTS = 6
+
+
+def call(*arguments, code=0):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def contents(folder):
+    """Return the files of a folder by name, and their bytes; the manifest says where the input was."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("forms")
+    call("simulate", "--output", folder / "csv", "--events", N_EVENTS, "--particles", 30, "--pt", 1, 10)
+    call("convert", folder / "csv", "--output", folder / "tables", "--events-per-file", 4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(sample):
+    """Return the results of one process, in both forms and in ROOT's."""
+    made = {}
+    for form in ("csv", "parquet"):
+        made[form] = sample / f"whole-{form}"
+        call(
+            "run", sample / "csv", "--output", made[form], "--format", form, "--outputs", ",".join(OUTPUTS),
+            "--events-per-file", 2, "--threads", 2,
+        )  # fmt: skip
+    return made
+
+
+def test_both_forms_have_the_same_numbers(whole):
+    rows = pq.read_table(whole["parquet"] / "tracks").to_pylist()
+    states = pq.read_table(whole["parquet"] / "track_states").to_pylist()
+    assert [row["event_id"] for row in rows] == list(range(N_EVENTS))
+    for row, of_states in zip(rows, states, strict=True):
+        table = read_tracks(whole["csv"], row["event_id"])
+        np.testing.assert_array_equal(np.float32(row["z0"]), table["z0"])
+        np.testing.assert_array_equal(np.float32(row["phi"]), table["perigee_phi"])
+        np.testing.assert_array_equal(np.float32(row["cov_d0_z0"]), table["cov_d0_z0"])
+        of_csv = read_track_states(whole["csv"], row["event_id"])
+        np.testing.assert_array_equal(of_states["measurement_id"], of_csv["measurement_id"])
+        np.testing.assert_array_equal(np.concatenate(row["measurement_ids"]), of_csv["measurement_id"])
+
+
+def test_tables_as_input_give_what_files_give(sample, whole):
+    call("run", sample / "tables", "--output", sample / "from-tables", "--outputs", ",".join(OUTPUTS))
+    for name, content in contents(sample / "from-tables").items():
+        if name.startswith("event"):
+            assert content == contents(whole["csv"])[name], name
+    call("run", sample / "tables", "--input-kind", "measurements", "--output", sample / "from-measurements", "-n", 1)
+    assert len(read_tracks(sample / "from-measurements", 0)["track_id"]) > 20
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_several_processes_write_the_same_bytes(sample, whole, form, tmp_path):
+    call(
+        "run", sample / "csv", "--output", tmp_path / "out", "--format", form, "--outputs", ",".join(OUTPUTS),
+        "--events-per-file", 2, "--workers", 2, "--device", "cpu",
+    )  # fmt: skip
+    assert contents(tmp_path / "out") == contents(whole[form])
+
+
+def test_seeds_are_of_the_measurements(sample, whole):
+    import pandas as pd
+
+    seeds = pd.read_csv(whole["csv"] / "event000000000-seeds.csv")
+    ids = pd.read_csv(whole["csv"] / "event000000000-measurements.csv").measurement_id
+    assert len(seeds) > 20
+    assert seeds[["bottom_measurement_id", "middle_measurement_id", "top_measurement_id"]].isin(set(ids)).all(axis=None)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_killed_run_is_resumed_with_the_same_bytes(sample, whole, form, tmp_path):
+    out = tmp_path / "out"
+    words = [
+        "run", sample / "csv", "--output", out, "--format", form, "--outputs", ",".join(OUTPUTS),
+        "--events-per-file", 2, "--threads", 2,
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "traccc_py", *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    journal = out / ".run-events.jsonl"
+    while not (journal.exists() and journal.read_text().count("\n") >= 2):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    n_done = journal.read_text().count("\n")
+    assert json.loads((out / "run-manifest.json").read_text())["is_complete"] is False
+    text = call(*words, "--resume")
+    assert f"of {N_EVENTS} are complete" in text
+    found = {name: content for name, content in contents(out).items() if not name.split("/")[-1].startswith(".")}
+    assert found == contents(whole[form])
+    assert n_done < N_EVENTS
+    again = call(*words, "--resume")
+    assert f"{N_EVENTS} events of {N_EVENTS} are complete" in again
+
+
+def test_other_settings_are_not_mixed_in(sample, tmp_path):
+    call("run", sample / "csv", "-n", 1, "--output", tmp_path / "out")
+    text = call("run", sample / "csv", "-n", 2, "--output", tmp_path / "out", "--set", "finding.chi2_max=20", code=2)
+    assert "has results that were made in another way: config.finding.chi2_max was" in text
+    text = call("run", sample / "csv", "--output", tmp_path / "out", "--bfield-value", "2.1", code=2)
+    assert "detector.fingerprint was" in text
+    call("run", sample / "csv", "--skip", 1, "-n", 1, "--output", tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "run-manifest.json").read_text())
+    assert [event["event"] for event in record["events"]] == [0, 1]
+
+
+def test_a_damaged_manifest_is_refused(tmp_path):
+    for content in ("{", "[]", '{"format": 99}'):
+        (tmp_path / "run-manifest.json").write_text(content)
+        with pytest.raises(InputDataError, match="use another folder, or remove it"):
+            RunRecord(tmp_path, {"versions": {}}).begin(resume=True)
+
+
+def test_an_error_in_a_worker_ends_the_run(sample, tmp_path):
+    import shutil
+
+    shutil.copytree(sample / "csv", tmp_path / "bad")
+    path = tmp_path / "bad" / "event000000003-cells.csv"
+    path.write_text(path.read_text().replace("\n", "\n1", 2))
+    text = call("run", tmp_path / "bad", "--output", tmp_path / "out", "--workers", 2, "--device", "cpu", code=2)
+    assert "event000000003-cells.csv, line" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--outputs", "tracks,hits"], "--outputs has 'hits'; expected some of tracks, track_states"),
+        (["--resume"], "--resume is true; expected an --output"),
+        (["--format", "parquet", "--compress"], "--compress is true; expected --format csv"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(arguments, message):
+    assert message in call("run", "--sample", *arguments, code=2)
