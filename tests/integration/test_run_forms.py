@@ -42,7 +42,7 @@ def sample(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(sample):
-    """Return the results of one process, in both forms and in ROOT's."""
+    """Return the results of one process, in both forms."""
     made = {}
     for form in ("csv", "parquet"):
         made[form] = sample / f"whole-{form}"
@@ -65,6 +65,18 @@ def test_both_forms_have_the_same_numbers(whole):
         of_csv = read_track_states(whole["csv"], row["event_id"])
         np.testing.assert_array_equal(of_states["measurement_id"], of_csv["measurement_id"])
         np.testing.assert_array_equal(np.concatenate(row["measurement_ids"]), of_csv["measurement_id"])
+
+
+def test_root_has_the_same_numbers(sample, whole):
+    uproot = pytest.importorskip("uproot")
+    call("run", sample / "csv", "--output", sample / "root", "--format", "root", "--workers", 2, "--device", "cpu")
+    path = sample / "root" / "tracksummary" / "tracksummary_000000-000100.root"
+    tree = uproot.open(f"{path}:tracksummary").arrays(["event_nr", "eTHETA_fit", "nMeasurements"])
+    assert tree.event_nr.tolist() == list(range(N_EVENTS))
+    for k in range(N_EVENTS):
+        table = read_tracks(whole["csv"], k)
+        np.testing.assert_array_equal(tree.eTHETA_fit[k], table["perigee_theta"])
+        np.testing.assert_array_equal(tree.nMeasurements[k], table["n_measurements"])
 
 
 def test_tables_as_input_give_what_files_give(sample, whole):
@@ -155,6 +167,7 @@ def test_an_error_in_a_worker_ends_the_run(sample, tmp_path):
     ("arguments", "message"),
     [
         (["--outputs", "tracks,hits"], "--outputs has 'hits'; expected some of tracks, track_states"),
+        (["--format", "root", "--outputs", "seeds"], "expected some of tracks, track_states, which --format root has"),
         (["--resume"], "--resume is true; expected an --output"),
         (["--format", "parquet", "--compress"], "--compress is true; expected --format csv"),
     ],

@@ -38,15 +38,16 @@ __all__ = ["RunOptions", "compile_kernels", "config", "info", "run"]
 
 _BYTES_PER_MB = 1e6
 _INTERRUPTED = 130  #: exit code after Ctrl-C
-OUTPUT_KINDS = ("tracks", "track_states", "measurements", "seeds")
+_KINDS = ("tracks", "track_states", "measurements", "seeds")
+_FORMS = {"csv": _KINDS, "parquet": _KINDS, "root": _KINDS[:2]}  #: kinds of results by the form of their files
 
 
 def _kinds(text: str) -> tuple[str, ...]:
     """Return the kinds of results that a text names."""
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
-    unknown = [name for name in names if name not in OUTPUT_KINDS]
+    unknown = [name for name in names if name not in _KINDS]
     if unknown:
-        msg = f"--outputs has {unknown[0]!r}; expected some of {', '.join(OUTPUT_KINDS)}, with commas between"
+        msg = f"--outputs has {unknown[0]!r}; expected some of {', '.join(_KINDS)}, with commas between"
         raise ConfigError(msg)
     return names
 
@@ -74,12 +75,10 @@ class RunOptions(Settings):
     #: write counts, times, versions, device and settings
     json: Annotated[Path | None, Option(metavar="FILE")] = None
     compress: Compress = False
-    #: form of the results: csv, a file for each event, or parquet, files of many
-    format: Annotated[str, Choice(("csv", "parquet"))] = "csv"
-    #: which results: some of tracks, track_states, measurements and seeds, with commas
-    outputs: Annotated[
-        tuple[str, ...], Option(kind=str, metavar="KINDS", convert=_kinds, default="tracks,track_states,measurements")
-    ] = OUTPUT_KINDS[:3]
+    #: form of the results; other than csv, which has a file for each event, in files of many
+    format: Annotated[str, Choice(tuple(_FORMS))] = "csv"
+    #: which results: some of tracks, track_states, measurements, seeds, with commas; by default all that have no seeds
+    outputs: Annotated[tuple[str, ...], Option(kind=str, metavar="KINDS", convert=_kinds, default=None)] = ()
     events_per_file: PositiveCount = 100  #: range of event numbers of a file, except of csv
     resume: bool = False  #: leave out events that a run like this one has completed in the folder of results
     workers: PositiveCount = 1  #: processes that reconstruct events, with a thread each; results don't depend on it
@@ -89,6 +88,14 @@ class RunOptions(Settings):
             self._reject("resume", "an --output, whose events it leaves out")
         if self.compress and self.format != "csv":
             self._reject("compress", "--format csv; others are compressed by themselves")
+        missing = [kind for kind in self.outputs if kind not in _FORMS[self.format]]
+        if missing:
+            self._reject("outputs", f"some of {', '.join(_FORMS[self.format])}, which --format {self.format} has")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of results."""
+        return self.outputs or tuple(kind for kind in _FORMS[self.format] if kind != "seeds")
 
     def all_inputs(self) -> list[str]:
         """Return the names of files and directories.
@@ -171,8 +178,12 @@ def _output_of(options: RunOptions) -> EventOutput | None:
     if options.output is None:
         return None
     if options.format == "csv":
-        return CsvOutput(options.output, options.outputs, compress=options.compress)
-    return ParquetOutput(options.output, options.outputs, options.events_per_file)
+        return CsvOutput(options.output, options.kinds, compress=options.compress)
+    if options.format == "root":
+        from traccc_py.data.root_output import RootOutput
+
+        return RootOutput(options.output, options.kinds, options.events_per_file)
+    return ParquetOutput(options.output, options.kinds, options.events_per_file)
 
 
 def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> RunRecord | None:
@@ -182,7 +193,7 @@ def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> Ru
 
     if options.output is None:
         return None
-    form = {name: getattr(options, name) for name in ("format", "outputs", "compress", "events_per_file")}
+    form = {name: getattr(options, name) for name in ("format", "kinds", "compress", "events_per_file")}
     if options.format == "csv":
         del form["events_per_file"]
     found = chain.detector

@@ -21,10 +21,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.data.csv_table import Column
+from traccc_py.data.shards import kind_file
 from traccc_py.errors import InputDataError
 from traccc_py.extras import optional_module
 
-__all__ = ["EVENT_COLUMN", "ParquetEvents", "ParquetTables", "event_row_error", "shard_name"]
+__all__ = ["EVENT_COLUMN", "ParquetEvents", "ParquetTables", "event_row_error"]
 
 EVENT_COLUMN = "event_id"
 _ROW_GROUP_BYTES = 16_000_000  #: of the columns in memory, after which a group of events is written
@@ -230,17 +231,6 @@ def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def shard_name(kind: str, first: int, events_per_file: int) -> str:
-    """Return the name of the file of a range of event numbers, as Acts names them.
-
-    Examples
-    --------
-    >>> shard_name("tracks", 100, 100)
-    'tracks_000100-000200.parquet'
-    """
-    return f"{kind}_{first:06d}-{first + events_per_file:06d}.parquet"
-
-
 class ParquetTables:
     """Writes the tables of events to files of a range of event numbers; a file appears when it is complete.
 
@@ -260,8 +250,7 @@ class ParquetTables:
 
     def paths_of(self, event: int, kinds: Sequence[str]) -> list[Path]:
         """Return the files that an event goes to."""
-        first = event - event % self._events_per_file
-        return [self._folder / kind / shard_name(kind, first, self._events_per_file) for kind in kinds]
+        return [kind_file(self._folder, kind, event, self._events_per_file, ".parquet") for kind in kinds]
 
     def add(self, event: int, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """Add an event: for each kind the columns by name, as arrays or lists of arrays. Event numbers must ascend.
