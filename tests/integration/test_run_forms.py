@@ -174,3 +174,70 @@ def test_an_error_in_a_worker_ends_the_run(sample, tmp_path):
 )
 def test_options_that_mean_nothing_are_refused(arguments, message):
     assert message in call("run", "--sample", *arguments, code=2)
+
+
+def test_performance_takes_the_detector_of_the_tracks(sample, tmp_path):
+    call(
+        "run",
+        sample / "csv",
+        "--bfield-value",
+        2.2,
+        "--digitization",
+        "odd-current",
+        "-n",
+        2,
+        "--output",
+        tmp_path / "out",
+    )
+    words = [
+        "performance",
+        "--truth",
+        sample / "csv",
+        "--tracks",
+        tmp_path / "out",
+        "-n",
+        2,
+        "--json",
+        tmp_path / "n.json",
+    ]
+    assert "not this one" not in call(*words)
+    facts = json.loads((tmp_path / "n.json").read_text())["sample"]["detector_facts"]
+    assert (facts["digitization"], facts["field"]) == ("odd-current", "2.2 T")
+    assert "2.2 T, which is not this one (odd, odd-2024, 2 T)" in call(*words, "--detector", "odd")
+
+
+def test_performance_has_single_settings(tmp_path):
+    words = ["performance", "--events", 1, "--particles", 5, "--json", tmp_path / "n.json"]
+    call(*words, "--set", "finding.chi2_max=20")
+    assert json.loads((tmp_path / "n.json").read_text())["sample"]["config"]["finding"]["chi2_max"] == 20
+    text = call("performance", "--truth", "a", "--tracks", "b", "--set", "finding.chi2_max=20", code=2)
+    assert "--set is for" in text
+
+
+def test_a_reader_that_leaves_keeps_no_file_from_being_written(tmp_path):
+    words = ["performance", "--events", "1", "--particles", "5", "--per-bin", "--json", str(tmp_path / "n.json")]
+    first = f"{sys.executable} -m traccc_py {' '.join(words)} | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", first], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Broken" not in done.stderr
+    assert json.loads((tmp_path / "n.json").read_text())["results"]
+
+
+def test_ctrl_c_says_what_is_complete(sample, tmp_path):
+    words = ["run", str(sample / "csv"), "--output", str(tmp_path / "out"), "--threads", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "traccc_py", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "out" / "event000000000-tracks.csv").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    _, text = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("it ended before the signal came")
+    assert process.returncode == 130
+    assert f"of {N_EVENTS} events complete in" in text
+    assert "--resume goes on" in text
+    assert "Traceback" not in text

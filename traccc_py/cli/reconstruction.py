@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,16 @@ if TYPE_CHECKING:
 __all__ = ["RunOptions", "compile_kernels", "config", "info", "run"]
 
 _BYTES_PER_MB = 1e6
+#: Modules and purpose of each optional part.
+_EXTRAS = {
+    "simulation": (("particle", "pythia8mc"), "collisions"),
+    "plots": (("matplotlib", "mplhep"), "plots and reports"),
+    "display": (("plotly",), "event display"),
+    "parquet": (("pyarrow",), "Parquet files, to_arrow"),
+    "root": (("uproot", "awkward"), "ROOT files"),
+    "awkward": (("awkward", "pyarrow"), "to_awkward"),
+    "client": (("tritonclient",), "client of the service"),
+}
 _INTERRUPTED = 130  #: exit code after Ctrl-C
 _KINDS = ("tracks", "track_states", "measurements", "seeds")
 _FORMS = {"csv": _KINDS, "parquet": _KINDS, "root": _KINDS[:2]}  #: kinds of results by the form of their files
@@ -304,6 +315,10 @@ def info() -> None:
     for name, found in _devices():
         table.add_row(name, found)
     table.add_row("detectors", ", ".join(detector_names()))
+    for extra, (modules, purpose) in _EXTRAS.items():
+        missing = [name for name in modules if find_spec(name) is None]
+        found = "installed" if not missing else f'not installed: pip install "traccc-py[{extra}]"'
+        table.add_row(extra, f"{purpose}: {found}")
     root = cache_root()
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     table.add_row("cache", f"{root} ({size / _BYTES_PER_MB:.1f} MB)")

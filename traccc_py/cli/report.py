@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
+from rich.box import Box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -38,6 +38,7 @@ _SHORT_NAMES = {  # headings that fit on a terminal
     "ambiguity_resolution": "resolve",
     "fitting": "fit",
 }
+_RULED = Box("    \n    \n ── \n    \n    \n ── \n    \n    \n")  # one space between columns
 _MAX_ROWS = 20  #: events listed one by one; the rest are in the JSON file
 
 
@@ -104,9 +105,7 @@ def _heading(name: str) -> str:
 
 
 def _table(title: str, columns: Iterable[str], rows: Sequence[Sequence[str]], footer: Sequence[str]) -> Table:
-    table = Table(
-        title=title, title_justify="left", header_style="bold", pad_edge=False, box=SIMPLE_HEAD, padding=(0, 1)
-    )
+    table = Table(title=title, title_justify="left", header_style="bold", box=_RULED, padding=0)
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
     for row in rows[:_MAX_ROWS]:

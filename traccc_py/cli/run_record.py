@@ -14,13 +14,35 @@ from typing import Any
 from traccc_py.errors import InputDataError
 from traccc_py.files import write_files
 
-__all__ = ["RECORD_NAME", "RunRecord"]
+__all__ = ["RECORD_NAME", "RunRecord", "read_record"]
 
 RECORD_NAME = "run-manifest.json"
 _JOURNAL_NAME = ".run-events.jsonl"
 _FORMAT = 1
 _SHOWN = 3  #: differences named in an error
 _NOT_COMPARED = ("versions",)  #: of the recipe, where results are replaced
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder of results, None if there is none.
+
+    Raises
+    ------
+    InputDataError
+        If it can't be used.
+    """
+    path = folder / RECORD_NAME
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: can't be read ({error}); use another folder, or remove it"
+        raise InputDataError(msg) from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        msg = f"{path}: is not the manifest of a run of format {_FORMAT}; use another folder, or remove it"
+        raise InputDataError(msg)
+    return found
 
 
 class RunRecord:
@@ -52,7 +74,7 @@ class RunRecord:
         InputDataError
             If the folder has results made in another way.
         """
-        before = self._read()
+        before = read_record(self._folder)
         if before is not None:
             self._compare(before["recipe"], resume=resume)
             if before["recipe"]["versions"] == self._recipe["versions"]:
@@ -63,20 +85,6 @@ class RunRecord:
         write_files({journal: self._lines()})
         write_files({self._folder / RECORD_NAME: self._content(is_complete=False)})
         return list(self._done) if resume else []
-
-    def _read(self) -> dict[str, Any] | None:
-        path = self._folder / RECORD_NAME
-        if not path.exists():
-            return None
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            msg = f"{path}: can't be read ({error}); use another folder, or remove it"
-            raise InputDataError(msg) from error
-        if not isinstance(found, dict) or found.get("format") != _FORMAT:
-            msg = f"{path}: is not the record of a run of format {_FORMAT}; use another folder, or remove it"
-            raise InputDataError(msg)
-        return found
 
     def _compare(self, before: Mapping[str, Any], *, resume: bool) -> None:
         left_out = () if resume else _NOT_COMPARED

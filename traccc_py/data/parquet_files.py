@@ -29,7 +29,7 @@ __all__ = ["EVENT_COLUMN", "ParquetEvents", "ParquetTables", "event_row_error"]
 
 EVENT_COLUMN = "event_id"
 _ROW_GROUP_BYTES = 16_000_000  #: of the columns in memory, after which a group of events is written
-_COMPRESSION = "zstd"
+_COMPRESSION = "zstd"  # without dictionaries, which take twice the time and more space here
 
 
 def _pyarrow(purpose: str) -> tuple[Any, Any]:
@@ -171,7 +171,7 @@ class ParquetEvents:
         if names != self._columns or row < self._next or self._next < self._first_rows[group]:
             self._columns, self._next = names, int(self._first_rows[group])
             groups = list(range(group, self._file.num_row_groups))
-            self._batches = iter(self._file.iter_batches(batch_size=1, columns=names, row_groups=groups))
+            self._batches = iter(self._file.iter_batches(1, groups, names, use_threads=False))
         with self._named_problems():
             while True:
                 batch = next(self._batches)
@@ -308,7 +308,7 @@ class _OpenTable:
         self._temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         with self._names_path():
-            self._writer = pq.ParquetWriter(self._temporary, schema, compression=_COMPRESSION)
+            self._writer = pq.ParquetWriter(self._temporary, schema, compression=_COMPRESSION, use_dictionary=False)
         self._events: list[Any] = []
         self._n_bytes = 0
         self._is_open = True

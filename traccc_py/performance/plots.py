@@ -272,7 +272,9 @@ def _residual_panel(axes: Any, name: str, found: Mapping[str, Mapping[str, Any]]
     highest = 0.0
     label, unit = _LABELS[name]
     for k, (source, residual) in enumerate(found.items()):
-        text = f"{source}\nwidth {residual['width']:.3g} {unit}\nrms {residual['rms']:.3g} {unit}"
+        text = f"{source}\nwidth {residual['width']:.3g} {unit}"
+        if math.isfinite(residual["rms"]):
+            text += f"\nrms {residual['rms']:.3g} {unit}"
         highest = max(highest, _step(axes, residual["histogram"], k, text))
     axes.set(
         ylim=(0, highest * _legend_room(found)),
