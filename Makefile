@@ -59,6 +59,7 @@ lint: $(VENV)/dev.stamp ## check style, types and spelling
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell
+	@$(BIN)/zizmor --offline --quiet .github
 
 bench: $(VENV)/core.stamp ## time the chain on the CPU, with an event of 5,000 muons
 	@$(BIN)/python -m studies.chain_time --output studies/results
