@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.colliderml import EVENTS, hit_columns
-from traccc_py import TrackingChain, read_measurements
+from traccc_py import TrackingChain, match, read_measurements
 from traccc_py.cli import app
 from traccc_py.cli.event_reader import EventReader
 from traccc_py.cli.files import find_event_files
@@ -16,6 +16,7 @@ from traccc_py.data.colliderml import HIT_RULES, hit_measurements, read_collider
 from traccc_py.data.parquet_files import ParquetEvents, ParquetTables
 from traccc_py.data.source import Source
 from traccc_py.errors import InputDataError
+from traccc_py.performance.collider_truth import read_collider_truth
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -89,6 +90,33 @@ def test_particles_are_read(collider_run):
     particles = read_collider_particles(ParquetEvents(path), 1)
     assert len(particles) == 53
     assert np.isfinite(particles.pt).all()
+
+
+def test_tracks_match_the_truth_of_the_tables(collider_run, chain):
+    sample, _ = collider_run
+    reader = EventReader(chain.detector)
+    counts = []
+    for file in find_event_files([str(sample)], with_tables=True):
+        result = chain.run(reader.read(file).event)
+        found = match(result, read_collider_truth(sample, file.event, chain.detector))
+        cuts = {"min_pt": 1.0, "max_eta": 3.0, "min_measurements": 7, "min_pixel_layers": 3, "particle_types": ()}
+        counts.append(found.counts(**cuts))
+        assert found.to_pandas().purity[found.is_matched].mean() > 0.9
+    total = sum(counts[1:], counts[0])
+    assert total.n_found / total.n_particles > 0.85
+    assert total.n_fakes <= 1
+    with pytest.raises(InputDataError, match="is it one event"):
+        match(result, read_collider_truth(sample, 0, chain.detector))
+    with pytest.raises(InputDataError, match="no Parquet file has event 9"):
+        read_collider_truth(sample, 9, chain.detector)
+
+
+def test_the_event_is_drawn_with_its_truth(collider_run, tmp_path):
+    pytest.importorskip("plotly")
+    words = ["display", str(collider_run[0]), "--detector", "colliderml", "-o", str(tmp_path / "page.html")]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    assert '"has_truth":true' in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize(

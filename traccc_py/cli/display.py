@@ -57,7 +57,7 @@ def display(detector: DetectorOptions, settings: ChosenSettings, options: _Displ
     chain = make_chain(detector.load(), settings.load(detector.name), options.device, options.threads, log)
     given = EventReader(chain.detector).read(file)
     result = chain.run(given.event, given.source)
-    found = _matched(options, file, result)
+    found = _matched(options, file, result, chain.detector)
     made = EventDisplay(
         result,
         chain.detector,
@@ -96,12 +96,18 @@ def _event_file(options: _DisplayOptions) -> EventFile:
     return found[0]
 
 
-def _matched(options: _DisplayOptions, file: EventFile, result: Any) -> Any:
+def _matched(options: _DisplayOptions, file: EventFile, result: Any, detector: Any) -> Any:
     """Return the tracks beside the truth, if there is one."""
     from traccc_py.data.csv_events import has_event_file
+    from traccc_py.performance.collider_truth import has_collider_truth, read_collider_truth
     from traccc_py.performance.match import match
     from traccc_py.performance.truth import read_truth
 
+    if file.kind == "tracker_hits":
+        tables = options.truth or file.path.parent.parent
+        if options.truth is None and not has_collider_truth(tables):
+            return None
+        return match(result, read_collider_truth(tables, file.event, detector))
     folder = options.truth or file.path.parent
     if options.truth is None and not has_event_file(folder, file.event, "hits"):
         return None
