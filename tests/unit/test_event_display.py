@@ -142,3 +142,21 @@ def test_without_plotly_the_extra_is_named(odd, monkeypatch):
     monkeypatch.setattr(extras, "import_module", no_module)
     with pytest.raises(ConfigError, match=r'the event display needs plotly; .*"traccc-py\[display\]"'):
         EventDisplay(make_result(), odd)
+
+
+def test_views_are_drawn_for_paper(odd, tmp_path):
+    pytest.importorskip("matplotlib")
+    from PIL import Image
+
+    from traccc_py.performance.views import draw_detector, draw_event
+
+    draw_event(many_tracks(500), odd, tmp_path / "event.png", facts={"facts": "kept"})
+    assert Image.open(tmp_path / "event.png").text["facts"] == "kept"
+    figure = draw_event(many_tracks(500), odd)
+    assert "400 of 500 tracks are drawn" in figure.get_suptitle()
+    draw_event(many_tracks(0), odd, tmp_path / "empty.svg")
+    draw_detector(odd, tmp_path / "odd.svg")
+    text = (tmp_path / "odd.svg").read_text()
+    for kind in ("pixel", "short strip", "long strip", "passive material"):
+        assert f"<!-- {kind} -->" in text
+    draw_detector(build_detector("telescope"), tmp_path / "telescope.png")

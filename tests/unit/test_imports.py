@@ -46,7 +46,7 @@ ONLY_IN = {
     "numba.cuda": ["device"],
     "cuda": ["device"],
     "numba": ["device", "kernels", "simulation"],
-    "matplotlib": ["performance/plot_style.py", "performance/plots.py"],
+    "matplotlib": ["performance/plot_style.py", "performance/plots.py", "performance/views.py"],
     "mplhep": ["performance/plot_style.py", "performance/plots.py"],
     "pandas": ["data", "edm/collection.py"],
     "typer": ["cli"],

@@ -17,7 +17,7 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.surfaces import decode_geometry_id
 from traccc_py.performance.match import TruthMatch
 
-__all__ = ["Limits", "described", "make_scene"]
+__all__ = ["Limits", "described", "detector_parts", "make_scene"]
 
 _ENDS = (" barrel", " endcap -", " endcap +")  #: of names of volumes, whose beginning is the kind of sensor
 _MERGED = 2.0  #: sensors whose lines differ by less are drawn once [mm]
@@ -55,7 +55,7 @@ def make_scene(
     limits = limits or Limits()
     notes: list[str] = []
     return {
-        "detector": {"name": detector.name, "field": detector.b_field_z, "parts": _detector_parts(detector)},
+        "detector": {"name": detector.name, "field": detector.b_field_z, "parts": detector_parts(detector)},
         "counts": {name: int(n) for name, n in result.counts().items()},
         "spacepoints": _spacepoints(result, limits, notes),
         "seeds": _seeds(result, limits, notes),
@@ -88,7 +88,7 @@ def _kinds_of_sensors(detector: Detector) -> np.ndarray:
     return kinds
 
 
-def _detector_parts(detector: Detector) -> list[dict[str, Any]]:
+def detector_parts(detector: Detector) -> list[dict[str, Any]]:
     """Return the lines of each kind of sensor in the views: segments in r-z and x-y, circles and lines in 3D."""
     surfaces, kinds = detector.surfaces, _kinds_of_sensors(detector)
     layer_kind = detector.layers["kind"][detector.layer_of_surface]
