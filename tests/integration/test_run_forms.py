@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,6 +31,14 @@ def call(*arguments, code=0):
 def contents(folder):
     """Return the files of a folder by name, and their bytes; the manifest says where the input was."""
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def is_alive(process):
+    """Return whether a process is there, and not only its entry in the table of processes."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +115,12 @@ def test_seeds_are_of_the_measurements(sample, whole):
     assert seeds[["bottom_measurement_id", "middle_measurement_id", "top_measurement_id"]].isin(set(ids)).all(axis=None)
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_a_killed_run_is_resumed_with_the_same_bytes(sample, whole, form, tmp_path):
+@pytest.mark.parametrize(("form", "workers"), [("csv", 1), ("parquet", 1), ("parquet", 2)])
+def test_a_killed_run_is_resumed_with_the_same_bytes(sample, whole, form, workers, tmp_path):
     out = tmp_path / "out"
     words = [
         "run", sample / "csv", "--output", out, "--format", form, "--outputs", ",".join(OUTPUTS),
-        "--events-per-file", 2, "--threads", 2,
+        "--events-per-file", 2, "--workers", workers, "--threads", 2 if workers == 1 else 1, "--device", "cpu",
     ]  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-m", "traccc_py", *map(str, words)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -122,14 +131,18 @@ def test_a_killed_run_is_resumed_with_the_same_bytes(sample, whole, form, tmp_pa
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    assert len(children) == (workers if workers > 1 else 0)
+    while any(map(is_alive, children)):
+        assert time.monotonic() < deadline, "workers live on after their parent"
+        time.sleep(0.1)
     n_done = journal.read_text().count("\n")
     assert json.loads((out / "run-manifest.json").read_text())["is_complete"] is False
     text = call(*words, "--resume")
     assert f"of {N_EVENTS} are complete" in text
-    found = {name: content for name, content in contents(out).items() if not name.split("/")[-1].startswith(".")}
-    assert found == contents(whole[form])
+    assert contents(out) == contents(whole[form])
     assert n_done < N_EVENTS
     again = call(*words, "--resume")
     assert f"{N_EVENTS} events of {N_EVENTS} are complete" in again
@@ -223,17 +236,28 @@ def test_a_reader_that_leaves_keeps_no_file_from_being_written(tmp_path):
     assert json.loads((tmp_path / "n.json").read_text())["results"]
 
 
-def test_ctrl_c_says_what_is_complete(sample, tmp_path):
-    words = ["run", str(sample / "csv"), "--output", str(tmp_path / "out"), "--threads", "2"]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_says_what_is_complete(sample, tmp_path, workers):
+    words = [
+        "run",
+        str(sample / "csv"),
+        "--output",
+        str(tmp_path / "out"),
+        "--workers",
+        str(workers),
+        "--device",
+        "cpu",
+    ]
     process = subprocess.Popen(
-        [sys.executable, "-m", "traccc_py", *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "traccc_py", *words],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not (tmp_path / "out" / "event000000000-tracks.csv").exists():
+    while not list((tmp_path / "out").glob("event*-tracks.csv")):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.001)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     _, text = process.communicate(timeout=60)
     if process.returncode == 0:
         pytest.skip("it ended before the signal came")
@@ -241,3 +265,12 @@ def test_ctrl_c_says_what_is_complete(sample, tmp_path):
     assert f"of {N_EVENTS} events complete in" in text
     assert "--resume goes on" in text
     assert "Traceback" not in text
+    assert not list((tmp_path / "out").rglob(".*.tmp"))
+
+
+def test_a_worker_that_is_killed_ends_the_run(sample, tmp_path, monkeypatch):
+    from traccc_py.cli import run_events
+
+    monkeypatch.setattr(run_events.EventRunner, "run", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    text = call("run", sample / "csv", "--output", tmp_path / "out", "--workers", 2, "--device", "cpu", code=2)
+    assert "was killed: is there too little memory" in text

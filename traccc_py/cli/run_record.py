@@ -7,6 +7,7 @@ becomes a part of the manifest at the end. Neither has times, so equal runs have
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ __all__ = ["RECORD_NAME", "RunRecord", "read_record"]
 RECORD_NAME = "run-manifest.json"
 _JOURNAL_NAME = ".run-events.jsonl"
 _FORMAT = 1
+_TEMPORARY = re.compile(
+    r"\.(\d+)-[0-9a-f]+\.tmp$"
+)  #: end of the names of files that are being written, with the process
 _SHOWN = 3  #: differences named in an error
 _NOT_COMPARED = ("versions",)  #: of the recipe, where results are replaced
 
@@ -74,6 +78,7 @@ class RunRecord:
         InputDataError
             If the folder has results made in another way.
         """
+        _remove_rests(self._folder)
         before = read_record(self._folder)
         if before is not None:
             self._compare(before["recipe"], resume=resume)
@@ -113,6 +118,14 @@ class RunRecord:
         events = [self._done[number] for number in sorted(self._done)] if is_complete else []
         content = {"format": _FORMAT, "is_complete": is_complete, "recipe": self._recipe, "events": events}
         return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _remove_rests(folder: Path) -> None:
+    """Remove files that processes were writing when they were killed."""
+    for path in folder.rglob(".*.tmp"):
+        found = _TEMPORARY.search(path.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            path.unlink(missing_ok=True)
 
 
 def _journal_events(path: Path) -> dict[int, dict[str, Any]]:
