@@ -106,6 +106,11 @@ def test_impossible_rows_are_refused(rows, error, message):
         make_result().tracks[rows]
 
 
+def test_a_collection_is_no_single_array():
+    with pytest.raises(TypeError, match=r"Tracks has columns of several types; take one of them, or to_pandas\(\)"):
+        np.asarray(make_result().tracks)
+
+
 def test_selected_measurements_keep_their_cells():
     measurements = zeros(
         Measurements, 3, cell_offsets=np.array([0, 2, 3, 6]), cell_indices=np.array([5, 4, 3, 2, 1, 0]),

@@ -64,6 +64,7 @@ class RunRecord:
         self._folder = folder
         self._recipe = json.loads(json.dumps(recipe))  # as it is read again
         self._done: dict[int, dict[str, Any]] = {}
+        self._has_begun = False
 
     def begin(self, *, resume: bool) -> list[int]:
         """Check that results of other runs are not mixed with these; return the events that are complete.
@@ -87,8 +88,6 @@ class RunRecord:
         journal = self._folder / _JOURNAL_NAME
         if journal.exists():
             self._done |= _journal_events(journal)
-        write_files({journal: self._lines()})
-        write_files({self._folder / RECORD_NAME: self._content(is_complete=False)})
         return list(self._done) if resume else []
 
     def _compare(self, before: Mapping[str, Any], *, resume: bool) -> None:
@@ -102,6 +101,10 @@ class RunRecord:
 
     def add(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Note that events are complete."""
+        if not self._has_begun:  # not before: a run that fails at once leaves nothing
+            write_files({self._folder / _JOURNAL_NAME: self._lines()})
+            write_files({self._folder / RECORD_NAME: self._content(is_complete=False)})
+            self._has_begun = True
         self._done |= {event["event"]: dict(event) for event in events}
         with (self._folder / _JOURNAL_NAME).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(event) + "\n" for event in events)

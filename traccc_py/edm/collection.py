@@ -44,6 +44,11 @@ class Collection:
         """Return name, number of rows and columns; the columns themselves would fill screens."""
         return f"{type(self).__name__}({len(self)} rows of {', '.join(columns_of(type(self)))})"
 
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        """Refuse to become one array, which NumPy would try row by row."""
+        msg = f"{type(self).__name__} has columns of several types; take one of them, or to_pandas()"
+        raise TypeError(msg)
+
     def _repr_html_(self) -> str:
         """Return the first rows, for notebooks."""
         return row_table(f"{type(self).__name__}: {len(self)} rows", self.table())
