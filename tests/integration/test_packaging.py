@@ -1,8 +1,10 @@
 """What is released: the files of the wheel, and the types that users' editors see."""
 
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,3 +78,17 @@ def test_the_wheel_has_all_files_of_the_package(tmp_path):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert set(tracked.stdout.split()) - names == set()
     assert not {name for name in names if name.startswith(("tests/", "studies/", "docs/"))}
+
+
+def test_the_conda_recipe_asks_for_what_the_package_needs():
+    yaml = pytest.importorskip("yaml")
+    recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    needed = {
+        f"python {project['requires-python']}",
+        *(re.sub(r"(?<=\w)(?=[<>=])", " ", d) for d in project["dependencies"]),
+    }
+    assert set(recipe["requirements"]["run"]) == needed
+    assert recipe["context"]["version"] == project["version"]
+    (entry,) = recipe["build"]["python"]["entry_points"]
+    assert entry == "traccc-py = " + project["scripts"]["traccc-py"]
