@@ -76,6 +76,16 @@ def test_both_forms_have_the_same_numbers(whole):
         np.testing.assert_array_equal(np.concatenate(row["measurement_ids"]), of_csv["measurement_id"])
 
 
+def test_performance_of_both_forms_is_the_same(sample, whole, tmp_path):
+    numbers = {}
+    for form in ("csv", "parquet"):
+        path = tmp_path / f"{form}.json"
+        call("performance", "--truth", sample / "csv", "--tracks", whole[form], "--json", path)
+        numbers[form] = json.loads(path.read_text())["results"]
+    assert numbers["csv"] == numbers["parquet"]
+    assert numbers["csv"]["traccc_py"]["tracks"]["selected"]["efficiency"] > 0.9
+
+
 def test_root_has_the_same_numbers(sample, whole):
     uproot = pytest.importorskip("uproot")
     call("run", sample / "csv", "--output", sample / "root", "--format", "root", "--workers", 2, "--device", "cpu")

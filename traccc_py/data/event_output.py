@@ -151,5 +151,7 @@ def collider_track_table(event: int, result: EventResult, particle_of_measuremen
     found["measurement_ids"] = (tracks.state_offsets, ids)
     found["track_id"] = np.arange(len(tracks), dtype=np.uint16)
     found["t"] = ours.pop("time")
-    covariance = columns_of(Tracks)["perigee_covariance"].to_csv(tracks.perigee_covariance)
-    return found | ours | covariance
+    columns = columns_of(Tracks)
+    variances = columns["covariance"].to_csv(tracks.covariance)
+    ours |= {f"var_first_{name.removeprefix('var_')}": values for name, values in variances.items()}
+    return found | ours | columns["perigee_covariance"].to_csv(tracks.perigee_covariance)

@@ -16,6 +16,12 @@ from traccc_py.data.csv_events import (
 from traccc_py.data.csv_table import Column, check_header, input_error, read_table
 from traccc_py.data.headers import check_event_headers
 from traccc_py.data.layouts import columns_from_table
+from traccc_py.data.result_tables import (
+    has_result_tables,
+    read_table_measurements,
+    read_table_states,
+    read_table_tracks,
+)
 from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
 from traccc_py.edm import Tracks, columns_of
@@ -70,7 +76,7 @@ def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
     folder = Path(directory)
     files = {"own": "tracks", "seeds": "seeds"}
     files |= {k: f"{k}_tracks" for k in TRACK_KINDS if k not in files}
-    there = [k for k in TRACK_KINDS if event_files(folder, files[k])]
+    there = [k for k in TRACK_KINDS if event_files(folder, files[k]) or (k == "own" and has_result_tables(folder))]
     if kind is None and there:
         return there[0]
     if kind in there:
@@ -98,13 +104,19 @@ def check_event_tracks(directory: Path | str, kind: str, truth_directory: Path |
     of_truth = [particle_kind(truth_directory, event), "hits", "measurement-simhit-map"]
     if kind == "own":
         check_event_headers(truth_directory, event, [*of_truth, "measurements"])
-        check_event_headers(directory, event, ("tracks", "track_states", "measurements"))
+        if not _is_in_tables(directory, event):
+            check_event_headers(directory, event, ("tracks", "track_states", "measurements"))
         return
     check_event_headers(truth_directory, event, of_truth)
     if kind != "seeds":
         check_header(find_event_file(directory, event, f"{kind}_tracks"), _TRACCC_TRACKS)
     if kind == "seeds" or _has_seeds(directory, event):
         check_header(find_event_file(directory, event, "seeds"), _TRACCC_SEEDS)
+
+
+def _is_in_tables(directory: Path | str, event: int) -> bool:
+    """Return whether our tracks of an event are in Parquet files, of many events."""
+    return not has_event_file(directory, event, "tracks") and has_result_tables(directory)
 
 
 def _has_seeds(directory: Path | str, event: int) -> bool:
@@ -190,11 +202,17 @@ def _read_traccc_seeds(directory: Path | str, event: int, measurement_of_hit: np
 
 
 def _read_own(directory: Path | str, truth_directory: Path | str, event: EventTruth) -> EventTracks:
-    table, states = read_tracks(directory, event.number), read_track_states(directory, event.number)
-    path = find_event_file(directory, event.number, "measurements")
-    measurements = read_measurements(path)
-    _check_track_ids(find_event_file(directory, event.number, "tracks"), table["track_id"])
-    of_states = find_event_file(directory, event.number, "track_states")
+    number = event.number
+    if _is_in_tables(directory, number):
+        table, states = read_table_tracks(directory, number), read_table_states(directory, number)
+        measurements = read_table_measurements(directory, number)
+        of_tracks, of_states, path = (Path(directory) / kind for kind in ("tracks", "track_states", "measurements"))
+    else:
+        table, states = read_tracks(directory, number), read_track_states(directory, number)
+        kinds = ("tracks", "track_states", "measurements")
+        of_tracks, of_states, path = (find_event_file(directory, number, kind) for kind in kinds)
+        measurements = read_measurements(path)
+    _check_track_ids(of_tracks, table["track_id"])
     offsets = state_offsets(of_states, states["track_id"], len(table["track_id"]))
     measurement = _rows_of_ids(of_states, path, measurements.measurement_id, states["measurement_id"])
     tracks = TrackSet.without_fit(offsets, measurement)
