@@ -109,6 +109,7 @@ def main(
             alone = chain_rate(folder, detector, readout, workers, events)
             runs = {name: run_rate(sources[name], name, events, options) for name in chosen}
             rounds.append({"load": os.getloadavg()[0], "alone": alone, **runs})
+            print(f"load {os.getloadavg()[0]:.1f}")
             print(f"chain alone {alone['events_per_second']:.2f} events/s, {alone['processor_milliseconds']:.0f} ms")
             for name, found in runs.items():
                 shares = [found[key] / alone["events_per_second"] for key in list(found)[:2]]
@@ -118,7 +119,7 @@ def main(
                 )
     finally:
         shutil.rmtree(work)
-    write_results(output, "run_rate", {"folder": str(folder), "events": events, "workers": workers, "rounds": rounds})
+    write_results(output, "run_rate", {"folder": folder.name, "events": events, "workers": workers, "rounds": rounds})
 
 
 if __name__ == "__main__":
