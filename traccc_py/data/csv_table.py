@@ -369,27 +369,27 @@ def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
     """
     n_rows = len(next(iter(columns.values())))
     written = [_written(np.asarray(values)) for values in columns.values()]
-    line = ",".join(form for form, _ in written)
+    line = b",".join(form for form, _ in written)
     varying = [of_rows for _, of_rows in written if of_rows is not None]
     rows = zip(*varying, strict=True) if varying else ((),) * n_rows
-    return "\n".join([",".join(columns), *(line % row for row in rows), ""]).encode()
+    return b"\n".join([",".join(columns).encode(), *(line % row for row in rows), b""])
 
 
-def _written(values: np.ndarray) -> tuple[str, list[Any] | None]:
+def _written(values: np.ndarray) -> tuple[bytes, list[Any] | None]:
     """Return the form of a column in a line, and its values unless they are all one, which then stands in the form.
 
     Writing floats takes most of the time, so those of a few values are written once each.
     """
-    form = "%d" if values.dtype.kind in "iub" else "%.9g"
+    form = b"%d" if values.dtype.kind in "iub" else b"%.9g"
     if len(values) == 0:
         return form, []
     if (values == values[0]).all() and values[0] != 0:
         return form % values[0].item(), None
     if values.dtype.kind == "f":
         if not values.any() and not np.signbit(values).any():  # -0 is written as -0
-            return "0", None
+            return b"0", None
         unique, rows = np.unique(values, return_inverse=True)
         if len(unique) < len(values) // _FEW and not (unique == 0).any():
             texts = [form % value for value in unique.tolist()]
-            return "%s", [texts[row] for row in rows.tolist()]
+            return b"%s", [texts[row] for row in rows.tolist()]
     return form, values.tolist()
