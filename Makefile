@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Carries a Triton server. Without its dependencies: it asks for NumPy 1, which the server does not need.
 SERVER := nvidia-pytriton==0.7.0
 
-.PHONY: help run test reference server lint bench setup clean
+.PHONY: help run test reference server lint docs bench setup clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -59,6 +59,11 @@ lint: $(VENV)/dev.stamp ## check style, types and spelling
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/codespell
+	@$(BIN)/zizmor --offline --quiet .github
+
+docs: $(VENV)/dev.stamp ## build the documentation as a site, out/site
+	@$(PIP) install -e ".[docs]"
+	@$(BIN)/mkdocs build --quiet
 
 bench: $(VENV)/core.stamp ## time the chain on the CPU, with an event of 5,000 muons
 	@$(BIN)/python -m studies.chain_time --output studies/results

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
         WireError,
     )
     from traccc_py.geometry import build_detector
+    from traccc_py.performance.match import match
+    from traccc_py.performance.truth import read_truth
 
     __version__: str
 
@@ -73,6 +75,8 @@ _MODULES = {
     "TracccError": "errors",
     "WireError": "errors",
     "build_detector": "geometry",
+    "match": "performance.match",
+    "read_truth": "performance.truth",
 }
 
 __all__ = [
@@ -97,11 +101,13 @@ __all__ = [
     "WireError",
     "__version__",
     "build_detector",
+    "match",
     "read_cells",
     "read_config",
     "read_dead_channels",
     "read_measurements",
     "read_spacepoints",
+    "read_truth",
     "write_cells",
     "write_event_result",
 ]

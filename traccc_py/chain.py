@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from traccc_py.config import ChainConfig
 from traccc_py.data.source import Source
+from traccc_py.data.words import counted
 from traccc_py.derivation import derive
 from traccc_py.device import get_device
 from traccc_py.device.base import Device
 from traccc_py.edm import EventResult
+from traccc_py.edm.html import fact_table
 from traccc_py.errors import TracccError
 from traccc_py.geometry import Detector, build_detector
 from traccc_py.pipeline.prepare import Event
@@ -68,6 +70,26 @@ class TrackingChain:
         self.device = get_device(device, threads=threads) if isinstance(device, str) else device
         self._schedule = BatchSchedule(self.device, self.detector, self.config)
         self._user = threading.RLock()  # held by the thread that uses the buffers
+
+    def __repr__(self) -> str:
+        """Return detector, device and field."""
+        return f"TrackingChain({self.detector!r}, {self._device_name()})"
+
+    def _repr_html_(self) -> str:
+        """Return detector, device and the settings that differ from the detector's own, for notebooks."""
+        own = derive(ChainConfig(), self.detector)[0].to_dict()
+        changed = {
+            f"{section}.{name}": value
+            for section, values in self.config.to_dict().items()
+            for name, value in values.items()
+            if value != own[section][name]
+        }
+        facts = {"detector": repr(self.detector), "device": self._device_name()}
+        return fact_table("TrackingChain", facts | (changed or {"settings": "those of the detector"}))
+
+    def _device_name(self) -> str:
+        threads = getattr(self.device, "threads", None)
+        return self.device.name if threads is None else f"{self.device.name}, {counted(threads, 'thread')}"
 
     def initialize(self) -> None:
         """Put the detector into device memory and compile all kernels, by running an event without cells.

@@ -22,7 +22,7 @@ _DEFAULT_FIELD = 2.0  #: of detectors from files [T]
 class DetectorOptions(Settings):
     """Names, files and values that define a detector."""
 
-    name: str | None = None  #: built-in detector: odd, toy or telescope; by default, and without files, odd
+    name: str | None = None  #: built-in detector: odd, colliderml, toy or telescope; by default, and without files, odd
     detector_file: Path | None = None  #: geometry, detray JSON, instead of a name
     material_files: tuple[Path, ...] = ()  #: its material, homogeneous or maps; may be given twice
     grid_file: Path | None = None  #: its surface grids, checked against the geometry: layers have bins of their own

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from traccc_py.edm import Cells
+from traccc_py.edm import Cells, columns_of
 from traccc_py.geometry import build_detector
 
 PITCH = 0.05  # [mm]
@@ -46,6 +46,6 @@ def columns(result):
     found = {}
     for part in ("measurements", "spacepoints", "seeds", "tracks", "track_states"):
         collection = getattr(result, part)
-        for name in collection.__dataclass_fields__:
+        for name in columns_of(type(collection)):
             found[f"{part}.{name}"] = np.asarray(getattr(collection, name))
     return found

@@ -77,7 +77,18 @@ def test_commands_of_the_readme_work_in_their_order(tmp_path, monkeypatch):
                 done.append(words[1])
             elif words[:2] == ["traccc-py", "client"]:
                 assert Path(words[2]).is_dir(), line
-    assert done == ["simulate", "run", "performance", "detector", "config"]
+    assert done == ["simulate", "run", "performance", "display", "detector", "config"]
+
+
+def test_picture_of_the_readme_shows_what_is_reconstructed_now():
+    image = pytest.importorskip("PIL.Image").open(ROOT / "docs" / "pictures" / "event.png")
+    from studies.readme_pictures import event_facts
+    from traccc_py import TrackingChain, read_cells
+    from traccc_py.data.sample import sample_event_path
+
+    chain = TrackingChain("odd", device="cpu")
+    now = event_facts(chain, chain.run(read_cells(sample_event_path())))
+    assert image.text["facts"] == now, "renew the picture: python -m studies.readme_pictures"
 
 
 def test_example_of_the_readme_is_short(readme):

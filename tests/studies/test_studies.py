@@ -21,6 +21,7 @@ from studies import (
     occupancy,
     performance_tables,
     pileup_time,
+    run_rate,
     scan_settings,
     service_abuse,
     service_fairness,
@@ -111,6 +112,15 @@ def test_losses(sample, tmp_path):
     assert found["lost"]["selected"] >= 2  # the muons
     assert sum(causes.values()) == found["lost"].get("lost", 0)
     assert found["fakes"]["tracks"] >= 2
+
+
+def test_run_rate(sample, tmp_path):
+    run_rate.main(folder=sample, events=4, workers=1, form=["csv", "parquet"], repeats=1, output=tmp_path)
+    (found,) = only_result(tmp_path, "run_rate")["rounds"]
+    for form in ("csv", "parquet"):
+        assert found[form]["events_per_second"] > 0
+        assert found[form]["largest_process_mb"] > 100
+    assert found["alone"]["events_per_second"] > 0
 
 
 def test_sample_event_is_that_of_the_package(tmp_path):

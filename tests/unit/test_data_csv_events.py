@@ -1,5 +1,6 @@
 """Event files in traccc's format."""
 
+import dataclasses
 import gzip
 import os
 from pathlib import Path
@@ -33,7 +34,7 @@ SUFFIXES = [".csv", ".csv.gz"]
 
 
 def assert_same(first, second):
-    for name in type(first).__dataclass_fields__:
+    for name in (field.name for field in dataclasses.fields(first)):
         a, b = getattr(first, name), getattr(second, name)
         np.testing.assert_array_equal(a, b, err_msg=name)
         assert a.dtype == b.dtype, name

@@ -222,3 +222,26 @@ def test_read_table_is_fast(tmp_path):
         assert len(read_table(path, COLUMNS)["id"]) == n
         times.append(time.perf_counter() - start)
     assert min(times) < 0.3
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 50])
+def test_numbers_are_written_as_python_writes_them(n):
+    random = np.random.default_rng(1)
+    columns = {
+        "x": random.normal(size=n).astype(np.float32),
+        "zero": np.zeros(n, np.float32),
+        "minus": np.full(n, -0.0, np.float32),
+        "mixed": np.where(np.arange(n) % 2, 0.0, -0.0),
+        "same": np.full(n, 0.1, np.float32),
+        "id": np.arange(n, dtype=np.uint64) + 2**63,
+        "nan": np.full(n, np.nan),
+        "few": np.where(np.arange(n) % 3, 0.1, np.inf),
+        "bool": np.arange(n) % 2 == 0,
+        "none": np.zeros(n, np.int32),
+    }
+    line = ",".join("%d" if a.dtype.kind in "iub" else "%.9g" for a in columns.values())
+    rows = zip(*(a.tolist() for a in columns.values()), strict=True)
+    assert format_table(columns).decode() == "".join([",".join(columns) + "\n", *(line % row + "\n" for row in rows)])
+    for name, values in columns.items():
+        text = "".join((line.split(",")[list(columns).index(name)] % value) + "\n" for value in values.tolist())
+        assert format_table({name: values}).decode() == f"{name}\n{text}"

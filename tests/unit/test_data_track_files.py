@@ -49,6 +49,8 @@ def make_result(n_states_of_track=(3, 2), n_measurements=6, seed=1):
     states = zeros(
         TrackStates,
         n_states,
+        track_index=np.repeat(np.arange(n, dtype=np.int32), n_states_of_track),
+        global_position=floats(n_states, 3),
         measurement_index=link,
         geometry_id=measurements.geometry_id[link] if n_measurements else np.zeros(n_states, np.uint64),
         params=floats(n_states, 5),

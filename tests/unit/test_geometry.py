@@ -162,7 +162,7 @@ def test_variances_of_other_designs_are_rejected(odd):
 
 
 def test_build_detector_rejects_unknown_names_and_options():
-    with pytest.raises(GeometryError, match=r"'itk' is unknown; known are odd, telescope, toy"):
+    with pytest.raises(GeometryError, match=r"'itk' is unknown; known are colliderml, odd, telescope, toy"):
         build_detector("itk")
     with pytest.raises(GeometryError, match="no option n_planes"):
         build_detector("odd", n_planes=3)

@@ -12,10 +12,11 @@ PACKAGE = ROOT / "traccc_py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
-BASE = {"units", "errors", "files", "settings"}
+BASE = {"units", "errors", "extras", "files", "settings"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
+    "extras": {"errors"},
     "files": set(),
     "settings": {"errors"},
     "edm": BASE,
@@ -46,9 +47,13 @@ ONLY_IN = {
     "numba.cuda": ["device"],
     "cuda": ["device"],
     "numba": ["device", "kernels", "simulation"],
-    "matplotlib": ["performance/plot_style.py", "performance/plots.py"],
+    "matplotlib": ["performance/plot_style.py", "performance/plots.py", "performance/views.py"],
     "mplhep": ["performance/plot_style.py", "performance/plots.py"],
-    "pandas": ["data"],
+    "pandas": ["data", "edm/collection.py"],
+    "pyarrow": ["data", "edm/collection.py"],
+    "awkward": ["data/root_output.py", "edm/collection.py"],
+    "uproot": ["data/root_output.py"],
+    "plotly": ["performance/event_display.py", "cli/display.py"],
     "typer": ["cli"],
     "rich": ["cli"],
     "tritonclient": ["client"],
@@ -70,7 +75,7 @@ def imported_names(path):
             found += [(node.lineno, f"{node.module}.{alias.name}") for alias in node.names]
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "numba":
             found += [(node.lineno, f"numba.{node.attr}")] if node.attr == "cuda" else []
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "optional_module")):
             found += [(node.lineno, a.value) for a in node.args if isinstance(a, ast.Constant)]
     return found
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import columns
 from traccc_py.data.csv_events import (
     write_cells,
     write_hits,
@@ -85,7 +86,7 @@ def write_event(folder):
         geometry_id=np.ones(N_TRACKS, np.uint64),
         state_offsets=np.arange(0, N + 1, N_STATES),
     )
-    states = TrackStates(rows, measurements.geometry_id, zeros(N, 5), zeros(N, 15), zeros(N), rows * 0)
+    states = columns.zeros(TrackStates, N, measurement_index=rows, geometry_id=measurements.geometry_id)
     none = Spacepoints(zeros(0, 3), rows[:0]), Seeds(rows[:0], rows[:0], rows[:0], zeros(0))
     write_event_result(out, 0, EventResult(measurements, *none, tracks, states, N, N_TRACKS))
     _write_traccc(folder)

@@ -327,7 +327,7 @@ def test_residuals_of_q_over_pz_have_a_width_but_no_moments(numbers):
         assert np.isnan([residual["mean"], residual["rms"]]).all()
         assert residual["width"] > 0
         cells = {row[0]: row[-1] for row in fit_table(numbers, where).rows}
-        assert [name for name, cell in cells.items() if cell == "-"] == ["qop_z"]
+        assert [name for name, cell in cells.items() if cell == "-"] == ["qop_z [e/GeV]"]
 
 
 def test_p_values_of_pions_are_quoted_beside_those_of_all(sample, as_simulated):

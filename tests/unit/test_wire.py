@@ -84,6 +84,8 @@ def make_result(tracks=TRACKS, seed=1):
         track_states=zeros(
             TrackStates,
             total,
+            track_index=np.repeat(np.arange(n, dtype=np.int32), n_states),
+            global_position=real(total, 3),
             measurement_index=link,
             geometry_id=measurements.geometry_id[link] | np.uint64(1 << 63),
             params=real(total, 5),
@@ -405,4 +407,4 @@ def test_served_tracks_name_their_columns():
     names = {f.name for f in dataclasses.fields(wire.ServedTracks)}
     not_sent = {name for name, column in columns_of(Tracks).items() if column.tensor is None} - {"state_offsets"}
     assert not_sent == {"fit_outcome", "geometry_id", "pval", "perigee_covariance"}
-    assert set(columns) == names - not_sent - {"stage_milliseconds"}
+    assert set(columns) == names - not_sent - {"stage_milliseconds", "states"}

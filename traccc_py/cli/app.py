@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
+from traccc_py.cli.conversion import convert
 from traccc_py.cli.detector import detector
+from traccc_py.cli.display import display
 from traccc_py.cli.performance import performance
 from traccc_py.cli.reconstruction import compile_kernels, config, info, run
 from traccc_py.cli.service import client, perf_data, serve
@@ -46,6 +48,8 @@ def _main(
 _COMMANDS = {
     "run": (run, "--sample --particle muon --output out"),
     "detector": (detector, "odd --draw odd.png"),
+    "convert": (convert, "muons --output tables"),
+    "display": (display, "--sample --output display.html"),
     "config": (config, "traccc --set finding.chi2_max=20"),
     "simulate": (simulate, "--output muons --events 10 --particles 100 --pt 1 10"),
     "calibrate": (calibrate, "toy --particles 10000 --output variances.json"),

@@ -121,7 +121,7 @@ def detector(chosen: DetectorOptions, options: _ShowOptions) -> None:
     console.print(layer_table(found, each=options.each))
     console.print(summary_line(found))
     if options.draw is not None:
-        from traccc_py.performance.plots import draw_detector
+        from traccc_py.performance.views import draw_detector
 
         draw_detector(found, options.draw)
         console.print(f"drawn to {options.draw}")

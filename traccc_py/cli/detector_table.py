@@ -63,10 +63,12 @@ def _row(detector: Any, members: list[int], material: np.ndarray) -> _Row:
     axis, across = _AXES[LayerKind(layers["kind"][0])]
     if len(members) > 1:
         name = f"{len(members)} x {_LAYER_NUMBER.sub('', name)}"
+    is_limited = layers["kind"][0] != LayerKind.PLANE  # planes have no limits
+    extent = _interval(layers["extent_min"].min(), layers["extent_max"].max(), 0)
     return _Row(
         name=name,
         position=f"{axis} {_interval(layers['position'].min(), layers['position'].max(), digits)}",
-        extent=f"{across} {_interval(layers['extent_min'].min(), layers['extent_max'].max(), 0)}".strip(),
+        extent=f"{across} {extent}" if is_limited else "",
         n_sensors=str((np.isin(detector.layer_of_surface, members) & detector.surfaces.is_sensitive).sum() or ""),
         material=_interval(material[members].min(), material[members].max(), 2),
     )

@@ -8,13 +8,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 from traccc_py.errors import ConfigError, InputDataError
-
-if TYPE_CHECKING:
-    from traccc_py.data.athena_ids import AthenaIds
-    from traccc_py.data.source import Source
 
 __all__ = [
     "KINDS",
@@ -25,7 +21,6 @@ __all__ = [
     "check_file",
     "check_output_directory",
     "find_event_files",
-    "read_event",
 ]
 
 #: Ends of file names by what the files hold, in the order in which a directory is searched.
@@ -38,15 +33,17 @@ KINDS = {
     }.items()
 }
 _FIGURES = (".png", ".pdf", ".svg")
+_TABLE = ".parquet"
 _WILDCARDS = frozenset("*?[")
 
 
 class EventFile(NamedTuple):
-    """The file of one event."""
+    """The file of one event, or a row of a Parquet file of several."""
 
     event: int
     path: Path
     kind: str = "cells"
+    row: int | None = None  # of a Parquet file
 
 
 def _silent(_: str) -> None:
@@ -59,6 +56,8 @@ def find_event_files(
     limit: int | None = None,
     kind: str | None = None,
     tell: Callable[[str], None] = _silent,
+    *,
+    with_tables: bool = False,
 ) -> list[EventFile]:
     """Return the files that files, directories and globs name.
 
@@ -75,6 +74,8 @@ def find_event_files(
         What the files hold; by default their names tell, and files of other names hold cells.
     tell : callable, optional
         Gets a message where a directory has files of several kinds.
+    with_tables : bool, optional
+        Take Parquet files, too: those that are named, and those of a directory, or folders in it, without CSV files.
 
     Returns
     -------
@@ -88,18 +89,20 @@ def find_event_files(
     """
     from traccc_py.data.csv_events import event_number
 
-    paths = [path for argument in arguments for path in _expand(argument, kind, tell)]
-    paths = list(dict.fromkeys(paths))
+    paths = [path for argument in arguments for path in _expand(argument, kind, tell, with_tables=with_tables)]
+    files: list[EventFile] = []
+    for place, path in enumerate(dict.fromkeys(paths)):
+        if path.suffix == _TABLE:
+            files += _events_of_table(path, kind, with_tables=with_tables)
+        else:
+            number = event_number(path)
+            files.append(EventFile(place if number is None else number, path, kind or _kind_of(path) or "cells"))
     seen: dict[int, Path] = {}
-    files = []
-    for place, path in enumerate(paths):
-        number = event_number(path)
-        event = place if number is None else number
-        if event in seen:
-            msg = f"{seen[event]} and {path} are both event {event}; run them into different folders"
+    for file in files:
+        if file.event in seen:
+            msg = f"{seen[file.event]} and {file.path} are both event {file.event}; run them into different folders"
             raise InputDataError(msg)
-        seen[event] = path
-        files.append(EventFile(event, path, kind or _kind_of(path) or "cells"))
+        seen[file.event] = file.path
     selected = files[skip:] if limit is None else files[skip : skip + limit]
     if not selected:
         wanted = "all" if limit is None else f"at most {limit}"
@@ -118,10 +121,32 @@ def _kind_of(path: Path) -> str | None:
     return next((kind for kind, ends in KINDS.items() if path.name.endswith(ends)), None)
 
 
-def _expand(argument: str, kind: str | None, tell: Callable[[str], None]) -> list[Path]:
+def _events_of_table(path: Path, kind: str | None, *, with_tables: bool) -> list[EventFile]:
+    """Return the events of a Parquet file."""
+    from traccc_py.cli.event_reader import known_kind, table_events
+
+    if not with_tables:
+        msg = f"{path}: Parquet files are read by 'traccc-py run' only; expected .csv or .csv.gz"
+        raise InputDataError(msg)
+    found, numbers = table_events(path)
+    kind = known_kind(path, found, kind)
+    return [EventFile(number, path, kind, row) for row, number in enumerate(numbers)]
+
+
+def _tables_of_directory(path: Path, kind: str | None) -> list[Path]:
+    """Return the Parquet files of a directory and the folders in it that hold one kind of event."""
+    from traccc_py.cli.event_reader import TABLE_KINDS, table_events
+
+    paths = sorted([*path.glob(f"*{_TABLE}"), *path.glob(f"*/*{_TABLE}")], key=_by_number)
+    kinds = [table_events(file)[0] for file in paths]
+    wanted = next((name for name in TABLE_KINDS if name in kinds and kind in (None, name)), None)
+    return [file for file, found in zip(paths, kinds, strict=True) if wanted is not None and found == wanted]
+
+
+def _expand(argument: str, kind: str | None, tell: Callable[[str], None], *, with_tables: bool) -> list[Path]:
     path = Path(argument)
     if path.is_dir():
-        return _files_of_directory(path, kind, tell)
+        return _files_of_directory(path, kind, tell, with_tables=with_tables)
     if path.exists():
         return [path]
     problem = "there is no such file or directory"
@@ -134,15 +159,18 @@ def _expand(argument: str, kind: str | None, tell: Callable[[str], None]) -> lis
     raise InputDataError(msg)
 
 
-def _files_of_directory(path: Path, kind: str | None, tell: Callable[[str], None]) -> list[Path]:
+def _files_of_directory(path: Path, kind: str | None, tell: Callable[[str], None], *, with_tables: bool) -> list[Path]:
     wanted = KINDS if kind is None else (kind,)
     by_kind: dict[str, list[Path]] = {name: [] for name in wanted}
     for entry in sorted(path.iterdir(), key=_by_number):
         by_kind.get(_kind_of(entry) or "", []).append(entry)
     there = [name for name, files in by_kind.items() if files]
     if not there:
-        ends = ", ".join(KINDS[name][0] for name in wanted)
-        msg = f"{path}: has no file that ends in {ends} (or .csv.gz)"
+        tables = _tables_of_directory(path, kind) if with_tables else []
+        if tables:
+            return tables
+        ends = ", ".join(KINDS[name][0] for name in wanted if name in KINDS)
+        msg = f"{path}: has no file that ends in {ends} (or .csv.gz)" + (", and no Parquet" if with_tables else "")
         raise InputDataError(msg)
     if len(there) > 1:
         tell(f"{path}: taking the {there[0]}; {' and '.join(there[1:])} with --input-kind")
@@ -164,58 +192,21 @@ def check_event_files(files: Sequence[EventFile], *, has_athena_ids: bool = Fals
     InputDataError
         If one can't be used.
     """
+    from traccc_py.cli.event_reader import check_table
     from traccc_py.data.headers import check_file_header
     from traccc_py.data.spacepoint_files import measurements_file_of
 
+    for path, kind in {file.path: file.kind for file in files if file.row is not None}.items():
+        check_table(path, kind)
     for file in files:
         if has_athena_ids and file.kind != "cells":
             msg = f"{file.path}: has {file.kind}; --athena-map is for cells"
             raise InputDataError(msg)
+        if file.row is not None:
+            continue
         check_file_header(file.path, file.kind)
         if file.kind == "spacepoints":
             check_file_header(measurements_file_of(file.path), "measurements")
-
-
-def read_event(file: EventFile, athena_ids: AthenaIds | None = None) -> tuple[Any, Source]:
-    """Read an event.
-
-    Parameters
-    ----------
-    file : EventFile
-        File of the event. The measurements of spacepoints are read from the file beside it.
-    athena_ids : AthenaIds, optional
-        Identifiers of the modules of cells, where they are Athena's.
-
-    Returns
-    -------
-    event : Cells, Measurements or (Measurements, Spacepoints)
-        What `TrackingChain.run` takes.
-    source : Source
-        Where it is from, for errors.
-
-    Raises
-    ------
-    InputDataError
-        If a file can't be used.
-    """
-    from traccc_py.data.athena_ids import translate_cells
-    from traccc_py.data.csv_events import read_cells, read_measurements
-    from traccc_py.data.source import Source
-    from traccc_py.data.spacepoint_files import measurements_file_of, read_spacepoints
-
-    if file.kind == "cells":
-        cells = read_cells(file.path)
-        return (
-            (cells, Source(str(file.path)))
-            if athena_ids is None
-            else translate_cells(cells, athena_ids, str(file.path))
-        )
-    if file.kind == "measurements":
-        return read_measurements(file.path), Source(str(file.path))
-    beside = measurements_file_of(file.path)
-    measurements = read_measurements(beside)
-    spacepoints = read_spacepoints(file.path, measurements)
-    return (measurements, spacepoints), Source(str(file.path), measurements=str(beside))
 
 
 def check_output_directory(output: Path, files: Sequence[EventFile]) -> None:
@@ -230,7 +221,8 @@ def check_output_directory(output: Path, files: Sequence[EventFile]) -> None:
         msg = f"--output {output}: is a file; expected a folder"
         raise InputDataError(msg)
     for file in files:
-        if file.path.resolve().parent == output.resolve():
+        folders = file.path.resolve().parents[: 1 if file.row is None else 2]
+        if output.resolve() in folders:
             msg = (
                 f"--output {output}: is the folder of {file.path.name}, whose measurements file would be overwritten; "
                 "choose another folder"

@@ -10,10 +10,11 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, NamedTuple, get_args, get_origin
+from typing import Annotated, Any, NamedTuple, TextIO, cast, get_args, get_origin
 
 import typer
 
@@ -308,4 +309,41 @@ def consoles() -> tuple[Any, Any]:
 
     logging.getLogger("traccc_py").handlers = [Handler()]
     is_redirected = not sys.stdout.isatty()  # tables in files and pipes need not be narrow
-    return Console(width=_WIDTH_OF_FILES if is_redirected else None, **plain), log
+    return Console(width=_WIDTH_OF_FILES if is_redirected else None, file=cast("TextIO", _Output()), **plain), log
+
+
+class _Output:
+    """Standard output, as long as someone reads it: `| head` must not keep files from being written."""
+
+    encoding = "utf-8"
+    _is_read = True
+
+    def write(self, text: str) -> int:
+        """Write text, or nothing once the reader is gone."""
+        if self._is_read:
+            with self._unless_gone():
+                sys.stdout.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        if self._is_read:
+            with self._unless_gone():
+                sys.stdout.flush()
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return sys.stdout.isatty()
+
+    def fileno(self) -> int:
+        """Return its file descriptor."""
+        return sys.stdout.fileno()
+
+    @contextlib.contextmanager
+    def _unless_gone(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            self._is_read = False
+            null = os.open(os.devnull, os.O_WRONLY)  # for what Python flushes at the end
+            os.dup2(null, sys.stdout.fileno())

@@ -13,7 +13,7 @@ import typer
 from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.files import check_directory, check_file
 from traccc_py.cli.options import Device, Group, Option, Threads, command, consoles, naming_options, options_of
-from traccc_py.cli.settings import load_config
+from traccc_py.cli.settings import ChosenSettings, assigned
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
 from traccc_py.performance.definitions import (
@@ -64,6 +64,8 @@ class Evaluation(Settings):
     #: number of events; by default 10 simulated ones, or all there are
     events: Annotated[PositiveCount | None, Option("-n")] = None
     config: Annotated[Path | None, Option(metavar="TOML")] = None  #: settings; see 'traccc-py config'
+    #: one setting, as finding.chi2_max=20; may be repeated
+    assignments: Annotated[tuple[str, ...], Option("--set", metavar="KEY=VALUE")] = ()
     device: Device = "auto"
     threads: Threads = None
     seed: Annotated[Count, Option(of="Simulation")] = 1  #: seed of the random numbers
@@ -118,7 +120,7 @@ _GUN = options_of(
 _ONLY = {
     **{f"gun_{name}": ("gun",) for name in _GUN.names},
     "evaluation_seed": ("gun",),
-    **{f"evaluation_{name}": ("gun", "samples") for name in ("config", "device", "threads")},
+    **{f"evaluation_{name}": ("gun", "samples") for name in ("config", "assignments", "device", "threads")},
 }
 #: Options that need another one.
 _NEEDED = {"plot_format": "plots", "tracks_kind": "tracks"}
@@ -180,7 +182,11 @@ def run_performance(
     with naming_options(_MATCHING.paths):
         definition = replace(DEFINITIONS[evaluation.definition], **(matching or {}))
     chosen_cuts = {**(cuts or {}), **({"particle_types": ()} if evaluation.any_charged else {})}
+    if evaluation.mode == "files" and detector == DetectorOptions():
+        detector = _detector_of_tracks(evaluation) or detector
     chosen = detector.load()
+    if evaluation.mode == "files":
+        _compare_detectors(evaluation, chosen, log)
     with naming_options(_CUTS.paths):
         selections = _selections(evaluation, detector.label, chosen_cuts, gun)
     make_summary = _summaries(chosen, selections, definition, evaluation)
@@ -193,6 +199,41 @@ def run_performance(
     facts: dict[str, Any] = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
     facts = {"detector": detector.label, "detector_facts": {**facts, "fingerprint": chosen.fingerprint}}
     report_performance(results, console, log, evaluation, facts | sample)
+
+
+def _records(evaluation: Evaluation) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the manifests of the folders of tracks that have one."""
+    from traccc_py.cli.run_record import read_record
+
+    named = [Path(text.partition("=")[2].partition(":")[0]) for text in evaluation.compare]
+    folders = [*([] if evaluation.tracks is None else [evaluation.tracks]), *named]
+    found = [(folder, read_record(folder)) for folder in folders]
+    return [(folder, record) for folder, record in found if record is not None]
+
+
+def _detector_of_tracks(evaluation: Evaluation) -> DetectorOptions | None:
+    """Return the detector of the tracks, if it is a built-in one."""
+    from traccc_py.geometry import detector_names
+    from traccc_py.geometry.digitization import builtin_digitizations
+
+    for _, record in _records(evaluation):
+        about = record["recipe"]["detector"]
+        if about["name"] in detector_names():
+            readout = about["digitization"] if about["digitization"] in builtin_digitizations() else None
+            return DetectorOptions(name=about["name"], digitization=readout, bfield_value=about["field"])
+    return None
+
+
+def _compare_detectors(evaluation: Evaluation, detector: Any, log: Any) -> None:
+    """Warn where tracks were made with another detector."""
+    for folder, record in _records(evaluation):
+        about = record["recipe"]["detector"]
+        if about["fingerprint"] != detector.fingerprint:
+            log.print(
+                f"{folder}: its tracks were made with detector {about['name']}, {about['digitization']}, "
+                f"{about['field']:g} T, which is not this one ({detector.name}, {detector.digitization.name}, "
+                f"{detector.b_field_z:g} T); choose it with the options of the detector"
+            )
 
 
 def _refuse_options_without_effect(ctx: typer.Context, evaluation: Evaluation) -> None:
@@ -261,13 +302,19 @@ def _of_files(evaluation: Evaluation, make_summary: Callable[[], PerformanceSumm
     return results, {"truth": str(evaluation.truth), "tracks": tracks}
 
 
+def _settings(evaluation: Evaluation, particle: str | None) -> Any:
+    """Return the settings of the chain."""
+    source = None if evaluation.config is None else str(evaluation.config)
+    return ChosenSettings(source, particle, assigned(evaluation.assignments)).load()
+
+
 def _of_samples(
     evaluation: Evaluation, detector: Any, make_summary: Callable[[], PerformanceSummary], log: Any
 ) -> _Found:
     from traccc_py.cli.compilation import make_chain
     from traccc_py.cli.performance_samples import evaluate_samples, read_manifests
 
-    settings = load_config(evaluation.config, None)
+    settings = _settings(evaluation, None)
     manifests = read_manifests(evaluation.samples, detector, evaluation.events, log)
     chain = make_chain(detector, settings, evaluation.device, evaluation.threads, log)
     results, facts = evaluate_samples(manifests, chain, make_summary, evaluation.events, log)
@@ -284,7 +331,7 @@ def _of_gun(
     from traccc_py.cli.compilation import make_chain
     from traccc_py.cli.performance_samples import evaluate_gun
 
-    settings = load_config(evaluation.config, gun.particle)
+    settings = _settings(evaluation, gun.particle)
     chain = make_chain(detector, settings, evaluation.device, evaluation.threads, log)
     n_events = evaluation.events or _DEFAULT_EVENTS
     results = evaluate_gun(chain, make_summary(), gun, evaluation.seed, n_events, log)

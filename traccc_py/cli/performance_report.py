@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
+import sys
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -141,6 +145,23 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _command() -> str:
+    """Return the command line, as it can be given again."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _inputs(sample: Mapping[str, Any]) -> str:
+    """Return what was compared, in one line."""
+    if "samples" in sample:
+        return "samples: " + ", ".join(
+            f"{counted(facts['n_events'], 'event')} of {facts['folder']}" for facts in sample["samples"].values()
+        )
+    if "truth" in sample:
+        tracks = ", ".join(f"{label} in {folder}" for label, (folder, _) in sample["tracks"].items())
+        return f"truth in {sample['truth']}; {tracks}"
+    return f"{counted(sample['n_events'], 'event')} of the particle gun, seed {sample['seed']}"
+
+
 @contextlib.contextmanager
 def _drawing(what: str, log: Console) -> Iterator[None]:
     """Say what is drawn, and on a terminal for how long already."""
@@ -179,6 +200,11 @@ def report_performance(
         console.print(f"{counted(len(paths), 'plot')} written to {options.plots}")
     if options.report is not None:
         with _drawing("the plots of the report", log):
-            page = performance_page(results, versions(), sample)
+            about = {
+                "command": _command(),
+                "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                "inputs": _inputs(sample),
+            }
+            page = performance_page(results, versions(), {**sample, **about})
         write_files({options.report: page.encode()})
         console.print(f"the report is {options.report}")

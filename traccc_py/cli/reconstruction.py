@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,6 @@ from traccc_py.cli.files import (
     check_file,
     check_output_directory,
     find_event_files,
-    read_event,
 )
 from traccc_py.cli.options import Compress, Device, Option, Threads, command, consoles, options_of
 from traccc_py.cli.settings import SETTINGS, ChosenSettings
@@ -32,25 +31,51 @@ from traccc_py.settings import Choice, Count, PositiveCount, Settings
 
 if TYPE_CHECKING:
     from traccc_py.cli.report import EventRecord
+    from traccc_py.cli.run_events import EventRunner
+    from traccc_py.cli.run_record import RunRecord
+    from traccc_py.data.event_output import EventOutput
 
 __all__ = ["RunOptions", "compile_kernels", "config", "info", "run"]
 
-_MILLISECONDS = 1000.0
 _BYTES_PER_MB = 1e6
+#: Modules and purpose of each optional part.
+_EXTRAS = {
+    "simulation": (("particle", "pythia8mc"), "collisions"),
+    "plots": (("matplotlib", "mplhep"), "plots and reports"),
+    "display": (("plotly",), "event display"),
+    "parquet": (("pyarrow",), "Parquet files, to_arrow"),
+    "root": (("uproot", "awkward"), "ROOT files"),
+    "awkward": (("awkward", "pyarrow"), "to_awkward"),
+    "client": (("tritonclient",), "client of the service"),
+}
+_INTERRUPTED = 130  #: exit code after Ctrl-C
+_KINDS = ("tracks", "track_states", "measurements", "seeds")
+_FORMS = {"csv": _KINDS, "parquet": _KINDS, "root": _KINDS[:2]}  #: kinds of results by the form of their files
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Return the kinds of results that a text names."""
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",")))
+    unknown = [name for name in names if name not in _KINDS]
+    if unknown:
+        msg = f"--outputs has {unknown[0]!r}; expected some of {', '.join(_KINDS)}, with commas between"
+        raise ConfigError(msg)
+    return names
 
 
 @dataclass(frozen=True, slots=True)
 class RunOptions(Settings):
     """What `traccc-py run` is asked for."""
 
-    #: files of cells, measurements or spacepoints (.csv, .csv.gz), directories of them, or quoted globs
+    #: files of cells, measurements, spacepoints (.csv, .csv.gz) or hits (.parquet), directories of them, or globs
     inputs: Annotated[tuple[str, ...], Option(metavar="EVENTS...", is_argument=True)] = ()
     sample: bool = False  #: use the event that comes with the package
     input_directory: Annotated[str | None, Option(metavar="DIR")] = None  #: a directory, as an argument would be
-    input_kind: Annotated[str, Choice(tuple(KINDS))] | None = None  #: what files hold; by default by their names
+    #: what files hold; by default by their names, or columns
+    input_kind: Annotated[str, Choice((*KINDS, "tracker_hits"))] | None = None
     #: cells have Athena's identifiers: the file that maps them to detray's
     athena_map: Annotated[Path | None, Option(metavar="FILE")] = None
-    #: write tracks, track states and measurements to a folder, not that of the input
+    #: write results to a folder, not that of the input
     output: Annotated[Path | None, Option("--output", "-o", "--output-directory", metavar="DIR")] = None
     device: Device = "auto"
     #: CPU threads; by default all cores
@@ -61,6 +86,27 @@ class RunOptions(Settings):
     #: write counts, times, versions, device and settings
     json: Annotated[Path | None, Option(metavar="FILE")] = None
     compress: Compress = False
+    #: form of the results; other than csv, which has a file for each event, in files of many
+    format: Annotated[str, Choice(tuple(_FORMS))] = "csv"
+    #: which results: some of tracks, track_states, measurements, seeds, with commas; by default all that have no seeds
+    outputs: Annotated[tuple[str, ...], Option(kind=str, metavar="KINDS", convert=_kinds, default=None)] = ()
+    events_per_file: PositiveCount = 100  #: range of event numbers of a file, except of csv
+    resume: bool = False  #: leave out events that a run like this one has completed in the folder of results
+    workers: PositiveCount = 1  #: processes that reconstruct events, with a thread each; results don't depend on it
+
+    def _check_together(self) -> None:
+        if self.resume and self.output is None:
+            self._reject("resume", "an --output, whose events it leaves out")
+        if self.compress and self.format != "csv":
+            self._reject("compress", "--format csv; others are compressed by themselves")
+        missing = [kind for kind in self.outputs if kind not in _FORMS[self.format]]
+        if missing:
+            self._reject("outputs", f"some of {', '.join(_FORMS[self.format])}, which --format {self.format} has")
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of results."""
+        return self.outputs or tuple(kind for kind in _FORMS[self.format] if kind != "seeds")
 
     def all_inputs(self) -> list[str]:
         """Return the names of files and directories.
@@ -88,17 +134,28 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
     traccc's names of cuts, such as --chi2-max, are accepted too: docs/from_traccc.md lists them.
     """
     from traccc_py.cli.compilation import device_facts, make_chain
-    from traccc_py.cli.report import print_summary, run_report, summarise, with_progress, write_json
+    from traccc_py.cli.event_reader import EventReader
+    from traccc_py.cli.report import print_summary, run_report, summarise, write_json
+    from traccc_py.cli.run_events import EventRunner
     from traccc_py.data.athena_ids import read_athena_ids
 
     console, log = consoles()
-    files = find_event_files(options.all_inputs(), options.skip, options.events, options.input_kind, log.print)
+    files = find_event_files(
+        options.all_inputs(), options.skip, options.events, options.input_kind, log.print, with_tables=True
+    )
     _check_outputs(options, files)
     check_event_files(files, has_athena_ids=options.athena_map is not None)
     chosen = settings.load()
     athena_ids = None if options.athena_map is None else read_athena_ids(options.athena_map)
-    chain = make_chain(detector.load(), chosen, options.device, options.threads, log)
-    records = [_run_event(chain, file, options, athena_ids) for file in with_progress(files, log)]
+    threads = options.threads if options.workers == 1 else options.threads or 1
+    chain = make_chain(detector.load(), chosen, options.device, threads, log)
+    if options.workers > 1 and chain.device.name != "cpu":
+        msg = f"--workers is {options.workers}, but the device is {chain.device.name}; expected --device cpu"
+        raise ConfigError(msg)
+    runner = EventRunner(chain, EventReader(chain.detector, athena_ids), _output_of(options))
+    records = _run_all(runner, files, options, _record_of(options, chain, detector), log)
+    if not records:
+        return
     summary = summarise(records)
     print_summary(console, records, summary)
     if options.output is not None:
@@ -115,27 +172,81 @@ def _check_outputs(options: RunOptions, files: Sequence[EventFile]) -> None:
     check_file(options.json, "--json")
 
 
-def _run_event(chain: Any, file: EventFile, options: RunOptions, athena_ids: Any) -> EventRecord:
-    from traccc_py.cli.report import EventRecord
-    from traccc_py.data.track_files import write_event_result
+def _groups(files: Sequence[EventFile], options: RunOptions) -> list[list[EventFile]]:
+    """Return events whose files become complete together: each alone, or those of a range of numbers."""
+    if options.output is None or options.format == "csv":
+        return [[file] for file in files]
+    by_range: dict[int, list[EventFile]] = {}
+    for file in sorted(files, key=lambda file: file.event):
+        by_range.setdefault(file.event // options.events_per_file, []).append(file)
+    return list(by_range.values())
 
-    begin = time.perf_counter()
-    event, source = read_event(file, athena_ids)
-    read = time.perf_counter()
-    result = chain.run(event, source)
-    done = time.perf_counter()
-    if options.output is not None:
-        write_event_result(options.output, file.event, result, compress=options.compress)
-    return EventRecord(
-        event=file.event,
-        file=str(file.path),
-        kind=file.kind,
-        counts=result.counts(),
-        stage_milliseconds=dict(result.stage_milliseconds),
-        read_milliseconds=_MILLISECONDS * (read - begin),
-        total_milliseconds=_MILLISECONDS * (done - read),
-        write_milliseconds=_MILLISECONDS * (time.perf_counter() - done),
-    )
+
+def _output_of(options: RunOptions) -> EventOutput | None:
+    """Return what writes the results."""
+    from traccc_py.data.event_output import CsvOutput, ParquetOutput
+
+    if options.output is None:
+        return None
+    if options.format == "csv":
+        return CsvOutput(options.output, options.kinds, compress=options.compress)
+    if options.format == "root":
+        from traccc_py.data.root_output import RootOutput
+
+        return RootOutput(options.output, options.kinds, options.events_per_file)
+    return ParquetOutput(options.output, options.kinds, options.events_per_file)
+
+
+def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> RunRecord | None:
+    """Return the record of the results' folder."""
+    from traccc_py.cli.report import versions
+    from traccc_py.cli.run_record import RunRecord
+
+    if options.output is None:
+        return None
+    form = {name: getattr(options, name) for name in ("format", "kinds", "compress", "events_per_file")}
+    if options.format == "csv":
+        del form["events_per_file"]
+    found = chain.detector
+    about = {
+        "name": detector.label,
+        "fingerprint": found.fingerprint,
+        "digitization": found.digitization.name,
+        "field": found.b_field_z,
+    }
+    recipe = {"detector": about, "config": chain.config.to_dict(), "output": form, "versions": versions()}
+    return RunRecord(options.output, recipe)
+
+
+def _run_all(
+    runner: EventRunner, files: Sequence[EventFile], options: RunOptions, record: RunRecord | None, log: Any
+) -> list[EventRecord]:
+    """Run all events; tell, if they are stopped, which are complete."""
+    from traccc_py.cli.report import progress_of
+    from traccc_py.cli.run_events import run_groups
+
+    done = set() if record is None else set(record.begin(resume=options.resume))
+    if runner.output is not None:
+        done = {event for event in done if all(path.exists() for path in runner.output.files_of(event))}
+    left = [file for file in files if file.event not in done]
+    if len(left) < len(files):
+        log.print(f"{counted(len(files) - len(left), 'event')} of {len(files)} are complete, and left out")
+    records: list[EventRecord] = []
+    try:
+        with progress_of(len(left), log) as advance:
+            for group in run_groups(runner, _groups(left, options), options.workers):
+                records += group
+                if record is not None:
+                    record.add([of_event.facts() for of_event in group])
+                advance(len(group))
+    except KeyboardInterrupt:
+        where = f" in {options.output}; --resume goes on" if options.output is not None else ""
+        log.print(f"\nstopped: {len(records)} of {counted(len(left), 'event')} complete{where}")
+        raise typer.Exit(_INTERRUPTED) from None
+    if record is not None:
+        record.finish()
+    place = {file.event: k for k, file in enumerate(files)}
+    return sorted(records, key=lambda of_event: place[of_event.event])
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +325,10 @@ def info() -> None:
     for name, found in _devices():
         table.add_row(name, found)
     table.add_row("detectors", ", ".join(detector_names()))
+    for extra, (modules, purpose) in _EXTRAS.items():
+        missing = [name for name in modules if find_spec(name) is None]
+        found = "installed" if not missing else f'not installed: pip install "traccc-py[{extra}]"'
+        table.add_row(extra, f"{purpose}: {found}")
     root = cache_root()
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
     table.add_row("cache", f"{root} ({size / _BYTES_PER_MB:.1f} MB)")

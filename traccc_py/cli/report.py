@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
+from rich.box import Box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from traccc_py.cli.files import EventFile
-
 __all__ = [
     "EventRecord",
     "print_summary",
+    "progress_of",
     "run_report",
     "summarise",
     "versions",
-    "with_progress",
     "write_json",
 ]
 
@@ -39,10 +38,11 @@ _SHORT_NAMES = {  # headings that fit on a terminal
     "ambiguity_resolution": "resolve",
     "fitting": "fit",
 }
+_RULED = Box("    \n    \n ── \n    \n    \n ── \n    \n    \n")  # one space between columns
 _MAX_ROWS = 20  #: events listed one by one; the rest are in the JSON file
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class EventRecord:
     """Counts and times of one event."""
 
@@ -55,13 +55,15 @@ class EventRecord:
     total_milliseconds: float  # of the chain alone, from its input to tracks in host memory
     write_milliseconds: float
 
+    def facts(self) -> dict[str, Any]:
+        """Return what does not depend on the time it took."""
+        counts = {name: int(n) for name, n in self.counts.items()}
+        return {"event": self.event, "file": self.file, "kind": self.kind, **counts}
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as it stands in the JSON file."""
         return {
-            "event": self.event,
-            "file": self.file,
-            "kind": self.kind,
-            **{name: int(n) for name, n in self.counts.items()},
+            **self.facts(),
             "stage_milliseconds": {name: float(t) for name, t in self.stage_milliseconds.items()},
             "read_milliseconds": self.read_milliseconds,
             "total_milliseconds": self.total_milliseconds,
@@ -103,9 +105,7 @@ def _heading(name: str) -> str:
 
 
 def _table(title: str, columns: Iterable[str], rows: Sequence[Sequence[str]], footer: Sequence[str]) -> Table:
-    table = Table(
-        title=title, title_justify="left", header_style="bold", pad_edge=False, box=SIMPLE_HEAD, padding=(0, 1)
-    )
+    table = Table(title=title, title_justify="left", header_style="bold", box=_RULED, padding=0)
     for column in columns:
         table.add_column(column, justify="right", overflow="fold")
     for row in rows[:_MAX_ROWS]:
@@ -151,21 +151,13 @@ def print_summary(console: Console, records: Sequence[EventRecord], summary: Map
         console.print(f"{rate:.2f} events/s after the first, reading and writing of files not counted")
 
 
-def with_progress(files: Sequence[EventFile], log: Console) -> Iterator[EventFile]:
-    """Yield files one after the other; on a terminal show which one is at work."""
-    columns = (
-        TextColumn("events"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}", markup=False),
-    )
+@contextmanager
+def progress_of(n: int, log: Console) -> Iterator[Callable[[int], None]]:
+    """Give a function that tells that some more of n events are done; on a terminal they are shown."""
+    columns = (TextColumn("events"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=log, transient=True, disable=not log.is_terminal) as progress:
-        task = progress.add_task("", total=len(files))
-        for file in files:
-            progress.update(task, description=file.path.name)
-            yield file
-            progress.advance(task)
+        task = progress.add_task("", total=n)
+        yield lambda more: progress.advance(task, more)
 
 
 def run_report(

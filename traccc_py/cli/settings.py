@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from traccc_py.cli.options import Group, Option, naming_options, options_of
 from traccc_py.config import ChainConfig, read_config
 from traccc_py.errors import ConfigError
 
-__all__ = ["SETTINGS", "TRACCC_CUTS", "ChosenSettings", "load_config"]
+__all__ = ["SETTINGS", "TRACCC_CUTS", "ChosenSettings", "assigned", "load_config"]
 
 _PARTICLES = {11: "electron", 13: "muon", 211: "pion"}  #: by PDG number without sign
 
@@ -140,6 +140,27 @@ def _assignment(text: str) -> tuple[str, Any]:
         return key, value
 
 
+def assigned(texts: Iterable[str]) -> dict[str, tuple[str, Any]]:
+    """Return the option and the value of each setting that ``section.key=value`` names.
+
+    Raises
+    ------
+    ConfigError
+        If a text is none, or a setting gets two values.
+    """
+    values: dict[str, tuple[str, Any]] = {}
+    for text in texts:
+        _put(values, "--set", *_assignment(text))
+    return values
+
+
+def _put(values: dict[str, tuple[str, Any]], name: str, key: str, value: Any) -> None:
+    earlier = values.setdefault(key, (name, value))
+    if earlier[1] != value:
+        msg = f"{earlier[0]} and {name} give {key} two values: {earlier[1]} and {value}"
+        raise ConfigError(msg)
+
+
 def _cut_values(cut: _Cut, text: str) -> Iterator[tuple[str, Any]]:
     try:
         yield from zip(cut.keys, cut.parse(text), strict=True)
@@ -168,19 +189,12 @@ def _gather(
     *, config: str | None, particle: str | None, assignments: list[str] | None, **cuts: str | None
 ) -> ChosenSettings:
     values: dict[str, tuple[str, Any]] = {}
-
-    def put(name: str, key: str, value: Any) -> None:
-        earlier = values.setdefault(key, (name, value))
-        if earlier[1] != value:
-            msg = f"{earlier[0]} and {name} give {key} two values: {earlier[1]} and {value}"
-            raise ConfigError(msg)
-
     for cut in TRACCC_CUTS:
         text = cuts[_key(cut)]
         for key, value in () if text is None else _cut_values(cut, text):
-            put(f"--{cut.name}", key, value)
-    for text in assignments or ():
-        put("--set", *_assignment(text))
+            _put(values, f"--{cut.name}", key, value)
+    for key, (name, value) in assigned(assignments or ()).items():
+        _put(values, name, key, value)
     return ChosenSettings(config, particle, values)
 
 

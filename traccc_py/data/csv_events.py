@@ -28,7 +28,9 @@ __all__ = [
     "event_number",
     "find_event_file",
     "has_event_file",
+    "local_key",
     "measurement_table",
+    "measurements_of_table",
     "read_cells",
     "read_hits",
     "read_measurement_hit_map",
@@ -255,13 +257,20 @@ def read_measurements(path: Path | str, detector: Any = None) -> Measurements:
     InputDataError
         If the file can't be used, or a measurement does not measure loc0; the message names file, line and value.
     """
-    columns = _read_columns(path, "measurements")
+    found = measurements_of_table(path, read_table(path, reading_rules("measurements")))
+    if detector is not None:
+        found.module_index = detector.module_index(found.geometry_id)
+    return found
+
+
+def measurements_of_table(path: Path | str, table: dict[str, np.ndarray]) -> Measurements:
+    """Return measurements from the columns of their file, without module indices; parameters as `read_measurements`."""
+    columns = columns_from_table("measurements", table)
     n = len(columns["measurement_id"])
     columns["dimensions"] = _dimensions(path, columns["dimensions"])
-    module_index = np.full(n, -1) if detector is None else detector.module_index(columns["geometry_id"])
     return Measurements(
         **columns,
-        module_index=np.asarray(module_index, np.int32),
+        module_index=np.full(n, -1, np.int32),
         cluster_size=np.zeros((n, 2), np.int32),
         n_cells=np.zeros(n, np.int32),
         cell_offsets=np.zeros(n + 1, np.int64),
@@ -273,7 +282,7 @@ def _dimensions(path: Path | str, local_keys: np.ndarray) -> np.ndarray:
     unique, inverse = np.unique(local_keys.astype(str), return_inverse=True)
     dimensions = np.zeros(len(unique), np.int32)
     for k, text in enumerate(unique):
-        mask = _local_key(text) & _KEY_BITS
+        mask = local_key(text) & _KEY_BITS
         if not mask & _LOC0_MEASURED:
             row = int(np.argmax(inverse == k))
             expected = "2 (loc0 measured) or 6 (loc0 and loc1 measured), as a number or as one raw byte"
@@ -284,8 +293,8 @@ def _dimensions(path: Path | str, local_keys: np.ndarray) -> np.ndarray:
     return dimensions[inverse].astype(np.int32)
 
 
-def _local_key(text: str) -> int:
-    """Return the bit mask in `text`, a decimal number or one raw byte; 0 if it is neither."""
+def local_key(text: str) -> int:
+    """Return the bit mask of measured coordinates in `text`, a decimal number or one raw byte; 0 if it is neither."""
     stripped = text.strip()
     if stripped.isascii() and stripped.isdigit():
         return int(stripped)

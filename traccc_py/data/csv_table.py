@@ -34,6 +34,7 @@ _COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _LONGEST_QUOTED_VALUE = 40
+_FEW = 4  #: of so many values one is different, on average: then it pays to write each once
 _LONGEST_HEADER = 65_536  #: [bytes]
 
 
@@ -373,7 +374,29 @@ def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
     bytes
         Header line and one line per row.
     """
-    arrays = [np.asarray(values) for values in columns.values()]
-    line = ",".join("%d" if a.dtype.kind in "iub" else "%.9g" for a in arrays)
-    rows = zip(*(a.tolist() for a in arrays), strict=True)
-    return "\n".join([",".join(columns), *(line % row for row in rows), ""]).encode()
+    n_rows = len(next(iter(columns.values())))
+    written = [_written(np.asarray(values)) for values in columns.values()]
+    line = b",".join(form for form, _ in written)
+    varying = [of_rows for _, of_rows in written if of_rows is not None]
+    rows = zip(*varying, strict=True) if varying else ((),) * n_rows
+    return b"\n".join([",".join(columns).encode(), *(line % row for row in rows), b""])
+
+
+def _written(values: np.ndarray) -> tuple[bytes, list[Any] | None]:
+    """Return the form of a column in a line, and its values unless they are all one, which then stands in the form.
+
+    Writing floats takes most of the time, so those of a few values are written once each.
+    """
+    form = b"%d" if values.dtype.kind in "iub" else b"%.9g"
+    if len(values) == 0:
+        return form, []
+    if (values == values[0]).all() and values[0] != 0:
+        return form % values[0].item(), None
+    if values.dtype.kind == "f":
+        if not values.any() and not np.signbit(values).any():  # -0 is written as -0
+            return b"0", None
+        unique, rows = np.unique(values, return_inverse=True)
+        if len(unique) < len(values) // _FEW and not (unique == 0).any():
+            texts = [form % value for value in unique.tolist()]
+            return b"%s", [texts[row] for row in rows.tolist()]
+    return form, values.tolist()

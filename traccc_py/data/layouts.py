@@ -9,7 +9,18 @@ import numpy as np
 
 from traccc_py.data.csv_table import Column as Rule
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
-from traccc_py.edm import Cells, Column, Component, Csv, Measurements, Spacepoints, Tracks, TrackStates, columns_of
+from traccc_py.edm import (
+    Cells,
+    Column,
+    Component,
+    Csv,
+    Measurements,
+    Seeds,
+    Spacepoints,
+    Tracks,
+    TrackStates,
+    columns_of,
+)
 
 __all__ = ["LAYOUTS", "columns_from_table", "reading_rules", "table_of"]
 
@@ -73,6 +84,13 @@ LAYOUTS: dict[str, list[Column]] = {
         *_in_files(TrackStates, "params"),
         _position("residual", "measured - smoothed"),
         *_in_files(TrackStates, "chi2"),
+    ],
+    "seeds": [
+        *(
+            Column(f"{place}_measurement_id", "int64", f"measurement of the {which} spacepoint", csv=Csv(minimum=0))
+            for place, which in (("bottom", "inner"), ("middle", "middle"), ("top", "outer"))
+        ),
+        *_in_files(Seeds),
     ],
 }
 

@@ -28,11 +28,14 @@ class Source:
         Line of each row, where rows were left out; None: row i is line i + 2.
     measurements : str, optional
         Path of the measurements that spacepoints were made of.
+    event : int, optional
+        Number of the event in a file of several, whose rows have no lines.
     """
 
     name: str
     lines: np.ndarray | None = None
     measurements: str | None = None
+    event: int | None = None
 
 
 def prefix(source: Source | str | None) -> str:
@@ -59,6 +62,8 @@ def bad_row(source: Source | str | None, kind: str, row: int, problem: str) -> I
     if source is None:
         return InputDataError(f"{kind} row {row} (counted from 0): {problem}")
     where = Source(source) if isinstance(source, str) else source
+    if where.event is not None:
+        return InputDataError(f"{where.name}, event {where.event}, {kind} row {row} (counted from 0): {problem}")
     line = row + FIRST_DATA_LINE if where.lines is None else int(where.lines[row])
     return InputDataError(f"{where.name}, line {line}: {problem}")
 

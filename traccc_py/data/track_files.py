@@ -5,6 +5,7 @@ Three CSV files per event, written all or none. `docs/file_formats.md` lists the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from traccc_py.edm import LOC0, LOC1, EventResult, Tracks
 from traccc_py.files import write_files
 
 __all__ = [
+    "OUTPUTS",
+    "event_table",
     "read_track_states",
     "read_tracks",
+    "seed_table",
     "track_state_table",
     "track_table",
     "write_event_result",
@@ -54,7 +58,37 @@ def track_state_table(result: EventResult) -> dict[str, np.ndarray]:
     )
 
 
-def write_event_result(directory: Path | str, event: int, result: EventResult, *, compress: bool = False) -> list[Path]:
+def seed_table(result: EventResult) -> dict[str, np.ndarray]:
+    """Return seeds as the columns of their file."""
+    seeds, ids = result.seeds, result.measurements.measurement_id
+    places = {"bottom": seeds.bottom_index, "middle": seeds.middle_index, "top": seeds.top_index}
+    links = {f"{k}_measurement_id": ids[result.spacepoints.measurement_index[row]] for k, row in places.items()}
+    return table_of("seeds", seeds, **links)
+
+
+_TABLES: dict[str, Callable[[EventResult], dict[str, np.ndarray]]] = {
+    "tracks": lambda result: track_table(result.tracks),
+    "track_states": track_state_table,
+    "measurements": lambda result: measurement_table(result.measurements),
+    "seeds": seed_table,
+}
+OUTPUTS = tuple(_TABLES)  #: kinds of files that results are written to
+_USUAL = OUTPUTS[:3]
+
+
+def event_table(kind: str, result: EventResult) -> dict[str, np.ndarray]:
+    """Return one of `OUTPUTS` as the columns of its file."""
+    return _TABLES[kind](result)
+
+
+def write_event_result(
+    directory: Path | str,
+    event: int,
+    result: EventResult,
+    *,
+    compress: bool = False,
+    kinds: Sequence[str] = _USUAL,
+) -> list[Path]:
     """Write tracks, track states and measurements of one event: all three files or none.
 
     Files of an earlier run of the event, compressed or not, are replaced.
@@ -69,6 +103,8 @@ def write_event_result(directory: Path | str, event: int, result: EventResult, *
         What the chain returned.
     compress : bool, optional
         Write ``.csv.gz``.
+    kinds : sequence of str, optional
+        Which of `OUTPUTS` to write.
 
     Returns
     -------
@@ -81,11 +117,7 @@ def write_event_result(directory: Path | str, event: int, result: EventResult, *
         If a file can't be written; none has been changed.
     """
     directory = Path(directory)
-    tables = {
-        "tracks": track_table(result.tracks),
-        "track_states": track_state_table(result),
-        "measurements": measurement_table(result.measurements),
-    }
+    tables = {kind: event_table(kind, result) for kind in kinds}
     paths = {kind: directory / event_file_name(event, kind, compress=compress) for kind in tables}
     write_files({path: format_table(tables[kind]) for kind, path in paths.items()})
     for kind in tables:

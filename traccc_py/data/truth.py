@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from traccc_py.data.particle_ids import BARCODE_BITS, BARCODE_COLUMNS
 from traccc_py.edm import Component, Csv, column
-from traccc_py.edm.columns import Collection
+from traccc_py.edm.collection import Collection, collection
 
 __all__ = ["Hits", "MeasurementHitMap", "Particles"]
 
@@ -20,7 +18,7 @@ def _vector(prefix: str, unit: str, meaning: str) -> tuple[Component, ...]:
     return tuple(Component(f"{prefix}{axis}", unit, f"{meaning}, {axis}") for axis in "xyz")
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class Particles(Collection):
     """Generated particles, as they leave their vertex."""
 
@@ -37,8 +35,31 @@ class Particles(Collection):
     mass: np.ndarray = column("float32", "mass", unit="GeV", csv=Csv({"m": 0}, default=0, minimum=0))
     charge: np.ndarray = column("float32", "charge", unit="e", csv=Csv({"q": 0}))
 
+    @property
+    def pt(self) -> np.ndarray:
+        """Transverse momentum [GeV], (n,) float64."""
+        px, py, _ = np.asarray(self.momentum, np.float64).T
+        return np.hypot(px, py)
 
-@dataclass(slots=True, repr=False)
+    @property
+    def eta(self) -> np.ndarray:
+        """Pseudorapidity [1], (n,) float64."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.arcsinh(np.asarray(self.momentum, np.float64)[:, 2] / self.pt)
+
+    @property
+    def phi(self) -> np.ndarray:
+        """Azimuth of the momentum [rad], (n,) float64."""
+        px, py, _ = np.asarray(self.momentum, np.float64).T
+        return np.arctan2(py, px)
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return pT, eta and phi and the columns as those of a flat table, by name."""
+        derived = {name: getattr(self, name).astype(np.float32) for name in ("pt", "eta", "phi")}
+        return derived | Collection.table(self)
+
+
+@collection
 class Hits(Collection):
     """Crossings of sensitive surfaces by particles; the row is the hit's id."""
 
@@ -69,7 +90,7 @@ class Hits(Collection):
     index: np.ndarray = column("int64", "ordinal of the hit on its particle", csv=Csv(default=-1))
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class MeasurementHitMap(Collection):
     """Pairs of a measurement and a hit that contributed to it: many to many."""
 

@@ -5,12 +5,16 @@ Field names follow traccc's event data model (v1.6.0). Units: mm, GeV, e, rad, n
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from traccc_py.edm.columns import Collection, Component, Csv, column, covariances, packed, variances
+from traccc_py.edm.collection import Collection, collection
+from traccc_py.edm.columns import Component, Csv, column, covariances, packed, variances
+from traccc_py.edm.html import fact_table
+from traccc_py.edm.kinematics import PerigeeProperties
+from traccc_py.edm.parameters import packed_index
 
 __all__ = [
     "STAGES",
@@ -57,7 +61,7 @@ _LOCAL = (
 )
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class Cells(Collection):
     """Fired channels of one event, rows in any order."""
 
@@ -79,7 +83,7 @@ class Cells(Collection):
     )
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class ModuleCells(Collection):
     """Fired channels of one event, module by module: what readouts and the compact tensor of the service give.
 
@@ -97,9 +101,11 @@ class ModuleCells(Collection):
         return len(self.channel0)
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class Measurements(Collection):
     """Positions on surfaces, ordered by module."""
+
+    _LISTS: ClassVar = {"cell_offsets": ("cell_indices",)}
 
     geometry_id: np.ndarray = column("uint64", "surface", csv=Csv())
     local_position: np.ndarray = column("float32", "position", components=_LOCAL, csv=Csv())
@@ -136,7 +142,7 @@ class Measurements(Collection):
     )
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class Spacepoints(Collection):
     """Global positions of two-dimensional measurements, in their order."""
 
@@ -149,27 +155,33 @@ class Spacepoints(Collection):
     measurement_index: np.ndarray = column("int32", "row of the measurement")
 
 
-@dataclass(slots=True, repr=False)
+@collection
 class Seeds(Collection):
     """Accepted triplets, in an order that the event's content fixes."""
 
     bottom_index: np.ndarray = column("int32", "row of the inner spacepoint")
     middle_index: np.ndarray = column("int32", "row of the middle spacepoint")
     top_index: np.ndarray = column("int32", "row of the outer spacepoint")
-    quality: np.ndarray = column("float32", "final triplet weight")
+    quality: np.ndarray = column("float32", "final triplet weight", csv=Csv())
 
 
 _FIRST_STATE = tuple(component.name for component in _PARAMETERS)
 _AT_PERIGEE = ("d0", "z0", "perigee_phi", "perigee_theta", "perigee_qop")  # in files
 
 
-@dataclass(slots=True, repr=False)
-class Tracks(Collection):
+@collection
+class Tracks(PerigeeProperties, Collection):
     """Fitted tracks, in the order of their seeds; those with the name of a tensor are sent by the service.
 
     `tracks.csv` has the columns in this order, and so has the client. A column that is added becomes the last, gets a
     tensor of its own and the next version of the outputs (`since`): tensors that clients know never change.
+
+    `tracks[tracks.pt > 1]` are the selected tracks with their states. `pt`, `eta`, `phi`, `charge`, `d0`, `z0` and
+    their errors (`pt_error` ...) are those at the perigee, the point closest to the beam line; tables (`to_pandas`)
+    begin with them and have the parameters at the first state as `first_loc0` ... `first_qop`.
     """
+
+    _LISTS: ClassVar = {"state_offsets": ("states",)}
 
     fit_outcome: np.ndarray = column(
         "int32", "1: success; else the reason of the failure (`FitOutcome`)", csv=Csv(minimum=0)
@@ -181,6 +193,7 @@ class Tracks(Collection):
         components=_PARAMETERS,
         csv=Csv(allow_nan=True),
         tensor="TRK_PARAMS",
+        prefix="first_",
     )
     time: np.ndarray = column(
         "float32", "time of the first measurement", unit="ns", csv=Csv(allow_nan=True), tensor="TRK_PARAMS"
@@ -191,6 +204,7 @@ class Tracks(Collection):
         components=packed(_PARAMETERS),
         csv=Csv(variances(_FIRST_STATE), allow_nan=True, meaning="variances of the parameters at the first state"),
         tensor="TRK_COVARIANCES",
+        in_tables=False,
     )
     chi2: np.ndarray = column("float32", "chi2 of the fit", csv=Csv(allow_nan=True), tensor="TRK_PARAMS")
     ndf: np.ndarray = column("float32", "degrees of freedom", csv=Csv(), tensor="TRK_PARAMS")
@@ -207,6 +221,7 @@ class Tracks(Collection):
         components=_PERIGEE,
         csv=Csv({name: k for k, name in enumerate(_AT_PERIGEE)}, allow_nan=True),
         tensor="TRK_PERIGEE",
+        in_tables=False,
     )
     perigee_covariance: np.ndarray = column(
         "float32",
@@ -217,6 +232,7 @@ class Tracks(Collection):
             allow_nan=True,
             meaning="variances of the parameters at the beam line, then their covariances, which vertex fits need",
         ),
+        in_tables=False,
     )
     state_offsets: np.ndarray = column("int64", "first state of each track", rows="n + 1")
     n_shared_measurements: np.ndarray = column(
@@ -240,12 +256,34 @@ class Tracks(Collection):
         tensor="TRK_OUTLIERS",
         since=3,
     )
+    states: TrackStates | None = field(default=None, compare=False)  # those of the tracks, cut with them
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return the properties at the perigee and the other columns as those of a flat table, by name."""
+        perigee: np.ndarray | None = self.perigee  # the service may not have sent it
+        at_perigee = {} if perigee is None else self._perigee_table()
+        return at_perigee | Collection.table(self)
+
+    def __getitem__(self, rows: Any) -> Self:
+        """Return selected tracks with their states, as `Collection.__getitem__`."""
+        chosen = Collection.__getitem__(self, rows)
+        if chosen.states is not None:
+            track = np.repeat(np.arange(len(chosen), dtype=np.int32), np.diff(chosen.state_offsets))
+            chosen.states = replace(chosen.states, track_index=track)
+        return chosen
 
 
-@dataclass(slots=True, repr=False)
+_STATE_ERRORS = tuple(f"{component.name}_error" for component in _PARAMETERS)
+
+
+@collection
 class TrackStates(Collection):
-    """Smoothed parameters on the surfaces of tracks, in order along each track."""
+    """Smoothed parameters on the surfaces of tracks, in order along each track.
 
+    Tables (`to_pandas`) have the errors of the parameters (`loc0_error` ...), in the place of the covariance matrices.
+    """
+
+    track_index: np.ndarray = column("int32", "row of the track")
     measurement_index: np.ndarray = column("int32", "row of the measurement")
     geometry_id: np.ndarray = column("uint64", "surface", csv=Csv())
     params: np.ndarray = column(
@@ -258,9 +296,22 @@ class TrackStates(Collection):
             meaning="position of the track, from all its measurements",
         ),
     )
-    covariance: np.ndarray = column("float32", "covariance of params, as in `Tracks`", components=packed(_PARAMETERS))
+    covariance: np.ndarray = column(
+        "float32", "covariance of params, as in `Tracks`", components=packed(_PARAMETERS), in_tables=False
+    )
     chi2: np.ndarray = column("float32", "chi2 of the smoothed state against its measurement", csv=Csv(allow_nan=True))
     is_outlier: np.ndarray = column("int32", "1: the fit left out the measurement", csv=Csv(minimum=0, default=-1))
+    global_position: np.ndarray = column(
+        "float32",
+        "global position of params",
+        components=tuple(Component(axis, "mm", f"global {axis}") for axis in "xyz"),
+    )
+
+    def table(self) -> dict[str, np.ndarray]:
+        """Return the columns as those of a flat table, and the errors of the parameters, by name."""
+        with np.errstate(invalid="ignore"):
+            errors = {name: np.sqrt(self.covariance[:, packed_index(k, k)]) for k, name in enumerate(_STATE_ERRORS)}
+        return Collection.table(self) | errors
 
 
 @dataclass(slots=True, repr=False)
@@ -275,6 +326,26 @@ class EventResult:
     n_cells: int
     n_candidates: int  # track candidates before ambiguity resolution
     stage_milliseconds: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.tracks.states = self.track_states
+
+    def with_tracks(self, rows: Any) -> EventResult:
+        """Return the result with selected tracks and their states; the rest is shared.
+
+        Parameters
+        ----------
+        rows : slice, ndarray of bool or int, or int
+            As for `Collection.__getitem__`: `result.with_tracks(result.tracks.pt > 1)`.
+        """
+        tracks = self.tracks[rows]
+        assert tracks.states is not None
+        return replace(self, tracks=tracks, track_states=tracks.states)
+
+    def _repr_html_(self) -> str:
+        """Return the counts and times, for notebooks."""
+        times = {f"{name} [ms]": round(t, 2) for name, t in self.stage_milliseconds.items()}
+        return fact_table("EventResult", self.counts() | times)
 
     def __repr__(self) -> str:
         """Return the counts and the time; the arrays would fill screens."""

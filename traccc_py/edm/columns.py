@@ -14,9 +14,10 @@ import numpy as np
 
 from traccc_py.edm.parameters import N_PARAMETERS, packed_index
 
-__all__ = ["Collection", "Column", "Component", "Csv", "column", "columns_of", "covariances", "packed", "variances"]
+__all__ = ["Column", "Component", "Csv", "column", "columns_of", "covariances", "packed", "variances"]
 
 _COLUMN = "column"  # key of the metadata of a dataclass's field
+_MOST_NAMES = 8  # of components that are listed one by one
 
 
 class Component(NamedTuple):
@@ -90,6 +91,10 @@ class Column:
         Tensor of the service that it is in.
     since : int, optional
         Version of the service's outputs that it came with [1].
+    prefix : str, optional
+        What the names of its components begin with in tables (`Collection.table`).
+    in_tables : bool, optional
+        False for what tables hold in another form, or not at all.
     """
 
     name: str
@@ -101,6 +106,8 @@ class Column:
     csv: Csv | None = None
     tensor: str | None = None
     since: int = 1
+    prefix: str = ""
+    in_tables: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -120,6 +127,23 @@ class Column:
     def numbers(self) -> tuple[Component, ...]:
         """The numbers of a row, as tensors name them; a single one has its name of files."""
         return self.components or (Component(next(iter(self.csv_names), self.name), self.unit, self.meaning),)
+
+    @property
+    def described(self) -> str:
+        """Name, type, shape, unit and meaning, for `help`."""
+        shape = ", ".join((self.rows, *map(str, self.shape))) + ("" if self.shape else ",")
+        units = list(dict.fromkeys(number.unit for number in self.numbers if number.unit != "1"))
+        names = ", ".join(c.name for c in self.components) if len(self.components) <= _MOST_NAMES else ""
+        unit = f" [{', '.join(units)}]" if units else ""
+        return (
+            f"{self.name} : ndarray of shape ({shape}), {self.dtype}\n    {self.meaning}{unit}{names and ': '}{names}"
+        )
+
+    def in_table(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Return the column as those of a table, one for each number of a row, by name."""
+        if not self.components:
+            return {self.prefix + self.name: values}
+        return {self.prefix + c.name: values[:, k] for k, c in enumerate(self.components)}
 
     def to_csv(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Return the column as those of a file, by name."""
@@ -156,20 +180,6 @@ def column(dtype: str, meaning: str, *, default_factory: Any = None, **facts: An
 def columns_of(collection: type) -> dict[str, Column]:
     """Return the columns of a collection by name, in order."""
     return {f.name: replace(f.metadata[_COLUMN], name=f.name) for f in fields(collection) if _COLUMN in f.metadata}
-
-
-class Collection:
-    """Columns of one length."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(getattr(self, fields(self)[0].name))  # type: ignore[arg-type]
-
-    def __repr__(self) -> str:
-        """Return name, number of rows and columns; the columns themselves would fill screens."""
-        columns = ", ".join(f.name for f in fields(self))  # type: ignore[arg-type]
-        return f"{type(self).__name__}({len(self)} rows of {columns})"
 
 
 def packed(parameters: Sequence[Component]) -> tuple[Component, ...]:

@@ -24,7 +24,16 @@ def _build_odd(*, digitization: str | Path = "odd-2024", b_field_z: float | None
     return assemble_detector("odd", odd.odd_surfaces(), passive, digitization, field, volume_names=odd.VOLUME_NAMES)
 
 
-_BUILDERS: dict[str, Callable[..., Detector]] = {"odd": _build_odd, "toy": build_toy, "telescope": build_telescope}
+def _build_colliderml(*, digitization: str | Path = "odd-current", b_field_z: float | None = None) -> Detector:
+    return _build_odd(digitization=digitization, b_field_z=odd.COLLIDERML_FIELD if b_field_z is None else b_field_z)
+
+
+_BUILDERS: dict[str, Callable[..., Detector]] = {
+    "odd": _build_odd,
+    "colliderml": _build_colliderml,
+    "toy": build_toy,
+    "telescope": build_telescope,
+}
 
 
 def detector_names() -> list[str]:
@@ -38,7 +47,8 @@ def build_detector(name: str | Path, **options: Any) -> Detector:
     Parameters
     ----------
     name : str or Path
-        "odd", "toy", "telescope", or a detray geometry file (``.json`` or ``.json.gz``).
+        "odd", "colliderml" (the ODD with readout and field of that data set), "toy", "telescope", or a detray
+        geometry file (``.json`` or ``.json.gz``).
     **options
         For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy" and
         "telescope": see `build_toy` and `build_telescope` in `traccc_py.geometry.detectors`; a geometry file: see

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from traccc_py.edm.html import fact_table
 from traccc_py.errors import GeometryError, InputDataError
 from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.dead_channels import DeadChannels, DeadRanges, find_dead_ranges
@@ -20,7 +21,7 @@ from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.material.maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
 from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays, HomogeneousField, Shape
-from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, describe_geometry_id
+from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, decode_geometry_id, describe_geometry_id
 from traccc_py.geometry.variance_table import VarianceTable, load_variances, variance_file
 from traccc_py.units import T
 
@@ -52,6 +53,20 @@ class Detector:
     def __repr__(self) -> str:
         """Return name, sizes and fingerprint."""
         return f"Detector({self.name!r}, {len(self.surfaces)} surfaces, {len(self.layers)} layers, {self.fingerprint})"
+
+    def _repr_html_(self) -> str:
+        """Return sizes, readout and field, for notebooks."""
+        ids = decode_geometry_id(self.geometry_ids)
+        names = [self.volume_names.get(volume, str(volume)) for volume in np.unique(ids.volume).tolist()]
+        facts = {
+            "sensors": int(np.count_nonzero(self.surfaces.is_sensitive)),
+            "layers": len(self.layers),
+            "volumes": ", ".join(names),
+            "digitization": self.digitization.name,
+            "field": f"{self.b_field_z:g} T" + ("" if self.field_map is None else " at the origin, from a map"),
+            "fingerprint": self.fingerprint,
+        }
+        return fact_table(f"Detector {self.name}", facts)
 
     @property
     def geometry_ids(self) -> np.ndarray:

@@ -169,6 +169,13 @@ class Surfaces:
             **columns,
         )
 
+    def global_positions(self, rows: np.ndarray, local: np.ndarray) -> np.ndarray:
+        """Return the global positions, (n, 3) float64, of local ones, (n, 2), on the surfaces in `rows` [mm]."""
+        found = local[:, :1] * self.u[rows]
+        found += local[:, 1:] * self.v[rows]
+        found += self.centre[rows]
+        return found
+
     def validate(self) -> None:
         """Raise GeometryError if the table can't describe a detector."""
         if not self.is_sensitive.any():

@@ -11,7 +11,6 @@ import numpy as np
 
 from traccc_py.data.words import counted
 from traccc_py.files import write_files
-from traccc_py.performance.detector_views import detector_views
 from traccc_py.performance.plot_style import (
     COLOURS,
     HEADROOM,
@@ -25,10 +24,7 @@ from traccc_py.performance.plot_style import (
 )
 from traccc_py.performance.statistics import wilson_interval
 
-__all__ = ["draw_detector", "draw_histograms", "draw_performance", "render_performance"]
-
-_SENSOR_COLOUR, _PASSIVE_COLOUR = "#1f77b4", "#999999"
-_LINE_WIDTH = 0.6  #: [points]
+__all__ = ["draw_histograms", "draw_performance", "render_performance"]
 
 _LABELS = {  # of fitted parameters, with unit
     "loc0": (r"$\mathrm{loc}_0$", "mm"),
@@ -79,50 +75,6 @@ _BELOW_ZERO = 0.04  #: part of the axis below zero, so that points at zero are f
 _ROOM_FOR_ONE, _ROOM_FOR_MORE = 1.45, 1.75  #: the same for panels, whose legends have three lines an entry
 _N_BINS = 60
 _HIGHEST_QUANTILE = 0.99  #: larger values are put into the last bin
-
-
-def draw_detector(detector: Any, path: str | Path) -> None:
-    """Draw the r-z and x-y views of a detector to a file.
-
-    Parameters
-    ----------
-    detector : Detector
-        What to draw.
-    path : str or Path
-        Image file; its suffix chooses the format.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is not installed (``pip install "traccc-py[plots]"``).
-    """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.collections import LineCollection
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Circle
-
-    views = detector_views(detector)
-    figure = Figure(figsize=(16, 7), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(1.6, 1))
-    for axes, segments in ((left, views.sensors_rz), (right, views.sensors_xy)):
-        axes.add_collection(
-            LineCollection(list(segments), colors=_SENSOR_COLOUR, linewidths=_LINE_WIDTH, label="sensors")
-        )
-    passive = LineCollection(
-        list(views.passive_rz), colors=_PASSIVE_COLOUR, linewidths=_LINE_WIDTH, label="passive material"
-    )
-    left.add_collection(passive)
-    for radius in views.passive_radii:
-        right.add_patch(Circle((0, 0), radius, fill=False, color=_PASSIVE_COLOUR, linewidth=_LINE_WIDTH))
-    left.set(
-        xlabel="z [mm]", ylabel="r [mm]", title=f"{detector.name}: {counted(len(detector.geometry_ids), 'sensor')}"
-    )
-    right.set(xlabel="x [mm]", ylabel="y [mm]", aspect="equal")
-    left.autoscale()
-    right.autoscale()
-    left.legend(loc="upper right", fontsize="small")
-    figure.savefig(Path(path), dpi=150)
 
 
 def _cuts(cuts: Mapping[str, Any]) -> str:
@@ -272,7 +224,9 @@ def _residual_panel(axes: Any, name: str, found: Mapping[str, Mapping[str, Any]]
     highest = 0.0
     label, unit = _LABELS[name]
     for k, (source, residual) in enumerate(found.items()):
-        text = f"{source}\nwidth {residual['width']:.3g} {unit}\nrms {residual['rms']:.3g} {unit}"
+        text = f"{source}\nwidth {residual['width']:.3g} {unit}"
+        if math.isfinite(residual["rms"]):
+            text += f"\nrms {residual['rms']:.3g} {unit}"
         highest = max(highest, _step(axes, residual["histogram"], k, text))
     axes.set(
         ylim=(0, highest * _legend_room(found)),

@@ -13,7 +13,7 @@ from string import Template
 from typing import Any, NamedTuple
 
 from traccc_py.performance.plots import render_performance
-from traccc_py.performance.rows import Table, fit_table, mean_p_values, percent, total_table
+from traccc_py.performance.rows import Table, fit_table, mean_p_values, percent, total_table, with_interval
 
 __all__ = ["performance_page"]
 
@@ -118,7 +118,7 @@ def _cards(results: Mapping[str, Any]) -> str:
     """Return the key numbers of the last label, which has most pile-up."""
     label, numbers = list(results.items())[-1]
     selection = next(iter(numbers["versus"]))
-    shown: list[tuple[str, str]] = []
+    shown: list[tuple[str, str, str]] = []
     for key, name, what in (
         ("tracks", "efficiency", "efficiency"),
         ("seeds", "efficiency", "seed efficiency"),
@@ -127,10 +127,26 @@ def _cards(results: Mapping[str, Any]) -> str:
         ("tracks", "duplicates_per_group", "duplicates / tracks"),
     ):
         if key in numbers:
-            shown.append((percent(numbers[key][selection][name]), what))
-    shown += [(f"{found['mean']:.3f}", what) for what, found in mean_p_values(numbers)]
-    cards = "".join(f'<div class="card"><b>{escape(v)}</b><span>{escape(w)}</span></div>' for v, w in shown)
+            shown.append((*_with_counts(numbers[key][selection], name), what))
+    means = mean_p_values(numbers)
+    shown += [(f"{found['mean']:.3f}", f"+- {found['mean_error']:.3f}", what) for what, found in means]
+    cards = "".join(
+        f'<div class="card"><b>{escape(value)}</b><small>{escape(more)}</small><span>{escape(what)}</span></div>'
+        for value, more, what in shown
+    )
     return f'<p class="facts">{escape(label)}, {escape(selection)}:</p><div class="cards">{cards}</div>'
+
+
+def _with_counts(counts: Mapping[str, Any], name: str) -> tuple[str, str]:
+    """Return a rate in percent, and its interval or the numbers behind it."""
+    if name == "efficiency":
+        value, _, interval = with_interval(counts[name], counts["efficiency_low"], counts["efficiency_high"]).partition(
+            " "
+        )
+        found = f"{counts['n_found']:,} of {counts['n_particles']:,}"
+        return f"{value} %" if interval else value, f"{interval.removesuffix(' %')}; {found}" if interval else found
+    of = {"fakes_per_group": "n_fakes", "duplicates_per_group": "n_duplicates"}[name]
+    return percent(counts[name]), f"{counts[of]:,} of {counts['n_groups']:,}"
 
 
 def _shown(value: Any) -> str:
@@ -211,7 +227,7 @@ def _sections(results: Mapping[str, Any], images: Mapping[str, bytes]) -> list[t
         where = _FITS.get(section.key)
         for label, numbers in results.items() if where else ():
             if numbers.get(f"{where}_residuals"):
-                tables += _html_table(fit_table(numbers, str(where)), f"{label}; mm, rad, e/GeV")
+                tables += _html_table(fit_table(numbers, str(where)), label)
         found.append((section.key, section.title, f"<p>{section.text}</p>{tables}{plots}"))
     return found
 
@@ -226,7 +242,10 @@ def _headline(sample: Mapping[str, Any]) -> str:
     detector = sample.get("detector_facts", {})
     words: Sequence[str] = [f"detector {sample['detector']}"]
     words = [*words, *(f"{name.replace('_', ' ')} {value}" for name, value in detector.items())]
-    return f'<p class="facts">{escape(", ".join(words))}</p>'
+    lines = [", ".join(words), *(str(sample[name]) for name in ("inputs", "date") if sample.get(name))]
+    text = "<br>".join(map(escape, lines))
+    command = f"<br><code>{escape(sample['command'])}</code>" if sample.get("command") else ""
+    return f'<p class="facts">{text}{command}</p>'
 
 
 def performance_page(results: Mapping[str, Any], versions: Mapping[str, str], sample: Mapping[str, Any]) -> str:
@@ -239,7 +258,7 @@ def performance_page(results: Mapping[str, Any], versions: Mapping[str, str], sa
     versions : mapping of str to str
         Versions of packages.
     sample : mapping
-        Facts about the samples: `detector`, optionally `detector_facts` and others.
+        Facts about the samples: `detector`, optionally `detector_facts`, `inputs`, `date`, `command` and others.
 
     Raises
     ------

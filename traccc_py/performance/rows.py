@@ -13,6 +13,14 @@ _PERCENT = 100.0
 FIT_COLUMNS = ("parameter", "tracks", "pull mean", "pull sigma", "pull rms", "resolution", "residual rms")
 
 
+#: Units of the resolutions of parameters.
+_UNITS = {
+    **dict.fromkeys(("loc0", "loc1", "d0", "z0"), "mm"),
+    **dict.fromkeys(("phi", "theta"), "rad"),
+    **dict.fromkeys(("qop", "qop_t", "qop_z"), "e/GeV"),
+}
+
+
 class Table(NamedTuple):
     """Texts of a table; the first column has the names of the rows."""
 
@@ -92,7 +100,7 @@ def fit_table(numbers: Mapping[str, Any], where: str) -> Table:
         pull = pulls.get(name, {})
         rows.append(
             (
-                name,
+                f"{name} [{_UNITS[name]}]" if name in _UNITS else name,
                 str(residual["n"]),
                 _with_error(pull.get("mean"), pull.get("mean_error"), "+.3f", ".3f"),
                 _with_error(pull.get("sigma"), pull.get("sigma_error"), ".3f", ".3f"),

@@ -11,25 +11,29 @@ from traccc_py.data.csv_events import (
     event_files,
     find_event_file,
     has_event_file,
-    read_cells,
     read_measurements,
 )
 from traccc_py.data.csv_table import Column, check_header, input_error, read_table
 from traccc_py.data.headers import check_event_headers
 from traccc_py.data.layouts import columns_from_table
+from traccc_py.data.result_tables import (
+    has_result_tables,
+    read_table_measurements,
+    read_table_states,
+    read_table_tracks,
+)
 from traccc_py.data.track_files import read_track_states, read_tracks
 from traccc_py.data.truth import MeasurementHitMap
-from traccc_py.edm import Measurements, Tracks, columns_of
+from traccc_py.edm import Tracks, columns_of
 from traccc_py.errors import InputDataError
 from traccc_py.performance.definitions import TRACK_KINDS
 from traccc_py.performance.joins import check_rows, read_links, state_offsets
 from traccc_py.performance.tracks import SEED_SIZE, EventTracks, TrackSet
-from traccc_py.performance.truth import EventTruth, MeasurementTruth, link_cells, link_map, particle_kind
+from traccc_py.performance.truth import EventTruth, link_files, link_map, particle_kind
 
 __all__ = ["check_event_tracks", "read_event_tracks", "tracks_kind"]
 
 _OF_TRACKS = columns_of(Tracks)
-_SAME_POSITION = 1e-3  #: [mm]
 
 _FIRST_STATE = [
     Column("geometry_id", "u8"),
@@ -72,7 +76,7 @@ def tracks_kind(directory: Path | str, kind: str | None = None) -> str:
     folder = Path(directory)
     files = {"own": "tracks", "seeds": "seeds"}
     files |= {k: f"{k}_tracks" for k in TRACK_KINDS if k not in files}
-    there = [k for k in TRACK_KINDS if event_files(folder, files[k])]
+    there = [k for k in TRACK_KINDS if event_files(folder, files[k]) or (k == "own" and has_result_tables(folder))]
     if kind is None and there:
         return there[0]
     if kind in there:
@@ -100,13 +104,19 @@ def check_event_tracks(directory: Path | str, kind: str, truth_directory: Path |
     of_truth = [particle_kind(truth_directory, event), "hits", "measurement-simhit-map"]
     if kind == "own":
         check_event_headers(truth_directory, event, [*of_truth, "measurements"])
-        check_event_headers(directory, event, ("tracks", "track_states", "measurements"))
+        if not _is_in_tables(directory, event):
+            check_event_headers(directory, event, ("tracks", "track_states", "measurements"))
         return
     check_event_headers(truth_directory, event, of_truth)
     if kind != "seeds":
         check_header(find_event_file(directory, event, f"{kind}_tracks"), _TRACCC_TRACKS)
     if kind == "seeds" or _has_seeds(directory, event):
         check_header(find_event_file(directory, event, "seeds"), _TRACCC_SEEDS)
+
+
+def _is_in_tables(directory: Path | str, event: int) -> bool:
+    """Return whether our tracks of an event are in Parquet files, of many events."""
+    return not has_event_file(directory, event, "tracks") and has_result_tables(directory)
 
 
 def _has_seeds(directory: Path | str, event: int) -> bool:
@@ -132,9 +142,9 @@ def read_event_tracks(directory: Path | str, kind: str, truth_directory: Path | 
     InputDataError
         If a file is missing or can't be used.
     """
-    path, links = read_links(truth_directory, event.number, len(event.hits))
     if kind == "own":
-        return _read_own(directory, truth_directory, event, path, links)
+        return _read_own(directory, truth_directory, event)
+    _, links = read_links(truth_directory, event.number, len(event.hits))
     ids, dense = np.unique(links.measurement_id, return_inverse=True)  # ids in files may be arbitrarily large
     n, links = len(ids), MeasurementHitMap(dense, links.hit_id)
     measurement_of_hit = np.full(len(event.hits), -1)
@@ -191,19 +201,24 @@ def _read_traccc_seeds(directory: Path | str, event: int, measurement_of_hit: np
     return seeds
 
 
-def _read_own(
-    directory: Path | str, truth_directory: Path | str, event: EventTruth, links_path: Path, links: MeasurementHitMap
-) -> EventTracks:
-    table, states = read_tracks(directory, event.number), read_track_states(directory, event.number)
-    path = find_event_file(directory, event.number, "measurements")
-    measurements = read_measurements(path)
-    _check_track_ids(find_event_file(directory, event.number, "tracks"), table["track_id"])
-    of_states = find_event_file(directory, event.number, "track_states")
+def _read_own(directory: Path | str, truth_directory: Path | str, event: EventTruth) -> EventTracks:
+    number = event.number
+    if _is_in_tables(directory, number):
+        table, states = read_table_tracks(directory, number), read_table_states(directory, number)
+        measurements = read_table_measurements(directory, number)
+        of_tracks, of_states, path = (Path(directory) / kind for kind in ("tracks", "track_states", "measurements"))
+    else:
+        table, states = read_tracks(directory, number), read_track_states(directory, number)
+        kinds = ("tracks", "track_states", "measurements")
+        of_tracks, of_states, path = (find_event_file(directory, number, kind) for kind in kinds)
+        measurements = read_measurements(path)
+    _check_track_ids(of_tracks, table["track_id"])
     offsets = state_offsets(of_states, states["track_id"], len(table["track_id"]))
     measurement = _rows_of_ids(of_states, path, measurements.measurement_id, states["measurement_id"])
     tracks = TrackSet.without_fit(offsets, measurement)
     tracks.fill(columns_from_table("tracks", table))
-    return EventTracks(_link_own(path, measurements, truth_directory, event, links_path, links), tracks, None)
+    links = link_files(measurements, truth_directory, event, str(path))
+    return EventTracks(links, tracks, None)
 
 
 def _check_track_ids(path: Path, track_id: np.ndarray) -> None:
@@ -227,36 +242,3 @@ def _rows_of_ids(of_states: Path, path: Path, ids: np.ndarray, wanted: np.ndarra
     rows = np.full(len(wanted), -1)
     rows[wanted >= 0] = order[first[wanted >= 0]]
     return rows
-
-
-def _link_own(
-    path: Path,
-    measurements: Measurements,
-    truth_directory: Path | str,
-    event: EventTruth,
-    links_path: Path,
-    links: MeasurementHitMap,
-) -> MeasurementTruth:
-    """Link our measurements to the truth: they are its measurements, or were formed from its cells."""
-    true = read_measurements(find_event_file(truth_directory, event.number, "measurements"))
-    check_rows(links_path, "measurement_id", links.measurement_id, len(true), "the measurements file")
-    ids = measurements.measurement_id
-    if len(ids) == 0 or (
-        ids.max() < len(true)
-        and np.array_equal(true.geometry_id[ids], measurements.geometry_id)
-        and np.abs(true.local_position[ids] - measurements.local_position).max() < _SAME_POSITION
-    ):
-        row_of_id = np.full(len(true), -1)
-        row_of_id[ids] = np.arange(len(ids))
-        row = row_of_id[links.measurement_id]
-        used = row >= 0
-        return link_map(MeasurementHitMap(row[used], links.hit_id[used]), len(ids), event.particle_of_hit)
-    cells = read_cells(find_event_file(truth_directory, event.number, "cells"))
-    found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
-    if found is None:
-        msg = (
-            f"{path}: is neither the measurements of {truth_directory} nor made of its cells; give the truth of the "
-            "events that were reconstructed, without cells of channels that the run left out as dead"
-        )
-        raise InputDataError(msg)
-    return found

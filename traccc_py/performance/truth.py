@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from traccc_py.data.csv_events import find_event_file, has_event_file, read_hits, read_particles
+from traccc_py.data.csv_events import (
+    find_event_file,
+    has_event_file,
+    read_cells,
+    read_hits,
+    read_measurements,
+    read_particles,
+)
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
+from traccc_py.performance.joins import check_rows, read_links
 from traccc_py.simulation.digitization.digitization import DigitizedHits
 from traccc_py.simulation.events import SimulatedEvent
 
@@ -22,6 +32,7 @@ __all__ = [
     "csr_expand",
     "link_cells",
     "link_digitization",
+    "link_files",
     "link_hits",
     "link_map",
     "particle_kind",
@@ -30,6 +41,7 @@ __all__ = [
 ]
 
 NO_PARTICLE = -1
+_SAME_POSITION = 1e-3  #: [mm]
 _PARTICLE_FILES = ("particles_initial", "particles")
 _NEXT_CELLS = ((1, 0), (-1, 1), (0, 1), (1, 1))  # steps in (channel0, channel1) to the neighbours after a cell
 
@@ -43,7 +55,7 @@ class MeasurementTruth(NamedTuple):
     hit_index: np.ndarray  # (offsets[-1],) int64, the particle's hit with most cells
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class EventTruth:
     """Particles and hits of one event."""
 
@@ -51,6 +63,12 @@ class EventTruth:
     particles: Particles
     hits: Hits
     particle_of_hit: np.ndarray  # (n_hits,) int64, row of the particle; -1: not among the particles
+    #: finds the particles behind measurements of the event
+    link: Callable[[Measurements], MeasurementTruth] | None = None
+
+    def __repr__(self) -> str:
+        """Return the number of the event and its sizes."""
+        return f"EventTruth(event {self.number}: {len(self.particles)} particles, {len(self.hits)} hits)"
 
     def momentum_at_hits(self, *, outgoing: bool) -> np.ndarray:
         """Return the momenta before or after the surface's material, (n_hits, 3) float64 [GeV]."""
@@ -60,7 +78,9 @@ class EventTruth:
 
 def simulated_truth(event: SimulatedEvent) -> EventTruth:
     """Return the truth of an event in memory."""
-    return EventTruth(event.number, event.particles, event.simulated.hits, event.simulated.particle_index)
+    particle_of_hit = event.simulated.particle_index
+    link = partial(link_digitization, made=event.digitization, particle_of_hit=particle_of_hit)
+    return EventTruth(event.number, event.particles, event.simulated.hits, particle_of_hit, link)
 
 
 def particle_kind(directory: Path | str, event: int) -> str:
@@ -102,7 +122,9 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     if len(hits) and len(particles) and (particle_of_hit == NO_PARTICLE).all():
         msg = f"{path}: has none of the particles of the {len(hits)} hits; are the two files of one event?"
         raise InputDataError(msg)
-    return EventTruth(event, particles, hits, particle_of_hit)
+    found = EventTruth(event, particles, hits, particle_of_hit)
+    found.link = partial(link_files, directory=directory, event=found, name="the result")
+    return found
 
 
 def _look_up(sorted_ids: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -167,6 +189,50 @@ def link_map(links: MeasurementHitMap, n_measurements: int, particle_of_hit: np.
             msg = f"measurement-simhit-map, row {row}: {name} is {values[row]}; there are {n}"
             raise InputDataError(msg)
     return _count_links(n_measurements, links.measurement_id, links.hit_id, particle_of_hit)
+
+
+def link_files(measurements: Measurements, directory: Path | str, event: EventTruth, name: str) -> MeasurementTruth:
+    """Return the particles behind measurements of an event from files: they are its measurements, or of its cells.
+
+    Parameters
+    ----------
+    measurements : Measurements
+        What was reconstructed, in the order of the reconstruction.
+    directory : path
+        Folder of the truth: the measurement-hit map, measurements and cells.
+    event : EventTruth
+        The event's truth.
+    name : str
+        What the measurements are, for the error.
+
+    Raises
+    ------
+    InputDataError
+        If a file is missing or can't be used, or the measurements are of another event.
+    """
+    links_path, links = read_links(directory, event.number, len(event.hits))
+    true = read_measurements(find_event_file(directory, event.number, "measurements"))
+    check_rows(links_path, "measurement_id", links.measurement_id, len(true), "the measurements file")
+    ids = measurements.measurement_id
+    if len(ids) == 0 or (
+        ids.max() < len(true)
+        and np.array_equal(true.geometry_id[ids], measurements.geometry_id)
+        and np.abs(true.local_position[ids] - measurements.local_position).max() < _SAME_POSITION
+    ):
+        row_of_id = np.full(len(true), -1)
+        row_of_id[ids] = np.arange(len(ids))
+        row = row_of_id[links.measurement_id]
+        used = row >= 0
+        return link_map(MeasurementHitMap(row[used], links.hit_id[used]), len(ids), event.particle_of_hit)
+    cells = read_cells(find_event_file(directory, event.number, "cells"))
+    found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
+    if found is None:
+        msg = (
+            f"{name}: is neither the measurements of {directory} nor made of its cells; "
+            "give the truth of the events that were reconstructed, without cells of channels that the run left out as dead"
+        )
+        raise InputDataError(msg)
+    return found
 
 
 def link_cells(

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
+from traccc_py.edm import LOC0, LOC1, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
+from traccc_py.geometry.surfaces import Surfaces
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSelection
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.fitting import FittedBatch
@@ -165,14 +166,17 @@ def _n_shared(measurement: np.ndarray, n_measurements: np.ndarray, of_event: sli
 def _states(host: HostBatch, rows: _Rows) -> TrackStates:
     fit, offsets = host.fitted, host.selection.state_offsets
     states = slice(int(offsets[rows.tracks.start]), int(offsets[rows.tracks.stop]))
-    measurement = fit.measurement[states]
+    measurement, params = fit.measurement[states], fit.state_params[states].copy()
+    lengths = np.diff(offsets[rows.tracks.start : rows.tracks.stop + 1])
     return TrackStates(
+        track_index=np.repeat(np.arange(len(lengths), dtype=np.int32), lengths),
         measurement_index=measurement - np.int32(rows.measurements.start),
         geometry_id=host.geometry_id(measurement),
-        params=fit.state_params[states].copy(),
+        params=params,
         covariance=fit.state_covariance[states].copy(),
         chi2=fit.state_chi2[states].copy(),
         is_outlier=fit.is_outlier[states].copy(),
+        global_position=host.global_position(measurement, params),
     )
 
 
@@ -187,13 +191,14 @@ class HostBatch:
         Knows the sizes.
     out : BatchOutput
         Outputs of the stages.
-    geometry_ids : ndarray of shape (n_modules,), uint64
-        Ids of the surfaces.
+    surfaces : Surfaces
+        Surfaces of the detector.
     """
 
-    def __init__(self, ws: Workspace, out: BatchOutput, geometry_ids: np.ndarray) -> None:
+    def __init__(self, ws: Workspace, out: BatchOutput, surfaces: Surfaces) -> None:
         self._ws = ws
-        self.geometry_ids = geometry_ids
+        self._surfaces = surfaces
+        self.geometry_ids = surfaces.geometry_id
         links = {"offsets": "event_modules", "cell_measurement": "cells"}
         collections = [
             (out.measurements, self._rows(out.measurements, "measurements", links)),
@@ -218,6 +223,13 @@ class HostBatch:
             rows.append(column[: self._ws.size(self._ws.extent(extents.get(name, default))) + extra])
         return rows
 
+    def _module(self, measurement: np.ndarray) -> np.ndarray:
+        return self.measurement.event_module[measurement] % len(self.geometry_ids)
+
     def geometry_id(self, measurement: np.ndarray) -> np.ndarray:
         """Return the geometry ids of measurements."""
-        return self.geometry_ids[self.measurement.event_module[measurement] % len(self.geometry_ids)]
+        return self.geometry_ids[self._module(measurement)]
+
+    def global_position(self, measurement: np.ndarray, params: np.ndarray) -> np.ndarray:
+        """Return the global positions of parameters on the surfaces of measurements, (n, 3) float32 [mm]."""
+        return self._surfaces.global_positions(self._module(measurement), params[:, [LOC0, LOC1]]).astype(np.float32)

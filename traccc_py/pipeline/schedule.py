@@ -146,7 +146,7 @@ class BatchSchedule:
         while self.workspace.overflowed():
             self.start(job)
         assert job.out is not None
-        job.host = HostBatch(self.workspace, job.out, self._detector.geometry_ids)
+        job.host = HostBatch(self.workspace, job.out, self._detector.surfaces)
         if self._device.sizes_are_on_host:  # these are views
             _split(job)
         job.clock.lap("output")

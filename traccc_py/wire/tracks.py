@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -33,6 +33,16 @@ class ServedTracks(Tracks):
     more than the wire carries: the smoothed local position of states, p-values and all tracks whose fit failed stay on
     the server.
     """
+
+    _LISTS: ClassVar = {
+        "state_offsets": (
+            "state_geometry_id",
+            "state_local_position",
+            "state_direction",
+            "state_time",
+            "state_covariance",
+        )
+    }
 
     state_geometry_id: np.ndarray | None = None  # (n_states,) uint64
     state_local_position: np.ndarray | None = None  # (n_states, 2) float32, measured [mm]

@@ -28,9 +28,10 @@ from traccc_py.geometry.material.material import (
 from traccc_py.geometry.records import LayerKind, Shape
 from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, encode_geometry_id
 
-__all__ = ["DEFAULT_FIELD", "VOLUME_NAMES", "odd_passive_surfaces", "odd_surfaces"]
+__all__ = ["COLLIDERML_FIELD", "DEFAULT_FIELD", "VOLUME_NAMES", "odd_passive_surfaces", "odd_surfaces"]
 
 DEFAULT_FIELD = 2.0  #: of the stored traccc events; the ODD itself went from 2 T to 3 T in October 2025 [T]
+COLLIDERML_FIELD = 3.0  #: of ColliderML's release 1: median of pT / radius of its particles [T]
 
 VOLUME_NAMES = {
     16: "pixel endcap -",

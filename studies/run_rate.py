@@ -1,0 +1,126 @@
+"""Time `traccc-py run` on many events, from files to files, beside the chain alone with events in memory.
+
+Usage: python -m studies.run_rate --folder out/mu20 [--events 200] [--workers 2] [--form csv --form parquet]
+                                  [--repeats 2]
+
+The folder is one of `traccc-py simulate`; its events are repeated, by links, until there are enough. Each repeat
+measures all in turn. A run is timed with all events and with a quarter of them: the difference has no start in it.
+Besides wall time, the processor time is taken, which other work on the machine lengthens less.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from studies.common import OUTPUT, Detector, Events, Output, Repeats, write_results
+
+_SHARE = 4
+_EVENTS_PER_FILE = 25
+_KILOBYTES_PER_MB = 1000
+
+
+def linked_events(folder: Path, events: int, target: Path) -> Path:
+    """Make a folder with cells of so many events, as links to those of another."""
+    paths = sorted(folder.glob("event*-cells.csv*"))
+    target.mkdir()
+    for number in range(events):
+        path = paths[number % len(paths)].resolve()
+        (target / f"event{number:09d}-cells{''.join(path.suffixes)}").symlink_to(path)
+    return target
+
+
+def chain_rate(folder: Path, detector: str, digitization: str | None, threads: int, events: int) -> dict[str, float]:
+    """Return the rate of the chain alone."""
+    from traccc_py import TrackingChain, build_detector, read_cells
+
+    options = {} if digitization is None else {"digitization": digitization}
+    chain = TrackingChain(build_detector(detector, **options), device="cpu", threads=threads)
+    cells = [read_cells(path) for path in sorted(folder.glob("event*-cells.csv*"))]
+    chain.run(cells[0])
+    wall, processor = time.perf_counter(), time.process_time()
+    for number in range(events):
+        chain.run(cells[number % len(cells)])
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return {"events_per_second": events / wall, "processor_milliseconds": 1e3 * processor / events}
+
+
+def _timed(words: list[str]) -> tuple[float, float, float]:
+    """Return wall and processor seconds of a program and its processes, and their largest memory so far [MB]."""
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, "-m", "traccc_py", *words], check=True, capture_output=True)
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return wall, processor, after.ru_maxrss / _KILOBYTES_PER_MB
+
+
+def run_rate(source: Path, form: str, events: int, options: list[str]) -> dict[str, float]:
+    """Return the rate of a run, with its start and without it."""
+    times = []
+    for n in (max(1, events // _SHARE), events):
+        with tempfile.TemporaryDirectory() as folder:
+            out = ["--output", folder, "--format", form, "--events-per-file", str(_EVENTS_PER_FILE)]
+            times.append((n, *_timed(["run", str(source), "--events", str(n), *out, *options])))
+    (n_few, few, cpu_few, _), (n, wall, processor, memory) = times
+    return {
+        "events_per_second": n / wall,
+        "events_per_second_without_start": (n - n_few) / (wall - few) if n > n_few else float("nan"),
+        "processor_milliseconds": 1e3 * processor / n,
+        "processor_milliseconds_without_start": 1e3 * (processor - cpu_few) / max(n - n_few, 1),
+        "largest_process_mb": memory,
+    }
+
+
+def main(
+    folder: Annotated[Path, typer.Option(help="Folder of traccc-py simulate.")],
+    events: Events = 200,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of a run, and threads of the chain alone.")] = 2,
+    form: Annotated[
+        list[str] | None, typer.Option(help="csv or parquet, of input and output; may be repeated.")
+    ] = None,
+    repeats: Repeats = 2,
+    detector: Detector = "odd",
+    output: Output = OUTPUT,
+) -> None:
+    """Time runs beside the chain alone."""
+    recipe = json.loads((folder / "manifest.json").read_text())["recipe"]
+    readout = recipe.get("detector", {}).get("digitization") if isinstance(recipe.get("detector"), dict) else None
+    options = ["--detector", detector, "--device", "cpu", "--workers", str(workers)]
+    options += [] if readout is None else ["--digitization", readout]
+    work = Path(tempfile.mkdtemp())
+    try:
+        sources = {"csv": linked_events(folder, events, work / "csv"), "parquet": work / "parquet"}
+        chosen = form or ["csv", "parquet"]
+        if "parquet" in chosen:
+            words = ["--output", str(sources["parquet"]), "--events-per-file", str(_EVENTS_PER_FILE)]
+            _timed(["convert", str(sources["csv"]), *words])
+        rounds: list[dict[str, Any]] = []
+        for _ in range(repeats):
+            alone = chain_rate(folder, detector, readout, workers, events)
+            runs = {name: run_rate(sources[name], name, events, options) for name in chosen}
+            rounds.append({"load": os.getloadavg()[0], "alone": alone, **runs})
+            print(f"load {os.getloadavg()[0]:.1f}")
+            print(f"chain alone {alone['events_per_second']:.2f} events/s, {alone['processor_milliseconds']:.0f} ms")
+            for name, found in runs.items():
+                shares = [found[key] / alone["events_per_second"] for key in list(found)[:2]]
+                print(
+                    f"{name:8} {found['events_per_second']:.2f} events/s, {shares[0]:.0%} of the chain alone; "
+                    f"without start {shares[1]:.0%}; {found['processor_milliseconds_without_start']:.0f} ms"
+                )
+    finally:
+        shutil.rmtree(work)
+    write_results(output, "run_rate", {"folder": folder.name, "events": events, "workers": workers, "rounds": rounds})
+
+
+if __name__ == "__main__":
+    typer.run(main)

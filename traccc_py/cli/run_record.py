@@ -1,0 +1,155 @@
+"""`run-manifest.json` beside the results of a run: how they were made, from what, and which events are complete.
+
+While a run is at work, `.run-events.jsonl` has a line for each event that is complete. It makes `--resume` possible and
+becomes a part of the manifest at the end. Neither has times, so equal runs have equal files.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from traccc_py.errors import InputDataError
+from traccc_py.files import write_files
+
+__all__ = ["RECORD_NAME", "RunRecord", "read_record"]
+
+RECORD_NAME = "run-manifest.json"
+_JOURNAL_NAME = ".run-events.jsonl"
+_FORMAT = 1
+_TEMPORARY = re.compile(
+    r"\.(\d+)-[0-9a-f]+\.tmp$"
+)  #: end of the names of files that are being written, with the process
+_SHOWN = 3  #: differences named in an error
+_NOT_COMPARED = ("versions",)  #: of the recipe, where results are replaced
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """Return the manifest of a folder of results, None if there is none.
+
+    Raises
+    ------
+    InputDataError
+        If it can't be used.
+    """
+    path = folder / RECORD_NAME
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        msg = f"{path}: can't be read ({error}); use another folder, or remove it"
+        raise InputDataError(msg) from error
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        msg = f"{path}: is not the manifest of a run of format {_FORMAT}; use another folder, or remove it"
+        raise InputDataError(msg)
+    return found
+
+
+class RunRecord:
+    """The record of a folder of results.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+    recipe : mapping
+        What results depend on: detector, settings, versions, form of the output.
+    """
+
+    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._recipe = json.loads(json.dumps(recipe))  # as it is read again
+        self._done: dict[int, dict[str, Any]] = {}
+        self._has_begun = False
+
+    def begin(self, *, resume: bool) -> list[int]:
+        """Check that results of other runs are not mixed with these; return the events that are complete.
+
+        Parameters
+        ----------
+        resume : bool
+            Go on where a run stopped, or has ended with fewer events.
+
+        Raises
+        ------
+        InputDataError
+            If the folder has results made in another way.
+        """
+        _remove_rests(self._folder)
+        before = read_record(self._folder)
+        if before is not None:
+            self._compare(before["recipe"], resume=resume)
+            if before["recipe"]["versions"] == self._recipe["versions"]:
+                self._done = {event["event"]: event for event in before["events"]}
+        journal = self._folder / _JOURNAL_NAME
+        if journal.exists():
+            self._done |= _journal_events(journal)
+        return list(self._done) if resume else []
+
+    def _compare(self, before: Mapping[str, Any], *, resume: bool) -> None:
+        left_out = () if resume else _NOT_COMPARED
+        differences = list(_differences(before, self._recipe, left_out))
+        if differences:
+            shown = "; ".join(differences[:_SHOWN])
+            more = f"; and {len(differences) - _SHOWN} more" if len(differences) > _SHOWN else ""
+            msg = f"{self._folder}: has results that were made in another way: {shown}{more}; use another folder"
+            raise InputDataError(msg)
+
+    def add(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Note that events are complete."""
+        if not self._has_begun:  # not before: a run that fails at once leaves nothing
+            write_files({self._folder / _JOURNAL_NAME: self._lines()})
+            write_files({self._folder / RECORD_NAME: self._content(is_complete=False)})
+            self._has_begun = True
+        self._done |= {event["event"]: dict(event) for event in events}
+        with (self._folder / _JOURNAL_NAME).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(event) + "\n" for event in events)
+
+    def finish(self) -> None:
+        """Write the record of a complete run."""
+        write_files({self._folder / RECORD_NAME: self._content(is_complete=True)})
+        (self._folder / _JOURNAL_NAME).unlink(missing_ok=True)
+
+    def _lines(self) -> bytes:
+        return "".join(json.dumps(event) + "\n" for event in self._done.values()).encode()
+
+    def _content(self, *, is_complete: bool) -> bytes:
+        events = [self._done[number] for number in sorted(self._done)] if is_complete else []
+        content = {"format": _FORMAT, "is_complete": is_complete, "recipe": self._recipe, "events": events}
+        return (json.dumps(content, indent=1) + "\n").encode()
+
+
+def _remove_rests(folder: Path) -> None:
+    """Remove files that processes were writing when they were killed."""
+    for path in folder.rglob(".*.tmp"):
+        found = _TEMPORARY.search(path.name)
+        if found and not Path(f"/proc/{found[1]}").exists():
+            path.unlink(missing_ok=True)
+
+
+def _journal_events(path: Path) -> dict[int, dict[str, Any]]:
+    """Return the events of a journal; a last line that a kill cut is left out."""
+    found = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        found[int(event["event"])] = event
+    return found
+
+
+def _differences(before: Any, now: Any, left_out: Sequence[str], name: str = "") -> list[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = [*before, *(key for key in now if key not in before)]
+        return [
+            text
+            for key in keys
+            if (path := f"{name}.{key}" if name else key) not in left_out
+            for text in _differences(before.get(key), now.get(key), left_out, path)
+        ]
+    return [] if before == now else [f"{name} was {before}, now {now}"]
