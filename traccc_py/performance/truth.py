@@ -228,8 +228,8 @@ def link_files(measurements: Measurements, directory: Path | str, event: EventTr
     found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
     if found is None:
         msg = (
-            f"{name}: is neither the measurements of {directory} nor made of its cells; "
-            "give the truth of the events that were reconstructed, without cells of channels that the run left out as dead"
+            f"{name}: is neither the measurements of {directory} nor made of its cells; give the truth of the events "
+            "that were reconstructed, without cells of channels that the run left out as dead"
         )
         raise InputDataError(msg)
     return found
