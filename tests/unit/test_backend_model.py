@@ -193,7 +193,7 @@ def test_mistyped_parameters_are_refused_alone(model, good, parameters, message)
         {"timeout": RuntimeError("secret")},
         {"tensors": [FakeTensor("CELLS", BufferError("odd strides"))]},
     ],
-    ids=str,
+    ids=lambda broken: "-".join(f"{name}: {type(value).__name__}" for name, value in broken.items()),
 )
 def test_requests_that_can_not_be_read_fail_alone(model, good, broken):
     answer = run_between_good_ones(model, good, FakeRequest(**{"tensors": good[0], **broken}))
