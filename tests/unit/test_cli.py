@@ -536,7 +536,7 @@ def test_performance_says_that_it_draws(tmp_path, monkeypatch, is_terminal):
     monkeypatch.setattr(performance, "performance_page", lambda *_: "<html>")
     console, log = Console(record=True), Console(record=True, force_terminal=is_terminal)
     options = Evaluation(plots=tmp_path, report=tmp_path / "page.html")
-    performance.report_performance({}, console, log, options, {})
+    performance.report_performance({}, console, log, options, {"n_events": 1, "seed": 1})
     told = log.export_text()
     assert told.index("drawing plots") < told.index("drawing the plots of the report")
     assert "1 plot written to" in console.export_text()
