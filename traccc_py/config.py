@@ -61,6 +61,7 @@ NonNegativeOrOff = Annotated[float | None, Range(0)]
 TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, Choice(("calibrated", "traccc"))]
+SeedSearch = Annotated[str, Choice(("grid", "layer_pairs"))]
 
 
 class _Section(Settings):
@@ -98,6 +99,7 @@ class ClusterizationConfig(_Section):
 class SeedingConfig(_Section):
     """Triplet seeding. Cuts are for the ODD; docs/odd_configuration.md says which differ from traccc."""
 
+    method: SeedSearch = "grid"  #: "grid" (triplets of traccc's cuts) or "layer_pairs" (chains on layers in a row)
     z_min: Number = -2000.0  #: smallest z of spacepoints used [mm]
     z_max: Number = 2000.0  #: largest z of spacepoints used [mm]
     r_max: Positive = 200.0  #: largest radius of spacepoints used [mm]
