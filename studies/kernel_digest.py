@@ -34,10 +34,11 @@ from traccc_py.device.signatures import record_signatures
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import FieldMap, solenoid_field_map
 
-#: Kernels that the default configuration leaves out are launched by the other one.
+#: Kernels that the default configuration leaves out are launched by the others.
 CONFIGS = (
     ChainConfig(),
     ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}),
+    ChainConfig().with_settings({"seeding.method": "layer_pairs"}),
 )
 #: The kinds of field maps, which kernels are compiled for anew.
 FIELD_MAPS = {
@@ -61,7 +62,7 @@ def recorded(detector_name: str, configs: Sequence[ChainConfig] = CONFIGS, field
     Parameters
     ----------
     detector_name : str
-        Name of a built-in detector; types don't depend on it.
+        Name of a built-in detector with a barrel; types don't depend on it.
     configs : sequence of ChainConfig, optional
         Configurations that together launch what is asked for.
     field : str, optional
@@ -238,7 +239,7 @@ def compile_chain(capability: tuple[int, int]) -> list[tuple[Kernel, CompiledKer
     found: list[tuple[Kernel, CompiledKernel, str]] = []
     plain: dict[str, Any] = {}
     for field in ("", *FIELD_MAPS):
-        there = recorded("telescope", CONFIGS[:1] if field else CONFIGS, field)
+        there = recorded("toy", CONFIGS[:1] if field else CONFIGS, field)
         others = {name: kinds for name, kinds in there.items() if kinds != plain.get(name)}
         compiled = compile_all(others, [capability], processes=os.cpu_count() or 1)
         found += [(registered_kernels()[one.name], one, field) for one in compiled]

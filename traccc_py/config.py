@@ -69,6 +69,7 @@ NonNegativeOrOff = Annotated[float | None, Range(0)]
 TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, Choice(("calibrated", "traccc"))]
+SeedSearch = Annotated[str, Choice(("grid", "layer_pairs"))]
 
 
 class _Section(Settings):
@@ -107,6 +108,7 @@ class ClusterizationConfig(_Section):
 class SeedingConfig(_Section):
     """Triplet seeding. docs/odd_configuration.md says which cuts differ from traccc."""
 
+    method: SeedSearch = "grid"  #: "grid" (triplets of traccc's cuts) or "layer_pairs" (chains on layers in a row)
     z_min: NumberOrAuto = AUTO  #: smallest z of spacepoints used [mm]
     z_max: NumberOrAuto = AUTO  #: largest z of spacepoints used [mm]
     r_max: PositiveOrAuto = AUTO  #: largest radius of spacepoints used [mm]

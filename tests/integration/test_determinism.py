@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from traccc_py.chain import TrackingChain
+from traccc_py.config import ChainConfig
 from traccc_py.edm import Cells
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
@@ -80,3 +81,13 @@ def test_same_bits_with_one_and_two_threads(detector, events, alone):
     one = TrackingChain(detector, device="cpu", threads=1)
     for cells, two in zip(events, alone, strict=True):
         assert_same_bits(one.run(cells), two)
+
+
+def test_same_bits_with_seeds_by_layer_pairs(detector, events):
+    config = ChainConfig().with_settings({"seeding.method": "layer_pairs"})
+    one, two = (TrackingChain(detector, config, device="cpu", threads=n) for n in (1, 2))
+    alone = [one.run(cells) for cells in events]
+    assert [len(r.tracks) > 0 for r in alone] == [True, False, True, True, True, True, True, True]
+    for k, together in enumerate(two.run_batch(events)):
+        assert_same_bits(alone[k], together)
+        assert_same_bits(alone[k], two.run(shuffled(events[k], k)[0]), skip=("cell_indices",))

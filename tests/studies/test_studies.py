@@ -23,6 +23,7 @@ from studies import (
     pileup_time,
     run_rate,
     scan_settings,
+    seeding_methods,
     service_abuse,
     service_fairness,
     service_load,
@@ -189,6 +190,14 @@ def test_scan_settings(sample, tmp_path):
         ("all as they are", ""), ("seeding.impact_max", 1), ("seeding.impact_max", 5),
     ]  # fmt: skip
     assert all(row["tracks"] >= 2 for row in rows)
+
+
+def test_seeding_methods(sample, tmp_path):
+    seeding_methods.main(folder=sample, events=1, repeats=1, output=tmp_path)
+    rows = only_result(tmp_path, "seeding_methods")["rows"]
+    assert [row["method"] for row in rows] == ["grid", "layer_pairs"]
+    assert all(row["tracks"] >= 2 and 0 < row["seeding ms"] < row["all ms"] for row in rows)
+    assert rows[0]["seeds"] != rows[1]["seeds"]
 
 
 def test_spacepoints_of_hits(sample, tmp_path):

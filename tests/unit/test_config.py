@@ -31,7 +31,7 @@ def changed(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"calibrated": "traccc", "pion": "muon"}[value]
+        return {"calibrated": "traccc", "pion": "muon", "grid": "layer_pairs"}[value]
     return value + 1 if isinstance(value, int) else value * 1.0625 + 0.001
 
 
@@ -133,7 +133,7 @@ def test_every_number_rejects_values_out_of_range(section, name):
     [
         ("[seeding]\nmin_pt = -1\n", r"seeding\.min_pt is -1\.0; expected a finite number > 0"),
         ("[seeding]\nmin_p = 1\n", r"seeding\.min_p is not a known key; did you mean min_pt\?"),
-        ("[seeding]\nwibble = 1\n", r"seeding\.wibble is not a known key; known: z_min, z_max"),
+        ("[seeding]\nwibble = 1\n", r"seeding\.wibble is not a known key; known: method, z_min"),
         ("[seding]\nmin_pt = 1\n", r"seding is not a known section; did you mean seeding\?"),
         ("seeding = 3\n", r"seeding is 3; expected a section \[seeding\]"),
         ("[finding]\nmax_holes = 1.0\n", r"finding\.max_holes is 1\.0; expected an integer >= 0"),

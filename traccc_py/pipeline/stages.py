@@ -22,13 +22,15 @@ from traccc_py.kernels.clusterization.clusterization import form_measurements
 from traccc_py.kernels.finding.finding import find_tracks
 from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
+from traccc_py.kernels.seeding.layer_map import LayerMap, make_layer_map
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seeding.seeding import find_seeds
 from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
 from traccc_py.kernels.seeding.spacepoint_variances import find_spacepoint_variances
 from traccc_py.kernels.seeding.thinning import thin_seeds
-from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
+from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.pipeline.prepare import PreparedEvent
@@ -101,6 +103,9 @@ class Stages:
         host = host._replace(path_sigmas=path_sigmas(host, config.clusterization))
         self._detector: DetectorArrays = _on_device(device, host)
         self._stacks = _stack_ranges(host.stacks)
+        self._layer_map: LayerMap | None = None
+        if config.seeding.method == "layer_pairs":
+            self._layer_map = _on_device(device, make_layer_map(host, config.seeding))
         self._n_modules = len(detector.geometry_ids)
         self._config = config
 
@@ -123,12 +128,9 @@ class Stages:
         """
         detector, config, stacks, n_modules = self._detector, self._config, self._stacks, self._n_modules
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
-        tolerance = config.seeding.cluster_size_tolerance
-        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance)
-        variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, n_modules)
-        b_z, n_events = float(detector.b_z), len(given.prepared)
-        seeds = find_seeds(ws, spacepoints, variances, slopes, config.seeding, b_z, n_events)
-        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, config.seed_thinning)
+        tolerance, r_max = config.seeding.cluster_size_tolerance, config.seeding.r_max
+        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance, r_max)
+        seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, slopes, len(given.prepared))
         clock.lap("seeding")
         parameters = estimate_parameters(
             ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
@@ -143,6 +145,29 @@ class Stages:
         fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting, kink)
         clock.lap("fitting")
         return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
+
+    def _find_seeds(
+        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch, slopes: Any, n_events: int
+    ) -> tuple[SeedBatch, Any]:
+        """Return the seeds, by the method of the configuration, and which are followed first."""
+        detector, seeding, thinning = self._detector, self._config.seeding, self._config.seed_thinning
+        variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, self._n_modules)
+        if self._layer_map is not None:
+            return find_chain_seeds(
+                ws,
+                spacepoints,
+                measurements,
+                variances,
+                slopes,
+                detector,
+                self._layer_map,
+                seeding,
+                thinning,
+                self._n_modules,
+                n_events,
+            )
+        seeds = find_seeds(ws, spacepoints, variances, slopes, seeding, float(detector.b_z), n_events)
+        return seeds, thin_seeds(ws, seeds, spacepoints, measurements, thinning)
 
     def _form_spacepoints(
         self, ws: Workspace, given: StageInput, clock: StageClock

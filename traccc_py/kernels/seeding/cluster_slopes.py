@@ -44,6 +44,7 @@ class _Payload(NamedTuple):
     designs: Any  # (n_designs,) DESIGN
     n_modules: Any  # int32
     tolerance: Any  # scalar, channels
+    r_max: Any  # scalar [mm]
     out_slopes: Any  # (n_spacepoints, 4) scalar
 
 
@@ -128,7 +129,7 @@ def _fill_slopes(i, p):
     x, y = p.spacepoints.global_position[i, X], p.spacepoints.global_position[i, Y]
     r = math.sqrt(x * x + y * y)
     size = p.measurements.cluster_size[m, LOC1]
-    if size < 1 or not (r > ZERO and design.thickness > ZERO):
+    if size < 1 or not (ZERO < r <= p.r_max and design.thickness > ZERO):
         for way in range(_N_WAYS):
             p.out_slopes[i, LEAST_UP + _PER_WAY * way] = ZERO
             p.out_slopes[i, MOST_UP + _PER_WAY * way] = _LARGE
@@ -152,6 +153,7 @@ def find_cluster_slopes(
     detector: DetectorArrays,
     n_modules: int,
     tolerance: float | None,
+    r_max: float = _NO_LIMIT,
 ) -> Any:
     """Find the slopes of the particles that may have left each spacepoint.
 
@@ -171,6 +173,8 @@ def find_cluster_slopes(
     tolerance : float or None
         Channels that a cluster may have too many or too few; a tenth of the path's channels comes on top [1]. None:
         any number.
+    r_max : float, optional
+        Spacepoints farther out fit any direction: they are not used [mm].
 
     Returns
     -------
@@ -187,6 +191,7 @@ def find_cluster_slopes(
         designs=detector.designs,
         n_modules=np.int32(n_modules),
         tolerance=dtype.type(_NO_LIMIT if tolerance is None else tolerance),
+        r_max=dtype.type(r_max),
         out_slopes=out,
     )
     ws.launch(_fill_slopes, extent, payload)

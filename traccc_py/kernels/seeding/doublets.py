@@ -25,6 +25,7 @@ __all__ = [
     "doublet_line",
     "find_tops",
     "first_wrapped_cell",
+    "fits_cluster",
     "lowest_bit",
     "make_buckets",
 ]
@@ -70,7 +71,7 @@ class _Payload(NamedTuple):
 
 
 @device_function(inlined=True)
-def _fits(slopes, i, dr, dz):
+def fits_cluster(slopes, i, dr, dz):
     """Return whether a direction (dr, dz) fits the cluster of spacepoint i."""
     least_up, most_up = slopes.least_up[i], slopes.most_up[i]
     least_down, most_down = slopes.least_down[i], slopes.most_down[i]
@@ -85,7 +86,7 @@ def _is_doublet(cuts, sp, i, j, side):
     """Return whether spacepoint j is a top (side 1) or a bottom (side -1) of middle i."""
     dr = side * (sp.r[j] - sp.r[i])
     dz = side * (sp.z[j] - sp.z[i])
-    fits = _fits(sp.slopes, i, dr, dz) & _fits(sp.slopes, j, dr, dz)
+    fits = fits_cluster(sp.slopes, i, dr, dz) & fits_cluster(sp.slopes, j, dr, dz)
     z_at_beam_times_dr = sp.z[i] * dr - sp.r[i] * dz
     middle, partner = PointXY(sp.x[i], sp.y[i]), PointXY(sp.x[j], sp.y[j])
     return fits & doublet_is_allowed(cuts, middle, partner, z_at_beam_times_dr, dr, dz)

@@ -1,0 +1,524 @@
+"""Chains of spacepoints on layers that follow each other: links, triplets, and what continues them to the beam line.
+
+The search goes inwards. Outer layers hold few spacepoints per area, and the beam line is a third point: with it a pair
+of spacepoints says where on the next layer the particle was, to a millimetre or two. So a link is followed at once, in
+a window with less than one spacepoint of other particles, and no list of links or triplets is made.
+
+For a small angle a particle with curvature k and impact parameter d0 is at phi(r) = phi0 + k r + d0 / r.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
+from traccc_py.device.workspace import Workspace
+from traccc_py.kernels.constants import HALF, HALF_PI, INFINITY, ONE, PI, TWO, TWO_PI, ZERO
+from traccc_py.kernels.seeding.cuts import SeedingCuts
+from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, fits_cluster, lowest_bit
+from traccc_py.kernels.seeding.layer_map import N_PHI, LayerMap
+from traccc_py.kernels.seeding.layer_points import PHI_BINS_PER_RAD, LayerPoints, other_bin
+from traccc_py.kernels.tracking.selection import list_flagged
+
+__all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "find_chains"]
+
+MAX_HITS = 8  #: spacepoints of a chain
+MOST_CHAINS = 3  #: chains of an outermost spacepoint
+LONG_CHAIN = 4  #: spacepoints of a chain that is hardly ever made of several particles'
+_SHORT_COST = scalar(1.5)  # largest cost of a short chain
+_SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
+_PER_TRIPLET = 3
+_FIRST, _SECOND, _THIRD = range(_PER_TRIPLET)  # points of a chain from the outside in
+_THREE_PI = scalar(3 * math.pi)
+_MARGIN = scalar(0.1)  # of windows, over measurement errors and rounding [mm]
+_PHI_MARGIN = scalar(0.002)  # [rad]
+_SMALL = scalar(1e-3)
+_SMALLEST_DR = scalar(2)  # of a link: nearer ones have no direction [mm]
+_SIGMA2 = scalar(9)  # square of the standard deviations that errors of measurements may have
+_CURVATURE_TOLERANCE = scalar(0.0001)  # of triplets in one chain, 1/(2 R) [1/mm]
+_CURVATURE_SCATTERING = scalar(0.25)  # part of the curvature, added to that
+
+
+class Chains(NamedTuple):
+    """Chains of each outermost spacepoint, in the order they were found. Extent: "seeding_spacepoints"."""
+
+    n: Any  # (n_points,) int32
+    n_hits: Any  # (n_points, MOST_CHAINS) int32
+    cost: Any  # (n_points, MOST_CHAINS) scalar, the mean of its triplets
+    hits: Any  # (n_points, MOST_CHAINS * MAX_HITS) int32, rows of the sorted spacepoints from the outside in
+
+
+class _Payload(NamedTuple):
+    sp: LayerPoints
+    map: LayerMap
+    cuts: SeedingCuts
+    per_diameter: Any  # scalar, 1/(2 R) of the smallest helix [1/mm]
+    impact_scale: Any  # scalar [mm], of the cost
+    is_second: Any  # int32, 1: short chains of points that are on no long one, layers may be left out
+    is_used: Any  # (n_points,) int32, 1: on a long chain
+    listed: Any  # (n_listed,) int32, outermost points of the second pass
+    out: Chains
+
+
+class _UsePayload(NamedTuple):
+    layer: Any  # (n_points,) int32
+    map: LayerMap
+    chains: Chains
+    out_is_used: Any  # (n_points,) int32
+    out_is_listed: Any  # (n_points,) int32
+
+
+class _Window(NamedTuple):
+    """Cells of one layer: phi bins from `first_phi` on, the bins `first` to `last` of the other coordinate."""
+
+    first_phi: Any
+    n_phi: Any
+    first: Any
+    last: Any
+
+
+class _Line(NamedTuple):
+    """The outer point of a link as seen from the inner one; see `cuts.DoubletLine`."""
+
+    cot_theta: Any
+    error2: Any
+    u: Any
+    v: Any
+
+
+class _Path(NamedTuple):
+    """What is known of a link before a third point is: enough to tell most points that do not continue it."""
+
+    line: _Line
+    dz_per_dr: Any
+    tolerance: Any  # of dz_per_dr
+    bend: Any  # phi per radius [rad/mm]
+    scattering: Any  # angle in the transverse plane [rad]
+    phi_per_step: Any  # how far phi may be off, per radial distance, but for 1/r of the point [mm/mm]
+
+
+class _Triplet(NamedTuple):
+    """What the three points of a triplet say."""
+
+    is_allowed: Any
+    curvature: Any  # 1/(2 R) with sign [1/mm]
+    cost: Any  # 0: fits best; 2: worst allowed
+
+
+class _Found(NamedTuple):
+    """The best continuation of a chain."""
+
+    point: Any  # row of the sorted spacepoints, -1: none
+    curvature: Any
+    cost: Any
+
+
+@device_function(inlined=True)
+def _other_range(layer, r, z, low, high):
+    """Return (lowest, highest) z or r on a layer of lines through (r, z) with cot(theta) from low to high."""
+    if layer.is_disc == 0:
+        near, far = r - layer.high, r - layer.low
+        return z - max(high * near, high * far) - _MARGIN, z - min(low * near, low * far) + _MARGIN
+    near, far = z - layer.high, z - layer.low
+    if near < ZERO:
+        near, far, low, high = -far, -near, -high, -low
+    if near <= ZERO or high <= _SMALL:
+        return INFINITY, -INFINITY
+    return r - far / max(low, _SMALL) - _MARGIN, r - near / high + _MARGIN
+
+
+@device_function(inlined=True)
+def _misses(layer, low, high):
+    """Return whether a range of the other coordinate is empty or beside the layer."""
+    return high < layer.other_min - _MARGIN or low > layer.other_max + _MARGIN or low > high
+
+
+@device_function(inlined=True)
+def _window(layer, low, high, phi, half_width):
+    """Return the `_Window` of a range of the other coordinate and of phi."""
+    first_phi = np.int32((phi - half_width + _THREE_PI) * PHI_BINS_PER_RAD)
+    last_phi = np.int32((phi + half_width + _THREE_PI) * PHI_BINS_PER_RAD)
+    n_phi = min(np.int32(last_phi - first_phi + 1), np.int32(N_PHI))
+    return _Window(first_phi, n_phi, other_bin(layer, low), other_bin(layer, high))
+
+
+@device_function(inlined=True)
+def _link_window(p, i, layer):
+    """Return where on an inner layer the particles of spacepoint i can have been."""
+    r, z, slopes = p.sp.r[i], p.sp.z[i], p.sp.slopes
+    low = max((z - p.cuts.collision_region_max) / r, -min(slopes.most_down[i], p.cuts.cot_theta_max))
+    high = min((z - p.cuts.collision_region_min) / r, min(slopes.most_up[i], p.cuts.cot_theta_max))
+    if low > -slopes.least_down[i]:
+        low = max(low, slopes.least_up[i])
+    elif high < slopes.least_up[i]:
+        high = min(high, -slopes.least_down[i])
+    if low > high:
+        return _Window(np.int32(0), np.int32(0), np.int32(0), np.int32(0))
+    first, last = _other_range(layer, r, z, low, high)
+    if _misses(layer, first, last):
+        return _Window(np.int32(0), np.int32(0), np.int32(0), np.int32(0))
+    inner = max(first, layer.other_min) if layer.is_disc == 1 else layer.low
+    inner = min(max(inner, _SMALL), r)
+    sine = min(r * p.per_diameter, HALF)
+    bend = (r - inner) * p.per_diameter / math.sqrt(ONE - sine * sine)
+    half_width = min(bend + p.cuts.impact_max * (ONE / inner - ONE / r) + _PHI_MARGIN, HALF_PI)
+    return _window(layer, first, last, p.sp.phi[i], half_width)
+
+
+@device_function(inlined=True)
+def _phi_distance(a, b):
+    """Return a - b within -pi ... pi."""
+    d = a - b
+    if d > PI:
+        d -= TWO_PI
+    elif d < -PI:
+        d += TWO_PI
+    return d
+
+
+@device_function(inlined=True)
+def _line(sp, i, j, side):
+    """Return the `_Line` of point j from point i; `side` is 1 if j is outside."""
+    x, y, r = sp.x[i], sp.y[i], sp.r[i]
+    cosine, sine = x / r, y / r
+    dx, dy, dz = sp.x[j] - x, sp.y[j] - y, sp.z[j] - sp.z[i]
+    inverse2 = ONE / (dx * dx + dy * dy)
+    cot_theta = side * dz * math.sqrt(inverse2)
+    variance = sp.z_variance[j] + TWO * sp.z_variance[i]
+    variance += cot_theta * cot_theta * (sp.r_variance[j] + TWO * sp.r_variance[i])
+    u, v = (dx * cosine + dy * sine) * inverse2, (dy * cosine - dx * sine) * inverse2
+    return _Line(cot_theta, _SIGMA2 * variance * inverse2, u, v)
+
+
+@device_function(inlined=True)
+def _path(p, outer, inner):
+    """Return the `_Path` of the link between two points."""
+    sp, cuts = p.sp, p.cuts
+    line = _line(sp, inner, outer, ONE)
+    dr = sp.r[outer] - sp.r[inner]
+    per_dr = ONE / dr
+    dz_per_dr = (sp.z[outer] - sp.z[inner]) * per_dr
+    bend = _phi_distance(sp.phi[outer], sp.phi[inner]) * per_dr
+    per_radii2 = ONE / (sp.r[outer] * sp.r[inner])
+    curvature = min(abs(bend) + cuts.impact_max * per_radii2, p.per_diameter)
+    scattering2 = max(cuts.scattering2_per_curvature2 * curvature * curvature, cuts.scattering2_high_pt)
+    tolerance2 = scattering2 * (ONE + dz_per_dr * dz_per_dr) + TWO * line.error2
+    sine = sp.r[outer] * curvature  # a path that bends is longer than the radius says
+    tolerance = math.sqrt(tolerance2) + HALF * sine * sine * abs(dz_per_dr)
+    return _Path(line, dz_per_dr, tolerance, bend, math.sqrt(scattering2), cuts.impact_max * per_radii2)
+
+
+@device_function(inlined=True)
+def _phi_tolerance(path, r_outer, r, r_inner):
+    """Return how far from a link's path a point may be in phi: impact parameter, scattering and measurements [rad]."""
+    step = r - r_inner
+    return (path.phi_per_step * (r_outer - r_inner) + path.scattering) * step / r_inner + _PHI_MARGIN
+
+
+@device_function(inlined=True)
+def _next_window(p, outer, inner, path, layer):
+    """Return where on a layer farther in the particle of a link can have been."""
+    r, z = p.sp.r[inner], p.sp.z[inner]
+    first, last = _other_range(layer, r, z, path.dz_per_dr - path.tolerance, path.dz_per_dr + path.tolerance)
+    low, high = layer.low, layer.high
+    if layer.is_disc == 1:
+        low, high = max(first, layer.other_min), min(last, layer.other_max)
+    if _misses(layer, first, last) or low >= r:
+        return _Window(np.int32(0), np.int32(0), np.int32(0), np.int32(0))
+    phi = p.sp.phi[inner] - path.bend * (r - HALF * (low + high))
+    half_width = _phi_tolerance(path, p.sp.r[outer], r, low) + abs(path.bend) * HALF * (high - low)
+    return _window(layer, first, last, phi, min(half_width, HALF_PI))
+
+
+@device_function(inlined=True)
+def _may_continue(sp, outer, middle, path, inner):
+    """Return whether a point lies near a link's path, and its cluster fits."""
+    dr, dz = sp.r[middle] - sp.r[inner], sp.z[middle] - sp.z[inner]
+    is_near = abs(dz - path.dz_per_dr * dr) <= path.tolerance * dr + _MARGIN
+    aside = abs(sp.phi[middle] - sp.phi[inner] - path.bend * dr)
+    aside = min(aside, abs(aside - TWO_PI))
+    allowed = (path.phi_per_step * (sp.r[outer] - sp.r[inner]) + path.scattering) * dr
+    is_near &= (aside - _PHI_MARGIN) * sp.r[inner] <= allowed
+    return is_near & (dr > _SMALLEST_DR) & fits_cluster(sp.slopes, inner, dr, dz)
+
+
+@device_function(inlined=True)
+def _next_bits(sp, outer, middle, path, first, n):
+    """Return which of the points first ... first + n - 1 may continue a link, a bit for each; see `doublet_bits`."""
+    bits = np.uint32(0)
+    for k in range(np.uint64(n)):
+        bits |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(first) + k)) << np.uint32(k)
+    return bits
+
+
+@device_function(inlined=True)
+def _triplet(p, middle, top, inner):
+    """Return the `_Triplet` of a link from `middle` (`top` is its line) and a point farther in."""
+    sp, cuts = p.sp, p.cuts
+    bottom = _line(sp, middle, inner, BOTTOM)
+    one_over_sin2 = ONE + top.cot_theta * top.cot_theta
+    mismatch = bottom.cot_theta - top.cot_theta
+    du = top.u - bottom.u
+    slope = (top.v - bottom.v) / du
+    intercept = bottom.v - slope * bottom.u
+    stretch2 = ONE + slope * slope
+    curvature2 = intercept * intercept / stretch2
+    scattering2 = max(cuts.scattering2_per_curvature2 * curvature2, cuts.scattering2_high_pt)
+    scattering2 = min(scattering2, cuts.scattering2)
+    tolerance2 = scattering2 * one_over_sin2 + bottom.error2 + top.error2
+    r = sp.r[middle]
+    impact = abs((slope - intercept * r) * r)
+    is_allowed = (du != ZERO) & (mismatch * mismatch <= tolerance2)
+    is_allowed &= (curvature2 * cuts.min_helix_diameter2 <= ONE) & (impact <= cuts.impact_max)
+    cost = mismatch * mismatch / tolerance2 + impact / p.impact_scale
+    return _Triplet(is_allowed, intercept / math.sqrt(stretch2), cost)
+
+
+@device_function(inlined=True)
+def _run(p, i, layer, window, k):
+    """Return (first, end) of the spacepoints of event of point i in phi bin k of a window."""
+    cell = p.sp.event[i] * p.map.n_cells + layer.first_cell
+    cell += ((window.first_phi + k) % np.int32(N_PHI)) * layer.n_other
+    return p.sp.cell_offsets[cell + window.first], p.sp.cell_offsets[cell + window.last + 1]
+
+
+@device_function(inlined=True)
+def _best_on(p, hits, n, path, curvature, number, found):
+    """Return the best continuation of a chain on one layer, if better than `found`."""
+    outer, inner = hits[n - 2], hits[n - 1]
+    layer = p.map.layers[number]
+    window = _next_window(p, outer, inner, path, layer)
+    tolerance = _CURVATURE_TOLERANCE + _CURVATURE_SCATTERING * abs(curvature)
+    for k in range(window.n_phi):
+        start, stop = _run(p, inner, layer, window, k)
+        for first in range(start, stop, MAX_BITS):
+            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, MAX_BITS))
+            while bits != np.uint32(0):
+                j = np.int32(first + lowest_bit(bits))
+                bits &= bits - np.uint32(1)
+                triplet = _triplet(p, inner, path.line, j)
+                agrees = triplet.is_allowed and abs(triplet.curvature - curvature) <= tolerance
+                if agrees and triplet.cost < found.cost:
+                    found = _Found(j, triplet.curvature, triplet.cost)
+    return found
+
+
+@device_function
+def _extend(p, hits, curvature, cost):
+    """Continue the triplet at the start of `hits` inwards, by the best point each time; return (length, cost)."""
+    n = np.int32(_PER_TRIPLET)
+    total = cost
+    while n < MAX_HITS:
+        inner = hits[n - 1]
+        path = _path(p, hits[n - 2], inner)
+        layer = p.map.layers[p.sp.layer[inner]]
+        found = _Found(np.int32(-1), ZERO * cost, INFINITY + ZERO * cost)
+        for k in range(layer.n_neighbours):
+            if k >= layer.n_adjacent and found.point >= 0:
+                break
+            found = _best_on(p, hits, n, path, curvature, p.map.neighbours[layer.first_neighbour + k], found)
+        if found.point < 0:
+            break
+        hits[n] = found.point
+        total += found.cost
+        n = np.int32(n + 1)
+    return n, total / scalar(n - 2)
+
+
+@device_function(inlined=True)
+def _conflicts(out, i, rank, hits, n):
+    """Return whether a chain shares a spacepoint with one of the same outermost point, other than that."""
+    for a in range(1, n):
+        for b in range(1, out.n_hits[i, rank]):
+            if hits[a] == out.hits[i, rank * MAX_HITS + b]:
+                return True
+    return False
+
+
+@device_function(inlined=True)
+def _write(out, i, rank, hits, n, cost):
+    out.n_hits[i, rank] = n
+    out.cost[i, rank] = cost
+    for k in range(n):
+        out.hits[i, rank * MAX_HITS + k] = hits[k]
+
+
+@device_function
+def _keep(out, i, n_chains, hits, n, cost):
+    """Keep a chain in the place of a worse one, of the same particle if there is one, or where there is room.
+
+    Longer chains are better, then those of lower cost. Return how many there are.
+    """
+    place = np.int32(-1)
+    for rank in range(n_chains):
+        is_better = n > out.n_hits[i, rank] or (n == out.n_hits[i, rank] and cost < out.cost[i, rank])
+        if _conflicts(out, i, rank, hits, n):
+            if not is_better:
+                return n_chains
+            place = np.int32(rank)
+            break
+        if is_better and n_chains == MOST_CHAINS:
+            place = np.int32(rank)
+    if place < 0:
+        if n_chains == MOST_CHAINS:
+            return n_chains
+        place = n_chains
+        n_chains = np.int32(n_chains + 1)
+    _write(out, i, place, hits, n, cost)
+    return n_chains
+
+
+@device_function(inlined=True)
+def _follow_to(p, number, path, hits, n_chains):
+    """Continue the link in `hits` on one layer farther in; return the number of chains of its outer point."""
+    outer, inner = hits[_FIRST], hits[_SECOND]
+    layer = p.map.layers[number]
+    window = _next_window(p, outer, inner, path, layer)
+    for k in range(window.n_phi):
+        start, stop = _run(p, inner, layer, window, k)
+        for first in range(start, stop, MAX_BITS):
+            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, MAX_BITS))
+            while bits != np.uint32(0):
+                hits[_THIRD] = np.int32(first + lowest_bit(bits))
+                bits &= bits - np.uint32(1)
+                triplet = _triplet(p, inner, path.line, hits[_THIRD])
+                if triplet.is_allowed:
+                    n, cost = _extend(p, hits, triplet.curvature, triplet.cost)
+                    if n >= LONG_CHAIN or (p.is_second == 1 and cost <= _SHORT_COST):
+                        n_chains = _keep(p.out, outer, n_chains, hits, n, cost)
+    return n_chains
+
+
+@device_function(inlined=True)
+def _follow_link(p, i, j, last, hits, n_chains):
+    """Follow the link from point i to point j to the first `last` neighbours; return the number of chains of point i.
+
+    A layer is left out only where nothing was found without.
+    """
+    hits[_FIRST] = i
+    hits[_SECOND] = j
+    path = _path(p, i, j)
+    layer = p.map.layers[p.sp.layer[j]]
+    n_before = n_chains
+    for k in range(last):
+        if k == layer.n_adjacent and n_chains > n_before:
+            break
+        n_chains = _follow_to(p, p.map.neighbours[layer.first_neighbour + k], path, hits, n_chains)
+    return n_chains
+
+
+@device_function(inlined=True)
+def _links_to(p, i, number, hits, n_chains):
+    """Follow all links from point i to one layer; return the number of chains of point i."""
+    layer = p.map.layers[number]
+    last_neighbour = layer.n_neighbours if p.is_second == 1 else layer.n_adjacent
+    if last_neighbour == 0:
+        return n_chains
+    window = _link_window(p, i, layer)
+    for k in range(window.n_phi):
+        start, stop = _run(p, i, layer, window, k)
+        for first in range(start, stop, MAX_BITS):
+            bits = doublet_bits(p.cuts, p.sp, i, first, min(stop - first, MAX_BITS), BOTTOM)
+            while bits != np.uint32(0):
+                j = np.int32(first + lowest_bit(bits))
+                bits &= bits - np.uint32(1)
+                if p.is_second == 0 or p.is_used[j] == 0:
+                    n_chains = _follow_link(p, i, j, last_neighbour, hits, n_chains)
+    return n_chains
+
+
+@kernel(scratch=(Scratch(MAX_HITS, np.int32),), grain=64)
+def _find_chains(k, p, hits):
+    """One spacepoint: the best chains it is the outermost point of."""
+    i = p.listed[k]
+    layer = p.map.layers[p.sp.layer[i]]
+    n_chains = np.int32(0)
+    for m in range(layer.n_neighbours if p.is_second == 1 else layer.n_adjacent):
+        n_chains = _links_to(p, i, p.map.neighbours[layer.first_neighbour + m], hits, n_chains)
+    p.out.n[i] = n_chains
+
+
+@kernel(grain=1024)
+def _mark_used(i, p):
+    """Mark the points of the long chains of point i; all who write the same place write the same."""
+    for rank in range(p.chains.n[i]):
+        if p.chains.n_hits[i, rank] >= LONG_CHAIN:
+            for k in range(rank * MAX_HITS, rank * MAX_HITS + p.chains.n_hits[i, rank]):
+                p.out_is_used[p.chains.hits[i, k]] = np.int32(1)
+
+
+@kernel(grain=4096)
+def _flag_first(i, p):
+    """Flag point i if long chains can begin there."""
+    p.chains.n[i] = 0
+    p.out_is_listed[i] = np.int32(p.map.layers[p.layer[i]].most_points >= LONG_CHAIN)
+
+
+@kernel(grain=4096)
+def _flag_second(i, p):
+    """Flag point i if chains can begin there, and it is on no long one."""
+    is_free = p.map.layers[p.layer[i]].most_points >= _PER_TRIPLET and p.out_is_used[i] == 0
+    p.out_is_listed[i] = np.int32(is_free)
+
+
+def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: SeedingCuts) -> Chains:
+    """Find chains of spacepoints that charged particles from the beam region may have left.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The size of "seeding_spacepoints" must be set.
+    sp : LayerPoints
+        Each may be the outermost point of chains.
+    layer_map : LayerMap
+        On the device.
+    cuts : SeedingCuts
+        Cuts of links and triplets. Distances of links are the map's.
+
+    Returns
+    -------
+    Chains
+        Up to `MOST_CHAINS` of each spacepoint.
+    """
+    points, dtype = ws.extent("seeding_spacepoints"), sp.x.dtype
+    out = Chains(
+        n=ws.array("seeding.n_chains", points, np.int32),
+        n_hits=ws.array("seeding.chain_n_hits", points, np.int32, MOST_CHAINS),
+        cost=ws.array("seeding.chain_cost", points, dtype, MOST_CHAINS),
+        hits=ws.array("seeding.chain_hits", points, np.int32, MOST_CHAINS * MAX_HITS),
+    )
+    used = _UsePayload(
+        layer=sp.layer,
+        map=layer_map,
+        chains=out,
+        out_is_used=ws.array("seeding.is_used", points, np.int32),
+        out_is_listed=ws.array("seeding.is_listed", points, np.int32),
+    )
+    linking = cuts._replace(delta_r_min=_SMALLEST_DR, delta_r_max=INFINITY, delta_z_max=INFINITY)
+    per_diameter = 1 / math.sqrt(float(cuts.min_helix_diameter2))
+    impact_scale = min(math.sqrt(float(cuts.scattering2)) * float(layer_map.r_min), float(cuts.impact_max))
+    ws.launch(_flag_first, points, used)
+    first = _Payload(
+        sp=sp,
+        map=layer_map,
+        cuts=linking,
+        per_diameter=scalar(per_diameter),
+        impact_scale=scalar(impact_scale),
+        is_second=np.int32(0),
+        is_used=used.out_is_used,
+        listed=list_flagged(ws, used.out_is_listed, points, "chain_starts"),
+        out=out,
+    )
+    ws.launch(_find_chains, ws.extent("chain_starts"), first)
+    ws.clear(used.out_is_used)
+    ws.launch(_mark_used, points, used)
+    ws.launch(_flag_second, points, used)
+    impact = min(_SHORT_IMPACT * impact_scale, float(cuts.impact_max))
+    narrow = linking._replace(impact_max=scalar(impact), impact_allowance=scalar(impact / per_diameter - impact**2))
+    listed = list_flagged(ws, used.out_is_listed, points, "short_chain_starts")
+    second = first._replace(cuts=narrow, is_second=np.int32(1), listed=listed)
+    ws.launch(_find_chains, ws.extent("short_chain_starts"), second)
+    return out

@@ -1,0 +1,211 @@
+"""The layer map: which layers of the seeding a particle crosses one after another, and the cells of each layer.
+
+Straight lines from the collision region say it. A layer is followed by its neighbours on such lines, and by those with
+one layer between them: that one may be dead, or the particle passed between its sensors.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from traccc_py.config import SeedingConfig
+from traccc_py.errors import GeometryError
+from traccc_py.geometry.records import DetectorArrays, LayerKind
+from traccc_py.kernels.constants import TWO_DIMENSIONS
+
+__all__ = ["MAP_LAYER", "N_PHI", "LayerMap", "make_layer_map"]
+
+N_PHI = 32  #: phi bins of all layers
+_CELL_WIDTH = 3.0  # along z (barrel) or r (disc) [mm]
+_MOST_CELLS = 512  # along z or r
+_ETA_STEP = 0.01
+_N_VERTICES = 11
+_EDGE_MARGIN = 5.0  # an edge may be so far from where it is taken to be: staggered sensors, curved paths [mm]
+_SAME_STEP = 0.3  # a step shorter than this part of the median one leads to an overlapping layer: rings of a disc
+_FAR = 4  # layers that are counted, at least
+_FEWEST_LEVELS = 3
+_ADJACENT, _OVER_ONE, _NEVER = 1, 2, 9  # steps between two layers
+_N_U, _N_V = 7, 3  # points on a sensor
+
+#: One layer of the map; fields are four bytes wide.
+MAP_LAYER = np.dtype(
+    [
+        ("is_disc", "i4"),
+        ("low", "f4"),  # range of r (barrel) or z (disc) of its sensors [mm]
+        ("high", "f4"),
+        ("other_min", "f4"),  # range of z (barrel) or r (disc) [mm]
+        ("other_max", "f4"),
+        ("bins_per_mm", "f4"),
+        ("n_other", "i4"),  # bins along that
+        ("first_cell", "i4"),  # cell = first_cell + phi bin * n_other + bin
+        ("first_neighbour", "i4"),
+        ("n_adjacent", "i4"),  # neighbours on the inner side without a layer between
+        ("n_neighbours", "i4"),  # the same, then those over one layer
+        ("most_points", "i4"),  # of a chain that begins here; exact up to 4
+    ]
+)
+
+
+class LayerMap(NamedTuple):
+    """The layers that seeds are made of."""
+
+    layer_of: Any  # (n_detector_layers,) int32, -1: not in the map
+    layers: Any  # (n_layers,) MAP_LAYER, in the order of the detector's
+    neighbours: Any  # (n,) int32, layers on the inner side
+    n_cells: Any  # int32, of one event
+    r_min: Any  # scalar, smallest radius [mm]
+
+
+class _Extents(NamedTuple):
+    """Ranges of the sensors of each layer, (n_layers,) float64 [mm]."""
+
+    is_disc: np.ndarray
+    r_low: np.ndarray
+    r_high: np.ndarray
+    z_low: np.ndarray
+    z_high: np.ndarray
+
+
+def make_layer_map(detector: DetectorArrays, config: SeedingConfig) -> LayerMap:
+    """Make the map of a detector.
+
+    Parameters
+    ----------
+    detector : DetectorArrays
+        Surfaces, layers and designs, on the host.
+    config : SeedingConfig
+        Its acceptance says which layers are used, its collision region and `cot_theta_max` where particles go.
+
+    Returns
+    -------
+    LayerMap
+        On the host.
+
+    Raises
+    ------
+    GeometryError
+        If no line from the collision region crosses three layers, one after another.
+    """
+    r, z = _points(detector.surfaces)
+    layer_of_surface = detector.surfaces["layer"]
+    used = _used_layers(detector, r, z, config)
+    members = [np.flatnonzero(layer_of_surface == layer) for layer in used]
+    extents = _Extents(
+        is_disc=detector.layers["kind"][used] == LayerKind.DISC,
+        r_low=np.array([r[m].min() for m in members]),
+        r_high=np.array([r[m].max() for m in members]),
+        z_low=np.array([z[m].min() for m in members]),
+        z_high=np.array([z[m].max() for m in members]),
+    )
+    steps = _steps_between(extents, config)
+    layers = _layer_records(extents)
+    neighbours: list[int] = []
+    for outer in range(len(used)):
+        adjacent, over_one = (np.flatnonzero(steps[:, outer] == n).tolist() for n in (_ADJACENT, _OVER_ONE))
+        layers["first_neighbour"][outer] = len(neighbours)
+        layers["n_adjacent"][outer] = len(adjacent)
+        layers["n_neighbours"][outer] = len(adjacent) + len(over_one)
+        neighbours += adjacent + over_one
+    layers["most_points"] = 1
+    for _ in range(_FAR):
+        for outer in range(len(used)):
+            inside = np.flatnonzero(steps[:, outer] <= _OVER_ONE)
+            layers["most_points"][outer] = 1 + layers["most_points"][inside].max(initial=0)
+    layer_of = np.full(len(detector.layers), -1, np.int32)
+    layer_of[used] = np.arange(len(used), dtype=np.int32)
+    n_cells = np.int32(N_PHI * layers["n_other"].sum())
+    return LayerMap(layer_of, layers, np.array(neighbours, np.int32), n_cells, np.float32(extents.r_low.min()))
+
+
+def _points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return r and z, (n_surfaces, n_points), of points on the sensors [mm]."""
+    a, b = (grid.ravel() for grid in np.meshgrid(np.linspace(-1, 1, _N_U), np.linspace(-1, 1, _N_V)))
+    low, high, half1 = (surfaces[name].astype(float)[:, None] for name in ("hx_min", "hx_max", "hy"))
+    loc0, loc1 = a * (low * (1 - b) + high * (1 + b)) / 2, b * half1
+    x, y, z = (
+        surfaces[f"c{i}"][:, None] + loc0 * surfaces[f"u{i}"][:, None] + loc1 * surfaces[f"v{i}"][:, None]
+        for i in "xyz"
+    )
+    return np.hypot(x, y), z
+
+
+def _used_layers(detector: DetectorArrays, r: np.ndarray, z: np.ndarray, config: SeedingConfig) -> np.ndarray:
+    """Return the detector's layers that measure two coordinates and lie within the acceptance of the seeding."""
+    layers, layer_of_surface, design = detector.layers, detector.surfaces["layer"], detector.surfaces["design"]
+    is_used = (layers["is_sensitive"] == 1) & (layers["kind"] != LayerKind.PLANE)
+    is_measured = (design >= 0) & (detector.designs["dimensions"][design] == TWO_DIMENSIONS)
+    is_inside = (r.min(axis=1) < config.r_max) & (z.max(axis=1) >= config.z_min) & (z.min(axis=1) <= config.z_max)
+    is_used[layer_of_surface[~is_measured]] = False
+    has_inside = np.zeros(len(layers), bool)
+    has_inside[layer_of_surface[is_inside]] = True
+    return np.flatnonzero(is_used & has_inside)
+
+
+def _steps_between(extents: _Extents, config: SeedingConfig) -> np.ndarray:
+    """Return the fewest steps from an inner layer (row) to an outer one (column) on lines from the collision region."""
+    n = len(extents.is_disc)
+    steps = np.full((n, n), _NEVER)
+    vertices = np.linspace(config.collision_region_min, config.collision_region_max, _N_VERTICES)
+    most = math.asinh(config.cot_theta_max)
+    cot_theta = np.sinh(np.linspace(-most, most, 2 * math.ceil(most / _ETA_STEP)))  # none is 0
+    vertex, slope = (grid.ravel()[:, None] for grid in np.meshgrid(vertices, cot_theta))
+    n_levels = 0
+    for margin in (-_EDGE_MARGIN, _EDGE_MARGIN) if n else ():
+        n_levels = max(n_levels, _take_steps(extents, vertex, slope, margin, steps))
+    if n_levels < _FEWEST_LEVELS:
+        msg = (
+            f"no line from the collision region crosses three layers that seeds could be made of; the detector has {n} "
+            'of them in cylinders and discs: set seeding.method = "grid", or check the ranges of seeding'
+        )
+        raise GeometryError(msg)
+    return steps
+
+
+def _take_steps(extents: _Extents, vertex: np.ndarray, slope: np.ndarray, margin: float, steps: np.ndarray) -> int:
+    """Lower `steps` to what lines need; the layers' edges lie `margin` farther out. Return the most layers crossed."""
+    e = extents
+    z_disc = (e.z_low + e.z_high) / 2
+    r_at = np.where(e.is_disc, (z_disc - vertex) / slope, (e.r_low + e.r_high) / 2)
+    z_at = vertex + slope * r_at
+    on_disc = (r_at > 0) & (r_at > e.r_low - margin) & (r_at < e.r_high + margin)
+    on_barrel = (z_at > e.z_low - margin) & (z_at < e.z_high + margin)
+    length = np.where(np.where(e.is_disc, on_disc, on_barrel), r_at * np.sqrt(1 + slope**2), np.inf)
+    order = np.argsort(length, axis=1, kind="stable")
+    length = np.take_along_axis(length, order, axis=1)
+    with np.errstate(invalid="ignore"):
+        step = np.diff(length, axis=1)
+    step = np.where(np.isfinite(step), step, np.nan)
+    has_steps = np.isfinite(step).any(axis=1)
+    order, length, step = order[has_steps], length[has_steps], step[has_steps]
+    if not len(step):
+        return 0
+    is_far = step > _SAME_STEP * np.nanmedian(step, axis=1, keepdims=True)
+    level = np.concatenate([np.zeros((len(step), 1), int), np.cumsum(is_far, axis=1)], axis=1)
+    is_crossed = np.isfinite(length)
+    for a in range(order.shape[1]):
+        for b in range(a + 1, order.shape[1]):
+            n = level[:, b] - level[:, a]
+            good = is_crossed[:, b] & (n >= _ADJACENT) & (n <= _OVER_ONE)
+            if not good.any():
+                continue
+            np.minimum.at(steps, (order[good, a], order[good, b]), n[good])
+    return 1 + int(np.where(is_crossed, level, 0).max())
+
+
+def _layer_records(extents: _Extents) -> np.ndarray:
+    """Return the layers with their cells, without neighbours."""
+    layers = np.zeros(len(extents.is_disc), MAP_LAYER)
+    disc = extents.is_disc
+    layers["is_disc"] = disc
+    layers["low"], layers["high"] = (
+        np.where(disc, z, r) for r, z in ((extents.r_low, extents.z_low), (extents.r_high, extents.z_high))
+    )
+    low, high = (np.where(disc, r, z) for r, z in ((extents.r_low, extents.z_low), (extents.r_high, extents.z_high)))
+    layers["other_min"], layers["other_max"] = low, high
+    layers["n_other"] = np.clip(np.ceil((high - low) / _CELL_WIDTH), 1, _MOST_CELLS)
+    layers["bins_per_mm"] = layers["n_other"] / np.maximum(high - low, 1e-3)
+    layers["first_cell"] = N_PHI * np.concatenate([[0], np.cumsum(layers["n_other"])[:-1]])
+    return layers
