@@ -277,7 +277,7 @@ def test_holes_between_measurements_are_counted():
     the first measurement count. Our seed stands on its first measurement. The three at the end count in neither.
     """
     sample = Sample(build(20), 1, 1.0, "negative", 3, KEPT_PLANES)
-    cuts = {"seed_max_consecutive_holes": 2, "max_holes": 3}
+    cuts = {"seed_max_consecutive_holes": 2, "max_holes": 3, "measurements_per_hole": 0}
     found = sample.find(finding_settings(particle="muon", **cuts))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [3]
@@ -311,7 +311,7 @@ def test_a_layer_has_one_hole_at_most_and_none_beside_a_measurement(same_layer, 
     surfaces = sample.arrays.surfaces.copy()
     surfaces["layer"][list(same_layer)] = surfaces["layer"][max(same_layer, default=0)]
     sample.arrays = sample.arrays._replace(surfaces=surfaces)
-    found = sample.find(finding_settings(particle="muon", seed_max_consecutive_holes=2))
+    found = sample.find(finding_settings(particle="muon", seed_max_consecutive_holes=2, measurements_per_hole=0))
     assert found.measurements.tolist() == list(range(12))
     assert found.n_holes.tolist() == [n_holes]
 
@@ -324,7 +324,7 @@ def test_two_holes_in_a_row_need_a_fourth_measurement():
     ):
         sample = Sample(build(20), 1, 1.0, "negative", 3, planes)
         cuts = {"min_measurements": 3, "seed_max_consecutive_holes": in_seed, "measurements_behind_kink": 0}
-        cuts |= {"short_min_pval": 0.0}
+        cuts |= {"short_min_pval": 0.0, "measurements_per_hole": 0}
         found = sample.find(finding_settings(particle="muon", **cuts))
         assert len(found.measurements) == n_found
 
@@ -333,49 +333,45 @@ def test_short_candidates_need_measurements_for_each_hole():
     sample = Sample(build(17), 1, 1.0, "negative", 3, KEPT_PLANES)  # twelve measurements, three holes between them
     for per_hole in (0, 1, 2):
         most = 12 - 3 * per_hole
-        for minimum, extra, n_found in ((most, 20, 1), (most + 1, 20, 0), (min(most + 1, 12), 0, 1)):
-            cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole, "long_candidate_extra": extra}
+        for minimum, n_found in ((most, 1), (most + 1, 0)):
+            cuts = {"min_measurements": minimum, "measurements_per_hole": per_hole}
             found = sample.find(finding_settings(particle="muon", seed_max_consecutive_holes=2, **cuts))
             assert len(found.seed) == n_found
 
 
-def test_a_short_candidate_that_holes_ended_needs_layers_and_a_good_fit():
-    sample = Sample(build(20), 1, 1.0, "negative", 3, range(6))
-    assert len(sample.find(finding_settings(particle="muon")).measurements) == 6
-    surfaces = sample.arrays.surfaces.copy()
-    surfaces["layer"][:5] = 0  # so these are sensors of one layer that overlap: six measurements in two layers
-    ended = sample.arrays
-    sample.arrays = ended._replace(surfaces=surfaces)
-    assert len(sample.find(finding_settings(particle="muon", measurements_behind_kink=0)).seed) == 0
-    sample.arrays = ended
+def test_what_holes_ended_needs_measurements_and_if_short_a_good_fit():
+    for n, n_found in ((6, 0), (7, 7)):
+        sample = Sample(build(20), 1, 1.0, "negative", 3, range(n))
+        assert len(sample.find(finding_settings(particle="muon", measurements_behind_kink=0)).measurements) == n_found
     sample.measurements = replace(sample.measurements)
     sample.measurements.local_position = sample.measurements.local_position.copy()
-    sample.measurements.local_position[sample.row_of_hit[5], 0] += 6 * SMEARING
-    assert len(sample.find(finding_settings(particle="muon", chi2_max=100.0, short_min_pval=0.0)).measurements) == 6
-    assert len(sample.find(finding_settings(particle="muon", chi2_max=100.0)).seed) == 0
+    sample.measurements.local_position[sample.row_of_hit[6], 0] += 12 * SMEARING
+    wide = {"particle": "muon", "chi2_max": 300.0}
+    assert len(sample.find(finding_settings(short_min_pval=0.0, **wide)).measurements) == 7
+    assert len(sample.find(finding_settings(**wide)).seed) == 0
 
 
-@pytest.mark.parametrize(("angle", "n_behind", "n_found"), [(0.0, 8, 14), (0.1, 8, 14), (0.1, 3, 6), (-0.07, 5, 11)])
+@pytest.mark.parametrize(("angle", "n_behind", "n_found"), [(0.0, 8, 16), (0.06, 8, 16), (0.06, 3, 8), (-0.05, 5, 13)])
 def test_a_track_is_followed_past_a_kink(angle, n_behind, n_found):
-    """Behind the sixth of twenty planes the particle flies on at an angle; four measurements there must agree."""
-    last = 5 + n_behind
+    """Behind the eighth of twenty planes the particle flies on at an angle; four measurements there must agree."""
+    last = 7 + n_behind
     sample = Sample(build(20, half_length=1000), 1, 2.0, "negative", 3, range(last + 1))
     sample.measurements = replace(sample.measurements)
     place = sample.measurements.local_position.copy()
     plane = sample.measurements.module_index
-    behind = plane > 5
-    place[behind, 0] += np.tan(angle) * 20.0 * (plane[behind] - 5)
+    behind = plane > 7
+    place[behind, 0] += np.tan(angle) * 20.0 * (plane[behind] - 7)
     sample.measurements.local_position = place
     found = sample.find(finding_settings(particle="muon"))
     assert len(found.measurements) == n_found
     fitted = sample.fit(candidates=found)
-    is_past = angle != 0 and n_found > 6
+    is_past = angle != 0 and n_found > 8
     assert fitted.n_kinks.tolist() == [int(is_past)]
     assert fitted.outcome.tolist() == [FitOutcome.SUCCESS]
     assert fitted.ndf.tolist() == [2 * n_found - 5 - 2 * is_past]
     assert fitted.pval[0] > 1e-3
     before = sample.find(finding_settings(particle="muon", measurements_behind_kink=0))
-    assert len(before.measurements) == (14 if angle == 0 else 6)
+    assert len(before.measurements) == (16 if angle == 0 else 8)
 
 
 def test_the_fit_leaves_outliers_out():

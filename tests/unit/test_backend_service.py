@@ -40,7 +40,7 @@ def test_settings_that_do_not_fit_and_events_without_seeds_are_in_the_log(tmp_pa
     narrow.initialize()
     assert "9 of 9 planes lie or reach beyond seeding.r_max = 10 mm" in caplog.text
     assert "0 seeds" not in caplog.text  # not of the event that it starts with
-    narrow.process([request(events[2])])
+    narrow.process([DecodedEvent(events[2])])
     assert "0 seeds from 118 spacepoints" in caplog.text
 
 
@@ -256,8 +256,8 @@ def test_a_service_is_told_of_dead_channels(tmp_path, events, service):
     told.initialize()
     cells = events[2]
     live = Cells(*(getattr(cells, name)[~np.isin(cells.geometry_id, ids[3:6])] for name in Cells.__slots__))
-    (with_gap,), _ = service.process([request(live)])
-    (answer, of_all), _ = told.process([request(live), request(cells)])
+    (with_gap,) = service.process([DecodedEvent(live)])
+    answer, of_all = told.process([DecodedEvent(live), DecodedEvent(cells)])
     assert len(answer["TRK_SUMMARY"]) > len(with_gap["TRK_SUMMARY"])
     assert of_all["TRK_SUMMARY"].tobytes() == answer["TRK_SUMMARY"].tobytes()
 

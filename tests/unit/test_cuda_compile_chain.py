@@ -23,7 +23,10 @@ DOUBLE_PRECISION_ALLOWED: dict[str, str] = {}  #: kernel: reason
 
 #: Kernels that transport tracks, compiled for one capability in each kind of field map.
 IN_MAPS = {"cylindrical": (8, 0), "cartesian": (9, 0)}
-TRANSPORTING = ("finding_follow_seeds", "fitting_fit_track", "finding_starts_move_start")
+TRANSPORTING = (
+    *("finding_follow_seeds", "finding_starts_move_start", "finding_kinks_resume_at_kink"),
+    "fitting_fit_track",
+)
 
 
 @pytest.fixture(scope="module")

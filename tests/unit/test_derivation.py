@@ -56,7 +56,7 @@ def test_nothing_is_left_open_and_every_number_has_a_reason():
         values = {f"{s}.{k}": v for s, keys in config.to_dict().items() for k, v in keys.items()}
         assert AUTO not in values.values()
         assert {d.setting: d.value for d in derived}.items() <= values.items()
-        assert len(derived) == 15
+        assert len(derived) == 14
         assert all(len(d.why) > 10 for d in derived)
         assert derive(config, detector(name)) == (config, ())
 

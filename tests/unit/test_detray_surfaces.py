@@ -282,7 +282,7 @@ def test_passive_surfaces_that_coincide_all_count(tmp_path):
     single = load(tmp_path, geometry([*barrel(50.0), behind, plates[0]]), homogeneous({0: [slab(17, 7.0)]}))
     muons = generate_particles(ParticleGunConfig(n_particles=20, momentum=(5.0, 5.0), eta=(1.5, 1.6)), 1)
     momenta = [
-        transport(d, muons, np.uint64(1), TransportConfig(scattering=False)).hits.momentum
+        transport(d, muons, np.uint64(1), TransportConfig(scattering=False, straggling=False)).hits.momentum
         for d in (detector, single, load(tmp_path, several))
     ]
     lost, expected = (np.linalg.norm(momenta[2], axis=1) - np.linalg.norm(m, axis=1) for m in momenta[:2])

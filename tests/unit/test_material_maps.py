@@ -249,7 +249,7 @@ def test_simulated_loss_is_that_of_the_map(tmp_path):
         mass=np.full(n, 0.1056583755),
         charge=np.full(n, -1.0),
     )
-    config = TransportConfig(scattering=False)
+    config = TransportConfig(scattering=False, straggling=False)
     hits = transport(detector, particles, event_key(1, 0), config)
     loss = -hits.hits.delta_energy[hits.module_index == 0]
     assert loss[0] / loss[1] == pytest.approx(10, rel=1e-3)

@@ -151,7 +151,7 @@ def simulated(pt):
     """Muons from the beam line that lose energy but do not scatter: hits and true perigee momenta."""
     gun = ParticleGunConfig(n_particles=450, momentum=(pt, pt), eta=(-2, 2), vertex_sigma=(0, 0, 30))
     particles = generate_particles(gun, 4)
-    hits = transport(odd(), particles, event_key(4, 0), TransportConfig(scattering=False))
+    hits = transport(odd(), particles, event_key(4, 0), TransportConfig(scattering=False, straggling=False))
     return particles, hits
 
 

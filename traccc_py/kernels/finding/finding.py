@@ -265,9 +265,7 @@ def _follow(i, p, slot, branch, n_branches):
     # Carried through the loop one by one: as one tuple of tuples they take 24 more registers on CUDA.
     track, navigation, counters, chi2, travelled = branch
     counters_at_last, chi2_at_last = counters, chi2
-    least = counters.measurements + p.is_resumed * p.cuts.measurements_behind_kink
     alive = True
-    is_slow = False
     n_steps = np.int32(0)
     while (
         alive
@@ -278,8 +276,7 @@ def _follow(i, p, slot, branch, n_branches):
         n_steps = np.int32(n_steps + 1)
         direction = track_direction(track)
         curvature = track_curvature(p.detector.field, track, direction)
-        is_slow = _is_slow(p, track, direction)
-        if is_slow:
+        if _is_slow(p, track, direction):
             break
         here = Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=travelled)
         if navigation.untried == np.int64(0):
@@ -292,7 +289,10 @@ def _follow(i, p, slot, branch, n_branches):
         track, navigation, counters, chi2, travelled = after
         if is_found:
             counters_at_last, chi2_at_last = counters, chi2
-    if counters_at_last.measurements >= least:
+    # Worked out again: what is kept through the loop takes registers.
+    is_slow = _is_slow(p, track, track_direction(track))
+    behind = counters_at_last.measurements - p.is_resumed * p.out.n_measurements[slot]
+    if p.is_resumed == 0 or behind >= p.cuts.measurements_behind_kink:
         store_outcome(p, slot, counters_at_last, chi2_at_last)
         p.out.is_stopped[slot] = np.int32(1) if is_slow or _has_too_many_holes(p, counters) else np.int32(0)
     return n_branches

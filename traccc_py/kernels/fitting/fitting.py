@@ -308,6 +308,9 @@ def fit_track(i, p, work):
         n_outliers = np.int32(n_outliers + 1)
         worst = np.int32(-1)
         track, outcome = _forward(p, start, entries, p.tracks.state_offsets[i])
+        if outcome == _FITTER:  # variances lost their digits: from the seed's own variances they seldom do
+            narrow = seed_track(p.detector.surfaces, p.seeds.module[seed], p.seeds, seed, ONE)
+            track, outcome = _forward(p, narrow, entries, p.tracks.state_offsets[i])
         if outcome == _SUCCESS:
             track, chi2, ndf, outcome = _backward(p, track, entries, p.tracks.state_offsets[i + 1], work)
         if outcome == _SUCCESS and n_outliers < p.max_outliers:
