@@ -22,6 +22,7 @@ from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.cuda.layout import leaves
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.kernel import registered_kernels
+from traccc_py.edm import Cells
 from traccc_py.geometry import build_detector
 from traccc_py.simulation.events import simulate_event
 from traccc_py.simulation.generators.gun import ParticleGunConfig
@@ -102,6 +103,14 @@ def recorded_launches(setup):
     device = RememberingDevice()
     for config in (ChainConfig(), OTHER_CONFIG):
         TrackingChain(setup.detector, config, device).run_batch(setup.events)
+    planes = telescope()
+    ending = telescope_cells(5, 5, planes)
+    is_near = np.isin(ending.geometry_id, planes.geometry_ids[:6])  # tracks that end, as at a kink
+    ending = Cells(*(getattr(ending, name)[is_near] for name in Cells.__slots__))
+    TrackingChain(planes, ChainConfig(), device).run_batch([ending])
+    toy = build_detector("toy")
+    event = simulate_event(toy, ParticleGunConfig(n_particles=20), seed=3)
+    TrackingChain(toy, ChainConfig().with_settings({"seeding.method": "layer_pairs"}), device).run_batch([event.cells])
     return device.launches
 
 

@@ -24,7 +24,7 @@ MAX_LAUNCHES = 45  # of kernels of the stages and of groupings
 MAX_SCANS = 10  # besides one in each grouping
 MAX_GROUPINGS = 4  # counting sorts
 MAX_WAITS = 3
-MAX_CLEARS = 6
+MAX_CLEARS = 7
 MAX_COPIES_IN = 6  # five columns of cells, and the sizes
 BATCHES = ((4, 0, 30), (1, 7, 2), (12, 12, 12), (3, 5, 1))  # tracks of the events of each batch
 
@@ -248,7 +248,10 @@ def test_page_on_the_gpu_lists_the_launches_of_a_batch(grown, batches):
     launches = grown.device._launcher._driver.launches
     launches.clear()
     grown.run_batch(batches[0])
-    assert {name: int(n) for name, n in listed.items()} == Counter(name for name, _, _ in launches)
+    # No track of these events ends at a kink; that of the page has some.
+    without_kinks = Counter({name: int(n) for name, n in listed.items()})
+    without_kinks.subtract({"finding_kinks_resume_at_kink": 1, "finding_follow_seeds": 1})
+    assert +without_kinks == Counter(name for name, _, _ in launches)
 
 
 @pytest.fixture(autouse=True)

@@ -228,7 +228,7 @@ def test_end_is_clean(service, expected):
     with TrackingClient(f"127.0.0.1:{service.http}", "http", retries=0) as client, ThreadPoolExecutor(4) as pool:
         client.reconstruct(large)
         futures = [pool.submit(client.reconstruct, large) for _ in range(4)]
-        time.sleep(0.15)
+        time.sleep(0.03)
         assert not all(future.done() for future in futures)
         begin = time.monotonic()
         service.process.terminate()
