@@ -32,7 +32,7 @@ import typer
 from studies.common import OUTPUT, Output, Seed, write_results
 from studies.service_load import Service, children
 from traccc_py import read_cells, wire
-from traccc_py.backend.leftovers import SHARED_MEMORY
+from traccc_py.backend.leftovers import SHARED_MEMORY, is_in_use
 from traccc_py.client import TrackingClient
 from traccc_py.data.sample import sample_event_path
 from traccc_py.errors import TracccError
@@ -270,7 +270,8 @@ def main(
         service.process.terminate()
         code = service.process.wait(60)
     n_restarts = service.log.read_text().count("the server is restarted")
-    left = sorted(path.name for path in set(SHARED_MEMORY.glob("traccc_py_*")) - before)
+    new = set(SHARED_MEMORY.glob("traccc_py_*")) - before
+    left = sorted(path.name for path in new if not is_in_use(path))  # other servers may run here
     is_killed = kill_instance + kill_server > 0
     settled = [s for s in states if s["seconds"] > SETTLED_SHARE * minutes * 60]
     middle = len(settled) // 2

@@ -18,7 +18,7 @@ from tests.service.conftest import START_SECONDS, require_server
 from tests.service.test_serve import Service, children, command_line, left_behind
 from traccc_py.backend import server as server_module
 from traccc_py.backend.installation import Installation
-from traccc_py.backend.leftovers import SHARED_MEMORY, SharedMemoryFiles, remove_leftovers
+from traccc_py.backend.leftovers import SHARED_MEMORY, SharedMemoryFiles, is_in_use, remove_leftovers
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import TritonServer
 from traccc_py.backend.settings import SchedulingSettings, ServerSettings
@@ -230,3 +230,15 @@ def test_readiness_is_true(service):
     wait_until(lambda: is_ready(service.http), START_SECONDS)
     with client_module.TrackingClient(f"127.0.0.1:{service.http}", "http", retries=0) as client:
         assert len(client.reconstruct(telescope_cells(5, 1, telescope()))) == 5
+
+
+def test_files_are_in_use_as_long_as_their_owner_lives():
+    files = SharedMemoryFiles()
+    region = SHARED_MEMORY / f"{files.prefix}region"
+    region.touch()
+    try:
+        assert is_in_use(region)
+        assert not is_in_use(SHARED_MEMORY / "traccc_py_server_gone_region")
+    finally:
+        files.close()
+    assert not region.exists()

@@ -18,6 +18,7 @@ __all__ = [
     "Janitor",
     "SharedMemoryFiles",
     "free_shared_memory",
+    "is_in_use",
     "lock_against_cleaning",
     "remove_leftovers",
 ]
@@ -69,6 +70,23 @@ class SharedMemoryFiles:
         self._path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             os.close(self._lock)
+
+
+def is_in_use(path: Path) -> bool:
+    """Return whether a file of shared memory is of a server whose owner lives."""
+    owner = path.name.removeprefix(_PREFIX).partition("_")[0]
+    try:
+        descriptor = os.open(SHARED_MEMORY / f"{_PREFIX}{owner}_{_LOCK}", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def remove_leftovers() -> list[str]:
