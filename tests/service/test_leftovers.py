@@ -100,7 +100,7 @@ def test_hanging_instance_is_noticed_and_replaced(tmp_path):
         os.kill(instance, signal.SIGSTOP)
         service.wait_for("(1 restarts so far)", START_SECONDS)
         assert re.search(f"model instances hang: processes {instance}|is not healthy", service.text())
-        assert not Path(f"/proc/{instance}").exists()
+        wait_until(lambda: not Path(f"/proc/{instance}").exists())  # who was killed is there until it is reaped
         cells = telescope_cells(5, 1, telescope())
         with client_module.TrackingClient(f"127.0.0.1:{service.grpc}") as client:
             assert len(client.reconstruct(cells)) == 5
