@@ -37,8 +37,10 @@ from traccc_py.geometry.field import FieldMap, solenoid_field_map
 #: Kernels that the default configuration leaves out are launched by the others.
 CONFIGS = (
     ChainConfig(),
-    ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}),
-    ChainConfig().with_settings({"seeding.method": "layer_pairs"}),
+    ChainConfig().with_settings({"seeding.method": "grid"}),
+    ChainConfig().with_settings(
+        {"seeding.method": "grid", "seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}
+    ),
 )
 #: The kinds of field maps, which kernels are compiled for anew.
 FIELD_MAPS = {

@@ -69,7 +69,7 @@ NonNegativeOrOff = Annotated[float | None, Range(0)]
 TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, Choice(("calibrated", "traccc"))]
-SeedSearch = Annotated[str, Choice(("grid", "layer_pairs"))]
+SeedSearchOrAuto = Annotated[str, Choice(("grid", "layer_pairs")), Automatic]
 
 
 class _Section(Settings):
@@ -106,9 +106,9 @@ class ClusterizationConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. docs/odd_configuration.md says which cuts differ from traccc."""
+    """Seeding. docs/odd_configuration.md says which cuts differ from traccc."""
 
-    method: SeedSearch = "grid"  #: "grid" (triplets of traccc's cuts) or "layer_pairs" (chains on layers in a row)
+    method: SeedSearchOrAuto = AUTO  #: "layer_pairs" (chains on layers in a row) or "grid" (triplets of traccc's cuts)
     z_min: NumberOrAuto = AUTO  #: smallest z of spacepoints used [mm]
     z_max: NumberOrAuto = AUTO  #: largest z of spacepoints used [mm]
     r_max: PositiveOrAuto = AUTO  #: largest radius of spacepoints used [mm]

@@ -22,6 +22,8 @@ CAN_BE_AUTO = {
 def default_of(section, name):
     """The default value, a number where it is left to the detector."""
     default = getattr(getattr(ChainConfig(), section), name)
+    if CAN_BE_AUTO.get(f"{section}.{name}") is str:
+        return default
     return CAN_BE_AUTO[f"{section}.{name}"](30 if name.endswith("_max") else 3) if default is AUTO else default
 
 
@@ -31,7 +33,7 @@ def changed(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"calibrated": "traccc", "pion": "muon", "grid": "layer_pairs"}[value]
+        return {"calibrated": "traccc", "pion": "muon", AUTO: "grid"}[value]
     return value + 1 if isinstance(value, int) else value * 1.0625 + 0.001
 
 
@@ -74,7 +76,7 @@ def test_what_is_left_to_the_detector_is_auto(tmp_path):
     for key, kind in CAN_BE_AUTO.items():
         section, _, name = key.partition(".")
         assert getattr(getattr(ChainConfig(), section), name) is AUTO
-        given = ChainConfig().with_settings({key: 7})
+        given = ChainConfig().with_settings({key: "grid" if kind is str else 7})
         assert type(getattr(getattr(given, section), name)) is kind
         assert given.with_settings({key: "auto"}) == ChainConfig()
         path.write_text(given.with_settings({key: "auto"}).to_toml())
