@@ -44,7 +44,7 @@ def ptx_device(
     CudaDevice
         Its attribute `ptx` is the `PtxDriver`.
     """
-    memory = Memory(size)
+    memory = Memory(size, is_checked=mode == "check")
     driver = PtxDriver(memory, mode, seed, change)
     with mock.patch.dict(sys.modules, cupy=cupy_on(memory, MULTIPROCESSORS)):
         device = CudaDevice(0, driver, **options)

@@ -12,14 +12,20 @@ from tests.ptx.parser import Function, Instruction, width
 __all__ = ["C_TYPES", "Site", "Translator"]
 
 C_TYPES = {
-    **{f"{kind}{bits}": f"int{bits}_t" for kind in "s" for bits in (8, 16, 32, 64)},
+    **{f"s{bits}": f"int{bits}_t" for bits in (8, 16, 32, 64)},
     **{f"{kind}{bits}": f"uint{bits}_t" for kind in "ub" for bits in (8, 16, 32, 64)},
-    **{"f32": "float", "f64": "double", "pred": "uint8_t"},
+    "f32": "float",
+    "f64": "double",
+    "pred": "uint8_t",
 }
 FLOATING = ("f32", "f64")
 SPECIAL = {
-    **{"%tid.x": "c->tid", "%ntid.x": "c->ntid", "%ctaid.x": "c->cta", "%nctaid.x": "c->ncta"},
-    **{"%laneid": "(c->tid & 31u)", "%warpid": "(c->tid >> 5)"},
+    "%tid.x": "c->tid",
+    "%ntid.x": "c->ntid",
+    "%ctaid.x": "c->cta",
+    "%nctaid.x": "c->ncta",
+    "%laneid": "(c->tid & 31u)",
+    "%warpid": "(c->tid >> 5)",
     **{f"%{name}.{axis}": "0u" for name in ("tid", "ctaid") for axis in "yz"},
     **{f"%{name}.{axis}": "1u" for name in ("ntid", "nctaid") for axis in "yz"},
 }
@@ -29,15 +35,22 @@ NEGATED = {"ne": "==", "lt": ">=", "le": ">", "gt": "<=", "ge": "<"}
 LOGIC = {"and": "&", "or": "|", "xor": "^"}
 APPROXIMATIONS = {  # rounded exactly here
     "rsqrt": "(float)(1.0 / __builtin_sqrt((double){}))",
-    **{name: f"{function}({{}})" for name, function in (("ex2", "exp2f"), ("lg2", "log2f"), ("sin", "sinf"))},
-    **{"cos": "cosf({})", "tanh": "tanhf({})"},
+    "ex2": "exp2f({})",
+    "lg2": "log2f({})",
+    "sin": "sinf({})",
+    "cos": "cosf({})",
+    "tanh": "tanhf({})",
 }
 ATOMICS = {
-    **{"add": "old + {0}", "exch": "{0}", "cas": "(old == {0} ? {1} : old)"},
-    **{"min": "({0} < old ? {0} : old)", "max": "({0} > old ? {0} : old)"},
+    "add": "old + {0}",
+    "exch": "{0}",
+    "cas": "(old == {0} ? {1} : old)",
+    "min": "({0} < old ? {0} : old)",
+    "max": "({0} > old ? {0} : old)",
     **{name: f"old {sign} {{0}}" for name, sign in LOGIC.items()},
 }
 ROUNDED_TO_INTEGER = {"rni": "rint", "rzi": "trunc", "rmi": "floor", "rpi": "ceil"}
+ALL_COMPARISONS = {**COMPARISONS, **UNSIGNED_COMPARISONS}
 FUSED = {"rn": "__builtin_fmaf", "rm": "fma_rm", "rp": "fma_rp", "rz": "fma_rz"}
 SPACES = {"global": "G", "shared": "S", "local": "L", "const": "C", "generic": "G"}
 
@@ -175,9 +188,7 @@ class Translator:
     def _floats(self, i: Instruction, modifiers: list[str], kind: str) -> tuple[Callable[[str], str], list[str]]:
         """Return how a result is finished, and the operands; denormal numbers are flushed where the PTX says so."""
         flush: Callable[[str], str] = (lambda text: f"flushed({text})") if "ftz" in modifiers else (lambda text: text)
-        finish: Callable[[str], str] = (
-            (lambda text: f"saturated({flush(text)})") if "sat" in modifiers else (lambda text: flush(text))
-        )
+        finish: Callable[[str], str] = (lambda text: f"saturated({flush(text)})") if "sat" in modifiers else flush
         return finish, [flush(self.read(operand, kind)) for operand in i.operands[1:]]
 
     # Moves and conversions
@@ -467,9 +478,6 @@ class Translator:
         return ";"  # threads run one at a time
 
     _membar = _fence
-
-
-ALL_COMPARISONS = {**COMPARISONS, **UNSIGNED_COMPARISONS}
 
 
 def _members(operand: str) -> list[str]:

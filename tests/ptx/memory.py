@@ -25,12 +25,14 @@ class Memory:
     ----------
     size : int
         Its size [bytes]; only what is used is taken from the machine.
+    is_checked : bool, optional
+        Keep who accessed each word last.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, is_checked: bool = False) -> None:
         self.bytes = np.frombuffer(mmap.mmap(-1, size), np.uint8)
         self.state = np.frombuffer(mmap.mmap(-1, size), np.uint8)
-        self.words = np.frombuffer(mmap.mmap(-1, size // 4 * _WORD_RECORD), np.uint8)
+        self.words = np.frombuffer(mmap.mmap(-1, size // 4 * _WORD_RECORD if is_checked else 1), np.uint8)
         self.base = self.bytes.ctypes.data
         self.used = _BETWEEN
 

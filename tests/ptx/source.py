@@ -126,7 +126,7 @@ def source_of_blocks(function: Function) -> Source:
     translate = Translator(function, kept)
     lines = [
         _constants(function),
-        f"typedef struct {{\n{_declared(function, kept)}\n  int at;\n"
+        f"typedef struct {{\n{_declared(function, kept)}\n  int at;",
         f"  char local[{max(1, function.local.size)}] __attribute__((aligned(16)));\n}} Registers;",
         "#undef LOCAL_BASE\n#define LOCAL_BASE ((uint64_t)(uintptr_t)R->local)",
         "static int block_run(Context *c, Registers *R, int at) {\n  switch (at) {",
