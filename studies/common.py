@@ -32,6 +32,7 @@ __all__ = [
     "in_own_process",
     "muon_gun",
     "peak_memory",
+    "write_between",
     "write_results",
 ]
 
@@ -117,3 +118,9 @@ def write_results(output: Path, study: str, content: Mapping[str, Any]) -> Path:
     write_files({path: text.encode()})
     print(f"written to {path}")
     return path
+
+
+def write_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a page."""
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")
