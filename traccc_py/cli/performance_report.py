@@ -132,6 +132,8 @@ def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: 
         means = [f"{what} {f['mean']:.3f} +- {f['mean_error']:.3f}" for what, f in mean_p_values(numbers)]
         if means:
             console.print(f"{label}: {', '.join(means)}\n")
+        if math.isfinite(score := numbers.get("trackml_score", math.nan)):
+            console.print(f"{label}: score of the TrackML challenge {score:.4f}\n")
     if per_bin:
         _print_per_bin(results, console)
 

@@ -63,7 +63,7 @@ class EventRunner:
         result = self.chain.run(found.event, found.source)
         done = time.perf_counter()
         if self.output is not None:
-            self.output.add(file.event, result, found.particle_of_measurement)
+            self.output.add(file.event, result, found.particle_of_measurement, found.hit_id)
         return EventRecord(
             event=file.event,
             file=str(file.path),
