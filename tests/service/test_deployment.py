@@ -157,8 +157,8 @@ def test_both_get_requests_also_large_ones(services, front):
             client.infer(wire.MODEL, inputs, client_timeout=60)
     time.sleep(1)
     counts = [service.metrics()["traccc_py_cells_total"] for service in services]
-    assert sum(counts) == 8 * len(large)
-    assert min(counts) >= len(large)
+    assert sum(counts) == 8 * len(cells)
+    assert min(counts) >= len(cells)
 
 
 def test_prometheus_has_what_rules_and_dashboard_ask_for(services, front, tmp_path):
