@@ -17,8 +17,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from traccc_py.cli.performance import Evaluation
-from traccc_py.cli.report import versions, write_json
+from traccc_py.cli.report import write_json
 from traccc_py.data.words import counted
+from traccc_py.environment import versions
 from traccc_py.files import write_files
 from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.report_page import performance_page

@@ -206,8 +206,8 @@ def _output_of(options: RunOptions) -> EventOutput | None:
 
 def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> RunRecord | None:
     """Return the record of the results' folder."""
-    from traccc_py.cli.report import versions
     from traccc_py.cli.run_record import RunRecord
+    from traccc_py.environment import versions
 
     if options.output is None:
         return None
@@ -320,8 +320,8 @@ def info() -> None:
     """Show versions, devices, detectors and caches."""
     from rich.table import Table
 
-    from traccc_py.cli.report import versions
     from traccc_py.device.cache import cache_root
+    from traccc_py.environment import versions
     from traccc_py.geometry import detector_names
 
     table = Table(show_header=False, box=None, pad_edge=False)
