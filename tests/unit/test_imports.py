@@ -12,12 +12,13 @@ PACKAGE = ROOT / "traccc_py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
-BASE = {"units", "errors", "extras", "files", "settings"}
+BASE = {"units", "errors", "extras", "files", "settings", "workers"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
     "extras": {"errors"},
     "files": set(),
+    "workers": set(),
     "settings": {"errors"},
     "edm": BASE,
     "config": BASE,
