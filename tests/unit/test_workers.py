@@ -95,8 +95,14 @@ def test_ctrl_c_ends_all_at_once_and_they_tidy_up(program, tmp_path):
 
 
 def test_a_call_that_fails_lets_others_finish():
-    with pytest.raises(ZeroDivisionError), worker_pool(2, "fork") as pool:
-        slow, bad = pool.submit(time.sleep, 0.5), pool.submit(divmod, 1, 0)
-        bad.result()
-    assert slow.done()
-    assert slow.result() is None
+    calls = []
+
+    def fail_beside_another():
+        with worker_pool(2, "fork") as pool:
+            calls.extend([pool.submit(time.sleep, 0.5), pool.submit(divmod, 1, 0)])
+            calls[1].result()
+
+    with pytest.raises(ZeroDivisionError):
+        fail_beside_another()
+    assert calls[0].done()
+    assert calls[0].result() is None
