@@ -12,13 +12,14 @@ PACKAGE = ROOT / "traccc_py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
-BASE = {"units", "errors", "extras", "files", "settings", "environment"}
+BASE = {"units", "errors", "extras", "files", "settings", "environment", "workers"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
     "extras": {"errors"},
     "files": set(),
     "environment": set(),
+    "workers": set(),
     "settings": {"errors"},
     "edm": BASE,
     "config": BASE,
