@@ -11,6 +11,7 @@ from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.files import KINDS, EventFile, check_event_files, check_file, find_event_files
 from traccc_py.cli.options import Device, Option, command, consoles, options_of
 from traccc_py.cli.settings import SETTINGS, ChosenSettings
+from traccc_py.data.words import counted
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError, InputDataError
 from traccc_py.settings import Choice, Count, PositiveCount, Settings
@@ -92,7 +93,7 @@ def throughput(detector: DetectorOptions, settings: ChosenSettings, options: _Th
         threads=options.threads or int(getattr(chain.device, "threads", 1)),
         **{name: getattr(options, name) for name in _PLANNED},
     )
-    log.print(f"{len(files)} events, loops of {plan.processed_events}", style="dim")
+    log.print(f"{counted(len(files), 'event')}, loops of {plan.processed_events}", style="dim")
     reading_seconds, rounds = measure_throughput(
         chain,
         _reader_maker(chain.detector, files),
@@ -139,7 +140,7 @@ def _print(console: Console, reading_seconds: float, rounds: Sequence[Throughput
 
     from traccc_py.studies.throughput import spread_of
 
-    console.print(f"Reconstructed track parameters: {rounds[0].n_tracks} in {rounds[0].n_events} events")
+    console.print(f"Reconstructed track parameters: {rounds[0].n_tracks} in {counted(rounds[0].n_events, 'event')}")
     console.print(f"File reading: {1e3 * reading_seconds:.0f} ms")
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in ("", "events/s", "least", "most", "ms/event", "cores busy", "warm-up ms"):

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
-from traccc_py.workers import end_with_parent
 from traccc_py.edm import Cells
 from traccc_py.studies.throughput import ThroughputPlan, measure_throughput
+from traccc_py.workers import end_with_parent
 
 __all__ = ["Standalone"]
 
