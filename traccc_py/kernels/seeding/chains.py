@@ -30,6 +30,7 @@ MOST_CHAINS = 3  #: chains of an outermost spacepoint
 LONG_CHAIN = 4  #: spacepoints of a chain that is hardly ever made of several particles'
 _SURE_COST = scalar(1)  # largest cost of a chain of four that is right: nine of ten are below, six of ten above
 _SHORT_COST = scalar(1.5)  # largest cost of a short chain
+_SHARING_COST = scalar(0.5)  # ... whose innermost point is used: one of a hundred is right
 _SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
 _PER_TRIPLET = 3
 _FIRST, _SECOND, _THIRD = range(_PER_TRIPLET)  # points of a chain from the outside in
@@ -404,6 +405,12 @@ def _keep(out, i, n_chains, hits, n, cost):
 
 
 @device_function(inlined=True)
+def _largest_cost(p, innermost):
+    """Return the largest cost of a short chain."""
+    return _SHARING_COST if p.is_used[innermost] == 1 else _SHORT_COST
+
+
+@device_function(inlined=True)
 def _follow_to(p, number, path, hits, n_chains):
     """Continue the link in `hits` on one layer farther in; return the number of chains of its outer point."""
     outer, inner = hits[_FIRST], hits[_SECOND]
@@ -419,7 +426,7 @@ def _follow_to(p, number, path, hits, n_chains):
                 triplet = _triplet(p, outer, inner, path.line, hits[_THIRD])
                 if triplet.is_allowed:
                     n, cost = _extend(p, hits, triplet.curvature, triplet.cost)
-                    if n >= LONG_CHAIN or (p.is_second == 1 and cost <= _SHORT_COST):
+                    if n >= LONG_CHAIN or (p.is_second == 1 and cost <= _largest_cost(p, hits[_THIRD])):
                         n_chains = _keep(p.out, outer, n_chains, hits, n, cost)
     return n_chains
 
