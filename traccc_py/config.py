@@ -120,6 +120,7 @@ class SeedingConfig(_Section):
     delta_r_max: PositiveOrAuto = AUTO  #: largest radial distance of a doublet [mm]
     delta_z_max: PositiveOrAuto = AUTO  #: largest z distance of a doublet [mm]
     cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
+    max_module_measurements: PositiveCount = 2000  #: a module with more is noisy: none of them is in a seed
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 10.0  #: above this pT the scattering of this pT is assumed [GeV]

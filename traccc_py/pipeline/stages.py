@@ -128,8 +128,16 @@ class Stages:
         """
         detector, config, stacks, n_modules = self._detector, self._config, self._stacks, self._n_modules
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
-        tolerance, r_max = config.seeding.cluster_size_tolerance, config.seeding.r_max
-        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance, r_max)
+        slopes = find_cluster_slopes(
+            ws,
+            spacepoints,
+            measurements,
+            detector,
+            n_modules,
+            config.seeding.cluster_size_tolerance,
+            config.seeding.r_max,
+            config.seeding.max_module_measurements,
+        )
         seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, slopes, len(given.prepared))
         clock.lap("seeding")
         parameters = estimate_parameters(
