@@ -141,7 +141,7 @@ def test_grid_covers_the_range_or_strides(capacity, n_multiprocessors, expected)
 
 @pytest.mark.parametrize(
     ("capacity", "expected"),
-    [(1, (1, 1)), (1300, (1300, 1)), (7000, (3500, 2)), (40000, (2500, 16)), (10**6, (31250, 32))],
+    [(1, (1, 1)), (1300, (1300, 1)), (7000, (3500, 2)), (60000, (3750, 16)), (10**6, (31250, 32))],
 )
 def test_indices_that_take_long_get_small_warps_while_there_is_room(capacity, expected):
     assert grid_of(replace(SHORT, grain=8), capacity, 132) == expected

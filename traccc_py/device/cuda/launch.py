@@ -25,7 +25,7 @@ _BLOCKS_PER_MULTIPROCESSOR = 32  # beyond that a loop strides: more blocks only 
 _LONG_GRAIN = (
     128  # an index of a kernel with at most this grain takes long, and some take many times longer than others
 )
-_WARPS_OF_LONG = 16  # of each multiprocessor: before there are as many, a warp gets fewer long indices
+_WARPS_OF_LONG = 24  # of each multiprocessor: before there are as many, a warp gets fewer long indices
 _MAX_PREPARED = 32  # parameter blocks of a kernel that are kept
 _NO_SLOT = -1  # the size is known on the host
 
