@@ -158,6 +158,21 @@ def _fusing(is_allowed: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_negative_indices() -> Iterator[None]:
+    """Let indices be what they are: that of an array may not count from its end, which costs a comparison each time."""
+    from numba.cuda.np import arrayobj
+
+    before = arrayobj.fix_integer_index
+    arrayobj.fix_integer_index = lambda context, builder, kind, index, _: context.cast(
+        builder, index, kind, types.intp if kind.signed else types.uintp
+    )
+    try:
+        yield
+    finally:
+        arrayobj.fix_integer_index = before
+
+
+@contextlib.contextmanager
 def _without_a_device(capability: tuple[int, int]) -> Iterator[None]:
     """Tell numba-cuda the compute capability, for which it asks a device when it compiles nested functions."""
     from numba.cuda import dispatcher
@@ -186,7 +201,7 @@ def _compile_ptx(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]
     exec(compile(source, kernel.filename, "exec"), names)
     signature = (payload, types.Array(types.int32, 1, "C"), types.int32, types.int32)
     try:
-        with _compiler_lock, _fusing(kernel.fuses), _without_a_device(capability):
+        with _compiler_lock, _fusing(kernel.fuses), _without_negative_indices(), _without_a_device(capability):
             ptx, _ = cuda.compile(names[kernel.name], signature, device=False, cc=capability, abi="numba", output="ptx")
     except CCSupportError as error:
         msg = f"sm_{capability[0]}{capability[1]} is no architecture that numba-cuda compiles for: {error}"
