@@ -175,12 +175,12 @@ def test_time_ends_a_search(tmp_path, detector):
 
 def test_what_is_kept(tmp_path, detector):
     found = search(tmp_path, detector)
-    found.run(8, 60.0, lambda trial: None)
+    found.run(25, 60.0, lambda trial: None)
     text = settings_toml(found)
     assert f"tuned, trial {found.best.number}" in text
     (tmp_path / "settings.toml").write_text(text)
     assert ChainConfig.from_toml(tmp_path / "settings.toml") == found.settings
     table = trial_table(found.trials)
-    assert table["trial"].tolist() == list(range(8))
+    assert table["trial"].tolist() == list(range(25))
     assert table["efficiency_muons"].max() == pytest.approx(found.best.efficiency["muons"])
     assert table["finding.chi2_max"][0] == 25.0
