@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from traccc_py.performance.tracks import EventTracks, TrackSet, tracks_of_result
 from traccc_py.performance.truth import link_cells, link_map, read_truth
 
 COLLISIONS = "ttbar"
+MIN_PT = 0.5  #: of tracks [GeV]
 SHOT = {"muons": "muon", "pions": "pion"}
 PROGRAMS = ("Acts", "traccc_py")
 SELECTION = {"pT > 0.5": TruthSelection(min_pt=0.5, max_eta=2.5, min_measurements=7, particle_types=(), process=-1)}
@@ -114,7 +116,9 @@ class _Ids:
         return np.asarray(self._ours[place])
 
 
-def compare(folder: Path, particle: str) -> tuple[dict[str, PerformanceSummary], dict[str, float]]:
+def compare(
+    folder: Path, particle: str, assignments: Sequence[str] = ()
+) -> tuple[dict[str, PerformanceSummary], dict[str, float]]:
     """Reconstruct Acts's events, and judge both programs.
 
     Parameters
@@ -123,6 +127,8 @@ def compare(folder: Path, particle: str) -> tuple[dict[str, PerformanceSummary],
         What `run_acts` wrote, and the particles.
     particle : str
         Mass hypothesis.
+    assignments : sequence of str, optional
+        Settings of our chain, as KEY=VALUE.
 
     Returns
     -------
@@ -132,10 +138,16 @@ def compare(folder: Path, particle: str) -> tuple[dict[str, PerformanceSummary],
         Processor time of an event of our chain, by stage.
     """
     from traccc_py.chain import TrackingChain
+    from traccc_py.cli.settings import assigned
     from traccc_py.config import ChainConfig
 
     detector = without_passive()
-    chain = TrackingChain(detector, ChainConfig().with_particle(particle), device="cpu", threads=1)
+    config = (
+        ChainConfig()
+        .with_settings({key: value for key, (_, value) in assigned(assignments).items()})
+        .with_particle(particle)
+    )
+    chain = TrackingChain(detector, config, device="cpu", threads=1)
     summaries = {name: PerformanceSummary(SELECTION, float(detector.arrays().b_z)) for name in PROGRAMS}
     ids, seconds, stages = _Ids(folder), 0.0, dict[str, float]()
     numbers = event_numbers(folder)
@@ -157,6 +169,7 @@ def compare(folder: Path, particle: str) -> tuple[dict[str, PerformanceSummary],
         seconds += time.process_time() - begin
         for stage, milliseconds in result.stage_milliseconds.items():
             stages[stage] = stages.get(stage, 0.0) + milliseconds
+        result = result.with_tracks(result.tracks.pt > MIN_PT)  # as Acts selects its tracks
         links = link_cells(result.measurements.geometry_id, cells, hits, truth.particle_of_hit)
         if links is None:
             msg = f"event {number}: the clusters are not those of the cells"
@@ -203,7 +216,9 @@ def row_of(summary: PerformanceSummary, numbers: dict[str, Any], milliseconds: f
     return row
 
 
-def run_sample(sample: str, n: int, n_events: int, seed: int, folder: Path) -> dict[str, Any]:
+def run_sample(
+    sample: str, n: int, n_events: int, seed: int, folder: Path, assignments: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return what both programs make of a sample."""
     b_z = float(without_passive().arrays().b_z)
     folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +226,7 @@ def run_sample(sample: str, n: int, n_events: int, seed: int, folder: Path) -> d
         particles = particles_of(sample, n, seed, event, b_z)
         write_particles(folder / event_file_name(event, "particles_initial"), particles, ids_in_fields=True)
     acts: ActsRun = in_own_process(run_acts, folder, folder, n_events)
-    summaries, ours = compare(folder, SHOT.get(sample, "pion"))
+    summaries, ours = compare(folder, SHOT.get(sample, "pion"), assignments)
     seconds = {"Acts": acts.seconds, "traccc_py": ours}
     numbers = {name: summary.as_dict() for name, summary in summaries.items()}
     rows = {
@@ -264,6 +279,9 @@ def main(
     sample: Annotated[list[str] | None, typer.Option(help="muons, pions or ttbar:MU; may be given again.")] = None,
     particles: Annotated[int, typer.Option(min=1, help="Of a gun, in an event.")] = 1000,
     events: Events = 3,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of ours.")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="Keep the events here.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Draw both programs' plots to folders in it.")] = None,
     seed: Seed = 1,
@@ -274,7 +292,7 @@ def main(
     with tempfile.TemporaryDirectory() as temporary:
         for name in sample or ["muons"]:
             place = Path(folder or temporary) / name.replace(":", "_mu")
-            found[name] = run_sample(name, particles, events, seed, place)
+            found[name] = run_sample(name, particles, events, seed, place, assignments or ())
             for line in behind(found[name]):
                 print(f"{name}: Acts finds more: {line}")
             if figures is not None:
@@ -286,7 +304,7 @@ def main(
         for program, stages in one["milliseconds"].items():
             print(f"{name}, {program} [ms]:", ", ".join(f"{k} {v:.1f}" for k, v in stages.items()))
     kept = {name: {k: v for k, v in one.items() if k != "numbers"} for name, one in found.items()}
-    write_results(output, "acts_comparison", {"samples": kept})
+    write_results(output, "acts_comparison", {"samples": kept, "set": assignments or []})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from traccc_py.cli.settings import ChosenSettings, assigned
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.settings import Positive, PositiveCount, Settings
 from traccc_py.tuning.samples import TuningSamples
+from traccc_py.units import degree
 
 if TYPE_CHECKING:
     from traccc_py.tuning.judge import Judgement
@@ -42,10 +43,15 @@ class _TuneOptions(Settings):
     threads: Threads = None
 
 
+def _radians(pair: tuple[float, float]) -> tuple[float, float]:
+    return pair[0] * degree, pair[1] * degree
+
+
 _SAMPLES = options_of(
     TuningSamples,
     pt=Option(metavar="MIN MAX"),
     eta=Option(metavar="MIN MAX"),
+    phi=Option(metavar="MIN MAX", default=(-180.0, 180.0), meaning="range of phi [degrees]", convert=_radians),
     pileup=Option(metavar="MU"),
 )
 

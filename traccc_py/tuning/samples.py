@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -27,6 +28,7 @@ class TuningSamples(Settings):
     particles: PositiveCount = 1000  #: muons; there are half as many pions
     pt: Annotated[tuple[float, float], Bounds(0)] = (0.5, 100.0)  #: range of pT, uniform in its logarithm [GeV]
     eta: Annotated[tuple[float, float], Bounds()] = (-2.5, 2.5)  #: range of eta
+    phi: Annotated[tuple[float, float], Bounds()] = (-math.pi, math.pi)  #: range of phi [rad]
     vertex_sigma: Positive = 55.0  #: spread of vertices along the beam [mm]
     pileup: NonNegative = 0.0  #: mean number of collisions besides a ttbar, in events of their own; 0: there are none
     collisions: PositiveCount = 2  #: such events
@@ -49,6 +51,7 @@ def _gun(config: TuningSamples, particle: str) -> ParticleGunConfig:
         momentum=config.pt,
         momentum_distribution="log",
         eta=config.eta,
+        phi=config.phi,
         vertex_sigma=(0.01, 0.01, config.vertex_sigma),
     )
 
