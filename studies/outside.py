@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -154,7 +154,8 @@ def colliderml_rows(folder: Path, threads: int) -> Iterator[Row]:
         counts = truth[
             (truth.pt > 1) & (abs(truth.eta) < 3) & (truth.n_hits >= 7) & (truth.n_pixel_hits >= 3)
         ].particle_id
-        particle = pd.read_csv(path).particle_id.to_numpy()
+        stored = pd.read_csv(path)
+        particle = dict(zip(stored.measurement_id, stored.particle_id, strict=True))
         begin = time.process_time()
         result = chain.run(read_measurements(path))
         seconds += time.process_time() - begin
@@ -171,15 +172,16 @@ def colliderml_rows(folder: Path, threads: int) -> Iterator[Row]:
     )
 
 
-def _majorities(result: Any, particle: np.ndarray) -> tuple[np.ndarray, int]:
+def _majorities(result: Any, particle: Mapping[int, int]) -> tuple[np.ndarray, int]:
     """Return the particles that made at least half of each track, and the number of tracks without one."""
     states = result.track_states
-    of_states = particle[result.measurements.measurement_id[states.measurement_index]]
+    ids = result.measurements.measurement_id[states.measurement_index].tolist()
+    of_states = np.array([particle[i] for i in ids])
     majority, n_fakes = [], 0
     for track in range(len(result.tracks)):
-        ids, counts = np.unique(of_states[states.track_index == track], return_counts=True)
+        found, counts = np.unique(of_states[states.track_index == track], return_counts=True)
         if 2 * counts.max() >= counts.sum():
-            majority.append(ids[counts.argmax()])
+            majority.append(found[counts.argmax()])
         else:
             n_fakes += 1
     return np.array(majority), n_fakes
@@ -241,6 +243,13 @@ def trackml_rows(events: Path, detector_file: Path, config: ChainConfig, threads
     )
 
 
+def shown(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows and print each, since some take minutes."""
+    for row in rows:
+        print(" | ".join(row.cells()), flush=True)
+        yield row
+
+
 def table(rows: list[Row]) -> str:
     """Return the table as Markdown."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
@@ -261,19 +270,19 @@ def main(
     output: Output = OUTPUT,
 ) -> None:
     """Print the table."""
-    rows = list(own_muons(muons, seed, threads)) if muons else []
-    rows += acts_rows(events, particles, seed)
+    rows = list(shown(own_muons(muons, seed, threads))) if muons else []
+    rows += shown(acts_rows(events, particles, seed))
     root = data or (Path(os.environ[REFERENCE_DATA]) if os.environ.get(REFERENCE_DATA) else None)
     for name, rows_of in (("colliderml", colliderml_rows), ("traccc_toy", toy_rows)):
         if root is not None and (root / name).is_dir():
-            rows += rows_of(root / name, threads)
+            rows += shown(rows_of(root / name, threads))
         else:
             rows.append(Row(name, "", "not run: there are no data; --data names their folder"))
     if trackml and trackml_detector is not None:
         values = {key: value for key, (_, value) in assigned(trackml_set or ()).items()}
         config = ChainConfig().with_settings(values)
         for folder in trackml:
-            rows += trackml_rows(folder, trackml_detector, config, threads)
+            rows += shown(trackml_rows(folder, trackml_detector, config, threads))
         rows.append(WINNER)
     else:
         rows.append(Row("TrackML", "", "not run: --trackml and --trackml-detector name its files"))
