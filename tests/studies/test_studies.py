@@ -37,7 +37,7 @@ from traccc_py.simulation.generators.pileup import CollisionConfig
 from traccc_py.simulation.samples import SampleConfig, make_sample
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
-HELPERS = {"__init__", "common", "gpu_devices"}
+HELPERS = {"__init__", "acts_chain", "acts_geometry", "common", "gpu_devices"}
 MAX_BATCH_US = 5000  # 720 on two quiet cores; the limit is for busy ones
 
 

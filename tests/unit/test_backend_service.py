@@ -234,6 +234,7 @@ def test_settings_survive_the_parameters():
         digitization="/d/digitization.json",
         conditions_file=Path("/d/conditions.json"),
         dead_channels_file=Path("/d/dead.csv"),
+        variances_file=Path("/d/variances.json"),
         bfield_file=Path("/d/field.csv"),
         bfield_format="csv",
         bfield_symmetry="xyz",

@@ -34,6 +34,7 @@ ALLOWED = {
     "detector_options": BASE | {"geometry", "data"},
     "simulation": BASE | {"edm", "device", "geometry", "data"},
     "performance": BASE | {"edm", "device", "geometry", "data", "config", "simulation"},
+    "tuning": BASE | {"edm", "device", "geometry", "data", "config", "derivation", "simulation", "performance"},
     "client": BASE | {"edm", "wire"},
     "backend": BASE
     | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
@@ -58,6 +59,7 @@ ONLY_IN = {
     "pyarrow": ["data", "edm/collection.py"],
     "awkward": ["data/root_output.py", "edm/collection.py"],
     "uproot": ["data/root_output.py"],
+    "optuna": ["tuning/search.py", "cli/tuning.py"],
     "plotly": ["performance/event_display.py", "cli/display.py"],
     "typer": ["cli"],
     "rich": ["cli"],

@@ -43,6 +43,7 @@ _BYTES_PER_MB = 1e6
 _EXTRAS = {
     "simulation": (("particle", "pythia8mc"), "collisions"),
     "plots": (("matplotlib", "mplhep"), "plots and reports"),
+    "tune": (("optuna",), "search of settings"),
     "display": (("plotly",), "event display"),
     "parquet": (("pyarrow",), "Parquet files, to_arrow"),
     "root": (("uproot", "awkward"), "ROOT files"),
