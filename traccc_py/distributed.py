@@ -113,13 +113,16 @@ def reconstruct(
     ]
 
 
-def _run_group(recipe: ChainRecipe, options: RunOptions, group: Sequence[EventFile]) -> list[dict[str, Any]]:
+def _run_groups(
+    recipe: ChainRecipe, options: RunOptions, groups: Sequence[Sequence[EventFile]]
+) -> list[dict[str, Any]]:
     from traccc_py.cli.event_reader import EventReader
     from traccc_py.cli.reconstruction import output_of
     from traccc_py.cli.run_events import EventRunner
 
     chain = get_chain(recipe)
-    return [record.facts() for record in EventRunner(chain, EventReader(chain.detector), output_of(options)).run(group)]
+    runner = EventRunner(chain, EventReader(chain.detector), output_of(options))
+    return [record.facts() for group in groups for record in runner.run(group)]
 
 
 def run(
@@ -130,6 +133,7 @@ def run(
     *,
     events: int | None = None,
     resume: bool = False,
+    groups_per_task: int = 8,
     **options: Any,
 ) -> int:
     """Do what `traccc-py run` does, byte for byte, by the workers of a cluster.
@@ -148,6 +152,8 @@ def run(
         Number of events at most [1].
     resume : bool, optional
         Leave out events that a run like this one has completed.
+    groups_per_task : int, optional
+        Files of one kind of results that a task writes [1]: of events in CSV, else of `events_per_file` events.
     **options
         Others of `traccc-py run`: `format`, `outputs`, `compress`, `events_per_file`, `skip`, `input_kind`.
 
@@ -176,7 +182,8 @@ def run(
     assert writer is not None
     done = {event for event in record.begin(resume=resume) if all(path.exists() for path in writer.files_of(event))}
     groups = groups_of([file for file in files if file.event not in done], settings)
-    futures = [client.submit(_run_group, chosen, settings, group, pure=False, retries=_RETRIES) for group in groups]
+    tasks = [groups[k : k + groups_per_task] for k in range(0, len(groups), groups_per_task)]
+    futures = [client.submit(_run_groups, chosen, settings, task, pure=False, retries=_RETRIES) for task in tasks]
     n_events = 0
     try:
         for future in as_completed(futures):

@@ -87,7 +87,7 @@ def test_a_killed_worker_loses_nothing(folder, whole, tmp_path):
 
         thread = threading.Thread(target=kill, args=(0.05,))
         thread.start()
-        assert run(client, [folder], tmp_path / "out", RECIPE) == N_EVENTS
+        assert run(client, [folder], tmp_path / "out", RECIPE, groups_per_task=2) == N_EVENTS
         thread.join()
         assert killed
     assert contents(tmp_path / "out") == whole

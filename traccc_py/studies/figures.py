@@ -82,10 +82,16 @@ def _throughput(axes: Any, points: _Points, variable: _Variable, *, is_log: bool
         axes.set_xticks(sorted({point[variable.name] for point in points}))
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        _plain_numbers(axes)
         axes.set_ylim(None, 2 * axes.get_ylim()[1])
     else:
         axes.set_ylim(0, _ROOM * axes.get_ylim()[1])
+
+
+def _plain_numbers(axes: Any) -> None:
+    """Label a logarithmic axis with numbers, also between powers of ten."""
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
 
 
 def _ideal(axes: Any, points: _Points, x: str, curve: str) -> None:
@@ -140,7 +146,7 @@ def _percentiles(axes: Any, points: _Points, variable: _Variable) -> None:
     if variable.is_log:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    _plain_numbers(axes)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.5)
 
