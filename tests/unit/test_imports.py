@@ -42,6 +42,7 @@ ALLOWED = {
     | {"edm", "device", "geometry", "config", "data", "chain", "wire", "client", "detector_options", "backend"}
     | {"simulation", "performance"},
     "cli": None,  # anything below it
+    "distributed": BASE | {"edm", "config", "chain", "detector_options", "cli", "data"},
     "__main__": {"cli"},
     "__init__": None,  # lazy
 }
@@ -64,6 +65,7 @@ ONLY_IN = {
     "typer": ["cli"],
     "rich": ["cli"],
     "tritonclient": ["client"],
+    "distributed": ["distributed.py"],
     "pythia8mc": ["simulation"],
     "triton_python_backend_utils": ["backend"],
     "pytriton": ["backend"],
