@@ -59,6 +59,7 @@ ONLY_IN = {
     "pyarrow": ["data", "edm/collection.py"],
     "awkward": ["data/root_output.py", "edm/collection.py"],
     "uproot": ["data/root_output.py"],
+    "pyhepmc": ["data/hepmc_output.py"],
     "plotly": ["performance/event_display.py", "cli/display.py"],
     "typer": ["cli"],
     "rich": ["cli"],
