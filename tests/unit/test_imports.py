@@ -53,7 +53,7 @@ ONLY_IN = {
     "numba.cuda": ["device"],
     "cuda": ["device"],
     "numba": ["device", "kernels", "simulation"],
-    "matplotlib": ["performance/plot_style.py", "performance/plots.py", "performance/views.py"],
+    "matplotlib": ["performance/plot_style.py", "performance/plots.py", "performance/views.py", "edm/picture.py"],
     "mplhep": ["performance/plot_style.py", "performance/plots.py"],
     "pandas": ["data", "edm/collection.py"],
     "pyarrow": ["data", "edm/collection.py"],
