@@ -118,14 +118,14 @@ def test_losses(sample, tmp_path):
 
 def test_reach(sample, tmp_path):
     reach.main(by="radius", folder=[sample], config=["default", "displaced"], events=1, output=tmp_path)
-    found = only_result(tmp_path, "reach")["samples"][sample.name]
+    found = only_result(tmp_path, "reach_radius")["samples"][sample.name]
     assert next(sum(b["n"] for b in row["bins"]) for row in found.values()) >= 2  # the muons
     assert found["displaced"]["milliseconds"] > 0
 
 
 def test_reach_by_pt(tmp_path):
     reach.main(by="pt", pions=20, config=["low-pt"], events=1, output=tmp_path / "pt")
-    (row,) = only_result(tmp_path / "pt", "reach")["samples"]["20 pions"].values()
+    (row,) = only_result(tmp_path / "pt", "reach_pt")["samples"]["20 pions"].values()
     assert sum(b["found"] for b in row["bins"]) >= 10
     with pytest.raises(typer.BadParameter, match="expected one of radius, pt"):
         reach.main(by="eta", output=tmp_path)
