@@ -20,7 +20,6 @@ from studies import (
     mixed_events,
     occupancy,
     performance_tables,
-    pileup_time,
     reach,
     run_rate,
     scan_settings,

@@ -13,7 +13,6 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
 BASE = {"units", "errors", "extras", "files", "settings", "environment", "workers"}
-BASE = {"units", "errors", "extras", "files", "settings", "workers"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
