@@ -95,20 +95,23 @@ def draw_performance(facts: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     middle = (ETA_EDGES[1:] + ETA_EDGES[:-1]) / 2
-    for colour, (pt, row) in zip(_COLOURS, facts["efficiency"].items(), strict=True):
+    for shift, colour, (pt, row) in zip((-0.04, 0.0, 0.04), _COLOURS, facts["efficiency"].items(), strict=True):
         n, found = np.array(row["n"]), np.array(row["found"])
         low, high = wilson_interval(found, n)
         rate = found / n
         bars = 100 * np.array([rate - low, high - rate])
-        left.errorbar(middle, 100 * rate, bars, fmt="o", markersize=3, linewidth=1, color=colour, label=f"{pt} GeV")
+        left.errorbar(
+            middle + shift, 100 * rate, bars, fmt="o", markersize=3, linewidth=1, color=colour, label=f"{pt} GeV"
+        )
     left.set(xlabel="eta", ylabel="efficiency [%]", ylim=(90, 101), title="muons with seven measurements")
     left.legend(loc="lower center", ncols=3)
     points = sorted((float(mu), row["milliseconds"], row["cells"]) for mu, row in facts["times"].items())
     if points:
         right.plot(*zip(*(point[:2] for point in points), strict=True), "o-", color=_COLOURS[0])
+        right.set_xlim(0, 1.15 * points[-1][0])
         for x, y, n in points:
             right.annotate(f"{n / 1000:.0f}k cells", (x, y), textcoords="offset points", xytext=(6, -12), fontsize=8)
-    right.set(xlabel="pile-up collisions", ylabel="processor time, one thread [ms]", xlim=(0, None), ylim=(0, None))
+    right.set(xlabel="pile-up collisions", ylabel="processor time, one thread [ms]", ylim=(0, None))
     right.set_title("ttbar, cells to fitted tracks")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=90, metadata={"facts": json.dumps(facts)})
