@@ -35,13 +35,15 @@ def simulation(tmp_path):
         [sys.executable, "-m", "traccc_py", "simulate", *words],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True,
     )  # fmt: skip
-    wait_for(lambda: len(list(folder.glob("event*-cells.csv"))) >= 3)
-    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(workers) >= 2
-    yield process, workers, folder
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    try:
+        wait_for(lambda: len(list(folder.glob("event*-cells.csv"))) >= 3)
+        workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(workers) >= 2
+        yield process, workers, folder
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def test_workers_end_with_a_simulation_that_is_killed(simulation):
