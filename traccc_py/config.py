@@ -55,7 +55,7 @@ __all__ = [
 
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
-PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("traccc",)}  #: sets of settings by name
+PRESETS = {path.stem: path for path in sorted(_PRESET_FOLDER.glob("*.toml"))}  #: sets of settings by name
 _OFF = "off"
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
@@ -369,8 +369,8 @@ def read_config(source: Path | str | None = None) -> ChainConfig:
     Parameters
     ----------
     source : path, optional
-        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0.
-        None: the default ones.
+        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0,
+        "displaced" and "low-pt", for particles that the default ones lose (docs/limits.md). None: the default ones.
 
     Raises
     ------

@@ -48,6 +48,7 @@ _EXTRAS = {
     "display": (("plotly",), "event display"),
     "parquet": (("pyarrow",), "Parquet files, to_arrow"),
     "root": (("uproot", "awkward"), "ROOT files"),
+    "hepmc": (("pyhepmc",), "HepMC3"),
     "awkward": (("awkward", "pyarrow"), "to_awkward"),
     "client": (("tritonclient",), "client of the service"),
     "dask": (("distributed",), "events by a cluster of Dask"),

@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import multiprocessing
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -34,6 +33,7 @@ from traccc_py.device.cuda.layout import aligned
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 from traccc_py.errors import DeviceUnavailableError, TracccError
 from traccc_py.files import content_digest
+from traccc_py.workers import worker_pool
 
 __all__ = [
     "CompiledKernel",
@@ -378,8 +378,8 @@ def compile_all(
     missing = [job for job in jobs if not _is_kept(kernels[job[1]], *job[2:])]
     ahead = missing if processes > 1 and len(missing) > 1 else []
     if ahead:
-        spawn = multiprocessing.get_context("spawn")  # a fork would copy the compilers' threads and locks
-        with ProcessPoolExecutor(min(processes, len(ahead)), spawn, be_silent) as pool:
+        # spawned: a fork would copy the compilers' threads and locks
+        with worker_pool(min(processes, len(ahead)), initializer=be_silent) as pool:
             names = {pool.submit(_compile_job, *job): job[1] for job in ahead}
             for future in as_completed(names):
                 keep(future.result())
