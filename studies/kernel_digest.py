@@ -31,6 +31,7 @@ from traccc_py.config import ChainConfig
 from traccc_py.device.cuda.compile import CompiledKernel, compile_all
 from traccc_py.device.kernel import Kernel, registered_kernels
 from traccc_py.device.signatures import record_signatures
+from traccc_py.edm import Candidates, Measurements, Spacepoints, columns_of
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import FieldMap, solenoid_field_map
 
@@ -79,9 +80,21 @@ def recorded(detector_name: str, configs: Sequence[ChainConfig] = CONFIGS, field
 
     def run(device: Any) -> None:
         for config in configs:
-            TrackingChain(detector, config, device).initialize()
+            chain = TrackingChain(detector, config, device)
+            chain.initialize()
+            chain.run(_no_candidates())
 
     return record_signatures(run)
+
+
+def _no_candidates() -> tuple[Measurements, Spacepoints, Candidates]:
+    """Return an event with nothing in it, whose seeds are of track candidates."""
+    none = {
+        name: np.zeros((int(column.rows == "n + 1"), *column.shape), column.dtype)
+        for name, column in columns_of(Measurements).items()
+    }
+    spacepoints = Spacepoints(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
+    return Measurements(**none), spacepoints, Candidates(np.zeros(1, np.int64), np.zeros(0, np.int64))
 
 
 def top_level(ptx: str) -> dict[str, str]:

@@ -30,6 +30,7 @@ KINDS = {
         "cells": ("cells",),
         "measurements": ("measurements",),
         "spacepoints": ("spacepoints", "spacepoint"),
+        "prototracks": ("prototracks",),
     }.items()
 }
 _FIGURES = (".png", ".pdf", ".svg")
@@ -205,7 +206,7 @@ def check_event_files(files: Sequence[EventFile], *, has_athena_ids: bool = Fals
         if file.row is not None:
             continue
         check_file_header(file.path, file.kind)
-        if file.kind == "spacepoints":
+        if file.kind in ("spacepoints", "prototracks"):
             check_file_header(measurements_file_of(file.path), "measurements")
 
 

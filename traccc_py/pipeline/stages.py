@@ -22,6 +22,7 @@ from traccc_py.kernels.clusterization.clusterization import form_measurements
 from traccc_py.kernels.finding.finding import find_tracks
 from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.seeding.layer_map import LayerMap, make_layer_map
@@ -35,11 +36,12 @@ from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
-from traccc_py.pipeline.upload import upload_measurements, upload_spacepoints
+from traccc_py.pipeline.upload import upload_candidates, upload_measurements, upload_spacepoints
 
 __all__ = ["StageClock", "StageInput", "Stages"]
 
 _SMALLEST_FIELD = 0.1  # [T]
+_WITH_SPACEPOINTS = ("seeding", "parameter_estimation")  # stages that events with spacepoints start with
 
 
 @dataclass(slots=True)
@@ -128,9 +130,11 @@ class Stages:
         """
         detector, config, stacks, n_modules = self._detector, self._config, self._stacks, self._n_modules
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
-        tolerance, r_max = config.seeding.cluster_size_tolerance, config.seeding.r_max
-        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, n_modules, tolerance, r_max)
-        seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, slopes, len(given.prepared))
+        if given.first_stage == "parameter_estimation":
+            lists = upload_candidates(ws, given.prepared)
+            seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
+        else:
+            seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, len(given.prepared))
         clock.lap("seeding")
         parameters = estimate_parameters(
             ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
@@ -147,10 +151,12 @@ class Stages:
         return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
 
     def _find_seeds(
-        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch, slopes: Any, n_events: int
+        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch, n_events: int
     ) -> tuple[SeedBatch, Any]:
         """Return the seeds, by the method of the configuration, and which are followed first."""
         detector, seeding, thinning = self._detector, self._config.seeding, self._config.seed_thinning
+        tolerance, r_max = seeding.cluster_size_tolerance, seeding.r_max
+        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, self._n_modules, tolerance, r_max)
         variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, self._n_modules)
         if self._layer_map is not None:
             return find_chain_seeds(
@@ -169,6 +175,13 @@ class Stages:
         seeds = find_seeds(ws, spacepoints, variances, slopes, seeding, float(detector.b_z), n_events)
         return seeds, thin_seeds(ws, seeds, spacepoints, measurements, thinning)
 
+    def _seeds_of(
+        self, ws: Workspace, lists: PointLists, measurements: MeasurementBatch, spacepoints: SpacepointBatch
+    ) -> tuple[SeedBatch, Any]:
+        """Return the seeds of track candidates, and which are followed first."""
+        seeds = find_candidate_seeds(ws, lists, spacepoints, measurements, self._detector, self._n_modules)
+        return seeds, thin_seeds(ws, seeds, spacepoints, measurements, self._config.seed_thinning)
+
     def _form_spacepoints(
         self, ws: Workspace, given: StageInput, clock: StageClock
     ) -> tuple[MeasurementBatch, SpacepointBatch]:
@@ -180,7 +193,7 @@ class Stages:
         else:
             measurements = upload_measurements(ws, given.prepared, self._n_modules)
             clock.lap("preparation")
-        if given.first_stage == "seeding":
+        if given.first_stage in _WITH_SPACEPOINTS:
             spacepoints = upload_spacepoints(ws, given.prepared)
             clock.lap("preparation")
         else:
