@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -34,12 +35,14 @@ from traccc_py.device.signatures import record_signatures
 from traccc_py.edm import Candidates, Measurements, Spacepoints, columns_of
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import FieldMap, solenoid_field_map
+from traccc_py.gnn.weights import untrained_weights, write_weights
 
 #: Kernels that the default configuration leaves out are launched by the others.
 CONFIGS = (
     ChainConfig(),
     ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}),
     ChainConfig().with_settings({"seeding.method": "layer_pairs"}),
+    ChainConfig().with_settings({"finder.method": "gnn"}),
 )
 #: The kinds of field maps, which kernels are compiled for anew.
 FIELD_MAPS = {
@@ -79,10 +82,14 @@ def recorded(detector_name: str, configs: Sequence[ChainConfig] = CONFIGS, field
         detector = detector.with_field_map(FIELD_MAPS[field]())
 
     def run(device: Any) -> None:
-        for config in configs:
-            chain = TrackingChain(detector, config, device)
-            chain.initialize()
-            chain.run(_no_candidates())
+        with tempfile.TemporaryDirectory() as folder:
+            weights = Path(folder) / "untrained.npz"
+            write_weights(weights, untrained_weights(detector.arrays()))
+            for config in configs:
+                chosen = config.with_settings({"finder.weights": str(weights)})
+                chain = TrackingChain(detector, chosen, device)
+                chain.initialize()
+                chain.run(_no_candidates())
 
     return record_signatures(run)
 

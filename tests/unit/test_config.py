@@ -19,6 +19,16 @@ CAN_BE_AUTO = {
 }
 
 
+_OTHER_TEXTS = {
+    "calibrated": "traccc",
+    "pion": "muon",
+    "grid": "layer_pairs",
+    "seeds": "gnn",
+    "odd": "my.npz",
+    "walkthrough": "junction_removal",
+}
+
+
 def default_of(section, name):
     """The default value, a number where it is left to the detector."""
     default = getattr(getattr(ChainConfig(), section), name)
@@ -31,7 +41,7 @@ def changed(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"calibrated": "traccc", "pion": "muon", "grid": "layer_pairs"}[value]
+        return _OTHER_TEXTS[value]
     return value + 1 if isinstance(value, int) else value * 1.0625 + 0.001
 
 

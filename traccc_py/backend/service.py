@@ -113,7 +113,10 @@ class TrackingService:
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
             self._athena_ids = replace(ids, name="the server's map")  # clients need not know its path
-        self.chain = TrackingChain(detector, read_config(settings.config), device=device, threads=settings.threads)
+        config = read_config(settings.config)
+        if settings.finder is not None:
+            config = config.with_settings({"finder.method": settings.finder})
+        self.chain = TrackingChain(detector, config, device=device, threads=settings.threads)
 
     def initialize(self) -> None:
         """Compile the kernels and run a first small event."""

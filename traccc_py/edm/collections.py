@@ -30,7 +30,8 @@ __all__ = [
     "Tracks",
 ]
 
-#: Stages of the chain whose times are reported, in order.
+#: Stages of the chain whose times are reported, in order; those of the graph neural network stand last, as clients that
+#: are older than it know the others by their places.
 STAGES = (
     "preparation",
     "clusterization",
@@ -41,6 +42,10 @@ STAGES = (
     "ambiguity_resolution",
     "fitting",
     "output",
+    "graph",
+    "edge_filter",
+    "edge_scores",
+    "segmentation",
 )
 
 CHANNEL_MAX = 2**31 - 1

@@ -17,12 +17,14 @@ from traccc_py.geometry import Detector, DetectorArrays
 from traccc_py.geometry.field import likely_units
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
+from traccc_py.gnn.weights import finder_arrays, read_weights
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.clusterization.clusterization import form_measurements
 from traccc_py.kernels.finding.finding import find_tracks
 from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
 from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds
+from traccc_py.kernels.gnn.gnn_finding import FinderArrays, find_point_lists
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.seeding.layer_map import LayerMap, make_layer_map
@@ -38,7 +40,7 @@ from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
 from traccc_py.pipeline.upload import upload_candidates, upload_measurements, upload_spacepoints
 
-__all__ = ["StageClock", "StageInput", "Stages"]
+__all__ = ["StageClock", "StageInput", "Stages", "on_device"]
 
 _SMALLEST_FIELD = 0.1  # [T]
 _WITH_SPACEPOINTS = ("seeding", "parameter_estimation")  # stages that events with spacepoints start with
@@ -94,8 +96,10 @@ class Stages:
 
     Raises
     ------
+    ConfigError
+        If weights of the finder can't be read.
     GeometryError
-        If the kernels can't work with the detector.
+        If the kernels can't work with the detector, or weights are for another one.
     """
 
     def __init__(self, device: Device, detector: Detector, config: ChainConfig) -> None:
@@ -103,11 +107,14 @@ class Stages:
         _check_field(detector)
         _check_bins(host)
         host = host._replace(path_sigmas=path_sigmas(host, config.clusterization))
-        self._detector: DetectorArrays = _on_device(device, host)
+        self._detector: DetectorArrays = on_device(device, host)
         self._stacks = _stack_ranges(host.stacks)
         self._layer_map: LayerMap | None = None
-        if config.seeding.method == "layer_pairs":
-            self._layer_map = _on_device(device, make_layer_map(host, config.seeding))
+        self._finder: FinderArrays | None = None
+        if config.finder.method == "gnn":
+            self._finder = on_device(device, finder_arrays(read_weights(config.finder.weights), host))
+        elif config.seeding.method == "layer_pairs":
+            self._layer_map = on_device(device, make_layer_map(host, config.seeding))
         self._n_modules = len(detector.geometry_ids)
         self._config = config
 
@@ -132,6 +139,12 @@ class Stages:
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
         if given.first_stage == "parameter_estimation":
             lists = upload_candidates(ws, given.prepared)
+            seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
+        elif self._finder is not None:
+            n_events = len(given.prepared)
+            lists = find_point_lists(
+                ws, spacepoints, measurements, detector, self._finder, config.graph, n_modules, n_events, clock.lap
+            )
             seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
         else:
             seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, len(given.prepared))
@@ -239,10 +252,10 @@ def _stack_ranges(stacks: np.ndarray) -> StackRanges:
     return StackRanges(*(value for pair in ranges for value in pair))
 
 
-def _on_device(device: Device, arrays: Any) -> Any:
+def on_device(device: Device, arrays: Any) -> Any:
     """Return a (nested) tuple of arrays and scalars with its arrays in device memory."""
     members = (
-        _on_device(device, a) if isinstance(a, tuple) else device.to_device(a) if isinstance(a, np.ndarray) else a
+        on_device(device, a) if isinstance(a, tuple) else device.to_device(a) if isinstance(a, np.ndarray) else a
         for a in arrays
     )
     return type(arrays)(*members)
