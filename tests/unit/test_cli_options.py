@@ -142,7 +142,7 @@ def test_settings_reach_the_chain(tmp_path, monkeypatch):
         (["--set", "finding.chi2_max"], "--set finding.chi2_max: expected section.key=value"),
         (["--set", "chi2_max=3"], "--set chi2_max=3: expected section.key=value"),
         (["--set", "finding.chi2=3"], "--set: finding.chi2 is not a known key; did you mean chi2_max?"),
-        (["--set", "find.chi2_max=3"], "--set: find is not a known section; did you mean finding?"),
+        (["--set", "find.chi2_max=3"], "--set: find is not a known section; did you mean finder?"),
         (["--set", "finding.chi2_max=x"], '--set: finding.chi2_max is "x"; expected a finite number > 0'),
         (["--set", "finding.max_holes=1.5"], "--set: finding.max_holes is 1.5; expected an integer >= 0"),
         (["--chi2-max", "x"], "--chi2-max is 'x'; expected a number"),
