@@ -7,10 +7,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Carries a Triton server. Without its dependencies: it asks for NumPy 1, which the server does not need.
 SERVER := nvidia-pytriton==0.7.0
 
-.PHONY: help run test reference server lint docs bench setup clean
+.PHONY: help run test test-all reference server lint docs bench setup clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
 $(VENV)/core.stamp: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -45,11 +45,14 @@ run: $(VENV)/core.stamp ## reconstruct the event that comes with the package
 	@echo "== tracks, track states and measurements are in out/ (docs/file_formats.md); again: $(BIN)/traccc-py run --sample =="
 
 # Kernels are compiled before the tests, else each worker would compile them.
-test: $(VENV)/test.stamp ## run all tests
+test: $(VENV)/test.stamp ## run the tests
 	@echo "== compiling the kernels, if that is not done yet (one to two minutes) =="
 	@$(BIN)/traccc-py compile --device cpu
 	@echo "== testing with $(WORKERS) workers =="
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+
+test-all: test ## run all tests, and those that take minutes each: GPU code executed on larger events
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist load -m long
 
 reference: $(VENV)/test.stamp ## renew the reference of the physics monitoring, after a change that is meant to move it
 	@$(BIN)/python -m tests.physics.monitoring

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import platform
 import resource
-import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
@@ -32,6 +29,7 @@ __all__ = [
     "in_own_process",
     "muon_gun",
     "peak_memory",
+    "write_between",
     "write_results",
 ]
 
@@ -88,27 +86,9 @@ def in_own_process(function: Any, *arguments: Any) -> Any:
         return pool.submit(function, *arguments).result()
 
 
-def environment() -> dict[str, Any]:
-    """Return what numbers depend on: commit, versions, processor and the load of the machine."""
-    from traccc_py.cli.report import versions
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", ROOT, *words], capture_output=True, text=True, check=False).stdout.strip()
-
-    changed = " with changes" if git("status", "--porcelain", "traccc_py") else ""
-    models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-    return {
-        "commit": git("rev-parse", "HEAD") + changed,
-        "versions": versions(),
-        "cpu": models[0].partition(":")[2].strip() if models else platform.processor(),
-        "n_cores": multiprocessing.cpu_count(),
-        "load_average": [round(load, 1) for load in os.getloadavg()],
-        "niceness": os.nice(0),
-    }
-
-
 def write_results(output: Path, study: str, content: Mapping[str, Any]) -> Path:
     """Write ``DATE-STUDY.json``: the results and what they depend on; return the file."""
+    from traccc_py.environment import environment
     from traccc_py.files import write_files
 
     date = datetime.now(UTC).date().isoformat()
@@ -117,3 +97,9 @@ def write_results(output: Path, study: str, content: Mapping[str, Any]) -> Path:
     write_files({path: text.encode()})
     print(f"written to {path}")
     return path
+
+
+def write_between(page: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two markers of a page."""
+    before, _, rest = page.read_text().partition(begin)
+    page.write_text(f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}")

@@ -40,8 +40,10 @@ from traccc_py.gnn.weights import untrained_weights, write_weights
 #: Kernels that the default configuration leaves out are launched by the others.
 CONFIGS = (
     ChainConfig(),
-    ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}),
-    ChainConfig().with_settings({"seeding.method": "layer_pairs"}),
+    ChainConfig().with_settings({"seeding.method": "grid"}),
+    ChainConfig().with_settings(
+        {"seeding.method": "grid", "seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}
+    ),
     ChainConfig().with_settings({"finder.method": "gnn"}),
 )
 #: The kinds of field maps, which kernels are compiled for anew.

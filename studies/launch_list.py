@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from studies.common import Seed, detector_in, muon_gun
+from studies.common import Seed, detector_in, muon_gun, write_between
 from traccc_py.chain import TrackingChain
 from traccc_py.device.cuda.compile import CompiledKernel, compile_kernel
 from traccc_py.device.cuda.launch import grid_of
@@ -144,8 +144,7 @@ def main(
     if page is None:
         print(text)
         return
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    write_between(page, BEGIN, END, text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare the methods of seeding: time of the stages, seeds, efficiency and fakes, in turn in one process.
 
 Usage: python -m studies.seeding_methods --folder mu200 [--events 2] [--repeats 5]
-       python -m studies.seeding_methods --muons 5000 --detector toy --config toy
+       python -m studies.seeding_methods --muons 5000 --detector toy
 
 Times are processor time of one thread, the least of the repeats: other work on the machine lengthens it less than wall
 time. Each repeat runs every event with one method after the other.

@@ -16,7 +16,7 @@ from traccc_py.errors import DeviceUnavailableError
 REFERENCE_DATA = "TRACCC_PY_REFERENCE_DATA"
 REQUIRE_GPU = "TRACCC_PY_REQUIRE_GPU"
 THREADS = 2
-KINDS_OF_CODE = ("cpu", "cuda-sm80", "cuda-sm90", "cuda-sm100")
+KINDS_OF_CODE = ("cpu", "cuda-sm80", "cuda-sm90", "cuda-sm100", "ptx-on-cpu")
 
 # No deadline: a first example compiles. The same examples each time, so that a failure can be repeated.
 hypothesis.settings.register_profile("traccc_py", deadline=None, derandomize=True)

@@ -11,7 +11,9 @@ def links_of(lists):
     """Truth of measurements from one list of particles per measurement."""
     offsets = np.concatenate(([0], np.cumsum([len(x) for x in lists]))).astype(np.int64)
     particles = np.array([p for x in lists for p in x], np.int64)
-    return MeasurementTruth(offsets, particles, np.ones(len(particles), np.int64), np.arange(len(particles)))
+    n_hits = np.arange(len(particles))
+    hits = np.stack([np.repeat(np.arange(len(lists)), np.diff(offsets)), n_hits], axis=1)
+    return MeasurementTruth(offsets, particles, np.ones(len(particles), np.int64), n_hits, hits)
 
 
 def tracks_of(lists):

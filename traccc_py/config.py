@@ -26,6 +26,7 @@ from traccc_py.errors import ConfigError
 from traccc_py.settings import (
     AUTO,
     AboveOne,
+    AnyName,
     Automatic,
     Choice,
     Count,
@@ -71,8 +72,9 @@ NonNegativeOrOff = Annotated[float | None, Range(0)]
 TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of detectors
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, Choice(("calibrated", "traccc"))]
-SeedSearch = Annotated[str, Choice(("grid", "layer_pairs"))]
+SeedSearchOrAuto = Annotated[str, Choice(("grid", "layer_pairs")), Automatic]
 Finder = Annotated[str, Choice(("seeds", "gnn"))]
+FinderWeights = Annotated[str, AnyName("a name or a file")]
 Segmentation = Annotated[str, Choice(("walkthrough", "junction_removal"))]
 Score = Annotated[float, Range(0, is_open=True, below=1)]
 
@@ -114,7 +116,7 @@ class FinderConfig(_Section):
     """What starts tracks: seeds, or the candidates of a graph neural network (docs/gnn.md). Not in traccc."""
 
     method: Finder = "seeds"  #: "seeds" (triplets or chains of spacepoints) or "gnn" (paths through a graph)
-    weights: str = "odd"  #: of the network: "odd", or a file that traccc-py gnn train wrote
+    weights: FinderWeights = "odd"  #: of the network: "odd", or a file that traccc-py gnn train wrote
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +130,9 @@ class GraphConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class SeedingConfig(_Section):
-    """Triplet seeding. docs/odd_configuration.md says which cuts differ from traccc."""
+    """Seeding. docs/odd_configuration.md says which cuts differ from traccc."""
 
-    method: SeedSearch = "grid"  #: "grid" (triplets of traccc's cuts) or "layer_pairs" (chains on layers in a row)
+    method: SeedSearchOrAuto = AUTO  #: "layer_pairs" (chains on layers in a row) or "grid" (triplets of traccc's cuts)
     z_min: NumberOrAuto = AUTO  #: smallest z of spacepoints used [mm]
     z_max: NumberOrAuto = AUTO  #: largest z of spacepoints used [mm]
     r_max: PositiveOrAuto = AUTO  #: largest radius of spacepoints used [mm]

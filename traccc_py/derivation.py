@@ -19,6 +19,7 @@ import numpy as np
 from traccc_py.config import ChainConfig
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector
+from traccc_py.geometry.layer_map import make_layer_map
 from traccc_py.geometry.layout import Crossing, LayerPlace, Line, apart, crossings, layer_places
 from traccc_py.geometry.records import LayerKind
 from traccc_py.settings import AUTO
@@ -43,13 +44,34 @@ _TO_FOURTH = 0.63  #: ... from the third to the fourth
 _OF_DOUBLET = 0.6  #: distance of tops that confirm each other, as part of the shortest doublet
 _OF_GAP = 0.55  #: width of the rings of bottoms, as part of the smallest distance between two layers
 _FEWEST_MEASUREMENTS = 3
+#: Settings of seeds that both searches have. Who gives another one means the search for triplets.
+_OF_BOTH = {
+    "seeding": {
+        "method",
+        "z_min",
+        "z_max",
+        "r_max",
+        "collision_region_min",
+        "collision_region_max",
+        "min_pt",
+        "cot_theta_max",
+        "cluster_size_tolerance",
+        "impact_max",
+        "sigma_scattering",
+        "max_pt_scattering",
+        "sigma_measurement",
+        "b_field_z",
+        "rad_length_per_seed",
+    },
+    "seed_thinning": {"enabled", "min_agreeing_seeds"},
+}
 
 
 class Derived(NamedTuple):
     """A setting that was derived."""
 
     setting: str  # by section and key
-    value: float | int
+    value: float | int | str
     why: str
 
 
@@ -93,7 +115,11 @@ def derive(config: ChainConfig, detector: Detector) -> tuple[ChainConfig, tuple[
     if not left:
         return config, ()
     derived = tuple(d for d in _rules(SeedingLayout(detector)) if d.setting in left)
-    return config.with_settings({d.setting: d.value for d in derived}), derived
+    found = config.with_settings({d.setting: d.value for d in derived})
+    if config.seeding.method is not AUTO:
+        return found, derived
+    method = _method(config, found, detector)
+    return found.with_settings({method.setting: method.value}), (method, *derived)
 
 
 class SeedingLayout:
@@ -237,6 +263,27 @@ def _rounded(value: float) -> float:
 def _above(edge: float) -> float:
     """Return an upper edge of the layers with a margin, rounded upwards."""
     return math.ceil((edge + _EDGE_MARGIN * abs(edge)) / _ROUNDED_TO) * _ROUNDED_TO
+
+
+def _method(given: ChainConfig, config: ChainConfig, detector: Detector) -> Derived:
+    """Return how seeds are looked for: by layer pairs, if there is a map of them and no cut is given that they lack."""
+    default = ChainConfig().to_dict()
+    of_grid = [
+        f"{section}.{key}"
+        for section, values in given.to_dict().items()
+        for key, value in values.items()
+        if section in _OF_BOTH and key not in _OF_BOTH[section] and value != default[section][key]
+    ]
+    if of_grid:
+        return Derived("seeding.method", "grid", f"only this search has {', '.join(of_grid)}, which was given")
+    try:
+        layer_map = make_layer_map(detector.arrays(), config.seeding)
+    except GeometryError as error:
+        return Derived("seeding.method", "grid", f"pairs of layers are not known: {str(error).partition(': set')[0]}")
+    n_pairs, n_layers = len(layer_map.neighbours), len(layer_map.layers)
+    return Derived(
+        "seeding.method", "layer_pairs", f"particles cross {n_layers} cylinders and discs in {n_pairs} pairs"
+    )
 
 
 def _rules(layout: SeedingLayout) -> Iterator[Derived]:

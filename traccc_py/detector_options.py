@@ -23,7 +23,7 @@ class DetectorOptions(Settings):
     """Names, files and values that define a detector."""
 
     name: str | None = None  #: built-in detector: odd, colliderml, toy or telescope; by default, and without files, odd
-    detector_file: Path | None = None  #: geometry, detray JSON, instead of a name
+    detector_file: Path | None = None  #: geometry instead of a name: detray JSON, or TrackML's detectors.csv
     material_files: tuple[Path, ...] = ()  #: its material, homogeneous or maps; may be given twice
     grid_file: Path | None = None  #: its surface grids, checked against the geometry: layers have bins of their own
     digitization: str | None = None  #: readout designs: a name or an Acts JSON file; by default the detector's
@@ -88,7 +88,14 @@ class DetectorOptions(Settings):
         return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
 
     def _from_files(self, geometry: Path) -> Detector:
-        from traccc_py.geometry import read_detray
+        from traccc_py.geometry import read_detray, read_trackml_detector
+
+        if geometry.name.endswith((".csv", ".csv.gz")):
+            if self.material_files or self.grid_file is not None:
+                msg = f"{geometry}: a detector of TrackML has no material and grid files; those are detray's"
+                raise GeometryError(msg)
+            detector = read_trackml_detector(geometry, digitization=self.digitization, b_field_z=_DEFAULT_FIELD)
+            return detector if self.conditions_file is None else detector.with_conditions(self.conditions_file)
 
         return read_detray(
             geometry,

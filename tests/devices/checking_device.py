@@ -10,7 +10,10 @@ from traccc_py.device.deferred import DeferredDevice
 
 #: What a kernel leaves in no order that matters: lists of work in progress.
 WORK_SPACE = {
-    "ambiguity_resolution_resolve_event": ("owners.n", "owners.offsets", "owners.candidate", "n_shared", "active"),
+    "ambiguity_resolution_resolve_event": (
+        *("owners.n", "owners.offsets", "owners.candidate", "n_shared", "active"),
+        *("worst.key", "worst.key_of", "worst.candidate_of", "worst.next_active"),
+    ),
     "clusterization_label_cells": ("out_last",),
     "grouping_count_members": ("place",),
     "seeding_thinning_decide_seeds": ("state",),  # how far a pass comes depends on who is seen deciding

@@ -30,7 +30,8 @@ from traccc_py.simulation.generators.gun import ParticleGunConfig
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
 N_REPEATS = 20
-OTHER_CONFIG = ChainConfig().with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False})
+GRID_CONFIG = ChainConfig().with_settings({"seeding.method": "grid"})
+OTHER_CONFIG = GRID_CONFIG.with_settings({"seed_thinning.enabled": False, "ambiguity_resolution.enabled": False})
 # Of the elements of an output. Cut variables within 1e-4 of a cut fall on either side; contraction to fused
 # multiply-add changes last bits, and what is a difference of large numbers more.
 MAX_SHARE_OFF = 1e-3
@@ -101,16 +102,13 @@ class RememberingDevice(DeferredDevice):
 def recorded_launches(setup):
     """Return the largest launch of each kernel of the chain."""
     device = RememberingDevice()
-    for config in (ChainConfig(), OTHER_CONFIG):
+    for config in (ChainConfig(), GRID_CONFIG, OTHER_CONFIG):
         TrackingChain(setup.detector, config, device).run_batch(setup.events)
     planes = telescope()
     ending = telescope_cells(5, 5, planes)
     is_near = np.isin(ending.geometry_id, planes.geometry_ids[:6])  # tracks that end, as at a kink
     ending = Cells(*(getattr(ending, name)[is_near] for name in Cells.__slots__))
     TrackingChain(planes, ChainConfig(), device).run_batch([ending])
-    toy = build_detector("toy")
-    event = simulate_event(toy, ParticleGunConfig(n_particles=20), seed=3)
-    TrackingChain(toy, ChainConfig().with_settings({"seeding.method": "layer_pairs"}), device).run_batch([event.cells])
     return device.launches
 
 

@@ -83,8 +83,8 @@ def test_same_bits_with_one_and_two_threads(detector, events, alone):
         assert_same_bits(one.run(cells), two)
 
 
-def test_same_bits_with_seeds_by_layer_pairs(detector, events):
-    config = ChainConfig().with_settings({"seeding.method": "layer_pairs"})
+def test_same_bits_with_seeds_by_triplets(detector, events):
+    config = ChainConfig().with_settings({"seeding.method": "grid"})
     one, two = (TrackingChain(detector, config, device="cpu", threads=n) for n in (1, 2))
     alone = [one.run(cells) for cells in events]
     assert [len(r.tracks) > 0 for r in alone] == [True, False, True, True, True, True, True, True]

@@ -9,7 +9,7 @@ import numpy as np
 from tests.reference.seeding import allowed_doublets
 
 LONG, MOST_HITS, MOST_CHAINS = 4, 8, 3
-SIGMAS = 3.0
+SURE_COST = 1.0
 SHORT_COST, SHORT_IMPACT = 1.5, 1.5
 SMALLEST_DR = 2.0
 DZ_MARGIN, PHI_MARGIN = 0.1, 0.002
@@ -42,18 +42,20 @@ class Search:
 
     def chains(self):
         """Return {outermost point: [chain]}, chains from the outside in."""
-        found = {i: self._chains_of(i, False, frozenset()) for i in range(len(self.r))}
-        used = frozenset(point for chains in found.values() for _, _, hits in chains for point in hits)
+        found = {i: [] for i in range(len(self.r))}
+        for i, kept in found.items():
+            self._add_chains_of(i, False, frozenset(), kept)
+        every = [chain for chains in found.values() for chain in chains]
+        used = frozenset(point for n, cost, hits in every if n > LONG or cost <= SURE_COST for point in hits)
         self.impact = min(SHORT_IMPACT * self.impact_scale, self.config.impact_max)
         for i in set(found) - used:
-            found[i] = self._chains_of(i, True, used)
+            self._add_chains_of(i, True, used, found[i])
         return {i: {tuple(hits) for _, _, hits in chains} for i, chains in found.items() if chains}
 
     def _on(self, layers):
         return np.flatnonzero(np.isin(self.layer, list(layers)))
 
-    def _chains_of(self, i, is_second, used):
-        kept = []
+    def _add_chains_of(self, i, is_second, used, kept):
         next_to, over_one = self.inner[self.layer[i]]
         config = self.config
         for k in [*next_to, *(over_one if is_second else [])]:
@@ -63,7 +65,6 @@ class Search:
             for j in others[allowed]:
                 if not (is_second and j in used):
                     self._follow(i, j, is_second, kept)
-        return kept
 
     def _follow(self, i, j, is_second, kept):
         next_to, over_one = self.inner[self.layer[j]]

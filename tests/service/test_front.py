@@ -1,4 +1,4 @@
-"""The front of docs/deployment: clients work through it, attacks on the server end at it."""
+"""The front of deploy: clients work through it, attacks on the server end at it."""
 
 import gzip
 import http.client
@@ -20,7 +20,7 @@ client_module = pytest.importorskip("traccc_py.client")
 grpc_client = pytest.importorskip("tritonclient.grpc")
 TrackingClient = client_module.TrackingClient
 
-CONFIG = Path(__file__).resolve().parents[2] / "docs" / "deployment" / "envoy.yaml"
+CONFIG = Path(__file__).resolve().parents[2] / "deploy" / "envoy.yaml"
 START_SECONDS = 30
 MB = 1_000_000
 

@@ -20,7 +20,6 @@ from studies import (
     mixed_events,
     occupancy,
     performance_tables,
-    pileup_time,
     run_rate,
     scan_settings,
     seeding_methods,
@@ -169,18 +168,6 @@ def test_table_of_collisions_has_the_selections_of_the_command(sample, tmp_path,
     (found,) = only_result(tmp_path, "performance_of_collisions")["results"].values()
     assert found["tracks"]["muons"]["n_particles"] == 2
     assert f"(of {found['tracks']['central']['n_particles']})" in capsys.readouterr().out
-
-
-def test_pileup_time(sample, tmp_path):
-    pileup_time.main(sample=[f"0={sample}"], events=1, repeats=1, threads=[1], output=tmp_path)
-    found = only_result(tmp_path, "pileup_time")
-    assert found["growth_of_processor_time_per_cell"] == {"1": 1.0}
-    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".json", ".png"]
-
-
-def test_pileup_time_refuses_a_sample_without_its_pileup(tmp_path):
-    with pytest.raises(typer.BadParameter, match=r"--sample out/mu20: expected MU=FOLDER"):
-        pileup_time.main(sample=["out/mu20"], output=tmp_path)
 
 
 def test_scan_settings(sample, tmp_path):

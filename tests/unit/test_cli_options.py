@@ -61,7 +61,9 @@ def test_every_cut_of_the_page_is_an_option_of_run_and_sets_what_the_page_says()
         assert changed(row[0].strip("`"), text) == dict(zip(cut.keys, values, strict=True)), cut.name
 
 
-@pytest.mark.parametrize(("title", "command"), [("Input, detector, field", "run"), ("Simulation", "simulate")])
+@pytest.mark.parametrize(
+    ("title", "command"), [("Input, detector, field", "run"), ("Simulation", "simulate"), ("Throughput", "throughput")]
+)
 def test_every_row_of_the_page_is_an_option(title, command):
     rows = table(title)
     assert len(rows) > 5

@@ -5,7 +5,10 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from traccc_py.data import csv_table
 from traccc_py.data.csv_table import Column, check_header, format_table, read_table
 from traccc_py.errors import InputDataError
 
@@ -245,3 +248,86 @@ def test_numbers_are_written_as_python_writes_them(n):
     for name, values in columns.items():
         text = "".join((line.split(",")[list(columns).index(name)] % value) + "\n" for value in values.tolist())
         assert format_table({name: values}).decode() == f"{name}\n{text}"
+
+
+def lines(values):
+    return b"".join(b"%.9g\n" % value for value in values.tolist())
+
+
+BITS = np.random.default_rng(3).integers(0, 2**32, 20_000, dtype=np.uint32)
+N = len(BITS)
+NUMBERS = {
+    "any bits": BITS.view(np.float32),
+    "ties": (np.random.default_rng(4).integers(-(2**24), 2**24, N) / 2.0 ** (BITS % 24)).astype(np.float32),
+    "mm": np.random.default_rng(5).uniform(-1000, 1000, N).astype(np.float32),
+    "float64": np.random.default_rng(6).normal(size=N) * 10.0 ** (BITS % 600 - 300.0),
+    "decimals": np.arange(N) / 1000,
+    "ten digits": np.random.default_rng(7).integers(0, 10**10, N) / 10.0,
+    "powers of ten": np.array(
+        [s * 10.0**k * f for k in range(-45, 39) for f in (1, 1 - 1e-9, 1 + 6e-9) for s in (1, -1)]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(NUMBERS))
+def test_the_compiled_loop_writes_as_python_does(name):
+    values = NUMBERS[name]
+    assert csv_table._lines_of([values]) == lines(values)
+
+
+@pytest.mark.parametrize("name", ["mm", "decimals", "ties", "ten digits"])
+def test_usual_numbers_are_written_by_the_loop_alone(name):
+    assert csv_table._compiled_lines([NUMBERS[name]]) == lines(NUMBERS[name])
+
+
+def test_without_numba_the_same_is_written_and_read(tmp_path, monkeypatch):
+    columns = {"id": np.arange(N, dtype=np.uint64) + 2**60, "n": np.arange(N) % 100, "x": NUMBERS["mm"]}
+    written, read = format_table(columns), table_of(tmp_path, format_table(columns))
+    monkeypatch.setattr(csv_table, "_has_loops", lambda: False)
+    assert format_table(columns) == written
+    again = table_of(tmp_path, written)
+    assert all(np.array_equal(read[name], again[name]) for name in read)
+
+
+def never(*_):
+    pytest.fail("the loop should have read this")
+
+
+PLAIN = [
+    "id,n,x\n18446744073709551615,0,1e22\n0,100,-0.000123456789\n",
+    "x,note,n,id\r\n1.5E-7,,3,7\r\n.5,hello world,3,7\r\n5.,a;b,03,7\r\n".replace("E", "e"),
+]
+
+
+@pytest.mark.parametrize("text", PLAIN)
+def test_plain_tables_are_read_by_the_loop_alone(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(csv_table, "_parse", never)
+    columns = COLUMNS[:3]
+    fast = table_of(tmp_path, text, columns)
+    monkeypatch.undo()
+    monkeypatch.setattr(csv_table, "_has_loops", lambda: False)
+    slow = table_of(tmp_path, text, columns)
+    for name, values in fast.items():
+        assert values.tobytes() == slow[name].tobytes()
+
+
+def test_negative_integers_are_read_by_the_loop(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_table, "_parse", never)
+    table = table_of(tmp_path, "a,b\n-1,3\n5,-4611686018427387904\n", [Column("a", "i4"), Column("b", "i8")])
+    assert table["a"].tolist() == [-1, 5]
+    assert table["b"].tolist() == [3, -(2**62)]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(*[st.one_of(st.integers(-(2**65), 2**65).map(str), st.floats(width=32).map(repr),
+    st.text("0123456789+-.e naif\r", max_size=6))] * 3), max_size=4))  # fmt: skip
+def test_the_loop_reads_what_pandas_reads_and_leaves_the_rest(rows):
+    text = "".join(f"{','.join(row)}\n" for row in rows).encode()
+    raw, header = b"id,n,x\n" + text, ["id", "n", "x"]
+    found = {column.name: [column] for column in COLUMNS[:3]}
+    fast = csv_table._plain_values(raw, header, found)
+    if fast is None:
+        return
+    slow = csv_table._checked_values("t.csv", raw, header, found)
+    for name in header:
+        np.testing.assert_array_max_ulp(fast[name][0].astype(float), slow[name][0].astype(float), 1)

@@ -56,7 +56,7 @@ def test_nothing_is_left_open_and_every_number_has_a_reason():
         values = {f"{s}.{k}": v for s, keys in config.to_dict().items() for k, v in keys.items()}
         assert AUTO not in values.values()
         assert {d.setting: d.value for d in derived}.items() <= values.items()
-        assert len(derived) == 14
+        assert len(derived) == 15
         assert all(len(d.why) > 10 for d in derived)
         assert derive(config, detector(name)) == (config, ())
 
@@ -76,6 +76,41 @@ def test_the_open_data_detector_gets_what_was_found_to_work_best_there():
     assert found["seed_thinning.ring_width"] == pytest.approx(20, abs=1)
     assert found["seed_thinning.min_agreeing_seeds"] == 1
     assert found["finding.min_measurements"] == 5
+
+
+def test_seeds_are_found_by_layer_pairs_where_the_detector_has_them():
+    for name in ("odd", "toy", "toy x 2.5", "three layers"):
+        assert settings(name)["seeding.method"] == "layer_pairs", name
+    found = {d.setting: d for d in derive(ChainConfig(), detector("telescope"))[1]}["seeding.method"]
+    assert found.value == "grid"
+    assert "9 of the 9 layers that seeds could be made of are planes" in found.why
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"seeding.delta_r_max": 100, "seed_thinning.ring_width": 15}, "delta_r_max, seed_thinning.ring_width, which"),
+        ({"seeding.max_seeds_per_middle": 3}, "only this search has seeding.max_seeds_per_middle"),
+        ({"seeding.r_max": 20.0}, "no line from the collision region crosses three layers"),
+    ],
+)
+def test_seeds_are_found_by_triplets_where_their_cuts_are_given_or_pairs_lead_nowhere(given, why):
+    config, derived = derive(ChainConfig().with_settings(given), detector("toy"))
+    assert config.seeding.method == "grid"
+    assert why in next(d.why for d in derived if d.setting == "seeding.method")
+
+
+@pytest.mark.parametrize("given", [{"seeding.impact_max": 2.0}, {"seed_thinning.enabled": False}])
+def test_cuts_that_pairs_have_too_leave_the_search(given):
+    assert derive(ChainConfig().with_settings(given), detector("toy"))[0].seeding.method == "layer_pairs"
+
+
+@pytest.mark.parametrize("method", ["grid", "layer_pairs"])
+def test_the_search_that_is_given_stays(method):
+    given = ChainConfig().with_settings({"seeding.method": method, "seeding.delta_r_max": 100})
+    config, derived = derive(given, detector("odd"))
+    assert config.seeding.method == method
+    assert "seeding.method" not in {d.setting for d in derived}
 
 
 def test_four_layers_are_enough_for_a_track_of_the_toy_detector():

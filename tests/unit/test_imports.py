@@ -12,12 +12,14 @@ PACKAGE = ROOT / "traccc_py"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 # Part of the package -> parts it may import, besides itself. A part is a folder or file directly below traccc_py.
-BASE = {"units", "errors", "extras", "files", "settings"}
+BASE = {"units", "errors", "extras", "files", "settings", "environment", "workers"}
 ALLOWED = {
     "units": set(),
     "errors": set(),
     "extras": {"errors"},
     "files": set(),
+    "environment": set(),
+    "workers": set(),
     "settings": {"errors"},
     "edm": BASE,
     "config": BASE,
@@ -38,6 +40,9 @@ ALLOWED = {
     "client": BASE | {"edm", "wire"},
     "backend": BASE
     | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
+    "studies": BASE
+    | {"edm", "device", "geometry", "config", "data", "chain", "wire", "client", "detector_options", "backend"}
+    | {"simulation", "performance"},
     "cli": None,  # anything below it
     "__main__": {"cli"},
     "__init__": None,  # lazy

@@ -22,12 +22,12 @@ from traccc_py.device.deferred import DeferredDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import build_detector
+from traccc_py.geometry.layer_map import make_layer_map
 from traccc_py.geometry.records import DESIGN, LAYER, SURFACE, LayerKind
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.chains import MAX_HITS, MOST_CHAINS
 from traccc_py.kernels.seeding.cluster_slopes import ANY_SLOPE
 from traccc_py.kernels.seeding.cuts import seeding_cuts
-from traccc_py.kernels.seeding.layer_map import make_layer_map
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 FIELD = 2.0  # T

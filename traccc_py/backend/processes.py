@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import os
 import resource
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from pathlib import Path
 __all__ = [
     "Progress",
     "cpu_seconds",
-    "end_with_parent",
     "free_memory",
     "keep_freed_memory",
     "limit_memory",
@@ -23,7 +21,6 @@ __all__ = [
     "shared_region",
 ]
 
-_PR_SET_PDEATHSIG = 1
 _ENDED = "ZX"  # states of processes
 _REGION_PREFIX = "traccc_py_server_"
 _STUB_COMMAND = "triton_python_b"  # as /proc shows it, truncated to 15 characters
@@ -86,11 +83,6 @@ def make_region_private() -> None:
     region = shared_region(os.getpid())
     if region is not None:
         region.chmod(0o600)
-
-
-def end_with_parent() -> None:
-    """Let this process be killed when the thread that has started it ends, however that happens."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_memory() -> int:

@@ -14,6 +14,8 @@ from traccc_py.cli.performance import performance
 from traccc_py.cli.reconstruction import compile_kernels, config, info, run
 from traccc_py.cli.service import client, perf_data, serve
 from traccc_py.cli.simulation import calibrate, simulate
+from traccc_py.cli.study import study
+from traccc_py.cli.throughput import throughput
 
 __all__ = ["EXAMPLES", "app", "main"]
 
@@ -55,6 +57,8 @@ _COMMANDS = {
     "simulate": (simulate, "--output muons --events 10 --particles 100 --pt 1 10"),
     "calibrate": (calibrate, "toy --particles 10000 --output variances.json"),
     "performance": (performance, "--events 2 --particles 100 --pt 1 10 --json numbers.json"),
+    "throughput": (throughput, "--sample --threads 2 --processed-events 20"),
+    "study": (study, "concurrency --size tiny"),
     "compile": (compile_kernels, "--device cuda --arch sm_80 --arch sm_90"),
     "serve": (serve, "--detector odd --instances 2 --threads 1"),
     "client": (client, "muons --url 127.0.0.1:8001 --output served"),

@@ -34,6 +34,7 @@ from traccc_py.data.words import counted
 from traccc_py.edm import PHI, QOP, THETA, Cells, columns_of
 from traccc_py.errors import ServiceError, TracccError
 from traccc_py.files import write_files
+from traccc_py.studies.perf_analyzer import perf_analyzer_data
 from traccc_py.wire import TRACK_TENSORS, ServedTracks
 
 __all__ = ["reconstruct_remotely", "write_perf_data"]
@@ -279,17 +280,9 @@ def write_perf_data(options: PerfDataOptions, log: Console) -> None:
     files = find_event_files(options.inputs, limit=options.events, kind="cells")
     check_file(options.output, "--output")
     check_event_files(files)
-    pack = wire.pack_compact_cells if options.compact else wire.pack_cells
-    sizes, events = [], []
-    for file in files:
-        cells = read_cells(file.path)
-        sizes.append(len(cells))
-        events.append({name: _content(values) for name, values in pack(cells).items()})
-    write_files({options.output: json.dumps({"data": events}).encode()})
+    events = [read_cells(file.path) for file in files]
+    sizes = list(map(len, events))
+    write_files({options.output: json.dumps(perf_analyzer_data(events, compact=options.compact)).encode()})
     model = wire.COMPACT_MODEL if options.compact else wire.MODEL
     count = f"{counted(len(files), 'event')} of {min(sizes)} to {counted(max(sizes), 'cell')}"
     log.print(f"{count}, for -m {model}, written to {options.output}")
-
-
-def _content(values: np.ndarray) -> dict[str, list]:
-    return {"content": values.ravel().tolist(), "shape": list(values.shape)}

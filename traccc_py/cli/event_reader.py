@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.cli.files import TRACKML, TRACKML_KINDS
 from traccc_py.errors import InputDataError
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class ReadEvent(NamedTuple):
     event: Any  # Cells, Measurements, (Measurements, Spacepoints) or (Measurements, Spacepoints, Candidates)
     source: Source
     particle_of_measurement: np.ndarray | None = None  # (n,) uint64, of hits with truth
+    hit_id: np.ndarray | None = None  # (n,) int64, of TrackML: the hit of each cell or measurement
 
 
 def table_events(path: Path) -> tuple[str | None, list[int]]:
@@ -97,6 +99,8 @@ class EventReader:
         from traccc_py.data.source import Source
         from traccc_py.data.spacepoint_files import measurements_file_of, read_prototracks, read_spacepoints
 
+        if file.kind in TRACKML_KINDS:
+            return self._of_trackml(file)
         if file.kind == "cells":
             return self._translated(read_cells(file.path), Source(str(file.path)))
         if file.kind == "measurements":
@@ -108,6 +112,17 @@ class EventReader:
             return ReadEvent((measurements, *read_prototracks(file.path, measurements, self._detector)), source)
         spacepoints = read_spacepoints(file.path, measurements)
         return ReadEvent((measurements, spacepoints), source)
+
+    def _of_trackml(self, file: EventFile) -> ReadEvent:
+        from traccc_py.data.source import Source
+        from traccc_py.data.trackml_files import read_trackml_cells, read_trackml_hits, sibling, trackml_measurements
+
+        source = Source(str(file.path))
+        if file.kind == TRACKML:
+            cells, hit_id = read_trackml_cells(file.path, self._detector)
+            return ReadEvent(cells, Source(str(sibling(file.path, "cells"))), hit_id=hit_id)
+        hits = read_trackml_hits(file.path)
+        return ReadEvent(trackml_measurements(hits, self._detector, source), source, hit_id=hits.hit_id)
 
     def _translated(self, cells: Any, source: Source) -> ReadEvent:
         if self._athena_ids is None:

@@ -14,6 +14,8 @@ from traccc_py.errors import ConfigError, InputDataError
 
 __all__ = [
     "KINDS",
+    "TRACKML",
+    "TRACKML_KINDS",
     "EventFile",
     "check_directory",
     "check_event_files",
@@ -33,6 +35,8 @@ KINDS = {
         "prototracks": ("prototracks",),
     }.items()
 }
+TRACKML, _TRACKML_HITS = TRACKML_KINDS = ("trackml", "trackml_hits")  #: from their cells, or positions of hits
+_OF_TRACKML = tuple(f"-{name}.csv{suffix}" for name in ("hits", "cells") for suffix in ("", ".gz"))
 _FIGURES = (".png", ".pdf", ".svg")
 _TABLE = ".parquet"
 _WILDCARDS = frozenset("*?[")
@@ -76,7 +80,8 @@ def find_event_files(
     tell : callable, optional
         Gets a message where a directory has files of several kinds.
     with_tables : bool, optional
-        Take Parquet files, too: those that are named, and those of a directory, or folders in it, without CSV files.
+        Take Parquet files, too: those that are named, and those of a directory, or folders in it, without CSV files;
+        and events of TrackML, whose files are known by their columns.
 
     Returns
     -------
@@ -93,12 +98,16 @@ def find_event_files(
     paths = [path for argument in arguments for path in _expand(argument, kind, tell, with_tables=with_tables)]
     files: list[EventFile] = []
     for place, path in enumerate(dict.fromkeys(paths)):
+        of_trackml = _trackml_file(path, kind) if with_tables else None
+        number = event_number(path)
         if path.suffix == _TABLE:
             files += _events_of_table(path, kind, with_tables=with_tables)
+        elif of_trackml is not None:
+            files.append(EventFile(place if number is None else number, *of_trackml))
         else:
-            number = event_number(path)
             files.append(EventFile(place if number is None else number, path, kind or _kind_of(path) or "cells"))
     seen: dict[int, Path] = {}
+    files = list(dict.fromkeys(files))  # hits and cells of TrackML are one event
     for file in files:
         if file.event in seen:
             msg = f"{seen[file.event]} and {file.path} are both event {file.event}; run them into different folders"
@@ -120,6 +129,27 @@ def _by_number(path: Path) -> list[tuple[bool, int, str]]:
 
 def _kind_of(path: Path) -> str | None:
     return next((kind for kind, ends in KINDS.items() if path.name.endswith(ends)), None)
+
+
+def _trackml_file(path: Path, kind: str | None) -> tuple[Path, str] | None:
+    """Return the hits file and the kind of an event of TrackML, if a path is its hits or cells; None else."""
+    if kind not in (None, *TRACKML_KINDS) or not path.name.endswith(_OF_TRACKML):
+        return None
+    from traccc_py.data.trackml_files import is_trackml, sibling
+
+    if not is_trackml(path):
+        return None
+    hits = sibling(path, "hits")
+    if hits is None:
+        msg = f"{path}: are cells of TrackML, which belong to the modules of a hits file; there is none beside it"
+        raise InputDataError(msg)
+    return hits, kind or (_TRACKML_HITS if sibling(path, "cells") is None else TRACKML)
+
+
+def _trackml_of_directory(path: Path, kind: str | None) -> list[Path]:
+    """Return the hits files of a directory if the first of them is TrackML's."""
+    files = sorted((file for file in path.iterdir() if file.name.endswith(_OF_TRACKML[:2])), key=_by_number)
+    return files if files and _trackml_file(files[0], kind) else []
 
 
 def _events_of_table(path: Path, kind: str | None, *, with_tables: bool) -> list[EventFile]:
@@ -161,6 +191,9 @@ def _expand(argument: str, kind: str | None, tell: Callable[[str], None], *, wit
 
 
 def _files_of_directory(path: Path, kind: str | None, tell: Callable[[str], None], *, with_tables: bool) -> list[Path]:
+    of_trackml = _trackml_of_directory(path, kind) if with_tables else []
+    if of_trackml:
+        return of_trackml
     wanted = KINDS if kind is None else (kind,)
     by_kind: dict[str, list[Path]] = {name: [] for name in wanted}
     for entry in sorted(path.iterdir(), key=_by_number):
@@ -196,6 +229,7 @@ def check_event_files(files: Sequence[EventFile], *, has_athena_ids: bool = Fals
     from traccc_py.cli.event_reader import check_table
     from traccc_py.data.headers import check_file_header
     from traccc_py.data.spacepoint_files import measurements_file_of
+    from traccc_py.data.trackml_files import check_trackml_headers
 
     for path, kind in {file.path: file.kind for file in files if file.row is not None}.items():
         check_table(path, kind)
@@ -204,6 +238,9 @@ def check_event_files(files: Sequence[EventFile], *, has_athena_ids: bool = Fals
             msg = f"{file.path}: has {file.kind}; --athena-map is for cells"
             raise InputDataError(msg)
         if file.row is not None:
+            continue
+        if file.kind in TRACKML_KINDS:
+            check_trackml_headers(file.path, with_cells=file.kind == TRACKML)
             continue
         check_file_header(file.path, file.kind)
         if file.kind in ("spacepoints", "prototracks"):

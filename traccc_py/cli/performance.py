@@ -182,6 +182,9 @@ def run_performance(
     with naming_options(_MATCHING.paths):
         definition = replace(DEFINITIONS[evaluation.definition], **(matching or {}))
     chosen_cuts = {**(cuts or {}), **({"particle_types": ()} if evaluation.any_charged else {})}
+    if evaluation.mode == "files" and _has_no_kinds(evaluation):
+        log.print(f"{evaluation.truth}: TrackML does not say what its particles are; all kinds count")
+        chosen_cuts["particle_types"] = ()
     if evaluation.mode == "files" and detector == DetectorOptions():
         detector = _detector_of_tracks(evaluation) or detector
     chosen = detector.load()
@@ -199,6 +202,16 @@ def run_performance(
     facts: dict[str, Any] = {"digitization": chosen.digitization.name, "field": f"{chosen.b_field_z:g} T"}
     facts = {"detector": detector.label, "detector_facts": {**facts, "fingerprint": chosen.fingerprint}}
     report_performance(results, console, log, evaluation, facts | sample)
+
+
+def _has_no_kinds(evaluation: Evaluation) -> bool:
+    """Return whether the truth is TrackML's, which has no kinds of particles."""
+    from traccc_py.data.csv_events import event_files
+    from traccc_py.data.trackml_files import is_trackml
+
+    assert evaluation.truth is not None
+    files = event_files(evaluation.truth, "hits")
+    return bool(files) and is_trackml(files[0][1])
 
 
 def _records(evaluation: Evaluation) -> list[tuple[Path, dict[str, Any]]]:

@@ -17,8 +17,9 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from traccc_py.cli.performance import Evaluation
-from traccc_py.cli.report import versions, write_json
+from traccc_py.cli.report import write_json
 from traccc_py.data.words import counted
+from traccc_py.environment import versions
 from traccc_py.files import write_files
 from traccc_py.performance.plots import draw_performance
 from traccc_py.performance.report_page import performance_page
@@ -132,6 +133,8 @@ def print_performance(results: Mapping[str, Any], console: Console, *, per_bin: 
         means = [f"{what} {f['mean']:.3f} +- {f['mean_error']:.3f}" for what, f in mean_p_values(numbers)]
         if means:
             console.print(f"{label}: {', '.join(means)}\n")
+        if math.isfinite(score := numbers.get("trackml_score", math.nan)):
+            console.print(f"{label}: score of the TrackML challenge {score:.4f}\n")
     if per_bin:
         _print_per_bin(results, console)
 

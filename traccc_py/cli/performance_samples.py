@@ -109,6 +109,9 @@ def read_manifests(folders: Sequence[Path], detector: Any, n_events: int | None,
     manifests = {folder: read_manifest(folder) for folder in folders}
     for folder, manifest in manifests.items():
         _check_detector(folder, manifest, detector, log)
+        if manifest.recipe.get("format") == "trackml":
+            msg = f"{folder}: holds files of TrackML; reconstruct them with 'run', then give --truth and --tracks"
+            raise InputDataError(msg)
         for number in _numbers(manifest, n_events):
             check_event_headers(folder, number, EVENT_KINDS)
     return dict(sorted(manifests.items(), key=lambda item: _pileup(item[1]) or 0.0))

@@ -14,6 +14,7 @@ import typer
 from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.files import (
     KINDS,
+    TRACKML_KINDS,
     EventFile,
     check_directory,
     check_event_files,
@@ -49,8 +50,10 @@ _EXTRAS = {
     "client": (("tritonclient",), "client of the service"),
 }
 _INTERRUPTED = 130  #: exit code after Ctrl-C
-_KINDS = ("tracks", "track_states", "measurements", "seeds")
-_FORMS = {"csv": _KINDS, "parquet": _KINDS, "root": _KINDS[:2]}  #: kinds of results by the form of their files
+_KINDS = ("tracks", "track_states", "measurements", "seeds", "submission")
+#: Kinds of results by the form of their files.
+_FORMS = {"csv": _KINDS, "parquet": _KINDS[:4], "root": _KINDS[:2]}
+_OPTIONAL = ("seeds", "submission")  #: kinds that are written only if they are named
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -72,7 +75,7 @@ class RunOptions(Settings):
     sample: bool = False  #: use the event that comes with the package
     input_directory: Annotated[str | None, Option(metavar="DIR")] = None  #: a directory, as an argument would be
     #: what files hold; by default by their names, or columns
-    input_kind: Annotated[str, Choice((*KINDS, "tracker_hits"))] | None = None
+    input_kind: Annotated[str, Choice((*KINDS, *TRACKML_KINDS, "tracker_hits"))] | None = None
     #: cells have Athena's identifiers: the file that maps them to detray's
     athena_map: Annotated[Path | None, Option(metavar="FILE")] = None
     #: write results to a folder, not that of the input
@@ -88,7 +91,7 @@ class RunOptions(Settings):
     compress: Compress = False
     #: form of the results; other than csv, which has a file for each event, in files of many
     format: Annotated[str, Choice(tuple(_FORMS))] = "csv"
-    #: which results: some of tracks, track_states, measurements, seeds, with commas; by default all that have no seeds
+    #: which results, with commas: tracks, track_states, measurements; by default these; seeds, submission (TrackML)
     outputs: Annotated[tuple[str, ...], Option(kind=str, metavar="KINDS", convert=_kinds, default=None)] = ()
     events_per_file: PositiveCount = 100  #: range of event numbers of a file, except of csv
     resume: bool = False  #: leave out events that a run like this one has completed in the folder of results
@@ -106,7 +109,7 @@ class RunOptions(Settings):
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of results."""
-        return self.outputs or tuple(kind for kind in _FORMS[self.format] if kind != "seeds")
+        return self.outputs or tuple(kind for kind in _FORMS[self.format] if kind not in _OPTIONAL)
 
     def all_inputs(self) -> list[str]:
         """Return the names of files and directories.
@@ -166,6 +169,10 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
 
 def _check_outputs(options: RunOptions, files: Sequence[EventFile]) -> None:
     """Raise, before anything is done, for what can't be written."""
+    of_others = next((file.path for file in files if file.kind not in TRACKML_KINDS), None)
+    if "submission" in options.outputs and of_others is not None:
+        msg = f"--outputs has submission, which is for hits of TrackML; {of_others} has none"
+        raise ConfigError(msg)
     if options.output is not None:
         check_output_directory(options.output, files)
         check_directory(options.output, "--output")
@@ -199,8 +206,8 @@ def _output_of(options: RunOptions) -> EventOutput | None:
 
 def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> RunRecord | None:
     """Return the record of the results' folder."""
-    from traccc_py.cli.report import versions
     from traccc_py.cli.run_record import RunRecord
+    from traccc_py.environment import versions
 
     if options.output is None:
         return None
@@ -313,8 +320,8 @@ def info() -> None:
     """Show versions, devices, detectors and caches."""
     from rich.table import Table
 
-    from traccc_py.cli.report import versions
     from traccc_py.device.cache import cache_root
+    from traccc_py.environment import versions
     from traccc_py.geometry import detector_names
 
     table = Table(show_header=False, box=None, pad_edge=False)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,17 +15,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from traccc_py.environment import versions
+
 __all__ = [
     "EventRecord",
     "print_summary",
     "progress_of",
     "run_report",
     "summarise",
-    "versions",
     "write_json",
 ]
 
-_PACKAGES = ("numpy", "numba", "pandas", "numba-cuda", "cupy-cuda12x", "cupy-cuda13x")
 _SHORT_NAMES = {  # headings that fit on a terminal
     "preparation": "prepare",
     "clusterization": "cluster",
@@ -69,19 +67,6 @@ class EventRecord:
             "total_milliseconds": self.total_milliseconds,
             "write_milliseconds": self.write_milliseconds,
         }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of traccc_py, Python and the packages that results depend on."""
-    import traccc_py
-
-    found = {"traccc_py": traccc_py.__version__, "python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def summarise(records: Sequence[EventRecord]) -> dict[str, Any]:

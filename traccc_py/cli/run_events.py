@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from traccc_py.cli.event_reader import EventReader
 from traccc_py.cli.report import EventRecord
 from traccc_py.errors import CapacityError
+from traccc_py.workers import worker_pool
 
 if TYPE_CHECKING:
     from traccc_py.cli.files import EventFile
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["EventRunner", "run_groups"]
 
 _MILLISECONDS = 1000.0
-_WATCH_SECONDS = 0.5
 
 
 @dataclass(slots=True)
@@ -63,7 +58,7 @@ class EventRunner:
         result = self.chain.run(found.event, found.source)
         done = time.perf_counter()
         if self.output is not None:
-            self.output.add(file.event, result, found.particle_of_measurement)
+            self.output.add(file.event, result, found.particle_of_measurement, found.hit_id)
         return EventRecord(
             event=file.event,
             file=str(file.path),
@@ -82,19 +77,6 @@ _runner: EventRunner | None = None  # of this process, as it was when it was for
 def _run_in_worker(files: Sequence[EventFile]) -> list[EventRecord]:
     assert _runner is not None
     return _runner.run(files)
-
-
-def _begin_worker(parent: int) -> None:
-    """Leave Ctrl-C to the parent, tidy up when told to end, and end when the parent was killed, which tells nobody."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_WATCH_SECONDS)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_groups(runner: EventRunner, groups: Sequence[Sequence[EventFile]], workers: int) -> Iterator[list[EventRecord]]:
@@ -120,17 +102,12 @@ def run_groups(runner: EventRunner, groups: Sequence[Sequence[EventFile]], worke
         return
     global _runner  # noqa: PLW0603 (what processes inherit)
     _runner = runner
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), _begin_worker, (os.getpid(),))
     try:
-        for done in as_completed([pool.submit(_run_in_worker, group) for group in groups]):
-            yield done.result()
-    except KeyboardInterrupt:
-        for process in multiprocessing.active_children():
-            process.terminate()
-        raise
+        with worker_pool(workers, "fork") as pool:
+            for done in as_completed([pool.submit(_run_in_worker, group) for group in groups]):
+                yield done.result()
     except BrokenProcessPool as error:
         msg = "a process that reconstructs events was killed: is there too little memory? Try fewer --workers"
         raise CapacityError(msg) from error
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         _runner = None

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from traccc_py.backend.installation import find_installation, package_folder, version_warning
 from traccc_py.backend.ports import check_port, free_port
-from traccc_py.backend.processes import end_with_parent
 from traccc_py.backend.settings import ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.cli.detector import DETECTOR
@@ -22,6 +19,7 @@ from traccc_py.client.settings import ConnectionSettings, Tls
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
 from traccc_py.settings import PositiveCount, Settings, shown
+from traccc_py.workers import worker_pool
 
 if TYPE_CHECKING:
     from traccc_py.backend.repository import ModelRepository
@@ -171,7 +169,7 @@ def _compiled_repository(
     Done in a process that ends before the server starts: on a GPU a context keeps some hundred MB.
     """
     log.print("trying the settings, compiling kernels if that was not done yet", style="dim")
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as pool:
+    with worker_pool(1) as pool:
         name, fingerprint = pool.submit(_try_out, settings, device).result()
     with naming_options({SchedulingSettings.path_of("gpus"): _SCHEDULING.names["gpus"]}):
         return _make_repository(settings, scheduling, device, name, fingerprint)

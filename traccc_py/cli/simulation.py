@@ -21,6 +21,7 @@ from traccc_py.simulation.settings import (
     CalibrationConfig,
     CollisionConfig,
     KindFractions,
+    ParticleFilesConfig,
     ParticleGunConfig,
     SampleConfig,
     TransportConfig,
@@ -42,6 +43,8 @@ class _SimulateOptions(Settings):
     check: Annotated[Path | None, Option(metavar="DIR")] = None  #: only compare a folder with its manifest
     events: Annotated[PositiveCount, Option("-n")] = 1  #: number of events
     first_event: Count = 0  #: number of the first event
+    #: file of particles in TrackML's format, an event each, in the place of a gun or collisions; may be repeated
+    particles_files: Annotated[tuple[Path, ...], Option("--particles-file", metavar="FILE")] = ()
     no_material: bool = False  #: no interactions with material
     #: switch off an interaction, such as nuclear_interactions or decays; may be repeated. A wrong name lists all
     without: Annotated[tuple[str, ...], Option(metavar="NAME")] = ()
@@ -139,13 +142,17 @@ def simulate(
     if options.check is not None:
         _check_sample(options.check, console)
         return
-    if options.output is None:
+    output = options.output
+    if output is None:
         msg = "no folder: name one with --output DIR, or one to check with --check DIR"
         raise ConfigError(msg)
     if options.log:
         gun = replace(gun, momentum_distribution="log")
-    source: ParticleGunConfig | CollisionConfig
-    if collisions.process == GUN and collisions.pileup == 0:
+    source: ParticleGunConfig | CollisionConfig | ParticleFilesConfig
+    if options.particles_files:
+        source = ParticleFilesConfig(tuple(map(str, options.particles_files)))
+        options, transport = _of_files(options, source, collisions), TransportConfig.of_particle_files()
+    elif collisions.process == GUN and collisions.pileup == 0:
         source, transport = gun, TransportConfig()
     else:
         source = replace(collisions, gun=gun) if collisions.process == GUN else collisions
@@ -155,7 +162,25 @@ def simulate(
         transport = transport.having(*options.also)
     with naming_options({"interaction": "--without"}):
         transport = transport.without(*options.without)
-    _make_sample(options.output, detector, replace(sample, source=source, transport=transport), options, console, log)
+    _make_sample(output, detector, replace(sample, source=source, transport=transport), options, console, log)
+
+
+def _of_files(options: _SimulateOptions, source: ParticleFilesConfig, collisions: CollisionConfig) -> _SimulateOptions:
+    """Return the options with the events of particle files.
+
+    Raises
+    ------
+    ConfigError
+        If other events are asked for too.
+    """
+    from traccc_py.simulation.generators.particle_files import file_numbers
+
+    if collisions.process != GUN or collisions.pileup > 0 or options.events != 1 or options.first_event:
+        msg = "--particles-file says which events there are; leave out --events, --first-event, --process and --pileup"
+        raise ConfigError(msg)
+    with naming_options({source.path_of("files"): "--particles-file"}):
+        numbers = file_numbers(source)
+    return replace(options, events=len(numbers), first_event=numbers[0])
 
 
 def _make_sample(

@@ -11,6 +11,7 @@ import gzip
 import io
 import logging
 import re
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ _COMMA, _NEWLINE, _RETURN = (ord(c) for c in ",\n\r")
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\Z")
 _LONGEST_QUOTED_VALUE = 40
-_FEW = 4  #: of so many values one is different, on average: then it pays to write each once
+_ROWS_AT_ONCE = 16_384  #: that are written, for less memory
 _LONGEST_HEADER = 65_536  #: [bytes]
 
 
@@ -143,15 +144,84 @@ def read_table(path: Path | str, columns: Sequence[Column], *, allow_others: boo
     if unknown and not allow_others:
         msg = f"{path}, line 1: column {unknown[0]!r}; expected {', '.join(map(_names_of, columns))}"
         raise InputDataError(msg)
+    if is_cut and raw.count(b"\n") > 1:
+        _warn_of_cut_line(path, raw, raw.count(b"\n"))
+    values = _plain_values(raw, header, found)
+    if values is None:
+        values = _checked_values(path, raw, header, found)
+    n_rows = raw.count(b"\n") - 1
+    return {
+        column.name: _joined(column, values[column.name])
+        if values[column.name]
+        else np.full(n_rows, column.default, column.dtype)
+        for column in columns
+    }
+
+
+def _has_loops() -> bool:
+    """Return whether to use compiled loops: clients of the service, which have no use for Numba, are faster without."""
+    return "numba" in sys.modules
+
+
+def _plain_values(
+    raw: bytes, header: Sequence[str], found: Mapping[str, Sequence[Column]]
+) -> dict[str, list[np.ndarray]] | None:
+    """Return columns, or their pieces, by name; None if anything is not as it should be, or not plain."""
+    wanted = [column for there in found.values() for column in there]
+    if not _has_loops() or any(column.is_text for column in wanted):
+        return None
+    from traccc_py.data.csv_loops import REAL, SKIPPED, UNSIGNED, parse_rows
+
+    n_rows = raw.count(b"\n") - 1
+    kinds, places = np.full(len(header), SKIPPED), np.zeros(len(header), np.int64)
+    counts = {UNSIGNED: 0, REAL: 0}
+    for column in wanted:
+        field, kind = header.index(column.name), UNSIGNED if column.is_integer else REAL
+        kinds[field], places[field] = kind, counts[kind]
+        counts[kind] += 1
+    whole, real = np.empty((counts[UNSIGNED], n_rows), np.uint64), np.empty((counts[REAL], n_rows))
+    n_negative = np.zeros(counts[UNSIGNED], np.int64)
+    if not wanted or not parse_rows(
+        np.frombuffer(raw, np.uint8), raw.find(b"\n") + 1, kinds, places, n_negative, whole, real
+    ):
+        return None
+    values = {}
+    for name, there in found.items():
+        pieces = []
+        for column in there:
+            place = places[header.index(column.name)]
+            numbers = _signed(whole[place], n_negative[place]) if column.is_integer else real[place]
+            if numbers is None or not _good(column, numbers).all():
+                return None
+            pieces.append(numbers.astype(column.dtype))
+        values[name] = pieces
+    return values
+
+
+def _signed(bits: np.ndarray, n_negative: int) -> np.ndarray | None:
+    """Return integers of which so many are negative; None if others are so large that they look like it."""
+    if n_negative == 0:
+        return bits
+    numbers = bits.view(np.int64)
+    return numbers if np.count_nonzero(numbers < 0) == n_negative else None
+
+
+def _checked_values(
+    path: Path, raw: bytes, header: list[str], found: Mapping[str, Sequence[Column]]
+) -> dict[str, list[np.ndarray]]:
+    """Return columns, or their pieces, by name.
+
+    Raises
+    ------
+    InputDataError
+        If a line or a value is not allowed.
+    """
     n_rows = _check_lines(path, raw, len(header))
-    if is_cut and n_rows:
-        _warn_of_cut_line(path, raw, n_rows + 1)
-    frame = _parse(path, raw, header, [c for there in found.values() for c in there], n_rows)
-    table = {}
-    for column in columns:
-        values = [_convert(path, raw, header, there, frame[there.name]) for there in found[column.name]]
-        table[column.name] = _joined(column, values) if values else np.full(n_rows, column.default, column.dtype)
-    return table
+    frame = _parse(path, raw, header, [column for there in found.values() for column in there], n_rows)
+    return {
+        name: [_convert(path, raw, header, column, frame[column.name]) for column in there]
+        for name, there in found.items()
+    }
 
 
 def _joined(column: Column, values: Sequence[np.ndarray]) -> np.ndarray:
@@ -326,15 +396,19 @@ def _convert(path: Path, raw: bytes, header: list[str], column: Column, values: 
         _raise_for_text(path, raw, header, column)
         values = values.astype(np.float64)  # integers beyond 64 bits are kept as text
     numbers = values.to_numpy()
-    low, high = column.limits
-    good = (numbers >= low) & (numbers <= high)
-    if column.allow_nan:
-        good |= np.isnan(numbers)
+    good = _good(column, numbers)
     if not good.all():
         row = int(np.argmin(good))
         text = _lines(raw)[row + 1].split(",")[header.index(column.name)].strip()
         raise input_error(path, row + FIRST_DATA_LINE, column.name, text, column.expected())
     return numbers.astype(column.dtype)
+
+
+def _good(column: Column, numbers: np.ndarray) -> np.ndarray:
+    """Return which numbers a column may have."""
+    low, high = column.limits
+    good: np.ndarray = (numbers >= low) & (numbers <= high)
+    return good | np.isnan(numbers) if column.allow_nan else good
 
 
 def _lines(raw: bytes) -> list[str]:
@@ -374,29 +448,34 @@ def format_table(columns: Mapping[str, np.ndarray]) -> bytes:
     bytes
         Header line and one line per row.
     """
-    n_rows = len(next(iter(columns.values())))
-    written = [_written(np.asarray(values)) for values in columns.values()]
-    line = b",".join(form for form, _ in written)
-    varying = [of_rows for _, of_rows in written if of_rows is not None]
-    rows = zip(*varying, strict=True) if varying else ((),) * n_rows
-    return b"\n".join([",".join(columns).encode(), *(line % row for row in rows), b""])
+    table = [np.asarray(values) for values in columns.values()]
+    starts = range(0, len(table[0]), _ROWS_AT_ONCE)
+    blocks = [[values[start : start + _ROWS_AT_ONCE] for values in table] for start in starts]
+    return b"".join([",".join(columns).encode() + b"\n", *map(_lines_of, blocks)])
 
 
-def _written(values: np.ndarray) -> tuple[bytes, list[Any] | None]:
-    """Return the form of a column in a line, and its values unless they are all one, which then stands in the form.
+def _lines_of(block: Sequence[np.ndarray]) -> bytes:
+    """Return rows as lines."""
+    return (_compiled_lines(block) if _has_loops() else None) or _plain_lines(block)
 
-    Writing floats takes most of the time, so those of a few values are written once each.
-    """
-    form = b"%d" if values.dtype.kind in "iub" else b"%.9g"
-    if len(values) == 0:
-        return form, []
-    if (values == values[0]).all() and values[0] != 0:
-        return form % values[0].item(), None
-    if values.dtype.kind == "f":
-        if not values.any() and not np.signbit(values).any():  # -0 is written as -0
-            return b"0", None
-        unique, rows = np.unique(values, return_inverse=True)
-        if len(unique) < len(values) // _FEW and not (unique == 0).any():
-            texts = [form % value for value in unique.tolist()]
-            return b"%s", [texts[row] for row in rows.tolist()]
-    return form, values.tolist()
+
+def _plain_lines(block: Sequence[np.ndarray]) -> bytes:
+    line = b",".join(b"%.9g" if values.dtype.kind == "f" else b"%d" for values in block) + b"\n"
+    return b"".join([line % row for row in zip(*(values.tolist() for values in block), strict=True)])
+
+
+def _compiled_lines(block: Sequence[np.ndarray]) -> bytes | None:
+    """Return rows as lines, None if there is a value that the loop does not write."""
+    from traccc_py.data.csv_loops import REAL, SIGNED, UNSIGNED, WIDEST, write_rows
+
+    kinds = [{"f": REAL, "i": SIGNED}.get(values.dtype.kind, UNSIGNED) for values in block]
+    whole = [v.astype(np.int64 if k == SIGNED else np.uint64) for v, k in zip(block, kinds, strict=True) if k != REAL]
+    real = [values for values, kind in zip(block, kinds, strict=True) if kind == REAL]
+    places = [kinds[:k].count(REAL) if kind == REAL else k - kinds[:k].count(REAL) for k, kind in enumerate(kinds)]
+    n_rows = len(block[0])
+    out = np.empty(n_rows * len(block) * WIDEST, np.uint8)
+    bits = np.array([values.view(np.uint64) for values in whole], np.uint64).reshape(len(whole), n_rows)
+    with np.errstate(invalid="ignore"):  # of signalling NaN
+        numbers = np.array(real, np.float64).reshape(len(real), n_rows)
+    n_bytes = write_rows(np.array(kinds), np.array(places), bits, numbers, out)
+    return out[:n_bytes].tobytes() if n_bytes >= 0 else None

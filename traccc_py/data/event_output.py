@@ -26,8 +26,14 @@ class EventOutput(Protocol):
     def files_of(self, event: int) -> list[Path]:
         """Return the files that have an event, once they are complete."""
 
-    def add(self, event: int, result: EventResult, particle_of_measurement: np.ndarray | None) -> None:
-        """Write an event; of hits of a file with truth, the particles by `measurement_id`."""
+    def add(
+        self,
+        event: int,
+        result: EventResult,
+        particle_of_measurement: np.ndarray | None,
+        hit_id: np.ndarray | None = None,
+    ) -> None:
+        """Write an event; of hits with truth, the particles by `measurement_id`; of TrackML, the hit of each row."""
 
     def close(self) -> None:
         """Complete the files."""
@@ -56,9 +62,15 @@ class CsvOutput:
         """Return the files of an event."""
         return [self._folder / event_file_name(event, kind, compress=self._compress) for kind in self._kinds]
 
-    def add(self, event: int, result: EventResult, particle_of_measurement: np.ndarray | None) -> None:
+    def add(
+        self,
+        event: int,
+        result: EventResult,
+        particle_of_measurement: np.ndarray | None,
+        hit_id: np.ndarray | None = None,
+    ) -> None:
         """Write an event."""
-        write_event_result(self._folder, event, result, compress=self._compress, kinds=self._kinds)
+        write_event_result(self._folder, event, result, compress=self._compress, kinds=self._kinds, hit_id=hit_id)
 
     def close(self) -> None:
         """Do nothing: the files are complete."""
@@ -87,7 +99,13 @@ class ParquetOutput:
         """Return the files of the event's range."""
         return self._tables.paths_of(event, self._kinds)
 
-    def add(self, event: int, result: EventResult, particle_of_measurement: np.ndarray | None) -> None:
+    def add(
+        self,
+        event: int,
+        result: EventResult,
+        particle_of_measurement: np.ndarray | None,
+        hit_id: np.ndarray | None = None,
+    ) -> None:
         """Add an event."""
         tables = {}
         for kind in self._kinds:

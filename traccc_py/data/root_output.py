@@ -129,7 +129,13 @@ class RootOutput:
         names = [ROOT_KINDS[kind] for kind in self._kinds]
         return [kind_file(self._folder, name, event, self._events_per_file, ".root") for name in names]
 
-    def add(self, event: int, result: EventResult, particle_of_measurement: np.ndarray | None) -> None:
+    def add(
+        self,
+        event: int,
+        result: EventResult,
+        particle_of_measurement: np.ndarray | None,
+        hit_id: np.ndarray | None = None,
+    ) -> None:
         """Add an event."""
         tracks = result.tracks
         for kind, path in zip(self._kinds, self.files_of(event), strict=True):

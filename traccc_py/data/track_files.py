@@ -1,6 +1,6 @@
-"""Files of a reconstructed event: tracks, track states and measurements.
+"""Files of a reconstructed event: tracks, track states, measurements, seeds, and TrackML's submission.
 
-Three CSV files per event, written all or none. `docs/file_formats.md` lists the columns.
+By default three CSV files per event, written all or none. `docs/file_formats.md` lists the columns.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import numpy as np
 from traccc_py.data.csv_events import event_file_name, find_event_file, measurement_table
 from traccc_py.data.csv_table import format_table, read_table
 from traccc_py.data.layouts import reading_rules, table_of
+from traccc_py.data.trackml_files import submission_table
 from traccc_py.edm import LOC0, LOC1, EventResult, Tracks
+from traccc_py.errors import InputDataError
 from traccc_py.files import write_files
 
 __all__ = [
     "OUTPUTS",
+    "SUBMISSION",
     "event_table",
     "read_track_states",
     "read_tracks",
@@ -72,12 +75,13 @@ _TABLES: dict[str, Callable[[EventResult], dict[str, np.ndarray]]] = {
     "measurements": lambda result: measurement_table(result.measurements),
     "seeds": seed_table,
 }
-OUTPUTS = tuple(_TABLES)  #: kinds of files that results are written to
+SUBMISSION = "submission"
+OUTPUTS = (*_TABLES, SUBMISSION)  #: kinds of files that results are written to
 _USUAL = OUTPUTS[:3]
 
 
 def event_table(kind: str, result: EventResult) -> dict[str, np.ndarray]:
-    """Return one of `OUTPUTS` as the columns of its file."""
+    """Return one of `OUTPUTS`, except a submission, as the columns of its file."""
     return _TABLES[kind](result)
 
 
@@ -88,6 +92,7 @@ def write_event_result(
     *,
     compress: bool = False,
     kinds: Sequence[str] = _USUAL,
+    hit_id: np.ndarray | None = None,
 ) -> list[Path]:
     """Write tracks, track states and measurements of one event: all three files or none.
 
@@ -105,6 +110,8 @@ def write_event_result(
         Write ``.csv.gz``.
     kinds : sequence of str, optional
         Which of `OUTPUTS` to write.
+    hit_id : ndarray of shape (n,), int64, optional
+        TrackML's hit of each row of the input, for a submission.
 
     Returns
     -------
@@ -115,9 +122,16 @@ def write_event_result(
     ------
     OSError
         If a file can't be written; none has been changed.
+    InputDataError
+        If a submission is wanted without `hit_id`.
     """
     directory = Path(directory)
-    tables = {kind: event_table(kind, result) for kind in kinds}
+    tables = {kind: event_table(kind, result) for kind in kinds if kind != SUBMISSION}
+    if SUBMISSION in kinds:
+        if hit_id is None:
+            msg = f"event {event} has no hits of TrackML; a submission can be made of its files only"
+            raise InputDataError(msg)
+        tables[SUBMISSION] = submission_table(event, result, hit_id)
     paths = {kind: directory / event_file_name(event, kind, compress=compress) for kind in tables}
     write_files({path: format_table(tables[kind]) for kind, path in paths.items()})
     for kind in tables:

@@ -14,6 +14,7 @@ from traccc_py.geometry.detectors import odd
 from traccc_py.geometry.detectors.telescope import build_telescope
 from traccc_py.geometry.detectors.toy import build_toy
 from traccc_py.geometry.detray.read import read_detray
+from traccc_py.geometry.trackml import read_trackml_detector
 
 __all__ = ["build_detector", "detector_names"]
 
@@ -47,12 +48,12 @@ def build_detector(name: str | Path, **options: Any) -> Detector:
     Parameters
     ----------
     name : str or Path
-        "odd", "colliderml" (the ODD with readout and field of that data set), "toy", "telescope", or a detray
-        geometry file (``.json`` or ``.json.gz``).
+        "odd", "colliderml" (the ODD with readout and field of that data set), "toy", "telescope", a detray geometry
+        file (``.json`` or ``.json.gz``), or a ``detectors.csv`` of TrackML (``.csv`` or ``.csv.gz``).
     **options
         For all: `digitization` (name or path of an Acts JSON file), `b_field_z` [T]. "toy" and
-        "telescope": see `build_toy` and `build_telescope` in `traccc_py.geometry.detectors`; a geometry file: see
-        `read_detray`.
+        "telescope": see `build_toy` and `build_telescope` in `traccc_py.geometry.detectors`; geometry files: see
+        `read_detray` and `read_trackml_detector`.
 
     Returns
     -------
@@ -73,9 +74,11 @@ def build_detector(name: str | Path, **options: Any) -> Detector:
     builder = _BUILDERS.get(str(name))
     if builder is None and str(name).endswith((".json", ".json.gz")):
         builder = partial(read_detray, name)
+    if builder is None and str(name).endswith((".csv", ".csv.gz")):
+        builder = partial(read_trackml_detector, name)
     if builder is None:
         names = ", ".join(detector_names())
-        msg = f"detector {str(name)!r} is unknown; known are {names}, and detray's geometry files (.json, .json.gz)"
+        msg = f"detector {str(name)!r} is unknown; known are {names}, and files of detray (.json) and TrackML (.csv)"
         raise GeometryError(msg)
     unknown = sorted(set(options) - set(inspect.signature(builder).parameters))
     if unknown:

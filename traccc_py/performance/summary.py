@@ -42,6 +42,7 @@ from traccc_py.performance.residuals import (
 )
 from traccc_py.performance.selection import select_particles
 from traccc_py.performance.statistics import fit_gaussian, histogram, robust_width, summarise_p_values
+from traccc_py.performance.trackml_score import event_score
 from traccc_py.performance.tracks import EventTracks, TrackSet, seeds_of_result, tracks_of_result
 from traccc_py.performance.truth import EventTruth, link_digitization, simulated_truth
 from traccc_py.simulation.events import SimulatedEvent
@@ -124,6 +125,7 @@ class PerformanceSummary:
     first_state: list[Residuals] = field(default_factory=list)
     perigee: list[Residuals] = field(default_factory=list)
     track_rows: _Columns = field(default_factory=_Columns)
+    trackml_scores: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.samples = {name: Sample() for name in self.selections}
@@ -151,6 +153,7 @@ class PerformanceSummary:
                 tracks = tracks.select(tracks.is_fitted)
             matches = match_tracks(tracks, links, n, definition)
             self._add_fits(tracks, matches, event, found)
+            self.trackml_scores.append(event_score(event, tracks, links))
         seeds = None if found.seeds is None else match_seeds(found.seeds, links, n, definition)
         self.n_events += 1
         self.has_tracks |= tracks is not None
@@ -241,6 +244,7 @@ class PerformanceSummary:
         numbers["versus"] = {name: self._versus(sample) for name, sample in self.samples.items()}
         if self.has_tracks:
             numbers["fit_outcomes"] = dict(self.outcomes)
+            numbers["trackml_score"] = _mean(self.trackml_scores)
             numbers["distributions"] = {
                 name: histogram(self.track_rows[name], edges) for name, edges in _TRACK_EDGES.items()
             }
@@ -290,6 +294,12 @@ class PerformanceSummary:
             is_seeded = particles["n_seeds"] > 0
             columns["finding_efficiency"] = fractions(x[is_seeded], n_matches[is_seeded] > 0, edges)
         return columns
+
+
+def _mean(values: list[float]) -> float:
+    """Return the mean of those that exist, NaN without one."""
+    there = [value for value in values if math.isfinite(value)]
+    return sum(there) / len(there) if there else math.nan
 
 
 def _is_of_pion(matches: Matches, event: EventTruth) -> np.ndarray:

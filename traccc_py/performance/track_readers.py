@@ -23,6 +23,7 @@ from traccc_py.data.result_tables import (
     read_table_tracks,
 )
 from traccc_py.data.track_files import read_track_states, read_tracks
+from traccc_py.data.trackml_files import check_trackml_headers, is_trackml
 from traccc_py.data.truth import MeasurementHitMap
 from traccc_py.edm import Tracks, columns_of
 from traccc_py.errors import InputDataError
@@ -102,8 +103,17 @@ def check_event_tracks(directory: Path | str, kind: str, truth_directory: Path |
         If one can't be used.
     """
     of_truth = [particle_kind(truth_directory, event), "hits", "measurement-simhit-map"]
-    if kind == "own":
+    of_trackml = is_trackml(hits_path := find_event_file(truth_directory, event, "hits"))
+    if of_trackml and kind != "own":
+        msg = (
+            f"{hits_path}: is of TrackML, but the tracks in {directory} are traccc's; expected those of 'traccc-py run'"
+        )
+        raise InputDataError(msg)
+    if of_trackml:
+        check_trackml_headers(hits_path, with_cells=False)
+    elif kind == "own":
         check_event_headers(truth_directory, event, [*of_truth, "measurements"])
+    if kind == "own":
         if not _is_in_tables(directory, event):
             check_event_headers(directory, event, ("tracks", "track_states", "measurements"))
         return

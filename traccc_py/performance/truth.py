@@ -18,6 +18,15 @@ from traccc_py.data.csv_events import (
     read_measurements,
     read_particles,
 )
+from traccc_py.data.trackml_files import (
+    TrackmlHits,
+    is_trackml,
+    read_trackml_cells,
+    read_trackml_hits,
+    read_trackml_particles,
+    read_trackml_truth,
+    sibling,
+)
 from traccc_py.data.truth import Hits, MeasurementHitMap, Particles
 from traccc_py.edm import Cells, Measurements
 from traccc_py.errors import InputDataError
@@ -53,6 +62,7 @@ class MeasurementTruth(NamedTuple):
     particle_index: np.ndarray  # (offsets[-1],) int64, rows of the particles, each once in a measurement
     n_cells: np.ndarray  # (offsets[-1],) int64, cells the particle contributed to
     hit_index: np.ndarray  # (offsets[-1],) int64, the particle's hit with most cells
+    hits: np.ndarray  # (k, 2) int64: every pair of a measurement and a hit behind it, also hits of no particle
 
 
 @dataclass(slots=True, repr=False)
@@ -65,6 +75,7 @@ class EventTruth:
     particle_of_hit: np.ndarray  # (n_hits,) int64, row of the particle; -1: not among the particles
     #: finds the particles behind measurements of the event
     link: Callable[[Measurements], MeasurementTruth] | None = None
+    hit_weights: np.ndarray | None = None  # (n_hits,) float64, of TrackML's score, where the files have them
 
     def __repr__(self) -> str:
         """Return the number of the event and its sizes."""
@@ -95,7 +106,7 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     Parameters
     ----------
     directory : path
-        Folder with the event's ``hits`` and ``particles_initial`` (or ``particles``) files.
+        Folder with the event's ``hits`` and ``particles_initial`` (or ``particles``) files, or its files of TrackML.
     event : int
         Event number.
 
@@ -109,9 +120,11 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     InputDataError
         If a file is missing or can't be used, or two particles have one id.
     """
+    hits_path = find_event_file(directory, event, "hits")
+    if is_trackml(hits_path):
+        return _read_trackml(hits_path, event)
     path = find_event_file(directory, event, particle_kind(directory, event))
-    particles = read_particles(path)
-    hits = read_hits(find_event_file(directory, event, "hits"))
+    particles, hits = read_particles(path), read_hits(hits_path)
     order = np.argsort(particles.particle_id, kind="stable")
     ids = particles.particle_id[order]
     repeated = ids[1:][ids[1:] == ids[:-1]]
@@ -125,6 +138,43 @@ def read_truth(directory: Path | str, event: int) -> EventTruth:
     found = EventTruth(event, particles, hits, particle_of_hit)
     found.link = partial(link_files, directory=directory, event=found, name="the result")
     return found
+
+
+def _read_trackml(path: Path, event: int) -> EventTruth:
+    """Return the truth of an event of TrackML; the kinds of its particles are not known."""
+    hits = read_trackml_hits(path)
+    particles_path = sibling(path, "particles")
+    if particles_path is None:
+        msg = f"{path}: has no file of particles beside it; it is needed for the truth"
+        raise InputDataError(msg)
+    particles, truth = read_trackml_particles(particles_path), read_trackml_truth(path, hits)
+    order = np.argsort(particles.particle_id, kind="stable")
+    particle_of_hit = _look_up(particles.particle_id[order], order, truth.hits.particle_id)
+    weights = None if np.isnan(truth.weight).any() else truth.weight
+    found = EventTruth(event, particles, truth.hits, particle_of_hit, hit_weights=weights)
+    found.link = partial(_link_trackml, path=path, ids=hits, event=found, name="the result")
+    return found
+
+
+def _link_trackml(
+    measurements: Measurements, path: Path, ids: TrackmlHits, event: EventTruth, name: str
+) -> MeasurementTruth:
+    """Return the particles behind measurements of an event of TrackML: they are its hits, or made of its cells."""
+    n, known = len(measurements), np.sort(ids.hit_id)
+    is_of_cells = np.array_equal(np.sort(measurements.measurement_id), np.arange(n))  # hits are counted from 1
+    if not is_of_cells or n == 0:
+        order = np.argsort(ids.hit_id, kind="stable")
+        row = _look_up(known, order, measurements.measurement_id)
+        if (row >= 0).all() and np.array_equal(ids.geometry_id[row], measurements.geometry_id):
+            return link_hits(row, event.particle_of_hit)
+    else:
+        links = MeasurementHitMap(np.arange(len(ids.hit_id)), np.arange(len(ids.hit_id)))
+        cells = read_trackml_cells(path)[0]
+        found = link_cells(measurements.geometry_id, cells, links, event.particle_of_hit)
+        if found is not None:
+            return found
+    msg = f"{name}: is neither the hits of {path} nor made of their cells; give the truth of the same events"
+    raise InputDataError(msg)
 
 
 def _look_up(sorted_ids: np.ndarray, rows: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -210,6 +260,9 @@ def link_files(measurements: Measurements, directory: Path | str, event: EventTr
     InputDataError
         If a file is missing or can't be used, or the measurements are of another event.
     """
+    if event.hit_weights is not None or is_trackml(find_event_file(directory, event.number, "hits")):
+        assert event.link is not None
+        return event.link(measurements)
     links_path, links = read_links(directory, event.number, len(event.hits))
     true = read_measurements(find_event_file(directory, event.number, "measurements"))
     check_rows(links_path, "measurement_id", links.measurement_id, len(true), "the measurements file")
@@ -309,15 +362,16 @@ def _clusters(cells: Cells) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _count_links(n: int, measurement: np.ndarray, hit: np.ndarray, particle_of_hit: np.ndarray) -> MeasurementTruth:
-    """Count equal (measurement, hit) pairs and group them by particle; hits of unknown particles are left out."""
-    known = particle_of_hit[hit] != NO_PARTICLE
-    pairs, n_cells = np.unique(np.stack([measurement[known], hit[known]], axis=1), axis=0, return_counts=True)
-    return _group_by_particle(n, pairs[:, 0], pairs[:, 1], n_cells, particle_of_hit)
+    """Count equal (measurement, hit) pairs and group them by particle; hits of unknown particles are in none."""
+    pairs, n_cells = np.unique(np.stack([measurement, hit], axis=1), axis=0, return_counts=True)
+    known = particle_of_hit[pairs[:, 1]] != NO_PARTICLE
+    grouped = _group_by_particle(n, pairs[known, 0], pairs[known, 1], n_cells[known], particle_of_hit)
+    return MeasurementTruth(*grouped, hits=pairs)
 
 
 def _group_by_particle(
     n: int, measurement: np.ndarray, hit: np.ndarray, n_cells: np.ndarray, particle_of_hit: np.ndarray
-) -> MeasurementTruth:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Join the hits of one particle in a measurement; order each measurement's particles by cells, then row."""
     particle = particle_of_hit[hit]
     order = np.lexsort((hit, -n_cells, particle, measurement))
@@ -328,4 +382,4 @@ def _group_by_particle(
     total = np.add.reduceat(n_cells, first) if len(first) else n_cells
     order = np.lexsort((particle[first], -total, measurement[first]))
     offsets = np.concatenate(([0], np.cumsum(np.bincount(measurement[first], minlength=n))))
-    return MeasurementTruth(offsets, particle[first][order], total[order], hit[first][order])
+    return offsets, particle[first][order], total[order], hit[first][order]

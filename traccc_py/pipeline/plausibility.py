@@ -42,8 +42,10 @@ class _Cuts:
 
     @classmethod
     def of(cls, config: SeedingConfig) -> _Cuts:
-        """Return those of a configuration."""
-        return cls(**{name: getattr(config, name) for name in _OPEN})
+        """Return those of a configuration; distances of doublets are not cut on along pairs of layers."""
+        is_grid = config.method == "grid"
+        given = {name: getattr(config, name) for name in _OPEN if is_grid or not name.startswith("delta")}
+        return cls(**_OPEN | given)
 
     def keep(self, crossing: Crossing) -> bool:
         """Return whether spacepoints of a crossing are used."""

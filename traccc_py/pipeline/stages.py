@@ -15,6 +15,7 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector, DetectorArrays
 from traccc_py.geometry.field import likely_units
+from traccc_py.geometry.layer_map import LayerMap, make_layer_map
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.gnn.weights import finder_arrays, read_weights
@@ -27,7 +28,6 @@ from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_see
 from traccc_py.kernels.gnn.gnn_finding import FinderArrays, find_point_lists
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
-from traccc_py.kernels.seeding.layer_map import LayerMap, make_layer_map
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seeding.seeding import find_seeds
 from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints

@@ -28,6 +28,7 @@ from traccc_py.simulation.digitization.digitization import ChargeOptions, Digiti
 from traccc_py.simulation.digitization.failures import chance_of_modules
 from traccc_py.simulation.digitization.noise import NoiseOccupancy
 from traccc_py.simulation.generators.gun import ParticleGunConfig, generate_particles
+from traccc_py.simulation.generators.particle_files import FileParticles
 from traccc_py.simulation.generators.pileup import CollisionGenerator, GeneratedEvent
 from traccc_py.simulation.random_numbers import event_key
 from traccc_py.simulation.settings import KindFractions
@@ -45,6 +46,9 @@ __all__ = [
     "truth_measurements",
     "write_event",
 ]
+
+#: What gives particles.
+ParticleSource = ParticleGunConfig | CollisionGenerator | FileParticles
 
 #: Files of an event, by the kind in their names.
 EVENT_KINDS = ("cells", "hits", "particles_initial", "measurements", "measurement-simhit-map")
@@ -65,16 +69,22 @@ class SimulatedEvent:
         return self.digitization.cells
 
 
-def _generate(source: ParticleGunConfig | CollisionGenerator, seed: int, number: int) -> GeneratedEvent:
-    if isinstance(source, CollisionGenerator):
+def _generate(source: ParticleSource, seed: int, number: int) -> GeneratedEvent:
+    if not isinstance(source, ParticleGunConfig):
         return source.generate(seed, number)
     particles = generate_particles(source, seed, number)
     return GeneratedEvent(particles, np.full(len(particles), np.inf))
 
 
+def _usual_transport(source: ParticleSource) -> TransportConfig:
+    if isinstance(source, FileParticles):
+        return TransportConfig.of_particle_files()
+    return TransportConfig.of_collisions() if isinstance(source, CollisionGenerator) else TransportConfig()
+
+
 def simulate_events(
     detector: Any,
-    source: ParticleGunConfig | CollisionGenerator,
+    source: ParticleSource,
     seed: int,
     n_events: int,
     *,
@@ -91,7 +101,7 @@ def simulate_events(
     ----------
     detector : Detector
         Through which the particles fly. Its dead channels make no cells; hits are there all the same.
-    source : ParticleGunConfig or CollisionGenerator
+    source : ParticleGunConfig, CollisionGenerator or FileParticles
         The particles.
     seed : int
         Seed of the sample, >= 0. Event k does not depend on which others are simulated.
@@ -100,7 +110,8 @@ def simulate_events(
     first_event : int, optional
         Number of the first event.
     config : TransportConfig, optional
-        Physics of the transport; by default scattering and energy loss for a gun, all interactions for collisions.
+        Physics of the transport; by default scattering and energy loss for a gun, all interactions for collisions, all
+        but those that make secondary particles for files of particles.
     smearing : bool, optional
         Charge noise of analogue channels.
     noise : tuple of float, optional
@@ -118,7 +129,7 @@ def simulate_events(
     geometry = (truth_geometry(detector), digitization_geometry(detector, smearing=smearing))
     loss = chance_of_modules(detector, inefficiency) if inefficiency else None
     if config is None:
-        config = TransportConfig.of_collisions() if isinstance(source, CollisionGenerator) else TransportConfig()
+        config = _usual_transport(source)
     for number in range(first_event, first_event + n_events):
         generated = _generate(source, seed, number)
         key = event_key(seed, number)
@@ -136,9 +147,7 @@ def simulate_events(
         yield SimulatedEvent(number, particles, simulated, made)
 
 
-def simulate_event(
-    detector: Any, source: ParticleGunConfig | CollisionGenerator, seed: int, event: int = 0, **options: Any
-) -> SimulatedEvent:
+def simulate_event(detector: Any, source: ParticleSource, seed: int, event: int = 0, **options: Any) -> SimulatedEvent:
     """Simulate event number `event`; options as in `simulate_events`.
 
     Examples

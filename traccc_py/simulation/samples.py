@@ -36,9 +36,17 @@ from traccc_py.errors import InputDataError
 from traccc_py.files import content_digest, package_sources, source_digest
 from traccc_py.simulation.digitization.failures import chance_of_modules, draw_dead_modules
 from traccc_py.simulation.events import SimulatedEvent, event_file_names, read_event, simulate_event, write_event
+from traccc_py.simulation.generators.particle_files import FileParticles
 from traccc_py.simulation.generators.pileup import CollisionGenerator
 from traccc_py.simulation.generators.pythia import pythia_version
-from traccc_py.simulation.settings import EVENTS_VERSION, CollisionConfig, SampleConfig
+from traccc_py.simulation.settings import (
+    EVENTS_VERSION,
+    CollisionConfig,
+    ParticleFilesConfig,
+    ParticleGunConfig,
+    SampleConfig,
+)
+from traccc_py.simulation.trackml import trackml_file_names, write_trackml
 
 __all__ = ["DEAD_CHANNELS_NAME", "Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
@@ -75,7 +83,7 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
             "b_field_z": detector.b_field_z,
             "fingerprint": detector.fingerprint,
         },
-        "source": {"kind": "collisions" if uses_pythia else "gun", **asdict(config.source)},
+        "source": _source_recipe(config.source),
         "transport": asdict(config.transport),
         "smearing": config.smearing,
         "noise": list(config.noise),
@@ -85,7 +93,29 @@ def _recipe(detector: Any, config: SampleConfig) -> dict[str, Any]:
         "particle_id_fields": config.particle_id_fields,
         "seed": config.seed,
     }
+    if config.format != SampleConfig.__dataclass_fields__["format"].default:  # samples were traccc's before
+        recipe["format"] = config.format
     return dict(json.loads(json.dumps(recipe)))
+
+
+def _source_recipe(source: ParticleGunConfig | CollisionConfig | ParticleFilesConfig) -> dict[str, Any]:
+    """Return where particles come from; files by their contents."""
+    if isinstance(source, ParticleFilesConfig):
+        return {"kind": "files", "files": {Path(path).name: file_digest(Path(path)) for path in source.files}}
+    return {"kind": "collisions" if isinstance(source, CollisionConfig) else "gun", **asdict(source)}
+
+
+def _particle_source(detector: Any, source: ParticleGunConfig | CollisionConfig | ParticleFilesConfig) -> Any:
+    """Return what gives the particles of events."""
+    if isinstance(source, CollisionConfig):
+        return CollisionGenerator(source, float(detector.arrays().b_z))
+    return FileParticles(source) if isinstance(source, ParticleFilesConfig) else source
+
+
+def _file_names(config: SampleConfig, number: int) -> list[str]:
+    """Return the names of the files of an event."""
+    names = trackml_file_names if config.format == "trackml" else event_file_names
+    return names(number, compress=config.compress)
 
 
 class _Maker:
@@ -93,10 +123,7 @@ class _Maker:
 
     def __init__(self, folder: Path, detector: Any, config: SampleConfig) -> None:
         self._folder, self._detector, self._config = folder, detector, config
-        source = config.source
-        self._source = (
-            CollisionGenerator(source, float(detector.arrays().b_z)) if isinstance(source, CollisionConfig) else source
-        )
+        self._source = _particle_source(detector, config.source)
 
     def make(self, number: int, threads: int = 1) -> tuple[dict[str, int], dict[str, str]]:
         """Write an event; return its sizes and the digests of its files."""
@@ -104,13 +131,11 @@ class _Maker:
         options = {name: getattr(config, name) for name in ("smearing", "noise", "inefficiency")}
         options |= {"config": config.transport, "threads": threads}
         event = simulate_event(self._detector, self._source, config.seed, number, **options)
-        paths = write_event(
-            self._folder,
-            self._detector,
-            event,
-            compress=config.compress,
-            particle_id_fields=config.particle_id_fields,
-        )
+        if config.format == "trackml":
+            paths = write_trackml(self._folder, self._detector, event, compress=config.compress)
+        else:
+            fields = {"compress": config.compress, "particle_id_fields": config.particle_id_fields}
+            paths = write_event(self._folder, self._detector, event, **fields)
         sizes = {
             "event": number,
             "particles": len(event.particles),
@@ -258,7 +283,7 @@ def make_sample(
     folder = Path(folder)
     numbers = range(first_event, first_event + n_events)
     if overwrite:
-        _clear(folder, [name for k in numbers for name in event_file_names(k, compress=config.compress)])
+        _clear(folder, [name for k in numbers for name in _file_names(config, k)])
     else:
         manifest = find_sample(folder, detector, config, n_events, first_event)
         if manifest is not None:

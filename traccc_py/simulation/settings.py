@@ -28,6 +28,7 @@ __all__ = [
     "CalibrationConfig",
     "CollisionConfig",
     "KindFractions",
+    "ParticleFilesConfig",
     "ParticleGunConfig",
     "SampleConfig",
     "TransportConfig",
@@ -98,6 +99,17 @@ class CollisionConfig(Settings):
 
 
 @dataclass(frozen=True, slots=True)
+class ParticleFilesConfig(Settings):
+    """Particles of files in TrackML's format, an event a file."""
+
+    files: tuple[str, ...]  #: paths, in the order of their event numbers
+
+    def _check_together(self) -> None:
+        if not self.files:
+            self._reject("files", "one file at least")
+
+
+@dataclass(frozen=True, slots=True)
 class TransportConfig(Settings):
     """Physics of the transport."""
 
@@ -146,6 +158,11 @@ class TransportConfig(Settings):
         return cls().without(*INTERACTIONS)
 
     @classmethod
+    def of_particle_files(cls) -> TransportConfig:
+        """Return the configuration of collisions without secondary particles, which the files have already."""
+        return cls.of_collisions().without("nuclear_products", "decays", "bremsstrahlung", "conversions")
+
+    @classmethod
     def of_collisions(cls) -> TransportConfig:
         """Return the configuration for whole collisions: all interactions; up to 25 ns, as in Acts' ODD examples.
 
@@ -160,7 +177,7 @@ class TransportConfig(Settings):
 class SampleConfig(Settings):
     """What is simulated; equal configurations give equal files."""
 
-    source: ParticleGunConfig | CollisionConfig
+    source: ParticleGunConfig | CollisionConfig | ParticleFilesConfig
     seed: Count = 1  #: seed of the random numbers
     transport: TransportConfig = field(default_factory=TransportConfig)
     smearing: bool = True  #: noise of charges, in analogue channels
@@ -170,11 +187,14 @@ class SampleConfig(Settings):
     inefficiency: KindFractions = ()  #: fraction of the hits on modules of a kind that leave no cells
     compress: bool = False  #: write .csv.gz
     particle_id_fields: bool = False  #: write ids of particles as the five columns of newer Acts files
+    format: Annotated[str, Choice(("traccc", "trackml"))] = "traccc"  #: whose files are written
 
     def _check_together(self) -> None:
         for name in ("dead_modules", "inefficiency"):
             if not all(0 <= fraction <= 1 for _, fraction in getattr(self, name)):  # False for NaN
                 self._reject(name, "fractions from 0 to 1")
+        if self.particle_id_fields and self.format != "traccc":
+            self._reject("particle_id_fields", "the format traccc; TrackML has one column")
 
     @classmethod
     def of_collisions(cls, source: CollisionConfig, seed: int = 1, *, compress: bool = False) -> SampleConfig:

@@ -11,7 +11,7 @@ import numpy as np
 
 from traccc_py.device.cpu.compile import compiled_for_host
 
-__all__ = ["HostLoop", "host_loop", "read_only"]
+__all__ = ["HostLoop", "host_function", "host_loop", "read_only"]
 
 
 def read_only(dtype: Any) -> np.ndarray:
@@ -27,7 +27,7 @@ class HostLoop:
     Parameters
     ----------
     function : callable
-        It makes no arrays and calls no other function of the package: the cache's key knows its file alone.
+        It makes no arrays and calls no function of other files: the cache's key knows its file alone.
     examples : iterable of tuple
         Arguments of the types it is compiled for, all of them at the first call, so that no later one has to wait.
     """
@@ -64,3 +64,8 @@ class HostLoop:
 def host_loop(examples: Iterable[tuple]) -> Callable[[Callable[..., Any]], HostLoop]:
     """Decorate a function that shall be a `HostLoop`; `examples` as there."""
     return lambda function: HostLoop(function, examples)
+
+
+def host_function(function: Callable[..., Any]) -> Any:
+    """Compile a helper of the loops of its file."""
+    return numba.njit(nogil=True, error_model="numpy", _nrt=False)(function)

@@ -45,11 +45,20 @@ class _Held(NamedTuple):
 
 
 class _Owners(NamedTuple):
-    """The accepted candidates of each measurement: work space."""
+    """The accepted candidates of each measurement: work space. CUDA keeps no lists, see `ambiguity_resolution_cuda`."""
 
     n: Any  # (n_measurements,) int32
-    offsets: Any  # (n_measurements + 1,) int32
-    candidate: Any  # (n_entries,) int32
+    offsets: Any  # (n_measurements + 1,) int32; on CUDA the exclusive or of the candidates
+    candidate: Any  # (n_entries,) int32; on CUDA 1 for entries that hold a measurement for the first time
+
+
+class _Worst(NamedTuple):
+    """The worst removable candidate of each measurement: work space of CUDA."""
+
+    key: Any  # (n_candidates,) int64, larger for worse candidates, but for ties
+    key_of: Any  # (n_measurements,) int64, the largest of those that share it
+    candidate_of: Any  # (n_measurements,) int32, the largest index among those with it, plus one
+    next_active: Any  # (n_candidates,) int32
 
 
 class _Kept(NamedTuple):
@@ -70,6 +79,7 @@ class _Payload(NamedTuple):
     owners: _Owners
     n_shared: Any  # (n_candidates,) int32
     active: Any  # (n_candidates,) int32, accepted candidates that share too many
+    worst: _Worst
     out: _Kept
 
 
@@ -166,7 +176,7 @@ def _count_shared(p, first, end):
 
 
 @device_function
-def is_locally_worst(p, candidate):
+def _is_locally_worst(p, candidate):
     """Return whether a candidate is worse than all removable ones that it shares a measurement with."""
     for k in range(p.held.offsets[candidate], p.held.offsets[candidate + 1]):
         m = p.held.measurements[k]
@@ -208,7 +218,7 @@ def resolve_event(i, p):
     while n_active > 0:
         # Who goes is decided for all before anyone goes.
         for k in range(first, first + n_active):
-            if is_locally_worst(p, p.active[k]):
+            if _is_locally_worst(p, p.active[k]):
                 p.out.flag[p.active[k]] = np.int32(LEAVING)
         for k in range(first, first + n_active):
             if p.out.flag[p.active[k]] == LEAVING:
@@ -285,6 +295,12 @@ def _payload(
         owners=owners,
         n_shared=ws.array("resolution.n_shared", extent, np.int32),
         active=ws.array("resolution.active", extent, np.int32),
+        worst=_Worst(
+            key=ws.array("resolution.key", extent, np.int64),
+            key_of=ws.array("resolution.worst_key", measurements, np.int64),
+            candidate_of=ws.array("resolution.worst_candidate", measurements, np.int32),
+            next_active=ws.array("resolution.next_active", extent, np.int32),
+        ),
         out=out,
     )
 

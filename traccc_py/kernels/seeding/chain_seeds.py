@@ -10,11 +10,11 @@ from traccc_py.config import SeedingConfig, SeedThinningConfig
 from traccc_py.device.grouping import Groups, group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.geometry.layer_map import LayerMap
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import HALF, QUARTER, TWO
 from traccc_py.kernels.seeding.chains import LONG_CHAIN, MAX_HITS, Chains, find_chains
 from traccc_py.kernels.seeding.cuts import seeding_cuts
-from traccc_py.kernels.seeding.layer_map import LayerMap
 from traccc_py.kernels.seeding.layer_points import LayerPoints, sort_by_layer
 from traccc_py.kernels.seeding.seeding import make_seed_batch
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch

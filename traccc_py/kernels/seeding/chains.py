@@ -16,10 +16,10 @@ import numpy as np
 
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.constants import HALF, HALF_PI, INFINITY, ONE, PI, TWO, TWO_PI, ZERO
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, fits_cluster, lowest_bit
-from traccc_py.kernels.seeding.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.seeding.layer_points import PHI_BINS_PER_RAD, LayerPoints, other_bin
 from traccc_py.kernels.tracking.selection import list_flagged
 
@@ -28,6 +28,7 @@ __all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "find_chains"]
 MAX_HITS = 8  #: spacepoints of a chain
 MOST_CHAINS = 3  #: chains of an outermost spacepoint
 LONG_CHAIN = 4  #: spacepoints of a chain that is hardly ever made of several particles'
+_SURE_COST = scalar(1)  # largest cost of a chain of four that is right: nine of ten are below, six of ten above
 _SHORT_COST = scalar(1.5)  # largest cost of a short chain
 _SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
 _PER_TRIPLET = 3
@@ -37,7 +38,6 @@ _MARGIN = scalar(0.1)  # of windows, over measurement errors and rounding [mm]
 _PHI_MARGIN = scalar(0.002)  # [rad]
 _SMALL = scalar(1e-3)
 _SMALLEST_DR = scalar(2)  # of a link: nearer ones have no direction [mm]
-_SIGMA2 = scalar(9)  # square of the standard deviations that errors of measurements may have
 _CURVATURE_TOLERANCE = scalar(0.0001)  # of triplets in one chain, 1/(2 R) [1/mm]
 _CURVATURE_SCATTERING = scalar(0.25)  # part of the curvature, added to that
 
@@ -57,8 +57,8 @@ class _Payload(NamedTuple):
     cuts: SeedingCuts
     per_diameter: Any  # scalar, 1/(2 R) of the smallest helix [1/mm]
     impact_scale: Any  # scalar [mm], of the cost
-    is_second: Any  # int32, 1: short chains of points that are on no long one, layers may be left out
-    is_used: Any  # (n_points,) int32, 1: on a long chain
+    is_second: Any  # int32, 1: short chains of points that are not used, layers may be left out
+    is_used: Any  # (n_points,) int32, 1: on a chain that is hardly wrong
     listed: Any  # (n_listed,) int32, outermost points of the second pass
     out: Chains
 
@@ -180,7 +180,7 @@ def _phi_distance(a, b):
 
 
 @device_function(inlined=True)
-def _line(sp, i, j, side):
+def _line(cuts, sp, i, j, side):
     """Return the `_Line` of point j from point i; `side` is 1 if j is outside."""
     x, y, r = sp.x[i], sp.y[i], sp.r[i]
     cosine, sine = x / r, y / r
@@ -190,14 +190,14 @@ def _line(sp, i, j, side):
     variance = sp.z_variance[j] + TWO * sp.z_variance[i]
     variance += cot_theta * cot_theta * (sp.r_variance[j] + TWO * sp.r_variance[i])
     u, v = (dx * cosine + dy * sine) * inverse2, (dy * cosine - dx * sine) * inverse2
-    return _Line(cot_theta, _SIGMA2 * variance * inverse2, u, v)
+    return _Line(cot_theta, cuts.measurement2 * variance * inverse2, u, v)
 
 
 @device_function(inlined=True)
 def _path(p, outer, inner):
     """Return the `_Path` of the link between two points."""
     sp, cuts = p.sp, p.cuts
-    line = _line(sp, inner, outer, ONE)
+    line = _line(cuts, sp, inner, outer, ONE)
     dr = sp.r[outer] - sp.r[inner]
     per_dr = ONE / dr
     dz_per_dr = (sp.z[outer] - sp.z[inner]) * per_dr
@@ -258,7 +258,7 @@ def _next_bits(sp, outer, middle, path, first, n):
 def _triplet(p, middle, top, inner):
     """Return the `_Triplet` of a link from `middle` (`top` is its line) and a point farther in."""
     sp, cuts = p.sp, p.cuts
-    bottom = _line(sp, middle, inner, BOTTOM)
+    bottom = _line(cuts, sp, middle, inner, BOTTOM)
     one_over_sin2 = ONE + top.cot_theta * top.cot_theta
     mismatch = bottom.cot_theta - top.cot_theta
     du = top.u - bottom.u
@@ -432,10 +432,10 @@ def _links_to(p, i, number, hits, n_chains):
 
 @kernel(scratch=(Scratch(MAX_HITS, np.int32),), grain=64)
 def _find_chains(k, p, hits):
-    """One spacepoint: the best chains it is the outermost point of."""
+    """One spacepoint: the best chains it is the outermost point of, beside those it has."""
     i = p.listed[k]
     layer = p.map.layers[p.sp.layer[i]]
-    n_chains = np.int32(0)
+    n_chains = p.out.n[i]
     for m in range(layer.n_neighbours if p.is_second == 1 else layer.n_adjacent):
         n_chains = _links_to(p, i, p.map.neighbours[layer.first_neighbour + m], hits, n_chains)
     p.out.n[i] = n_chains
@@ -443,10 +443,11 @@ def _find_chains(k, p, hits):
 
 @kernel(grain=1024)
 def _mark_used(i, p):
-    """Mark the points of the long chains of point i; all who write the same place write the same."""
+    """Mark the points of the chains of point i that are hardly wrong; all who write the same place write the same."""
     for rank in range(p.chains.n[i]):
-        if p.chains.n_hits[i, rank] >= LONG_CHAIN:
-            for k in range(rank * MAX_HITS, rank * MAX_HITS + p.chains.n_hits[i, rank]):
+        n = p.chains.n_hits[i, rank]
+        if n > LONG_CHAIN or (n == LONG_CHAIN and p.chains.cost[i, rank] <= _SURE_COST):
+            for k in range(rank * MAX_HITS, rank * MAX_HITS + n):
                 p.out_is_used[p.chains.hits[i, k]] = np.int32(1)
 
 
@@ -459,7 +460,7 @@ def _flag_first(i, p):
 
 @kernel(grain=4096)
 def _flag_second(i, p):
-    """Flag point i if chains can begin there, and it is on no long one."""
+    """Flag point i if chains can begin there, and it is on none that is hardly wrong."""
     is_free = p.map.layers[p.layer[i]].most_points >= _PER_TRIPLET and p.out_is_used[i] == 0
     p.out_is_listed[i] = np.int32(is_free)
 

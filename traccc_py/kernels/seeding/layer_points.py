@@ -10,12 +10,12 @@ import numpy as np
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
+from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import PI, ZERO, X, Y, Z
 from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.seeding.grid import SlopeBounds
-from traccc_py.kernels.seeding.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.seeding.spacepoint_variances import R_VARIANCE, Z_VARIANCE
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 

@@ -7,16 +7,14 @@ one layer between them: that one may be dead, or the particle passed between its
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from traccc_py.config import SeedingConfig
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import DetectorArrays, LayerKind
-from traccc_py.kernels.constants import TWO_DIMENSIONS
 
-__all__ = ["MAP_LAYER", "N_PHI", "LayerMap", "make_layer_map"]
+__all__ = ["MAP_LAYER", "N_PHI", "LayerMap", "SeedingAcceptance", "make_layer_map"]
 
 N_PHI = 32  #: phi bins of all layers
 _CELL_WIDTH = 3.0  # along z (barrel) or r (disc) [mm]
@@ -29,6 +27,7 @@ _FAR = 4  # layers that are counted, at least
 _FEWEST_LEVELS = 3
 _ADJACENT, _OVER_ONE, _NEVER = 1, 2, 9  # steps between two layers
 _N_U, _N_V = 7, 3  # points on a sensor
+_TWO_DIMENSIONS = 2
 
 #: One layer of the map; fields are four bytes wide.
 MAP_LAYER = np.dtype(
@@ -47,6 +46,34 @@ MAP_LAYER = np.dtype(
         ("most_points", "i4"),  # of a chain that begins here; exact up to 4
     ]
 )
+
+
+class SeedingAcceptance(Protocol):
+    """Where seeds are looked for, as `SeedingConfig` says; lengths in mm."""
+
+    @property
+    def z_min(self) -> float:
+        """Smallest z of spacepoints."""
+
+    @property
+    def z_max(self) -> float:
+        """Largest z of spacepoints."""
+
+    @property
+    def r_max(self) -> float:
+        """Largest radius of spacepoints."""
+
+    @property
+    def collision_region_min(self) -> float:
+        """Smallest z at which particles start."""
+
+    @property
+    def collision_region_max(self) -> float:
+        """Largest z at which particles start."""
+
+    @property
+    def cot_theta_max(self) -> float:
+        """Largest |cot(theta)| of particles."""
 
 
 class LayerMap(NamedTuple):
@@ -69,15 +96,15 @@ class _Extents(NamedTuple):
     z_high: np.ndarray
 
 
-def make_layer_map(detector: DetectorArrays, config: SeedingConfig) -> LayerMap:
+def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> LayerMap:
     """Make the map of a detector.
 
     Parameters
     ----------
     detector : DetectorArrays
         Surfaces, layers and designs, on the host.
-    config : SeedingConfig
-        Its acceptance says which layers are used, its collision region and `cot_theta_max` where particles go.
+    acceptance : SeedingAcceptance
+        Its ranges of r and z say which layers are used, its collision region and `cot_theta_max` where particles go.
 
     Returns
     -------
@@ -87,11 +114,11 @@ def make_layer_map(detector: DetectorArrays, config: SeedingConfig) -> LayerMap:
     Raises
     ------
     GeometryError
-        If no line from the collision region crosses three layers, one after another.
+        If no line from the collision region crosses three layers, one after another, or some of the layers are planes.
     """
     r, z = _points(detector.surfaces)
     layer_of_surface = detector.surfaces["layer"]
-    used = _used_layers(detector, r, z, config)
+    used = _used_layers(detector, r, z, acceptance)
     members = [np.flatnonzero(layer_of_surface == layer) for layer in used]
     extents = _Extents(
         is_disc=detector.layers["kind"][used] == LayerKind.DISC,
@@ -100,7 +127,7 @@ def make_layer_map(detector: DetectorArrays, config: SeedingConfig) -> LayerMap:
         z_low=np.array([z[m].min() for m in members]),
         z_high=np.array([z[m].max() for m in members]),
     )
-    steps = _steps_between(extents, config)
+    steps = _steps_between(extents, acceptance)
     layers = _layer_records(extents)
     neighbours: list[int] = []
     for outer in range(len(used)):
@@ -132,24 +159,34 @@ def _points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(x, y), z
 
 
-def _used_layers(detector: DetectorArrays, r: np.ndarray, z: np.ndarray, config: SeedingConfig) -> np.ndarray:
+def _used_layers(detector: DetectorArrays, r: np.ndarray, z: np.ndarray, acceptance: SeedingAcceptance) -> np.ndarray:
     """Return the detector's layers that measure two coordinates and lie within the acceptance of the seeding."""
     layers, layer_of_surface, design = detector.layers, detector.surfaces["layer"], detector.surfaces["design"]
-    is_used = (layers["is_sensitive"] == 1) & (layers["kind"] != LayerKind.PLANE)
-    is_measured = (design >= 0) & (detector.designs["dimensions"][design] == TWO_DIMENSIONS)
-    is_inside = (r.min(axis=1) < config.r_max) & (z.max(axis=1) >= config.z_min) & (z.min(axis=1) <= config.z_max)
+    is_used = layers["is_sensitive"] == 1
+    is_measured = (design >= 0) & (detector.designs["dimensions"][design] == _TWO_DIMENSIONS)
+    is_inside = (
+        (r.min(axis=1) < acceptance.r_max) & (z.max(axis=1) >= acceptance.z_min) & (z.min(axis=1) <= acceptance.z_max)
+    )
     is_used[layer_of_surface[~is_measured]] = False
     has_inside = np.zeros(len(layers), bool)
     has_inside[layer_of_surface[is_inside]] = True
-    return np.flatnonzero(is_used & has_inside)
+    used = np.flatnonzero(is_used & has_inside)
+    n_planes = int((layers["kind"][used] == LayerKind.PLANE).sum())
+    if n_planes:
+        msg = (
+            f"{n_planes} of the {len(used)} layers that seeds could be made of are planes; expected cylinders and "
+            'discs: set seeding.method = "grid"'
+        )
+        raise GeometryError(msg)
+    return used
 
 
-def _steps_between(extents: _Extents, config: SeedingConfig) -> np.ndarray:
+def _steps_between(extents: _Extents, acceptance: SeedingAcceptance) -> np.ndarray:
     """Return the fewest steps from an inner layer (row) to an outer one (column) on lines from the collision region."""
     n = len(extents.is_disc)
     steps = np.full((n, n), _NEVER)
-    vertices = np.linspace(config.collision_region_min, config.collision_region_max, _N_VERTICES)
-    most = math.asinh(config.cot_theta_max)
+    vertices = np.linspace(acceptance.collision_region_min, acceptance.collision_region_max, _N_VERTICES)
+    most = math.asinh(acceptance.cot_theta_max)
     cot_theta = np.sinh(np.linspace(-most, most, 2 * math.ceil(most / _ETA_STEP)))  # none is 0
     vertex, slope = (grid.ravel()[:, None] for grid in np.meshgrid(vertices, cot_theta))
     n_levels = 0

@@ -1,0 +1,136 @@
+"""The load generator: so many requests on the way at a time, from one event loop.
+
+Tensors are packed before, and of an answer only the tracks are looked at: perf_analyzer does no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from traccc_py import wire
+from traccc_py.client.options import ClientOptions
+from traccc_py.client.requests import make_inputs, requested_outputs, triton_module
+from traccc_py.edm import Cells
+from traccc_py.studies.load import LoadRun, Request
+
+__all__ = ["generate_load"]
+
+_MOST_CHANNELS = 16
+_PAUSE = 0.1  #: after an error [s]
+_LONGEST = 10.0  #: times the wanted seconds that slow requests may take
+_REQUESTS_EACH = 3  #: of each place on the way, at least
+
+
+class _Loop:
+    """The state of one measurement."""
+
+    def __init__(self, url: str, events: Sequence[Cells], options: Mapping[str, Any], timeout: float) -> None:
+        self._options = ClientOptions(url, **options)
+        self._module = triton_module("grpc", asynchronous=True)
+        self._inputs = [make_inputs(self._module, self._options.pack(cells)) for cells in events]
+        self._outputs = requested_outputs(self._module, self._options)
+        self._timeout, self._turns = timeout, itertools.count()
+        self._answers: dict[int, bytes] = {}
+        self.requests: list[Request] = []
+        self.is_over = False
+
+    async def work(self, client: Any) -> None:
+        """Send one event after another, until it is over."""
+        while not self.is_over:
+            number = next(self._turns) % len(self._inputs)
+            begin = time.monotonic()
+            error = await self._send(client, number)
+            self.requests.append(Request(begin, time.monotonic(), not error, error))
+            if error:
+                await asyncio.sleep(_PAUSE)
+
+    async def _send(self, client: Any, number: int) -> str:
+        """Return why there is no right answer, "" if there is one."""
+        try:
+            answer = await client.infer(
+                self._options.model,
+                self._inputs[number],
+                outputs=self._outputs,
+                client_timeout=self._timeout,
+                parameters=self._options.parameters or None,
+            )
+            tracks = answer.as_numpy(wire.OUTPUTS[0].name)
+        except Exception as error:  # of any kind: it is counted, and the study goes on
+            return f"{type(error).__name__}: {error}"
+        if tracks is None:
+            return f"{wire.OUTPUTS[0].name} is missing"
+        found = np.ascontiguousarray(tracks).tobytes()
+        return "" if self._answers.setdefault(number, found) == found else "the answer is not that of before"
+
+    async def run(self, concurrency: int, warm_up: float, seconds: float) -> LoadRun:
+        """Measure."""
+        n_channels = min(concurrency, _MOST_CHANNELS)
+        clients = [self._module.InferenceServerClient(self._options.url) for _ in range(n_channels)]
+        tasks = [asyncio.create_task(self.work(clients[k % n_channels])) for k in range(concurrency)]
+        try:
+            await self._wait(warm_up, concurrency)
+            self.requests.clear()
+            begin, system, processor = time.monotonic(), time.time(), time.process_time()
+            await self._wait(seconds, _REQUESTS_EACH * concurrency)
+            end, system, processor = time.monotonic(), time.time() - system, time.process_time() - processor
+            measured = [request for request in self.requests if request.end < end]
+        finally:
+            self.is_over = True
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for client in clients:
+                await client.close()
+        return LoadRun("asyncio", concurrency, begin, end, system, measured, processor / (end - begin))
+
+    async def _wait(self, seconds: float, n_requests: int) -> None:
+        """Wait for some time, and longer if there were few requests."""
+        begin = time.monotonic()
+        while (spent := time.monotonic() - begin) < seconds or (
+            len(self.requests) < n_requests and spent < _LONGEST * seconds
+        ):
+            await asyncio.sleep(min(0.05, seconds))
+
+
+def generate_load(
+    url: str,
+    events: Sequence[Cells],
+    concurrency: int,
+    *,
+    seconds: float,
+    warm_up: float,
+    timeout: float = 60.0,
+    **options: Any,
+) -> LoadRun:
+    """Send events to a service in turn, so many at a time.
+
+    Parameters
+    ----------
+    url : str
+        Its address of gRPC, ``host:port``.
+    events : sequence of Cells
+        Events.
+    concurrency : int
+        Requests on the way at a time [1].
+    seconds, warm_up : float
+        Measured time, and time before it that does not count [s]; the first lasts longer where there were few answers.
+    timeout : float, optional
+        How long an answer may take [s].
+    **options
+        Of `ClientOptions`, such as `compact`.
+
+    Returns
+    -------
+    LoadRun
+        Errors are among its requests, also answers that differ from the first one of the same event.
+
+    Raises
+    ------
+    ServiceError
+        If tritonclient is not installed.
+    """
+    return asyncio.run(_Loop(url, events, options, timeout).run(concurrency, warm_up, seconds))
