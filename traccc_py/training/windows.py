@@ -15,6 +15,7 @@ __all__ = ["LearnedPairs", "learn_windows"]
 _FEWEST_EDGES = 4  # of a pair of layers: fewer are chance
 _ENOUGH_EDGES = 300  # for quantiles
 _QUANTILE = 0.001
+_ANY = 1e6  # a value beyond all others: no limit
 _WIDENED = 0.1  # part of its width, on either side
 #: ... and at least this: dr [mm], dphi, dz [mm], z0 [mm], dphi / dr [1/mm], cot(theta), channels, channels
 _LEAST = np.array([2.0, 0.001, 2.0, 2.0, 1e-5, 0.03, 0.05, 0.05])
@@ -56,9 +57,13 @@ def learn_windows(events: Sequence[tuple[EventPoints, TrueEdges, np.ndarray]]) -
 
 def _window(values: np.ndarray) -> np.ndarray:
     """Return the least and the largest of each value, (N_VALUES, 2); what is not a number is not known."""
+    window = np.tile([-_ANY, _ANY], (values.shape[1], 1))
+    is_known = ~np.isnan(values).all(axis=0)
+    known = values[:, is_known]
     if len(values) >= _ENOUGH_EDGES:
-        low, high = np.nanquantile(values, (_QUANTILE, 1 - _QUANTILE), axis=0)
+        low, high = np.nanquantile(known, (_QUANTILE, 1 - _QUANTILE), axis=0)
     else:
-        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-    margin = _WIDENED * (high - low) + _LEAST
-    return np.stack([low - margin, high + margin], axis=1)
+        low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+    margin = _WIDENED * (high - low) + _LEAST[is_known]
+    window[is_known] = np.stack([low - margin, high + margin], axis=1)
+    return window
