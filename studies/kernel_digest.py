@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -31,8 +32,10 @@ from traccc_py.config import ChainConfig
 from traccc_py.device.cuda.compile import CompiledKernel, compile_all
 from traccc_py.device.kernel import Kernel, registered_kernels
 from traccc_py.device.signatures import record_signatures
+from traccc_py.edm import Candidates, Measurements, Spacepoints, columns_of
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.field import FieldMap, solenoid_field_map
+from traccc_py.gnn.weights import untrained_weights, write_weights
 
 #: Kernels that the default configuration leaves out are launched by the others.
 CONFIGS = (
@@ -41,6 +44,7 @@ CONFIGS = (
     ChainConfig().with_settings(
         {"seeding.method": "grid", "seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}
     ),
+    ChainConfig().with_settings({"finder.method": "gnn"}),
 )
 #: The kinds of field maps, which kernels are compiled for anew.
 FIELD_MAPS = {
@@ -80,10 +84,26 @@ def recorded(detector_name: str, configs: Sequence[ChainConfig] = CONFIGS, field
         detector = detector.with_field_map(FIELD_MAPS[field]())
 
     def run(device: Any) -> None:
-        for config in configs:
-            TrackingChain(detector, config, device).initialize()
+        with tempfile.TemporaryDirectory() as folder:
+            weights = Path(folder) / "untrained.npz"
+            write_weights(weights, untrained_weights(detector.arrays()))
+            for config in configs:
+                chosen = config.with_settings({"finder.weights": str(weights)})
+                chain = TrackingChain(detector, chosen, device)
+                chain.initialize()
+                chain.run(_no_candidates())
 
     return record_signatures(run)
+
+
+def _no_candidates() -> tuple[Measurements, Spacepoints, Candidates]:
+    """Return an event with nothing in it, whose seeds are of track candidates."""
+    none = {
+        name: np.zeros((int(column.rows == "n + 1"), *column.shape), column.dtype)
+        for name, column in columns_of(Measurements).items()
+    }
+    spacepoints = Spacepoints(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
+    return Measurements(**none), spacepoints, Candidates(np.zeros(1, np.int64), np.zeros(0, np.int64))
 
 
 def top_level(ptx: str) -> dict[str, str]:

@@ -133,7 +133,10 @@ def version_table() -> str:
 
 
 def _commands() -> dict[str, Any]:
-    return {str(command.name): command.callback for command in app.registered_commands}
+    found = {str(command.name): command.callback for command in app.registered_commands}
+    for group in app.registered_groups:
+        found |= {f"{group.name} {c.name}": c.callback for c in group.typer_instance.registered_commands}
+    return found
 
 
 def command_table() -> str:
@@ -194,7 +197,11 @@ def blocks() -> dict[str, str]:
         "versions": version_table(),
         "commands": command_table(),
         "options-of-detectors": option_table("run", of_detectors=True),
-        **{f"options-{name}": option_table(name) for name in _commands() if name not in ("config", "info")},
+        **{
+            f"options-{name.replace(' ', '-')}": option_table(name)
+            for name in _commands()
+            if name not in ("config", "info")
+        },
         "settings": setting_table(),
     }
 

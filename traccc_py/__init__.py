@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from traccc_py.data.spacepoint_files import read_spacepoints
     from traccc_py.data.track_files import write_event_result
     from traccc_py.edm import (
+        Candidates,
         Cells,
         EventResult,
         FitOutcome,
@@ -57,6 +58,7 @@ _MODULES = {
     "read_spacepoints": "data.spacepoint_files",
     "write_cells": "data.csv_events",
     "write_event_result": "data.track_files",
+    "Candidates": "edm",
     "Cells": "edm",
     "EventResult": "edm",
     "FitOutcome": "edm",
@@ -80,6 +82,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "Candidates",
     "CapacityError",
     "Cells",
     "ChainConfig",

@@ -115,7 +115,7 @@ class TrackingChain:
 
         Parameters
         ----------
-        event : Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
+        event : Cells, ModuleCells, Measurements, (Measurements, Spacepoints) or (Measurements, Spacepoints, Candidates)
             What the chain starts with; rows in any order.
         source : Source or str, optional
             File the event is from, for errors and warnings.
@@ -139,9 +139,10 @@ class TrackingChain:
 
         Parameters
         ----------
-        events : sequence of Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
+        events : sequence of Cells, ModuleCells, Measurements, (Measurements, Spacepoints) or the same with Candidates
             What the chain starts with, for each event. Measurements are used as they are: positions, variances, ids.
-            Spacepoints are global positions and the rows of their measurements.
+            Spacepoints are global positions and the rows of their measurements; candidates, of any finder, are lists of
+            spacepoints, and tracks are followed from each.
         sources : sequence of Source or str, optional
             Files the events are from, for errors and warnings.
 
@@ -166,7 +167,7 @@ class TrackingChain:
 
         Parameters
         ----------
-        batches : iterable of sequence of Cells, ModuleCells, Measurements or (Measurements, Spacepoints)
+        batches : iterable of sequence of Cells, ModuleCells, Measurements, (Measurements, Spacepoints) or with more
             Events of each batch. A batch is requested before the results of the previous one are yielded.
 
         Yields

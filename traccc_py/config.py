@@ -26,6 +26,7 @@ from traccc_py.errors import ConfigError
 from traccc_py.settings import (
     AUTO,
     AboveOne,
+    AnyName,
     Automatic,
     Choice,
     Count,
@@ -45,8 +46,10 @@ __all__ = [
     "AmbiguityResolutionConfig",
     "ChainConfig",
     "ClusterizationConfig",
+    "FinderConfig",
     "FindingConfig",
     "FittingConfig",
+    "GraphConfig",
     "ParameterEstimationConfig",
     "SeedThinningConfig",
     "SeedingConfig",
@@ -70,6 +73,10 @@ TeslaOrOff = Annotated[float | None, Range(0, is_open=True, below=20)]  # as of 
 Particle = Annotated[str, Choice(("pion", "muon", "electron"))]
 Variance = Annotated[str, Choice(("calibrated", "traccc"))]
 SeedSearchOrAuto = Annotated[str, Choice(("grid", "layer_pairs")), Automatic]
+Finder = Annotated[str, Choice(("seeds", "gnn"))]
+FinderWeights = Annotated[str, AnyName("a name or a file")]
+Segmentation = Annotated[str, Choice(("walkthrough", "junction_removal"))]
+Score = Annotated[float, Range(0, is_open=True, below=1)]
 
 
 class _Section(Settings):
@@ -102,6 +109,23 @@ class ClusterizationConfig(_Section):
 
     variance: Variance = "calibrated"  #: "calibrated" (table of the detector) or "traccc" (pitch^2/12 + spread)
     pixel_sigma_floor: NonNegative = 0.005  #: smallest sigma of pixels (2D, not digital) with the calibrated table [mm]
+
+
+@dataclass(frozen=True, slots=True)
+class FinderConfig(_Section):
+    """What starts tracks: seeds, or the candidates of a graph neural network (docs/gnn.md). Not in traccc."""
+
+    method: Finder = "seeds"  #: "seeds" (triplets or chains of spacepoints) or "gnn" (paths through a graph)
+    weights: FinderWeights = "odd"  #: of the network: "odd", or a file that traccc-py gnn train wrote
+
+
+@dataclass(frozen=True, slots=True)
+class GraphConfig(_Section):
+    """Track candidates of the graph neural network, where finder.method is "gnn"."""
+
+    filter_cut: Score = 0.5  #: smallest score of edges that the network sees
+    edge_cut: Score = 0.3  #: smallest score of edges of a candidate
+    segmentation: Segmentation = "walkthrough"  #: "walkthrough" (best paths) or "junction_removal" (no branchings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +262,8 @@ class ChainConfig:
     """All stages."""
 
     clusterization: ClusterizationConfig = field(default_factory=ClusterizationConfig)
+    finder: FinderConfig = field(default_factory=FinderConfig)
+    graph: GraphConfig = field(default_factory=GraphConfig)
     seeding: SeedingConfig = field(default_factory=SeedingConfig)
     seed_thinning: SeedThinningConfig = field(default_factory=SeedThinningConfig)
     parameter_estimation: ParameterEstimationConfig = field(default_factory=ParameterEstimationConfig)

@@ -27,6 +27,7 @@ from traccc_py.errors import ConfigError
 __all__ = [
     "AUTO",
     "AboveOne",
+    "AnyName",
     "Automatic",
     "Bounds",
     "Choice",
@@ -105,6 +106,19 @@ class Choice:
         return "one of " + ", ".join(f'"{name}"' for name in self.names)
 
 
+@dataclass(frozen=True, slots=True)
+class AnyName:
+    """Texts that are not empty; `meaning` says of what."""
+
+    meaning: str
+
+    def __contains__(self, value: str) -> bool:
+        return bool(value)
+
+    def __str__(self) -> str:
+        return self.meaning
+
+
 Number = Annotated[float, Range()]
 Positive = Annotated[float, Range(0, is_open=True)]
 NonNegative = Annotated[float, Range(0)]
@@ -125,9 +139,9 @@ class Setting(NamedTuple):
     meaning: str  #: with the unit; "" without a comment
 
     @property
-    def allowed(self) -> Range | Bounds | Choice | None:
+    def allowed(self) -> Range | Bounds | Choice | AnyName | None:
         """Values allowed; None: all that the type has."""
-        return next((entry for entry in self.metadata if isinstance(entry, (Range, Bounds, Choice))), None)
+        return next((entry for entry in self.metadata if isinstance(entry, (Range, Bounds, Choice, AnyName))), None)
 
     @property
     def can_be_auto(self) -> bool:
@@ -139,7 +153,7 @@ class Setting(NamedTuple):
         """What is allowed, in words."""
         if self.kind is bool:
             return "true or false"
-        if isinstance(self.allowed, (Bounds, Choice)):
+        if isinstance(self.allowed, (Bounds, Choice, AnyName)):
             return str(self.allowed)
         if get_origin(self.kind) is tuple:
             return f"{len(get_args(self.kind))} finite numbers{self.allowed}"

@@ -132,7 +132,11 @@ def test_commands_and_options_exist(page):
         if words[0] != "traccc-py" or len(words) == 1 or words[1] in {"--help", "--version", "COMMAND"}:
             continue
         assert words[1] in group.commands, f"traccc-py {words[1]}: no such command"
-        known = {name for option in group.commands[words[1]].params for name in option.opts} | {"--help"}
+        command = group.commands[words[1]]
+        if isinstance(command, typer.core.TyperGroup):
+            assert words[2] in command.commands, f"traccc-py {words[1]} {words[2]}: no such command"
+            command = command.commands[words[2]]
+        known = {name for option in command.params for name in option.opts} | {"--help"}
         used = {word for word in words[2:] if re.fullmatch(r"--?[a-z][a-z-]*", word)}
         assert used <= known, f"traccc-py {words[1]} has no option {used - known}"
 

@@ -144,7 +144,7 @@ def test_settings_reach_the_chain(tmp_path, monkeypatch):
         (["--set", "finding.chi2_max"], "--set finding.chi2_max: expected section.key=value"),
         (["--set", "chi2_max=3"], "--set chi2_max=3: expected section.key=value"),
         (["--set", "finding.chi2=3"], "--set: finding.chi2 is not a known key; did you mean chi2_max?"),
-        (["--set", "find.chi2_max=3"], "--set: find is not a known section; did you mean finding?"),
+        (["--set", "find.chi2_max=3"], "--set: find is not a known section; did you mean finder?"),
         (["--set", "finding.chi2_max=x"], '--set: finding.chi2_max is "x"; expected a finite number > 0'),
         (["--set", "finding.max_holes=1.5"], "--set: finding.max_holes is 1.5; expected an integer >= 0"),
         (["--chi2-max", "x"], "--chi2-max is 'x'; expected a number"),
@@ -261,11 +261,13 @@ def test_field_map_of_a_file(tmp_path):
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_help_ends_with_an_example_that_parses(name):
-    shown = " ".join(call(name, "--help").stdout.split())
+    words = name.split()
+    shown = " ".join(call(*words, "--help").stdout.split())
     assert shown.endswith(f"Example: {EXAMPLES[name]}")
-    program, command, *arguments = shlex.split(EXAMPLES[name])
-    assert (program, command) == ("traccc-py", name)
-    COMMANDS[name].make_context(name, arguments)
+    program, *arguments = shlex.split(EXAMPLES[name])
+    assert (program, arguments[: len(words)]) == ("traccc-py", words)
+    command = COMMANDS[words[0]] if len(words) == 1 else COMMANDS[words[0]].commands[words[1]]
+    command.make_context(name, arguments[len(words) :])
 
 
 @pytest.mark.parametrize("name", ["config", "run", "detector"])

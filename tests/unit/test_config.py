@@ -13,9 +13,20 @@ SECTIONS = {f.name: f.default_factory for f in dataclasses.fields(ChainConfig)}
 FIELDS = [(section, f.name) for section, made in SECTIONS.items() for f in dataclasses.fields(made)]
 
 
+ANY_TEXT = {"finder.weights"}
 CAN_BE_OFF = {"seeding.cluster_size_tolerance", "seeding.b_field_z"}
 CAN_BE_AUTO = {
     f"{section}.{s.name}": s.kind for section, made in SECTIONS.items() for s in settings_of(made) if s.can_be_auto
+}
+
+
+_OTHER_TEXTS = {
+    "calibrated": "traccc",
+    "pion": "muon",
+    AUTO: "grid",
+    "seeds": "gnn",
+    "odd": "my.npz",
+    "walkthrough": "junction_removal",
 }
 
 
@@ -33,7 +44,7 @@ def changed(value):
     if isinstance(value, bool):
         return not value
     if isinstance(value, str):
-        return {"calibrated": "traccc", "pion": "muon", AUTO: "grid"}[value]
+        return _OTHER_TEXTS[value]
     return value + 1 if isinstance(value, int) else value * 1.0625 + 0.001
 
 
@@ -110,6 +121,8 @@ def test_every_field_rejects_wrong_types(section, name):
     default = default_of(section, name)
     wrong = ["text", 1.5, None, [1]] if isinstance(default, (bool, int)) else ["text", True, None, [1]]
     wrong = [1, True, "neutrino", None] if isinstance(default, str) else wrong
+    if f"{section}.{name}" in ANY_TEXT:
+        wrong[wrong.index("neutrino")] = ""
     if f"{section}.{name}" in CAN_BE_OFF:
         wrong.remove(None)
     for value in [*wrong, *([1] if isinstance(default, bool) else [])]:

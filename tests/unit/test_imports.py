@@ -29,8 +29,11 @@ ALLOWED = {
     "kernels": BASE | {"edm", "device", "geometry", "config"},
     "data": BASE | {"edm", "device", "geometry"},
     "derivation": BASE | {"edm", "device", "geometry", "config"},
-    "pipeline": BASE | {"edm", "device", "geometry", "config", "derivation", "data", "kernels"},
+    "gnn": BASE | {"geometry", "kernels"},
+    "pipeline": BASE | {"edm", "device", "geometry", "config", "derivation", "data", "kernels", "gnn"},
     "chain": BASE | {"edm", "device", "geometry", "config", "derivation", "data", "kernels", "pipeline"},
+    "training": BASE
+    | {"edm", "device", "geometry", "config", "data", "kernels", "gnn", "chain", "simulation", "performance"},
     "detector_options": BASE | {"geometry", "data"},
     "simulation": BASE | {"edm", "device", "geometry", "data"},
     "performance": BASE | {"edm", "device", "geometry", "data", "config", "simulation"},
@@ -68,6 +71,8 @@ ONLY_IN = {
     "tritonclient": ["client"],
     "distributed": ["distributed.py"],
     "pythia8mc": ["simulation"],
+    "torch": ["training", "cli/gnn.py"],
+    "onnx": ["gnn/onnx_export.py"],
     "triton_python_backend_utils": ["backend"],
     "pytriton": ["backend"],
 }

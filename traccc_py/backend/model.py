@@ -7,7 +7,6 @@ model has no batch axis and is no ensemble, so Triton tells it when a client has
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import json
 import logging
@@ -18,7 +17,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
@@ -28,6 +26,7 @@ from traccc_py.backend.processes import free_memory, keep_freed_memory, limit_me
 from traccc_py.backend.queue import EventQueue, Job
 from traccc_py.backend.service import Answer, BatchReport, BusyError, Request, TrackingService, WithdrawnError
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings
+from traccc_py.backend.triton_tensors import from_triton, to_triton
 from traccc_py.backend.worker import Worker
 from traccc_py.errors import TracccError, WireError
 
@@ -182,7 +181,7 @@ def _decode(request: Any) -> Request:
     if wanted is not None:
         outputs &= set(wanted.split(","))
     return Request(
-        tensors={tensor.name(): _from_triton(tensor) for tensor in request.inputs()},
+        tensors={tensor.name(): from_triton(tensor) for tensor in request.inputs()},
         outputs=outputs,
         fingerprint=_text(parameters, wire.FINGERPRINT_PARAMETER),
     )
@@ -209,50 +208,10 @@ def _timeout(request: Any) -> float | None:
     return microseconds * 1e-6 if microseconds else None
 
 
-# Tensor.as_numpy() and Tensor(name, array) of servers up to at least 2.51 were built for NumPy 1: with NumPy 2 they
-# silently give zeros and empty buffers. DLPack works with both.
-def _from_triton(tensor: Any) -> np.ndarray:
-    try:
-        return np.from_dlpack(tensor)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:
-        msg = f"{tensor.name()} can't be read: {error}"
-        raise WireError(msg) from error
-
-
-def _to_triton(name: str, array: np.ndarray) -> Any:
-    if array.size == 0:  # from_dlpack refuses it: its check of strides does not handle empty arrays
-        return pb_utils.Tensor(name, array)
-    return pb_utils.Tensor.from_dlpack(name, _Exported(array))
-
-
-class _Exported:
-    """An array as DLPack.
-
-    The server takes over the memory and renames the capsule, but not to the name that NumPy's destructor expects, which
-    then complains on stderr for each tensor. The destructor has nothing left to do, so the capsule has none.
-    """
-
-    def __init__(self, array: np.ndarray) -> None:
-        self._array = array
-
-    def __dlpack__(self, **_: Any) -> Any:
-        capsule = self._array.__dlpack__()
-        _set_destructor(capsule, None)
-        return capsule
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        return self._array.__dlpack_device__()
-
-
-_set_destructor = ctypes.pythonapi.PyCapsule_SetDestructor
-_set_destructor.argtypes = (ctypes.py_object, ctypes.c_void_p)
-_set_destructor.restype = ctypes.c_int
-
-
 def _response(answer: Answer, *, hide_values: bool) -> Any:
     if isinstance(answer, Exception):
         return pb_utils.InferenceResponse(error=_error(answer, hide_values=hide_values))
-    return pb_utils.InferenceResponse([_to_triton(name, array) for name, array in answer.items()])
+    return pb_utils.InferenceResponse([to_triton(name, array) for name, array in answer.items()])
 
 
 def _without_values(text: str) -> str:

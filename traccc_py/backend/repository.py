@@ -18,7 +18,11 @@ from traccc_py.errors import ConfigError
 
 __all__ = ["ModelRepository"]
 
-_MODEL_FILE = '"""The model that the server loads."""\n\n{path}from traccc_py.backend.model import TritonPythonModel\n'
+_MODEL_FILE = (
+    '"""The model that the server loads."""\n\n{path}from traccc_py.backend.{module} import TritonPythonModel\n'
+)
+
+_CODE = {wire.MODEL: "model", wire.EXATRKX_MODEL: "exatrkx"}  #: modules of the models that are code
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class ModelRepository:
 
     def configs(self) -> dict[str, str]:
         """Return the content of config.pbtxt by model."""
-        return {wire.MODEL: self._model(), wire.COMPACT_MODEL: _ensemble(self._facts())}
+        found = {wire.MODEL: self._model(), wire.COMPACT_MODEL: _ensemble(self._facts())}
+        return found | ({wire.EXATRKX_MODEL: self._exatrkx()} if self.settings.exatrkx else {})
 
     def write(self, folder: Path) -> None:
         """Write the repository.
@@ -76,11 +81,13 @@ class ModelRepository:
             version = folder / name / "1"
             shutil.rmtree(folder / name, ignore_errors=True)
             version.mkdir(parents=True)
-            if name == wire.MODEL:
+            if name in _CODE:
                 folder_line = (
                     f"import sys\n\nsys.path.insert(0, {str(self.package_folder)!r})\n" if self.package_folder else ""
                 )
-                (version / "model.py").write_text(_MODEL_FILE.format(path=folder_line), encoding="utf-8")
+                (version / "model.py").write_text(
+                    _MODEL_FILE.format(path=folder_line, module=_CODE[name]), encoding="utf-8"
+                )
                 values = {
                     **self.settings.to_parameters(),
                     **self.queue.to_parameters(),
@@ -98,11 +105,26 @@ class ModelRepository:
             wire.FINGERPRINT_PARAMETER: self.fingerprint,
         }
 
-    def _model(self) -> str:
+    def _group(self) -> str:
         scheduling = self.scheduling
         group = f"count: {scheduling.instances} kind: KIND_{'GPU' if self.device == 'cuda' else 'CPU'}"
         if scheduling.gpus:
             group += f" gpus: [ {', '.join(map(str, scheduling.gpus))} ]"
+        return group
+
+    def _exatrkx(self) -> str:
+        lines = [
+            'backend: "python"',
+            "max_batch_size: 0",
+            f"instance_group [ {{ {self._group()} }} ]",
+            *_parameters(self._facts()),
+            _tensor("input", wire.FEATURES),
+            _tensor("output", wire.LABELS),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _model(self) -> str:
+        group = self._group()
         inputs = (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)
         lines = [
             'backend: "python"',

@@ -123,7 +123,10 @@ class TrackingService:
 
     def _make_chain(self, detector: Detector) -> TrackingChain:
         settings = self.settings
-        return TrackingChain(detector, read_config(settings.config), device=self._device, threads=settings.threads)
+        config = read_config(settings.config)
+        if settings.finder is not None:
+            config = config.with_settings({"finder.method": settings.finder})
+        return TrackingChain(detector, config, device=self._device, threads=settings.threads)
 
     def beside(self) -> TrackingService:
         """Return a service of the same detector and settings, ready, for another thread."""

@@ -19,7 +19,7 @@ __all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSetting
 #: Beside the model's Python file: clients can read a model's configuration, and should not see paths of the server.
 SETTINGS_FILE = "settings.json"
 
-_SWITCHES = ("hide_values", "log_calls")
+_SWITCHES = ("exatrkx", "hide_values", "log_calls")
 _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb", "event_seconds")
 
 Port = Annotated[int, Range(0, 65_535)]
@@ -31,6 +31,9 @@ class ModelSettings(Settings):
 
     detector: DetectorOptions = field(default_factory=DetectorOptions)
     config: str | None = None  #: TOML file with settings of the chain, or their name; by default the detector's
+    #: what starts tracks, in the place of the settings' finder.method
+    finder: Annotated[str, Choice(("seeds", "gnn"))] | None = None
+    exatrkx: bool = False  #: also serve exatrkx: positions of spacepoints in, labels out, by the graph neural network
     threads: PositiveCount | None = None  #: CPU threads of an instance; by default cores / instances
     cache_dir: str | None = None  #: folder of compiled kernels; by default `TRACCC_PY_CACHE_DIR` or the user's cache
     #: cells of an event at most; one with more is refused

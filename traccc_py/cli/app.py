@@ -9,6 +9,7 @@ import typer
 from traccc_py.cli.conversion import convert
 from traccc_py.cli.detector import detector
 from traccc_py.cli.display import display
+from traccc_py.cli.gnn import evaluate, export, train
 from traccc_py.cli.performance import performance
 from traccc_py.cli.reconstruction import compile_kernels, config, info, run
 from traccc_py.cli.service import client, perf_data, serve
@@ -64,12 +65,21 @@ _COMMANDS = {
     "serve": (serve, "--detector odd --instances 2 --threads 1"),
     "client": (client, "muons --url 127.0.0.1:8001 --output served"),
     "perf-data": (perf_data, "muons --output events.json"),
+    "gnn train": (train, "--output my.npz --events 60 --minutes 20"),
+    "gnn evaluate": (evaluate, "my.npz --pileup 30 --events 10"),
+    "gnn export": (export, "odd --onnx networks"),
     "info": (info, ""),
 }
+_GROUPS = {"gnn": "Train, evaluate and export the graph neural network that finds tracks."}
 EXAMPLES = {name: f"traccc-py {name} {example}".rstrip() for name, (_, example) in _COMMANDS.items()}
 
+_apps = {"": app}
+for _name, _help in _GROUPS.items():
+    _apps[_name] = typer.Typer(help=_help, no_args_is_help=True, rich_markup_mode=None)
+    app.add_typer(_apps[_name], name=_name)
 for _name, (_function, _) in _COMMANDS.items():
-    app.command(name=_name, epilog=f"Example:\n\n\b\n  {EXAMPLES[_name]}")(_function)
+    _group, _, _own = _name.rpartition(" ")
+    _apps[_group].command(name=_own, epilog=f"Example:\n\n\b\n  {EXAMPLES[_name]}")(_function)
 
 
 def main() -> None:

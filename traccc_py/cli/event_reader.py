@@ -32,7 +32,7 @@ TABLE_KINDS = {
 class ReadEvent(NamedTuple):
     """An event as the chain takes it."""
 
-    event: Any  # Cells, Measurements or (Measurements, Spacepoints)
+    event: Any  # Cells, Measurements, (Measurements, Spacepoints) or (Measurements, Spacepoints, Candidates)
     source: Source
     particle_of_measurement: np.ndarray | None = None  # (n,) uint64, of hits with truth
     hit_id: np.ndarray | None = None  # (n,) int64, of TrackML: the hit of each cell or measurement
@@ -97,7 +97,7 @@ class EventReader:
             return self._of_table(file, file.row)
         from traccc_py.data.csv_events import read_cells, read_measurements
         from traccc_py.data.source import Source
-        from traccc_py.data.spacepoint_files import measurements_file_of, read_spacepoints
+        from traccc_py.data.spacepoint_files import measurements_file_of, read_prototracks, read_spacepoints
 
         if file.kind in TRACKML_KINDS:
             return self._of_trackml(file)
@@ -107,8 +107,11 @@ class EventReader:
             return ReadEvent(read_measurements(file.path), Source(str(file.path)))
         beside = measurements_file_of(file.path)
         measurements = read_measurements(beside)
+        source = Source(str(file.path), measurements=str(beside))
+        if file.kind == "prototracks":
+            return ReadEvent((measurements, *read_prototracks(file.path, measurements, self._detector)), source)
         spacepoints = read_spacepoints(file.path, measurements)
-        return ReadEvent((measurements, spacepoints), Source(str(file.path), measurements=str(beside)))
+        return ReadEvent((measurements, spacepoints), source)
 
     def _of_trackml(self, file: EventFile) -> ReadEvent:
         from traccc_py.data.source import Source

@@ -32,6 +32,7 @@ KINDS = {
         "cells": ("cells",),
         "measurements": ("measurements",),
         "spacepoints": ("spacepoints", "spacepoint"),
+        "prototracks": ("prototracks",),
     }.items()
 }
 TRACKML, _TRACKML_HITS = TRACKML_KINDS = ("trackml", "trackml_hits")  #: from their cells, or positions of hits
@@ -242,7 +243,7 @@ def check_event_files(files: Sequence[EventFile], *, has_athena_ids: bool = Fals
             check_trackml_headers(file.path, with_cells=file.kind == TRACKML)
             continue
         check_file_header(file.path, file.kind)
-        if file.kind == "spacepoints":
+        if file.kind in ("spacepoints", "prototracks"):
             check_file_header(measurements_file_of(file.path), "measurements")
 
 

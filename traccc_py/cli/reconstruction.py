@@ -83,7 +83,7 @@ def _kinds(text: str) -> tuple[str, ...]:
 class RunOptions(Settings):
     """What `traccc-py run` is asked for."""
 
-    #: files of cells, measurements, spacepoints (.csv, .csv.gz) or hits (.parquet), directories of them, or globs
+    #: files of cells, measurements, spacepoints, prototracks (.csv, .csv.gz) or hits (.parquet), directories, or globs
     inputs: Annotated[tuple[str, ...], Option(metavar="EVENTS...", is_argument=True)] = ()
     sample: bool = False  #: use the event that comes with the package
     input_directory: Annotated[str | None, Option(metavar="DIR")] = None  #: a directory, as an argument would be

@@ -174,6 +174,7 @@ class _Given:
     #: TOML file with settings, or traccc: the default cuts of traccc. See 'traccc-py config'
     config: Annotated[str | None, Option(metavar="TOML")] = None
     particle: str | None = None  #: mass hypothesis of finding and fit: muon, pion or electron; by default pion
+    finder: str | None = None  #: what starts tracks: seeds, or gnn, a graph neural network; by default seeds
     #: one setting, as finding.chi2_max=20; may be repeated
     assignments: Annotated[tuple[str, ...], Option("--set", metavar="KEY=VALUE")] = ()
 
@@ -186,9 +187,11 @@ def _key(cut: _Cut) -> str:
 
 
 def _gather(
-    *, config: str | None, particle: str | None, assignments: list[str] | None, **cuts: str | None
+    *, config: str | None, particle: str | None, finder: str | None, assignments: list[str] | None, **cuts: str | None
 ) -> ChosenSettings:
     values: dict[str, tuple[str, Any]] = {}
+    if finder is not None:
+        _put(values, "--finder", "finder.method", finder)
     for cut in TRACCC_CUTS:
         text = cuts[_key(cut)]
         for key, value in () if text is None else _cut_values(cut, text):

@@ -141,8 +141,8 @@ def _run(search: Search, options: _TuneOptions, log: Any) -> None:
 
 def _write(search: Search, options: _TuneOptions, chosen: DetectorOptions, before: Judgement, after: Judgement) -> None:
     """Write settings, trials and report."""
-    from traccc_py.environment import versions
     from traccc_py.data.csv_table import format_table
+    from traccc_py.environment import versions
     from traccc_py.files import write_files
     from traccc_py.performance.report_page import performance_page
     from traccc_py.tuning.report import settings_toml, trial_table

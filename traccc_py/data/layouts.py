@@ -74,6 +74,15 @@ LAYOUTS: dict[str, list[Column]] = {
         ),
         *_in_files(Spacepoints),
     ],
+    "prototracks": [
+        Column(
+            "measurement_id",
+            "int64",
+            "`measurement_id` of a measurement of the event",
+            csv=Csv(minimum=0, aliases={"measurement_id": "measurementId"}),
+        ),
+        Column("track_id", "int64", "number of the candidate", csv=Csv(minimum=0, aliases={"track_id": "trackId"})),
+    ],
     "tracks": [_TRACK_ID, *_in_files(Tracks)],
     "track_states": [
         _TRACK_ID,

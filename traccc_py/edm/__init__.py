@@ -1,7 +1,9 @@
 """The event data model: collections of columns, each declared once for files, tensors and documentation."""
 
 from traccc_py.edm.collections import (
+    FEWEST_SPACEPOINTS,
     STAGES,
+    Candidates,
     Cells,
     EventResult,
     Measurements,
@@ -26,6 +28,7 @@ from traccc_py.edm.parameters import (
 )
 
 __all__ = [
+    "FEWEST_SPACEPOINTS",
     "LOC0",
     "LOC1",
     "N_COVARIANCE",
@@ -34,6 +37,7 @@ __all__ = [
     "QOP",
     "STAGES",
     "THETA",
+    "Candidates",
     "Cells",
     "Column",
     "Component",

@@ -17,7 +17,9 @@ from traccc_py.edm.kinematics import PerigeeProperties
 from traccc_py.edm.parameters import packed_index
 
 __all__ = [
+    "FEWEST_SPACEPOINTS",
     "STAGES",
+    "Candidates",
     "Cells",
     "EventResult",
     "Measurements",
@@ -28,7 +30,8 @@ __all__ = [
     "Tracks",
 ]
 
-#: Stages of the chain whose times are reported, in order.
+#: Stages of the chain whose times are reported, in order; those of the graph neural network stand last, as clients that
+#: are older than it know the others by their places.
 STAGES = (
     "preparation",
     "clusterization",
@@ -39,9 +42,14 @@ STAGES = (
     "ambiguity_resolution",
     "fitting",
     "output",
+    "graph",
+    "edge_filter",
+    "edge_scores",
+    "segmentation",
 )
 
 CHANNEL_MAX = 2**31 - 1
+FEWEST_SPACEPOINTS = 3  #: of a track candidate
 
 _PARAMETERS = (
     Component("loc0", "mm", "first local coordinate"),
@@ -153,6 +161,42 @@ class Spacepoints(Collection):
         csv=Csv(aliases={axis: f"sp_{axis}" for axis in "xyz"}),
     )
     measurement_index: np.ndarray = column("int32", "row of the measurement")
+
+
+@collection
+class Candidates(Collection):
+    """Track candidates of any finder: lists of spacepoints of one event, none of them in two lists."""
+
+    _LISTS: ClassVar = {"offsets": ("spacepoint_index",)}
+
+    offsets: np.ndarray = column("int64", "first row of each candidate in spacepoint_index", rows="n + 1")
+    spacepoint_index: np.ndarray = column("int64", "rows of the spacepoints, in any order", rows="n_points")
+
+    def __len__(self) -> int:
+        return max(len(self.offsets) - 1, 0)
+
+    @classmethod
+    def of_labels(cls, labels: np.ndarray) -> Candidates:
+        """Return the candidates that labels of spacepoints make.
+
+        Parameters
+        ----------
+        labels : ndarray of shape (n_spacepoints,), int
+            Spacepoints with the same label are one candidate; a negative one is none.
+
+        Returns
+        -------
+        Candidates
+            In the order of the labels. Labels of fewer than three spacepoints make none.
+        """
+        labels = np.asarray(labels)
+        order = np.argsort(labels, kind="stable")
+        order = order[labels[order] >= 0]
+        first = np.flatnonzero(np.diff(labels[order], prepend=-1))
+        size = np.diff(np.append(first, len(order)))
+        kept = size >= FEWEST_SPACEPOINTS
+        offsets = np.concatenate(([0], np.cumsum(size[kept])))
+        return cls(offsets.astype(np.int64), order[np.repeat(kept, size)].astype(np.int64))
 
 
 @collection

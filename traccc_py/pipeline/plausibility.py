@@ -119,6 +119,9 @@ class Plausibility:
         return ["none has two coordinates, which spacepoints are made of"]
 
     def _of_spacepoints(self, result: EventResult) -> list[str]:
+        if self._config.finder.method == "gnn":
+            weights = self._config.finder.weights
+            return [f"the network found no candidates; are its weights, {weights}, for events like this one?"]
         seeding, position = self._config.seeding, result.spacepoints.global_position
         r, z = np.hypot(position[:, 0], position[:, 1]), position[:, 2]
         outside = [
@@ -140,7 +143,8 @@ def _misfits(config: ChainConfig, detector: Detector) -> Iterator[str]:
     except GeometryError as error:
         yield str(error)
         return
-    yield from _misfits_of_cuts(config.seeding, layout)
+    if config.finder.method == "seeds":
+        yield from _misfits_of_cuts(config.seeding, layout)
     least, most = config.finding.min_measurements, layout.most_crossed
     if least > most:
         yield f"finding.min_measurements is {least}; particles cross {most} layers of the detector at most"

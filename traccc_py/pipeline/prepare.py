@@ -1,6 +1,6 @@
 """Preparation of events: the stage where the chain starts, checks and canonical order.
 
-The chain starts with what is given: cells, measurements, or measurements and spacepoints.
+The chain starts with what is given: cells, measurements, or measurements and spacepoints, perhaps with candidates.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from traccc_py.data.source import Source
-from traccc_py.edm import Cells, Measurements, ModuleCells, Spacepoints
+from traccc_py.edm import Candidates, Cells, Measurements, ModuleCells, Spacepoints
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
 from traccc_py.pipeline.prepare_cells import PreparedCells
@@ -16,7 +16,9 @@ from traccc_py.pipeline.prepare_measurements import PreparedMeasurements, prepar
 
 __all__ = ["Event", "PreparedEvent", "first_stage", "prepare_event"]
 
-Event: TypeAlias = Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints]
+Event: TypeAlias = (
+    Cells | ModuleCells | Measurements | tuple[Measurements, Spacepoints] | tuple[Measurements, Spacepoints, Candidates]
+)
 PreparedEvent: TypeAlias = PreparedCells | PreparedMeasurements
 
 
@@ -35,7 +37,11 @@ def first_stage(event: Event) -> str:
     parts: Any = event  # whatever was given
     if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints]:
         return "seeding"
-    expected = "Cells, ModuleCells, Measurements or (Measurements, Spacepoints)"
+    if isinstance(parts, tuple) and [type(part) for part in parts] == [Measurements, Spacepoints, Candidates]:
+        return "parameter_estimation"
+    expected = (
+        "Cells, ModuleCells, Measurements, (Measurements, Spacepoints) or (Measurements, Spacepoints, Candidates)"
+    )
     msg = f"an event is a {type(event).__name__}; expected {expected}"
     raise InputDataError(msg)
 
@@ -45,7 +51,7 @@ def prepare_event(event: Any, detector: Detector, source: Source | str | None = 
 
     Parameters
     ----------
-    event : Measurements or (Measurements, Spacepoints)
+    event : Measurements, (Measurements, Spacepoints) or (Measurements, Spacepoints, Candidates)
         Event; `stage_cells` is for cells.
     detector : Detector
         Knows the modules.
@@ -60,5 +66,5 @@ def prepare_event(event: Any, detector: Detector, source: Source | str | None = 
     if isinstance(event, Measurements):
         return prepare_measurements(event, detector, source)
     of_measurements = source.measurements if isinstance(source, Source) else None
-    measurements, spacepoints = event
-    return prepare_spacepoints(measurements, spacepoints, detector, source, of_measurements)
+    measurements, spacepoints, *candidates = event
+    return prepare_spacepoints(measurements, spacepoints, detector, source, of_measurements, *candidates)

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.data.source import Source, bad_row, check_shapes, find_modules, prefix
-from traccc_py.edm import Measurements, Spacepoints
+from traccc_py.edm import Candidates, Measurements, Spacepoints
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
+from traccc_py.pipeline.prepare_candidates import PreparedCandidates, prepare_candidates, renumbered
 
 __all__ = ["PreparedMeasurements", "PreparedSpacepoints", "prepare_measurements", "prepare_spacepoints"]
 
@@ -20,6 +21,7 @@ _SMALLEST_ERROR = 1e-4  #: that sensors reach, by an order of magnitude [mm]
 _MAX_OUTSIDE = 10.0  #: largest distance of a position from its sensor [mm]
 _MAX_DISTANCE = 10.0  #: largest distance of a spacepoint from its measurement [mm]
 _PIXEL = 2  #: dimensions
+_N_COLUMNS = 6  #: of prepared measurements that have a row for each
 #: Variances of what is measured [mm^2]: products of two are float32 numbers.
 _MIN_VARIANCE, _MAX_VARIANCE = 1e-18, 1e18
 
@@ -41,6 +43,7 @@ class PreparedMeasurements(NamedTuple):
     time: np.ndarray  # (n,) float32 [ns]
     measurement_id: np.ndarray  # (n,) int64
     spacepoints: PreparedSpacepoints | None = None
+    candidates: PreparedCandidates | None = None
 
     @property
     def n_cells(self) -> int:
@@ -88,6 +91,7 @@ def prepare_spacepoints(
     detector: Detector,
     source: Source | str | None = None,
     measurement_source: Source | str | None = None,
+    candidates: Candidates | None = None,
 ) -> PreparedMeasurements:
     """Check spacepoints and the measurements they were made of, and bring both into canonical order.
 
@@ -103,17 +107,20 @@ def prepare_spacepoints(
         Knows the modules and their sizes.
     source, measurement_source : Source or str, optional
         Files of the spacepoints and of the measurements.
+    candidates : Candidates, optional
+        Track candidates; `spacepoint_index` counts the rows of `spacepoints`.
 
     Returns
     -------
     PreparedMeasurements
-        With spacepoints.
+        With spacepoints, and candidates if these are given.
 
     Raises
     ------
     InputDataError
         As for `prepare_measurements`; if a spacepoint's position is not finite or more than 10 mm from that of its
-        measurement, or its measurement does not exist or measures one coordinate only.
+        measurement, or its measurement does not exist or measures one coordinate only; if a candidate is not possible,
+        see `prepare_candidates`.
     """
     prepared, order = _prepare(measurements, detector, measurement_source)
     position = np.asarray(spacepoints.global_position)
@@ -121,8 +128,8 @@ def prepare_spacepoints(
     _check_shape("spacepoints.measurement_index", link, (len(link),), "iu")
     _check_shape("spacepoints.global_position", position, (len(link), 3), "iuf")
     if len(link) == 0:
-        none = PreparedSpacepoints(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
-        return prepared._replace(spacepoints=none)
+        made = PreparedSpacepoints(np.zeros((0, 3), np.float32), np.zeros(0, np.int32))
+        return _without_dead(_with_points(prepared, made, link, candidates, source), detector, source)
     n = len(order)
     good = (link >= 0) & (link < n)
     expected = f"expected 0 to {n - 1}: a row of the measurements" if n else "the event has no measurements"
@@ -147,7 +154,23 @@ def prepare_spacepoints(
     )
     by_content = np.lexsort((*position.T[::-1], index))
     made = PreparedSpacepoints(position[by_content].astype(np.float32), index[by_content])
-    return _without_dead(prepared._replace(spacepoints=made), detector, source)
+    return _without_dead(_with_points(prepared, made, by_content, candidates, source), detector, source)
+
+
+def _with_points(
+    prepared: PreparedMeasurements,
+    points: PreparedSpacepoints,
+    order: np.ndarray,
+    candidates: Candidates | None,
+    source: Source | str | None,
+) -> PreparedMeasurements:
+    """Return measurements with their spacepoints, which are the input rows `order`, and candidates of these."""
+    if candidates is None:
+        return prepared._replace(spacepoints=points)
+    row = np.empty(len(order), np.int64)
+    row[order] = np.arange(len(order))
+    found = prepare_candidates(candidates, row, points.global_position, source)
+    return prepared._replace(spacepoints=points, candidates=found)
 
 
 def _without_dead(
@@ -162,14 +185,18 @@ def _without_dead(
     if n_dead == 0:
         return prepared
     _log.warning("%s%d of %d measurements are on dead modules; left out", prefix(source), n_dead, n)
-    points = prepared.spacepoints
+    points, candidates = prepared.spacepoints, prepared.candidates
     if points is not None:
         has_measurement = is_kept[points.measurement_index]
+        if candidates is not None:
+            candidates, n_short = renumbered(candidates, has_measurement)
+            if n_short:
+                _log.warning("%s%d candidates have too few other spacepoints; left out", prefix(source), n_short)
         new_row = (np.cumsum(is_kept) - 1).astype(np.int32)
         points = PreparedSpacepoints(
             points.global_position[has_measurement], new_row[points.measurement_index[has_measurement]]
         )
-    return PreparedMeasurements._make([*(column[is_kept] for column in prepared[:-1]), points])
+    return PreparedMeasurements(*(column[is_kept] for column in prepared[:_N_COLUMNS]), points, candidates)
 
 
 def _prepare(

@@ -19,11 +19,14 @@ from traccc_py.geometry.field import likely_units
 from traccc_py.geometry.layer_map import LayerMap, make_layer_map
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
+from traccc_py.gnn.weights import finder_arrays, read_weights
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.clusterization.clusterization import form_measurements
 from traccc_py.kernels.finding.finding import find_tracks
 from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
+from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds
+from traccc_py.kernels.gnn.gnn_finding import FinderArrays, find_point_lists
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
@@ -36,11 +39,12 @@ from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
-from traccc_py.pipeline.upload import upload_measurements, upload_spacepoints
+from traccc_py.pipeline.upload import upload_candidates, upload_measurements, upload_spacepoints
 
-__all__ = ["StageClock", "StageInput", "Stages"]
+__all__ = ["StageClock", "StageInput", "Stages", "on_device"]
 
 _SMALLEST_FIELD = 0.1  # [T]
+_WITH_SPACEPOINTS = ("seeding", "parameter_estimation")  # stages that events with spacepoints start with
 
 
 @dataclass(slots=True)
@@ -108,8 +112,10 @@ class Stages:
 
     Raises
     ------
+    ConfigError
+        If weights of the finder can't be read.
     GeometryError
-        If the kernels can't work with the detector.
+        If the kernels can't work with the detector, or weights are for another one.
     """
 
     def __init__(self, device: Device, detector: Detector, config: ChainConfig) -> None:
@@ -117,11 +123,14 @@ class Stages:
         _check_field(detector)
         _check_bins(host)
         host = host._replace(path_sigmas=path_sigmas(host, config.clusterization))
-        self._detector: DetectorArrays = _on_device(device, host)
+        self._detector: DetectorArrays = on_device(device, host)
         self._stacks = _stack_ranges(host.stacks)
         self._layer_map: LayerMap | None = None
-        if config.seeding.method == "layer_pairs":
-            self._layer_map = _on_device(device, make_layer_map(host, config.seeding))
+        self._finder: FinderArrays | None = None
+        if config.finder.method == "gnn":
+            self._finder = on_device(device, finder_arrays(read_weights(config.finder.weights), host))
+        elif config.seeding.method == "layer_pairs":
+            self._layer_map = on_device(device, make_layer_map(host, config.seeding))
         self._n_modules = len(detector.geometry_ids)
         self._config = config
 
@@ -144,17 +153,17 @@ class Stages:
         """
         detector, config, stacks, n_modules = self._detector, self._config, self._stacks, self._n_modules
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
-        slopes = find_cluster_slopes(
-            ws,
-            spacepoints,
-            measurements,
-            detector,
-            n_modules,
-            config.seeding.cluster_size_tolerance,
-            config.seeding.r_max,
-            config.seeding.max_module_measurements,
-        )
-        seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, slopes, len(given.prepared))
+        if given.first_stage == "parameter_estimation":
+            lists = upload_candidates(ws, given.prepared)
+            seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
+        elif self._finder is not None:
+            n_events = len(given.prepared)
+            lists = find_point_lists(
+                ws, spacepoints, measurements, detector, self._finder, config.graph, n_modules, n_events, clock.lap
+            )
+            seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
+        else:
+            seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, len(given.prepared))
         clock.lap("seeding")
         parameters = estimate_parameters(
             ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
@@ -171,10 +180,20 @@ class Stages:
         return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
 
     def _find_seeds(
-        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch, slopes: Any, n_events: int
+        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch, n_events: int
     ) -> tuple[SeedBatch, Any]:
         """Return the seeds, by the method of the configuration, and which are followed first."""
         detector, seeding, thinning = self._detector, self._config.seeding, self._config.seed_thinning
+        slopes = find_cluster_slopes(
+            ws,
+            spacepoints,
+            measurements,
+            detector,
+            self._n_modules,
+            seeding.cluster_size_tolerance,
+            seeding.r_max,
+            seeding.max_module_measurements,
+        )
         variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, self._n_modules)
         if self._layer_map is not None:
             return find_chain_seeds(
@@ -193,6 +212,13 @@ class Stages:
         seeds = find_seeds(ws, spacepoints, variances, slopes, seeding, float(detector.b_z), n_events)
         return seeds, thin_seeds(ws, seeds, spacepoints, measurements, thinning)
 
+    def _seeds_of(
+        self, ws: Workspace, lists: PointLists, measurements: MeasurementBatch, spacepoints: SpacepointBatch
+    ) -> tuple[SeedBatch, Any]:
+        """Return the seeds of track candidates, and which are followed first."""
+        seeds = find_candidate_seeds(ws, lists, spacepoints, measurements, self._detector, self._n_modules)
+        return seeds, thin_seeds(ws, seeds, spacepoints, measurements, self._config.seed_thinning)
+
     def _form_spacepoints(
         self, ws: Workspace, given: StageInput, clock: StageClock
     ) -> tuple[MeasurementBatch, SpacepointBatch]:
@@ -204,7 +230,7 @@ class Stages:
         else:
             measurements = upload_measurements(ws, given.prepared, self._n_modules)
             clock.lap("preparation")
-        if given.first_stage == "seeding":
+        if given.first_stage in _WITH_SPACEPOINTS:
             spacepoints = upload_spacepoints(ws, given.prepared)
             clock.lap("preparation")
         else:
@@ -250,10 +276,10 @@ def _stack_ranges(stacks: np.ndarray) -> StackRanges:
     return StackRanges(*(value for pair in ranges for value in pair))
 
 
-def _on_device(device: Device, arrays: Any) -> Any:
+def on_device(device: Device, arrays: Any) -> Any:
     """Return a (nested) tuple of arrays and scalars with its arrays in device memory."""
     members = (
-        _on_device(device, a) if isinstance(a, tuple) else device.to_device(a) if isinstance(a, np.ndarray) else a
+        on_device(device, a) if isinstance(a, tuple) else device.to_device(a) if isinstance(a, np.ndarray) else a
         for a in arrays
     )
     return type(arrays)(*members)

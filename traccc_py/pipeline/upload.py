@@ -12,12 +12,20 @@ from traccc_py.device.staging import InputBuffers
 from traccc_py.device.workspace import Workspace
 from traccc_py.errors import CapacityError
 from traccc_py.geometry import Detector
+from traccc_py.kernels.gnn.candidate_seeds import PointLists
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SpacepointBatch
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.prepare_cells import COLUMN_TYPES, prepare_cells
 from traccc_py.pipeline.prepare_measurements import PreparedMeasurements
 
-__all__ = ["CELL_COLUMNS", "set_batch_size", "stage_cells", "upload_measurements", "upload_spacepoints"]
+__all__ = [
+    "CELL_COLUMNS",
+    "set_batch_size",
+    "stage_cells",
+    "upload_candidates",
+    "upload_measurements",
+    "upload_spacepoints",
+]
 
 #: Columns of cells and their types on the device, in the order of prepared cells.
 CELL_COLUMNS = dict(zip(CellBatch._fields, COLUMN_TYPES, strict=True))
@@ -132,4 +140,33 @@ def upload_spacepoints(ws: Workspace, prepared: Sequence[PreparedEvent]) -> Spac
         **_put_columns(ws, "spacepoints", parts, ("global_position",)),
         measurement_index=ws.put("spacepoints.measurement_index", extent, np.concatenate(links)),
         event=ws.put("spacepoints.event", extent, np.repeat(np.arange(len(n), dtype=np.int32), n)),
+    )
+
+
+def upload_candidates(ws: Workspace, prepared: Sequence[PreparedEvent]) -> PointLists:
+    """Put the track candidates of a batch into device memory; sets the sizes of "point_lists" and "listed_points".
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers.
+    prepared : sequence of PreparedMeasurements
+        Events, with spacepoints and candidates.
+    """
+    events = [p for p in prepared if isinstance(p, PreparedMeasurements)]
+    n_spacepoints = [0 if p.spacepoints is None else len(p.spacepoints.measurement_index) for p in events]
+    first = np.cumsum([0, *n_spacepoints[:-1]])
+    parts = [p.candidates for p in events if p.candidates is not None]
+    points = [part.spacepoint + np.int32(f) for part, f in zip(parts, first, strict=True)]
+    n = [len(part.offsets) - 1 for part in parts]
+    lists, listed = ws.extent("point_lists"), ws.extent("listed_points")
+    ws.set_size(lists, sum(n))
+    ws.set_size(listed, sum(map(len, points)))
+    sizes = np.concatenate([np.diff(part.offsets) for part in parts])
+    offsets = ws.array("point_lists.offsets", lists, np.int32, extra=1)
+    ws.device.upload(np.concatenate(([0], np.cumsum(sizes))).astype(np.int32), offsets)
+    return PointLists(
+        offsets=offsets,
+        spacepoint=ws.put("point_lists.spacepoint", listed, np.concatenate(points)),
+        event=ws.put("point_lists.event", lists, np.repeat(np.arange(len(n), dtype=np.int32), n)),
     )

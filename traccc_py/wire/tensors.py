@@ -25,10 +25,13 @@ __all__ = [
     "COMPACT_INPUTS",
     "COMPACT_MODEL",
     "COVARIANCES",
+    "EXATRKX_MODEL",
+    "FEATURES",
     "FINGERPRINT_PARAMETER",
     "GEOMETRY_IDS",
     "MEASUREMENTS",
     "INPUT_VERSION",
+    "LABELS",
     "MODEL",
     "OUTPUTS",
     "OUTPUTS_PARAMETER",
@@ -53,6 +56,7 @@ __all__ = [
 INPUT_VERSION = 2  #: of requests; rises with every change that an older server would misread
 MODEL = "traccc-gpu"  #: standard tensors
 COMPACT_MODEL = "traccc-gpu-compact"  #: the compact tensor
+EXATRKX_MODEL = "exatrkx"  #: labels of spacepoints, as exatrkx-service has it
 FINGERPRINT_PARAMETER = "detector_fingerprint"  #: of a request: the detector its sender has in mind
 OUTPUT_VERSION_PARAMETER = "output_version"  #: of a model's configuration
 OUTPUTS_PARAMETER = "outputs"  #: of a request: names of the tensors to make, with commas between
@@ -191,6 +195,17 @@ GEOMETRY_IDS = TensorSpec(
 )
 STAGE_TIMES = TensorSpec(
     "STAGE_TIMES", "float32", "stage", (Component("milliseconds", "ms", "of the batch, per event"),), is_flat=True
+)
+
+#: Tensors of exatrkx-service.
+FEATURES = TensorSpec(
+    "FEATURES",
+    "float32",
+    "spacepoint",
+    (Component("r", "m", "radius"), Component("phi", "pi", "azimuth"), Component("z", "m", "along the beam")),
+)
+LABELS = TensorSpec(
+    "LABELS", "int64", "spacepoint", (Component("label", "1", "the same for those of one candidate"),), is_flat=True
 )
 
 STANDARD_INPUTS = (CELL_POSITIONS, CELL_PROPERTIES)

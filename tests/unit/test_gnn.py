@@ -1,0 +1,314 @@
+"""The graph neural network's kernels against plain definitions, its weights, its training's labels."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.reference.best_paths import best_paths
+from tests.reference.interaction_network import filter_logits, network_logits
+from traccc_py import ConfigError, GeometryError, build_detector
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.device.deferred import DeferredDevice
+from traccc_py.device.dense import BLOCK_ROWS, launch_dense
+from traccc_py.device.workspace import Workspace
+from traccc_py.gnn.weights import finder_arrays, read_weights, untrained_weights, weight_shapes, write_weights
+from traccc_py.kernels.gnn.graph_points import GraphPoints
+from traccc_py.kernels.gnn.networks import FilteredGraph, ScoredEdges, filter_edges, score_edges
+from traccc_py.kernels.gnn.segmentation import find_paths
+from traccc_py.simulation.events import simulate_event, truth_measurements
+from traccc_py.simulation.generators.gun import ParticleGunConfig
+from traccc_py.training.graphs import GraphMaker, doublet_values
+from traccc_py.training.truth_edges import true_edges
+
+
+class Event(NamedTuple):
+    measurements: object
+    spacepoints: object
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return build_detector("odd")
+
+
+@pytest.fixture(scope="module")
+def weights(detector):
+    return untrained_weights(detector.arrays())
+
+
+@pytest.fixture(scope="module")
+def event(detector):
+    """Return 60 particles as measurements and spacepoints, with clusters of made-up sizes."""
+    from traccc_py.edm import Spacepoints
+
+    gun = ParticleGunConfig(n_particles=60, momentum=(0.5, 20.0), vertex_sigma=(0.01, 0.01, 55.0))
+    m = truth_measurements(detector, simulate_event(detector, gun, seed=5))
+    m = m[np.argsort(detector.module_index(m.geometry_id), kind="stable")]
+    m.module_index = detector.module_index(m.geometry_id).astype(np.int32)
+    m.cluster_size = np.random.default_rng(2).integers(1, 5, (len(m), 2)).astype(np.int32)
+    rows = np.flatnonzero(m.dimensions == 2)
+    position = detector.surfaces.global_positions(m.module_index[rows], m.local_position[rows].astype(float))
+    return Event(m, Spacepoints(position.astype(np.float32), rows.astype(np.int32)))
+
+
+@pytest.fixture(scope="module")
+def made(detector, weights, event):
+    """Return a maker of graphs, and the graph of the event."""
+    maker = GraphMaker(detector, finder_arrays(weights, detector.arrays()).graph_map)
+    return maker, maker.graph(*event)
+
+
+def test_edges_are_the_doublets_within_the_windows(weights, made):
+    _, graph = made
+    p = graph.points
+    pairs = {tuple(pair): window for pair, window in zip(weights.pairs.tolist(), weights.windows, strict=True)}
+    found = set(zip(graph.inner.tolist(), graph.outer.tolist(), strict=True))
+    assert len(found) == len(graph.inner) > 500
+    wrong = 0
+    for (a, b), window in pairs.items():
+        inner, outer = (x.ravel() for x in np.meshgrid(np.flatnonzero(p.layer == a), np.flatnonzero(p.layer == b)))
+        if not len(inner):
+            continue
+        values = doublet_values(p, inner, outer)
+        room = np.abs(window).max(axis=1) * 1e-4
+        outward = np.hypot(p.r[outer], p.z[outer]) - np.hypot(p.r[inner], p.z[inner])
+        for slack, is_expected in ((-1, True), (1, False)):
+            low, high = window[:, 0] - slack * room, window[:, 1] + slack * room
+            inside = ((values >= low) & (values <= high) | np.isnan(values)).all(axis=1) & (outward > -slack * 1e-3)
+            for i, j in zip(inner[inside == is_expected], outer[inside == is_expected], strict=True):
+                wrong += ((i, j) in found) != is_expected
+    assert wrong == 0
+
+
+def test_edges_are_ordered_by_their_outer_point(made):
+    _, graph = made
+    assert (np.diff(graph.outer) >= 0).all()
+    assert (np.diff(graph.points.layer[graph.outer]) != 0).any()
+
+
+def test_unknown_clusters_have_no_features(made, event):
+    maker, graph = made
+    without = maker.graph(*event, has_clusters=False)
+    assert (without.features[:, 6:] == 0).all()
+    assert (without.points.features[:, 5:9] == 0).all()
+    assert len(without.inner) > len(graph.inner)
+
+
+def test_networks_give_what_their_equations_say(detector, weights, made, event):
+    maker, _ = made
+    graph = maker.graph(*event)
+    arrays = finder_arrays(weights, detector.arrays())
+    ws, (points, edges) = maker.workspace, maker.last
+    expected = filter_logits(weights.arrays, graph.points.features, graph.inner, graph.outer, graph.features)
+    kept = filter_edges(ws, points, edges, arrays.edge_filter, 0.5)
+    n = ws.size(ws.extent("kept_edges"))
+    is_kept = ws.array("network.is_kept", ws.extent("graph_edges"), np.int32)[: len(expected)]
+    sure = np.abs(expected) > 1e-4
+    assert np.array_equal(is_kept[sure] == 1, expected[sure] > 0)
+    assert 0 < n < len(expected)
+    scored = score_edges(ws, kept, arrays.network)
+    n_nodes = ws.size(ws.extent("graph_nodes"))
+    logits = network_logits(
+        weights.arrays, kept.node_features[:n_nodes], kept.inner[:n], kept.outer[:n], kept.edge_features[:n]
+    )
+    assert np.abs(scored.logit[:n] - logits).max() < 1e-4
+    assert np.ptp(logits) > 0.2
+
+
+@pytest.mark.parametrize("columns", [(11, 32), (32, 64), (96, 32)])
+def test_a_rows_bits_depend_on_that_row_alone(columns):
+    random = np.random.default_rng(1)
+    rows = random.standard_normal((3001, columns[0])).astype(np.float32)
+    weights = random.standard_normal(columns).astype(np.float32)
+    bias = random.standard_normal(columns[1]).astype(np.float32)
+
+    def multiplied(x, device, *, by_kernel=False):
+        ws = Workspace(device)
+        extent = ws.extent("rows")
+        ws.set_size(extent, len(x))
+        given, out = (ws.array(n, extent, np.float32, c, extra=BLOCK_ROWS) for n, c in zip("xy", columns, strict=True))
+        given[: len(x)] = x
+        if by_kernel:
+            launch_dense(device, extent, given, weights, bias, out, np.int32(1))
+        else:
+            device.dense(extent, given, weights, bias, out, is_rectified=True)
+        return out[: len(x)].copy()
+
+    expected = multiplied(rows, CpuDevice(1))
+    assert np.allclose(expected, np.maximum(rows.astype(float) @ weights + bias, 0), atol=1e-4)
+    order = random.permutation(len(rows))
+    assert multiplied(rows[order], CpuDevice(1)).tobytes() == expected[order].tobytes()
+    assert multiplied(rows, CpuDevice(2)).tobytes() == expected.tobytes()
+    for n in (1, 255, 256, 257, 1700):
+        assert multiplied(rows[:n], DeferredDevice(1)).tobytes() == expected[:n].tobytes()
+    assert len(multiplied(rows[:0], CpuDevice(1))) == 0
+    assert np.allclose(multiplied(rows[:200], CpuDevice(1), by_kernel=True), expected[:200], atol=1e-4)
+
+
+def paths_of(links, n_nodes, *, only_best=False, cut=0.3, threads=1):
+    """Return the paths that the kernels find: `links` has the logit above the cut for each (inner, outer)."""
+    ws = Workspace(CpuDevice(threads))
+    ws.set_sizes(events=1, graph_nodes=n_nodes, kept_edges=len(links))
+    pairs = sorted(links, key=lambda link: (link[1], link[0]))
+    inner, outer = np.array(pairs, np.int32).reshape(-1, 2).T.copy()
+    threshold = np.float32(np.log(cut / (1 - cut)))
+    logit = np.array([links[pair] for pair in pairs], np.float32) + threshold
+    numbers = np.arange(n_nodes, dtype=np.int32)
+    columns = dict.fromkeys(GraphPoints._fields, np.zeros(n_nodes, np.float32))
+    columns |= {"spacepoint": numbers, "event": np.zeros(n_nodes, np.int32), "layer": numbers, "cell_offsets": numbers}
+    columns["features"] = np.zeros((n_nodes, 1), np.float32)
+    from traccc_py.device.grouping import group_rows
+
+    nodes, kept = ws.extent("graph_nodes"), ws.extent("kept_edges")
+    groups = [
+        group_rows(ws, name, key, kept, nodes, ws.extent(name))
+        for name, key in (("by_outer", outer), ("by_inner", inner))
+    ]
+    none = np.zeros((max(len(links), n_nodes), 1), np.float32)
+    graph = FilteredGraph(numbers, none, inner, outer, none)
+    lists = find_paths(ws, GraphPoints(**columns), graph, ScoredEdges(logit, *groups), cut, only_best=only_best)
+    n = ws.size(ws.extent("point_lists"))
+    return [tuple(lists.spacepoint[a:b].tolist()) for a, b in itertools.pairwise(lists.offsets[: n + 1])] if n else []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_paths_are_those_of_a_search_over_all(seed):
+    random = np.random.default_rng(seed)
+    n = int(random.integers(3, 11))
+    possible = list(itertools.combinations(range(n), 2))
+    chosen = random.permutation(len(possible))[: int(random.integers(1, 2 * n))]
+    links = {possible[k]: float(np.float32(random.uniform(0.01, 3))) for k in chosen}
+    expected = best_paths({pair: weight + 1e-3 for pair, weight in links.items()}, n)
+    assert sorted(paths_of(links, n)) == sorted(expected)
+
+
+def test_components_come_in_the_order_of_their_nodes_and_their_best_path_first():
+    chains = {(0, 2): 1.0, (2, 4): 1.0, (1, 3): 5.0, (3, 5): 5.0, (5, 6): 1.0, (3, 7): 0.1, (7, 8): 0.1, (8, 9): 0.1}
+    assert paths_of(chains, 10) == [(0, 2, 4), (1, 3, 5, 6), (7, 8, 9)]
+    assert paths_of(chains, 10, threads=2) == paths_of(chains, 10)
+
+
+def test_without_junctions_only_the_best_edges_of_both_ends_stay():
+    links = {(0, 1): 2.0, (1, 2): 1.0, (1, 3): 3.0, (3, 4): 1.0, (2, 4): 2.0, (4, 5): 1.0}
+    assert paths_of(links, 6, only_best=True) == [(2, 4, 5)] or paths_of(links, 6, only_best=True) == [
+        (0, 1, 3),
+        (2, 4, 5),
+    ]
+    assert paths_of({}, 6) == []
+    assert paths_of({(0, 1): 1.0}, 2) == []
+
+
+def test_a_long_ladder_is_walked_in_time_that_grows_with_its_edges():
+    n = 4000
+    links = {(k, k + step): 1.0 / step for k in range(n) for step in (1, 2, 3) if k + step < n}
+    (path,) = paths_of(links, n)
+    assert path == tuple(range(n))
+
+
+def test_weights_come_back_from_their_file(tmp_path, weights):
+    path = tmp_path / "w.npz"
+    write_weights(path, weights)
+    read = read_weights(path)
+    assert {k: v.tobytes() for k, v in read.arrays.items()} == {k: v.tobytes() for k, v in weights.arrays.items()}
+    assert read.windows.tobytes() == weights.windows.tobytes()
+    assert set(read.arrays) == set(weight_shapes())
+
+
+def damaged(weights, tmp_path, change):
+    path = tmp_path / "w.npz"
+    write_weights(path, weights)
+    with np.load(path) as archive:
+        arrays = {name: archive[name].copy() for name in archive.files}
+    change(arrays)
+    np.savez(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: a.pop("windows"), "lacks windows"),
+        (lambda a: a.update({"filter.out": np.zeros(3, np.float32)}), r"filter.out is float32 of shape \(3,\)"),
+        (lambda a: a.pop("network.out2"), "network.out2 is nothing"),
+        (lambda a: a["network.node1"].fill(np.nan), "network.node1 has values that are no finite numbers"),
+        (lambda a: a["windows"].fill(1), "its SHA-256 is another one"),
+        (lambda a: a["pairs"].fill(1000), "other shapes"),
+        (lambda a: a.update(facts=np.frombuffer(b"{}", np.uint8)), "has no facts"),
+        (
+            lambda a: a.update(facts=np.frombuffer(b'{"format": 9, "features": "x", "sha256": ""}', np.uint8)),
+            "format 9",
+        ),
+    ],
+)
+def test_weights_that_are_none_are_refused(tmp_path, weights, change, message):
+    with pytest.raises(ConfigError, match=message):
+        read_weights(damaged(weights, tmp_path, change))
+
+
+def test_files_that_are_no_weights_are_refused(tmp_path, weights):
+    path = tmp_path / "w.npz"
+    write_weights(path, weights)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ConfigError, match="is no archive of arrays"):
+        read_weights(path)
+    np.save(tmp_path / "object.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ConfigError, match=r"finder\.weights"):
+        read_weights(tmp_path / "object.npy")
+    with pytest.raises(ConfigError, match=r"can't be read .*; expected a file, or one of odd"):
+        read_weights("wibble")
+
+
+def test_weights_of_another_detector_are_refused(weights):
+    with pytest.raises(GeometryError, match=r"the network was trained for a detector with a .* at r = "):
+        finder_arrays(weights, build_detector("toy").arrays())
+
+
+def test_true_edges_link_layers_in_the_order_of_time():
+    point = np.array([7, 3, 5, 1, 9, 2])
+    particle = np.array([0, 0, 0, 0, 1, 1])
+    time = np.array([3.0, 1.0, 2.0, 2.1, 1.0, 2.0])
+    layer = np.array([4, 1, 2, 2, 1, -1])  # two modules of layer 2 overlap
+    found = true_edges(point, particle, time, layer)
+    assert list(zip(found.inner.tolist(), found.outer.tolist(), strict=True)) == [(3, 5), (3, 1), (5, 7), (1, 7)]
+    assert found.particle.tolist() == [0, 0, 0, 0]
+    assert len(true_edges(point[:0], particle[:0], time[:0], layer[:0]).inner) == 0
+
+
+def test_exported_networks_give_the_same_scores(detector, weights, made, event):
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    from traccc_py.gnn.onnx_export import filter_model, network_model
+
+    _, graph = made
+    inputs = {
+        "NODES": graph.points.features,
+        "EDGES": np.stack([graph.inner, graph.outer]).astype(np.int64),
+        "EDGE_FEATURES": graph.features,
+    }
+    for model, logits in ((filter_model(weights), filter_logits), (network_model(weights), network_logits)):
+        scatters = [node for node in model.graph.node if node.op_type == "ScatterElements"]
+        assert all({a.name: a for a in node.attribute}["reduction"].s == b"add" for node in scatters)
+        session = runtime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        (scores,) = session.run(["SCORES"], inputs)
+        plain = logits(weights.arrays, graph.points.features, graph.inner, graph.outer, graph.features)
+        assert np.abs(scores - 1 / (1 + np.exp(-plain))).max() < 1e-5
+    assert len(scatters) == 8
+    assert onnx.defs.onnx_opset_version() >= 18
+
+
+def test_torch_networks_have_the_same_weights(weights, made):
+    torch = pytest.importorskip("torch")
+    from traccc_py.training.networks import arrays_of, load_arrays
+
+    _, graph = made
+    networks = load_arrays(weights.arrays)
+    again = arrays_of(*networks, 0.0)
+    assert {k: v.tobytes() for k, v in again.items()} == {k: v.tobytes() for k, v in weights.arrays.items()}
+    ends = np.stack([graph.inner, graph.outer]).astype(np.int64)
+    for network, logits in zip(networks, (filter_logits, network_logits), strict=True):
+        with torch.no_grad():
+            found = network(*(torch.from_numpy(a) for a in (graph.points.features, ends, graph.features))).numpy()
+        plain = logits(weights.arrays, graph.points.features, graph.inner, graph.outer, graph.features)
+        assert np.abs(found - plain).max() < 1e-4

@@ -1,0 +1,149 @@
+"""The training of the graph neural network: labels, windows, learning, going on from a checkpoint."""
+
+import numpy as np
+import pytest
+
+from traccc_py import build_detector
+from traccc_py.edm import Spacepoints
+from traccc_py.kernels.gnn.graph_map import N_VALUES, layer_places, make_graph_map
+from traccc_py.simulation.events import simulate_event, truth_measurements
+from traccc_py.simulation.generators.gun import ParticleGunConfig
+from traccc_py.training.graphs import GraphMaker, doublet_values
+from traccc_py.training.samples import LabelledEvent
+from traccc_py.training.training_graphs import augmented, cropped, filtered, label_graph, point_edges, prompt
+from traccc_py.training.windows import learn_windows
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return build_detector("odd")
+
+
+def labelled(detector, number):
+    """Return an event of 150 particles whose measurements are the hits themselves, without clusters."""
+    gun = ParticleGunConfig(n_particles=150, momentum=(0.7, 10.0), vertex_sigma=(0.01, 0.01, 55.0))
+    event = simulate_event(detector, gun, seed=7, event=number)
+    measurements = truth_measurements(detector, event)
+    module = detector.module_index(measurements.geometry_id).astype(np.int32)
+    order = np.argsort(module, kind="stable")
+    measurements, module = measurements[order], module[order]
+    measurements.module_index = module
+    measurements.cluster_size = np.zeros((len(module), 2), np.int32)
+    rows = np.flatnonzero(measurements.dimensions == 2)
+    position = detector.surfaces.global_positions(module[rows], measurements.local_position[rows].astype(float))
+    hit = event.digitization.measurement_hit[order[rows]]
+    momentum = np.asarray(event.particles.momentum, float)
+    pt = np.hypot(momentum[:, 0], momentum[:, 1])
+    return LabelledEvent(
+        measurements=measurements,
+        spacepoints=Spacepoints(position.astype(np.float32), rows.astype(np.int32)),
+        link_spacepoint=np.arange(len(rows)),
+        link_particle=event.simulated.particle_index[hit],
+        link_time=np.asarray(event.simulated.hits.time, float)[hit],
+        pt=pt,
+        eta=np.arcsinh(momentum[:, 2] / pt),
+        radius=np.hypot(*np.asarray(event.particles.vertex, float)[:, :2].T),
+    )
+
+
+@pytest.fixture(scope="module")
+def events(detector):
+    return [labelled(detector, k) for k in range(3)]
+
+
+@pytest.fixture(scope="module")
+def learned(detector, events):
+    arrays = detector.arrays()
+    none = np.zeros((0, 2), np.int32), np.zeros((0, N_VALUES, 2), np.float32)
+    maker = GraphMaker(detector, make_graph_map(arrays, layer_places(arrays)[1], *none))
+    parts = []
+    for event in events:
+        points = maker.points(event.measurements, event.spacepoints)
+        edges = point_edges(event, points)
+        parts.append((points, edges, prompt(event, edges, 0.9)))
+    return parts, learn_windows(parts)
+
+
+@pytest.fixture(scope="module")
+def graphs(detector, events, learned):
+    arrays, (_, pairs) = detector.arrays(), learned
+    graph_map = make_graph_map(arrays, layer_places(arrays)[1], pairs.pairs, pairs.windows)
+    maker = GraphMaker(detector, graph_map)
+    made = []
+    for event in events:
+        graph = maker.graph(event.measurements, event.spacepoints)
+        made.append(label_graph(event, graph, point_edges(event, graph.points)))
+    return made
+
+
+def test_true_edges_join_points_of_one_particle_on_two_layers(events, learned):
+    for event, (points, edges, _) in zip(events, learned[0], strict=True):
+        owner = np.empty(len(event.spacepoints), np.int64)
+        owner[event.link_spacepoint] = event.link_particle
+        for end in (edges.inner, edges.outer):
+            assert np.array_equal(owner[points.spacepoint[end]], edges.particle)
+        assert (points.layer[edges.inner] != points.layer[edges.outer]).all()
+        assert len(edges.inner) > 3 * len(event.pt)
+
+
+def test_windows_hold_what_they_were_learned_from(learned):
+    parts, found = learned
+    assert len(found.pairs) > 30
+    assert (np.diff(found.n_edges) <= 0).all()
+    for points, edges, is_used in parts:
+        values = doublet_values(points, edges.inner[is_used], edges.outer[is_used])[:, :6]
+        layers = np.stack([points.layer[edges.inner[is_used]], points.layer[edges.outer[is_used]]], axis=1)
+        for pair, window in zip(found.pairs, found.windows, strict=True):
+            of_pair = values[(layers == pair).all(axis=1)]
+            inside = (of_pair >= window[:6, 0]) & (of_pair <= window[:6, 1])
+            assert inside.mean() > 0.99 if len(of_pair) else True
+
+
+def test_graphs_have_the_true_edges(graphs):
+    for graph in graphs:
+        assert graph.is_wanted.sum() > 0.97 * graph.n_wanted > 200
+        assert (graph.is_true | ~graph.is_wanted).all()
+        assert 0.05 < graph.is_true.mean() < 0.95
+
+
+def test_parts_of_a_graph_keep_ends_and_labels_together(graphs):
+    graph, random = graphs[0], np.random.default_rng(1)
+    kept = random.random(len(graph.is_true)) < 0.5
+    part = filtered(graph, kept)
+    assert np.array_equal(part.nodes[part.ends], graph.nodes[graph.ends[:, kept]])
+    assert np.array_equal(part.is_true, graph.is_true[kept])
+    sector = cropped(graph, len(graph.is_true) // 4, random)
+    assert 0 < sector.ends.shape[1] < len(graph.is_true) // 2
+    away = sector.phi[sector.ends[0]] - sector.phi[sector.ends[1]]
+    assert np.abs((away + np.pi) % (2 * np.pi) - np.pi).max() < 1
+    assert cropped(graph, len(graph.is_true), random) is graph
+
+
+def test_augmented_features_are_those_of_turned_and_mirrored_events(graphs):
+    graph = graphs[0]
+    nodes, features = augmented(graph.nodes, graph.features, np.random.default_rng(3))
+    assert np.allclose(np.hypot(nodes[:, 1], nodes[:, 2]), 1, atol=1e-5)
+    assert np.array_equal(nodes[:, 0], graph.nodes[:, 0])
+    assert np.allclose(np.abs(features), np.abs(graph.features))
+    assert not np.allclose(nodes[:, 1], graph.nodes[:, 1])
+
+
+def test_training_learns_and_goes_on_from_its_checkpoint(tmp_path, graphs):
+    torch = pytest.importorskip("torch")
+    from traccc_py.training.train import Trainer, TrainingOptions
+
+    torch.set_num_threads(1)
+    lines = []
+    checkpoint = tmp_path / "state"
+    options = TrainingOptions(minutes=0.12, filter_batch=2000, most_edges=4000)
+    weights = Trainer(graphs[:2], graphs[2:], options, checkpoint, lines.append).run()
+    again = Trainer(graphs[:2], graphs[2:], options, checkpoint, lines.append)
+    done = again.progress
+    assert done.filter_steps > 3
+    assert done.network_steps > 3
+    assert done.filter_facts["filter_efficiency"] > 0.9
+    last = done.curve[-1]
+    assert last.efficiency[0] > 0.5
+    assert last.purity[0] > 1.2 * graphs[2].is_true.mean()
+    assert {k: v.tobytes() for k, v in again.run().items()} == {k: v.tobytes() for k, v in weights.items()}
+    assert any(line.startswith("goes on from") for line in lines)

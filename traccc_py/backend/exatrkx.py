@@ -1,0 +1,74 @@
+"""The Triton model `exatrkx`: positions of spacepoints in, labels out, with the tensors of exatrkx-service.
+
+One label for each spacepoint: those of a candidate share theirs, all others have labels of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import triton_python_backend_utils as pb_utils
+
+from traccc_py import wire
+from traccc_py.backend.logs import TritonHandler
+from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings
+from traccc_py.backend.triton_tensors import from_triton, to_triton
+from traccc_py.config import read_config
+from traccc_py.device import get_device
+from traccc_py.errors import TracccError
+from traccc_py.pipeline.labelling import SpacepointLabeller
+
+__all__ = ["TritonPythonModel"]
+
+_log = logging.getLogger(__name__)
+
+
+class TritonPythonModel:
+    """One model instance; the server creates it and calls the methods."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Put detector and weights on the device and compile the kernels.
+
+        Parameters
+        ----------
+        args : dict
+            Kind, device and folder of this instance.
+
+        Raises
+        ------
+        TritonModelException
+            If a setting can't be used.
+        """
+        logger = logging.getLogger("traccc_py")
+        logger.handlers = [TritonHandler(pb_utils.Logger)]
+        logger.setLevel(logging.INFO)
+        device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else "cpu"
+        try:
+            values = json.loads(Path(args["model_repository"], args["model_version"], SETTINGS_FILE).read_text())
+            settings = ModelSettings.from_parameters(values)
+            made = get_device(device, threads=settings.threads)
+            self._labeller = SpacepointLabeller(settings.detector.load(), read_config(settings.config), made)
+            self._labeller.label(wire.FEATURES.empty())
+        except (TracccError, OSError, ValueError) as error:
+            msg = f"{args['model_instance_name']}: {error}"
+            raise pb_utils.TritonModelException(msg) from error
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Return an answer for each request; a bad one gets an error, and others are not affected."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            tensors = {tensor.name(): from_triton(tensor) for tensor in request.inputs()}
+            labels = self._labeller.label(wire.received(tensors, wire.FEATURES))
+            return pb_utils.InferenceResponse([to_triton(wire.LABELS.name, labels)])
+        except TracccError as error:
+            _log.warning("refused: %s", error)
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+        except Exception:
+            _log.exception("spacepoints could not be labelled")
+            text = "the spacepoints could not be labelled; the server's log says why"
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL))

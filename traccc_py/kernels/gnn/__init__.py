@@ -1,0 +1,1 @@
+"""Track finding by a graph neural network: spacepoints to track candidates, and these to seeds."""

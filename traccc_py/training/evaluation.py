@@ -1,0 +1,153 @@
+"""How good the finder is: edges after each step, and tracks of both finders, in events it has not learned from."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from traccc_py.chain import TrackingChain
+from traccc_py.config import ChainConfig
+from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.edm import EventResult
+from traccc_py.geometry import Detector
+from traccc_py.gnn.weights import Weights, finder_arrays
+from traccc_py.kernels.gnn.networks import filter_edges, score_edges
+from traccc_py.performance.definitions import TRACCC, collision_selections
+from traccc_py.performance.match import match
+from traccc_py.performance.matching import Counts, count_matches
+from traccc_py.performance.selection import select_particles
+from traccc_py.performance.truth import simulated_truth
+from traccc_py.simulation.events import read_event
+from traccc_py.training.graphs import GraphMaker
+from traccc_py.training.samples import LabelledEvent, read_labelled
+from traccc_py.training.training_graphs import label_graph, point_edges
+
+__all__ = ["EdgeCounts", "evaluate_edges", "evaluate_tracks"]
+
+_RULER = "central"  # of the selections of particles
+
+
+@dataclasses.dataclass(slots=True)
+class EdgeCounts:
+    """Edges after each step, summed over events."""
+
+    n_spacepoints: int = 0
+    n_wanted: int = 0  # true edges of prompt particles with pT > 1 GeV
+    n_edges: list[int] = dataclasses.field(default_factory=lambda: [0, 0, 0])  # graph, filter, network
+    n_true: list[int] = dataclasses.field(default_factory=lambda: [0, 0, 0])
+    n_found: list[int] = dataclasses.field(default_factory=lambda: [0, 0, 0])  # of the wanted ones
+    n_false: list[int] = dataclasses.field(default_factory=lambda: [0, 0, 0])  # those that don't count are left out
+
+    def rows(self) -> list[dict[str, float | str]]:
+        """Return a row for each step."""
+        return [
+            {
+                "step": step,
+                "edges_per_spacepoint": self.n_edges[k] / max(self.n_spacepoints, 1),
+                "efficiency": self.n_found[k] / max(self.n_wanted, 1),
+                "purity": self.n_true[k] / max(self.n_true[k] + self.n_false[k], 1),
+            }
+            for k, step in enumerate(("graph", "filter", "network"))
+        ]
+
+
+def evaluate_edges(detector: Detector, weights: Weights, event: LabelledEvent, config: Any, counts: EdgeCounts) -> None:
+    """Count the edges of an event after each step.
+
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+    weights : Weights
+        The finder.
+    event : LabelledEvent
+        An event.
+    config : GraphConfig
+        Cuts.
+    counts : EdgeCounts
+        Added to.
+    """
+    arrays = finder_arrays(weights, detector.arrays())
+    maker = GraphMaker(detector, arrays.graph_map)
+    graph = maker.graph(event.measurements, event.spacepoints)
+    labelled = label_graph(event, graph, point_edges(event, graph.points))
+    ws = maker.workspace
+    points, edges = maker.last
+    kept = filter_edges(ws, points, edges, arrays.edge_filter, config.filter_cut)
+    scored = score_edges(ws, kept, arrays.network)
+    n = ws.size(ws.extent("kept_edges"))
+    is_kept = ws.array("network.is_kept", ws.extent("graph_edges"), np.int32)[: len(graph.inner)] == 1
+    passes = scored.logit[:n] >= math.log(config.edge_cut / (1 - config.edge_cut))
+    is_link = np.zeros(len(graph.inner), bool)
+    is_link[is_kept] = passes
+    counts.n_spacepoints += labelled.n_spacepoints
+    counts.n_wanted += labelled.n_wanted
+    for k, chosen in enumerate((np.ones(len(graph.inner), bool), is_kept, is_link)):
+        counts.n_edges[k] += int(np.count_nonzero(chosen))
+        counts.n_true[k] += int(np.count_nonzero(chosen & labelled.is_true))
+        counts.n_found[k] += int(np.count_nonzero(chosen & labelled.is_wanted))
+        counts.n_false[k] += int(np.count_nonzero(chosen & ~labelled.is_true & (labelled.weight > 0)))
+
+
+def evaluate_tracks(
+    detector: Detector, folder: Path, n_events: int, config: ChainConfig, report: Callable[[str], None]
+) -> dict[str, Any]:
+    """Count found particles and fakes of a chain by the product's ruler.
+
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+    folder : Path
+        Simulated events.
+    n_events : int
+        Number of events [1].
+    config : ChainConfig
+        With the finder.
+    report : callable
+        Called with a line for each event.
+
+    Returns
+    -------
+    dict
+        Efficiency, fakes and duplicates a track, fits that succeed, tracks an event, and milliseconds a stage.
+    """
+    chain = TrackingChain(detector, config, CpuDevice(1))
+    chain.initialize()
+    selection = collision_selections()[_RULER]
+    counts, n_tracks, n_fitted = Counts(), 0, 0
+    times: dict[str, float] = {}
+    for number in range(n_events):
+        event = read_event(folder, detector, number)
+        result: EventResult = chain.run(event.cells)
+        truth = simulated_truth(event)
+        found = match(result, truth)
+        selected = select_particles(truth, found.links, selection)
+        counts += count_matches(found.matches, selected, TRACCC)
+        n_tracks += len(result.tracks)
+        n_fitted += int(np.count_nonzero(result.tracks.fit_outcome == 1))
+        for stage, milliseconds in result.stage_milliseconds.items():
+            times[stage] = times.get(stage, 0.0) + milliseconds / n_events
+        report(f"event {number}: {len(result.tracks)} tracks")
+    return {
+        "finder": config.finder.method,
+        "particles": counts.n_particles,
+        "found": counts.n_found,
+        "efficiency": counts.efficiency,
+        "fakes_per_track": counts.fakes_per_group,
+        "duplicates_per_track": counts.duplicates_per_group,
+        "fits_that_succeed": n_fitted / max(n_tracks, 1),
+        "tracks_per_event": n_tracks / n_events,
+        "milliseconds": times,
+    }
+
+
+def read_events(folder: Path, detector: Detector, n_events: int) -> list[LabelledEvent]:
+    """Return simulated events with truth."""
+    chain = TrackingChain(detector, device="cpu", threads=1)
+    return [read_labelled(folder, chain, number) for number in range(n_events)]

@@ -1,0 +1,128 @@
+"""A training from nothing to weights: events are simulated where they are missing, made graphs, and learned from."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from traccc_py.chain import TrackingChain
+from traccc_py.errors import ConfigError
+from traccc_py.geometry import Detector
+from traccc_py.gnn.weights import Weights
+from traccc_py.kernels.gnn.graph_map import N_VALUES, GraphMap, layer_places, make_graph_map
+from traccc_py.training.graphs import GraphMaker
+from traccc_py.training.samples import LabelledEvent, read_labelled
+from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, ensure_sample
+from traccc_py.training.train import Trainer, TrainingOptions
+from traccc_py.training.training_graphs import LabelledGraph, label_graph, point_edges, prompt
+from traccc_py.training.windows import learn_windows
+
+__all__ = ["train_weights"]
+
+_VALIDATION = {30: 4, 100: 1}  # events
+_SEEDS_APART = 1000  # of samples
+_LEARNED_PT = 0.9  # [GeV], of particles whose doublets make the windows
+_WITHOUT_CLUSTERS = 4  # of so many events one is seen as spacepoints alone, too
+_MOST_WITHOUT_CLUSTERS = 90_000  # spacepoints of these
+
+
+def _events(
+    folder: Path, chain: TrackingChain, numbers: dict[int, int], seed: int, report: Callable[[str], None]
+) -> Iterator[LabelledEvent]:
+    for pileup, n in numbers.items():
+        place = ensure_sample(folder, chain.detector, pileup, n, seed + pileup, report)
+        for number in range(n):
+            yield read_labelled(place, chain, number)
+
+
+def train_weights(
+    detector: Detector,
+    samples: Path,
+    n_events: int,
+    options: TrainingOptions,
+    checkpoint: Path,
+    report: Callable[[str], None],
+) -> Weights:
+    """Train the finder for a detector.
+
+    Parameters
+    ----------
+    detector : Detector
+        The detector.
+    samples : Path
+        Folder where simulated events are, or are put.
+    n_events : int
+        Number of events to learn from; `MIXTURE` says of which density [1].
+    options : TrainingOptions
+        How.
+    checkpoint : Path
+        Where the state is kept, to go on from.
+    report : callable
+        Called with lines for the user.
+
+    Returns
+    -------
+    Weights
+        With the facts of the training.
+
+    Raises
+    ------
+    ConfigError
+        If the seed is so large that evaluation may use it.
+    """
+    torch.set_num_threads(1)
+    arrays = detector.arrays()
+    _, places = layer_places(arrays)
+    chain = TrackingChain(detector, device="cpu", threads=1)
+    numbers = {pileup: max(1, round(part * n_events)) for pileup, part in MIXTURE.items()}
+    if options.seed * 2 * _SEEDS_APART >= HELD_OUT_SEED - 2 * _SEEDS_APART:
+        msg = f"--seed is {options.seed}; expected less than {HELD_OUT_SEED // (2 * _SEEDS_APART) - 1}"
+        raise ConfigError(msg)
+    seed = 2 * options.seed * _SEEDS_APART
+    events = list(_events(samples, chain, numbers, seed, report))
+    held_out = list(_events(samples, chain, _VALIDATION, seed + _SEEDS_APART, report))
+    no_pairs = np.zeros((0, 2), np.int32), np.zeros((0, N_VALUES, 2), np.float32)
+    maker = GraphMaker(detector, make_graph_map(arrays, places, *no_pairs))
+    learned = learn_windows([_learned_from(maker, event) for event in events])
+    report(f"layer map: {len(learned.pairs)} pairs of layers from {len(events)} events")
+    graph_map = make_graph_map(arrays, places, learned.pairs, learned.windows)
+    graphs, validation = _graphs(detector, graph_map, events), _graphs(detector, graph_map, held_out, with_few=False)
+    trainer = Trainer(graphs, validation, options, checkpoint, report)
+    weights = trainer.run()
+    facts = {
+        "detector": detector.name,
+        "mu": [min(numbers), max(numbers)],
+        "events": {str(pileup): n for pileup, n in numbers.items()},
+        "seeds": [seed, seed + _SEEDS_APART],
+        "options": dataclasses.asdict(options),
+        "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "progress": json.loads(json.dumps(dataclasses.asdict(trainer.progress))),
+    }
+    return Weights(places, learned.pairs, learned.windows, weights, facts)
+
+
+def _learned_from(maker: GraphMaker, event: LabelledEvent) -> tuple[Any, Any, np.ndarray]:
+    points = maker.points(event.measurements, event.spacepoints)
+    edges = point_edges(event, points)
+    return points, edges, prompt(event, edges, _LEARNED_PT)
+
+
+def _graphs(
+    detector: Detector, graph_map: GraphMap, events: Sequence[LabelledEvent], *, with_few: bool = True
+) -> list[LabelledGraph]:
+    """Return the graphs of events, and some of them again without clusters."""
+    maker = GraphMaker(detector, graph_map)
+    made = []
+    for number, event in enumerate(events):
+        again = with_few and number % _WITHOUT_CLUSTERS == 0 and len(event.spacepoints) < _MOST_WITHOUT_CLUSTERS
+        for has_clusters in (True, False)[: 1 + again]:
+            graph = maker.graph(event.measurements, event.spacepoints, has_clusters=has_clusters)
+            made.append(label_graph(event, graph, point_edges(event, graph.points)))
+    return made

@@ -1,0 +1,69 @@
+"""Windows of a layer map, learned from the true edges of simulated particles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from traccc_py.training.graphs import EventPoints, doublet_values
+from traccc_py.training.truth_edges import TrueEdges
+
+__all__ = ["LearnedPairs", "learn_windows"]
+
+_FEWEST_EDGES = 4  # of a pair of layers: fewer are chance
+_ENOUGH_EDGES = 300  # for quantiles
+_QUANTILE = 0.001
+_ANY = 1e6  # a value beyond all others: no limit
+_WIDENED = 0.1  # part of its width, on either side
+#: ... and at least this: dr [mm], dphi, dz [mm], z0 [mm], dphi / dr [1/mm], cot(theta), channels, channels
+_LEAST = np.array([2.0, 0.001, 2.0, 2.0, 1e-5, 0.03, 0.05, 0.05])
+
+
+class LearnedPairs(NamedTuple):
+    """Pairs of layers, those with most edges first."""
+
+    pairs: np.ndarray  # (n, 2) int32, inner and outer layer
+    windows: np.ndarray  # (n, N_VALUES, 2) float32
+    n_edges: np.ndarray  # (n,) int64
+
+
+def learn_windows(events: Sequence[tuple[EventPoints, TrueEdges, np.ndarray]]) -> LearnedPairs:
+    """Find which pairs of layers particles cross in a row, and what their doublets measure.
+
+    Parameters
+    ----------
+    events : sequence of (EventPoints, TrueEdges, ndarray of bool)
+        Points, true edges by row of the points, and which of these to learn from.
+
+    Returns
+    -------
+    LearnedPairs
+        With windows that hold 99.8 % of the edges, widened by a tenth on either side.
+    """
+    layers, values = [], []
+    for points, edges, is_used in events:
+        inner, outer = edges.inner[is_used], edges.outer[is_used]
+        layers.append(np.stack([points.layer[inner], points.layer[outer]], axis=1))
+        values.append(doublet_values(points, inner, outer))
+    pairs, of_pair, n_edges = np.unique(np.concatenate(layers), axis=0, return_inverse=True, return_counts=True)
+    all_values, of_pair = np.concatenate(values), of_pair.ravel()
+    kept = np.flatnonzero(n_edges >= _FEWEST_EDGES)
+    kept = kept[np.argsort(-n_edges[kept], kind="stable")]
+    windows = np.array([_window(all_values[of_pair == pair]) for pair in kept], np.float32)
+    return LearnedPairs(pairs[kept].astype(np.int32), windows, n_edges[kept])
+
+
+def _window(values: np.ndarray) -> np.ndarray:
+    """Return the least and the largest of each value, (N_VALUES, 2); what is not a number is not known."""
+    window = np.tile([-_ANY, _ANY], (values.shape[1], 1))
+    is_known = ~np.isnan(values).all(axis=0)
+    known = values[:, is_known]
+    if len(values) >= _ENOUGH_EDGES:
+        low, high = np.nanquantile(known, (_QUANTILE, 1 - _QUANTILE), axis=0)
+    else:
+        low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
+    margin = _WIDENED * (high - low) + _LEAST[is_known]
+    window[is_known] = np.stack([low - margin, high + margin], axis=1)
+    return window
