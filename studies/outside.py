@@ -261,6 +261,7 @@ def main(
     trackml: Annotated[list[Path] | None, typer.Option(help="Folder of events in TrackML's format.")] = None,
     trackml_detector: Annotated[Path | None, typer.Option(help="TrackML's detectors.csv.")] = None,
     trackml_set: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setting for them.")] = None,
+    acts: Annotated[bool, typer.Option(help="Run Acts, if it is installed.")] = True,
     page: Annotated[Path | None, typer.Option(help="File with the two markers.")] = None,
     muons: Annotated[int, typer.Option(min=0, help="Events of 5 muons at each momentum.")] = 200,
     particles: Annotated[int, typer.Option(min=1, help="In an event for Acts.")] = 1000,
@@ -271,7 +272,7 @@ def main(
 ) -> None:
     """Print the table."""
     rows = list(shown(own_muons(muons, seed, threads))) if muons else []
-    rows += shown(acts_rows(events, particles, seed))
+    rows += shown(acts_rows(events, particles, seed)) if acts else ()
     root = data or (Path(os.environ[REFERENCE_DATA]) if os.environ.get(REFERENCE_DATA) else None)
     for name, rows_of in (("colliderml", colliderml_rows), ("traccc_toy", toy_rows)):
         if root is not None and (root / name).is_dir():
