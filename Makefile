@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 # Carries a Triton server. Without its dependencies: it asks for NumPy 1, which the server does not need.
 SERVER := nvidia-pytriton==0.7.0
 
-.PHONY: help run test test-all reference server lint docs bench setup clean
+.PHONY: help run test test-all reference server lint docs bench setup lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -72,6 +72,12 @@ bench: $(VENV)/core.stamp ## time the chain on the CPU, with an event of 5,000 m
 	@$(BIN)/python -m studies.chain_time --output studies/results
 
 setup: $(VENV)/dev.stamp ## everything for development
+
+# The index that is asked leaves no trace in the file.
+lock: $(VENV)/core.stamp ## renew the versions of requirements-dev.lock
+	@$(PIP) install uv
+	@{ head -2 requirements-dev.lock; $(BIN)/uv pip compile pyproject.toml --quiet --no-header --universal \
+	    --python-version 3.11 --extra dev --extra docs; } > out.lock && mv out.lock requirements-dev.lock
 
 clean: ## remove the environment and outputs
 	rm -rf $(VENV) out

@@ -78,7 +78,7 @@ class NotingDevice(DeferredDevice):
         capacity = extent if isinstance(extent, int) else extent.capacity
         arrays = {id(leaf): leaf.nbytes for leaf in leaves(payload) if isinstance(leaf, np.ndarray)}
         one.indices.append(self._size(extent))
-        one.grids.append(grid_of(max(1, capacity), MULTIPROCESSORS, kernel.cuda.threads if kernel.cuda else 0))
+        one.grids.append(grid_of(kernel, max(1, capacity), MULTIPROCESSORS))
         one.payload_bytes.append(sum(arrays.values()))
         super().launch(kernel, extent, payload)
         one.work.append(described_work(kernel.name, payload, one.indices[-1]))

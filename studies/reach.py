@@ -126,7 +126,7 @@ def main(
         print(f"\n{sample}, {len(of_sample)} events\n")
         found[sample] = {name: measure(chain, chosen, of_sample, by, min_pt, repeats) for name, chain in chains.items()}
         print_table(by, found[sample])
-    write_results(output, "reach", {"by": by, "min_pt": min_pt, "set": given, "samples": found})
+    write_results(output, f"reach_{by}", {"by": by, "min_pt": min_pt, "set": given, "samples": found})
 
 
 if __name__ == "__main__":

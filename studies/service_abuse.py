@@ -30,12 +30,13 @@ import numpy as np
 import typer
 
 from studies.common import OUTPUT, Output, Seed, write_results
-from studies.service_load import Service, children
+from studies.service_load import Service
 from traccc_py import read_cells, wire
 from traccc_py.backend.leftovers import SHARED_MEMORY, is_in_use
 from traccc_py.client import TrackingClient
 from traccc_py.data.sample import sample_event_path
 from traccc_py.errors import TracccError
+from traccc_py.studies.programs import descendants
 
 KINDS: tuple[dict[str, Any], ...] = (
     {},
@@ -205,7 +206,7 @@ def state(service: Service) -> dict[str, float]:
     """Return what must not grow: of the launcher memory and descriptors, of all processes and shared memory."""
     launcher = service.process.pid
     files = [path.stat().st_size for path in SHARED_MEMORY.glob("traccc_py_*")]
-    found = subtree(launcher)
+    found = descendants(launcher)
     status = {pid: Path(f"/proc/{pid}/status").read_text() for pid in found}
     memory = {
         pid: int(text.partition("VmRSS:")[2].split()[0]) / 1000 for pid, text in status.items() if "VmRSS" in text
@@ -218,11 +219,6 @@ def state(service: Service) -> dict[str, float]:
         "shared_files": len(files),
         "shared_mb": sum(files) / 1e6,
     }
-
-
-def subtree(pid: int) -> list[int]:
-    """Return a process and all below it."""
-    return [pid, *(p for child, _ in children(pid) for p in subtree(child))]
 
 
 def kill(service: Service, what: str) -> None:

@@ -15,11 +15,7 @@ import hashlib
 import json
 import os
 import random
-import re
 import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -34,6 +30,8 @@ from traccc_py import Cells
 from traccc_py.client import TrackingClient
 from traccc_py.errors import TracccError
 from traccc_py.simulation.events import simulate_event
+from traccc_py.studies import programs
+from traccc_py.studies.programs import children, resident_mb
 
 KINDS = (
     {"compact": True},
@@ -46,7 +44,6 @@ SETTLED_SECONDS = 120  # memory is compared with what it was then
 ALLOWED_GROWTH = 0.05
 START_SECONDS = 300
 SECONDS_AFTER_A_KILL = 15
-KILOBYTES_PER_MB = 1000
 
 
 def make_events(muons: list[int], seed: int) -> list[Cells]:
@@ -55,26 +52,18 @@ def make_events(muons: list[int], seed: int) -> list[Cells]:
     return [simulate_event(detector, muon_gun(n), seed).cells for n in muons]
 
 
-class Service:
-    """A running `traccc-py serve`."""
+class Service(programs.Service):
+    """A running `traccc-py serve`, whose processes are looked at; its log and Triton's are beside the results."""
 
     def __init__(self, device: str, instances: int, log: Path) -> None:
-        self.ports = dict(zip(("http", "grpc", "metrics"), free_ports(3), strict=True))
         words = [f"--device={device}", f"--instances={instances}", "--shared-memory=local"]
-        words += [f"--{name}-port={port}" for name, port in self.ports.items()]
-        self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "traccc_py", "serve", *words],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        begin = time.monotonic()
-        while not (ready := re.search(r"^ready in ([\d.]+) s", log.read_text(), re.MULTILINE)):
-            if self.process.poll() is not None or time.monotonic() > begin + START_SECONDS:
-                sys.exit(f"the service did not start:\n{log.read_text()}")
-            time.sleep(0.1)
-        self.ready_seconds = float(ready.group(1))
+        super().__init__(log.parent, words, name=log.stem)
+        self.ports = {"http": self.http, "grpc": self.grpc, "metrics": self.metrics_port}
+        try:
+            self.ready_seconds = self.wait_until_ready(START_SECONDS)
+        except BaseException:
+            self.close()
+            raise
 
     def processes(self) -> dict[int, str]:
         """Return launcher, server and instances by process id."""
@@ -84,30 +73,7 @@ class Service:
 
     def memory(self) -> dict[str, float]:
         """Return the resident memory of each process [MB]."""
-        return {f"{name} {pid}": resident(pid) for pid, name in self.processes().items()}
-
-
-def free_ports(n: int) -> list[int]:
-    """Return ports that nothing listens on."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
-
-
-def children(pid: int) -> list[tuple[int, str]]:
-    """Return the living children of a process and their command lines."""
-    command = ["ps", "-ww", "-o", "pid=,stat=,args=", "--ppid", str(pid)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    rows = [line.split(None, 2) for line in found.splitlines()]
-    return [(int(row[0]), row[2]) for row in rows if not row[1].startswith("Z")]
-
-
-def resident(pid: int) -> float:
-    """Return the resident memory of a process [MB]."""
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found.group(1)) / KILOBYTES_PER_MB if found else 0.0
+        return {f"{name} {pid}": resident_mb(pid) for pid, name in self.processes().items()}
 
 
 class Load:
@@ -241,8 +207,7 @@ def main(
         killed = kill_instances(service, load, kills)
         load.stop()
     finally:
-        service.process.terminate()
-        service.process.wait(60)
+        service.close()
     found = summary(service, load, n_errors, rows, killed)
     print(json.dumps({name: value for name, value in found.items() if name != "samples"}, indent=2))
     write_results(output, "service_load", {"options": {**options, "device": device, "seed": seed}, **found})

@@ -99,6 +99,17 @@ class TrackingChain:
         with self._in_use():
             self._schedule.initialize()
 
+    def limit_time(self, seconds: float | None) -> None:
+        """Give batches up from now on that take longer, with a `CapacityError`; those of before had to load kernels.
+
+        Parameters
+        ----------
+        seconds : float or None
+            How long all events of a batch may take, looked at after each stage [s]. Without effect on a GPU, which is
+            not waited for.
+        """
+        self._schedule.time_limit = seconds
+
     def run(self, event: Event, source: Source | str | None = None) -> EventResult:
         """Reconstruct one event.
 

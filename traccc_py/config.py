@@ -58,7 +58,7 @@ __all__ = [
 
 
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
-PRESETS = {name: _PRESET_FOLDER / f"{name}.toml" for name in ("traccc",)}  #: sets of settings by name
+PRESETS = {path.stem: path for path in sorted(_PRESET_FOLDER.glob("*.toml"))}  #: sets of settings by name
 _OFF = "off"
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
@@ -144,6 +144,7 @@ class SeedingConfig(_Section):
     delta_r_max: PositiveOrAuto = AUTO  #: largest radial distance of a doublet [mm]
     delta_z_max: PositiveOrAuto = AUTO  #: largest z distance of a doublet [mm]
     cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
+    max_module_measurements: PositiveCount = 2000  #: a module with more is noisy: none of them is in a seed
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
     sigma_scattering: NonNegative = 3.0  #: polar scattering tolerated, in standard deviations
     max_pt_scattering: Positive = 10.0  #: above this pT the scattering of this pT is assumed [GeV]
@@ -394,8 +395,8 @@ def read_config(source: Path | str | None = None) -> ChainConfig:
     Parameters
     ----------
     source : path, optional
-        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0.
-        None: the default ones.
+        TOML file, or the name of settings that come with the package: "traccc", the default cuts of traccc v1.6.0,
+        "displaced" and "low-pt", for particles that the default ones lose (docs/limits.md). None: the default ones.
 
     Raises
     ------

@@ -56,6 +56,7 @@ _OF_BOTH = {
         "min_pt",
         "cot_theta_max",
         "cluster_size_tolerance",
+        "max_module_measurements",
         "impact_max",
         "sigma_scattering",
         "max_pt_scattering",

@@ -29,6 +29,7 @@ class DetectorOptions(Settings):
     digitization: str | None = None  #: readout designs: a name or an Acts JSON file; by default the detector's
     conditions_file: Path | None = None  #: shifts of local positions, Acts JSON
     dead_channels_file: Path | None = None  #: dead modules and channels, CSV or JSON
+    variances_file: Path | None = None  #: table of variances of measurements, made by calibrate or tune
     bfield_value: float | None = None  #: field along z [T]; by default the detector's, 2 T for one from files
     bfield_file: Path | None = None  #: field map
     bfield_format: str | None = None  #: its format, cvf or csv; by default its name tells
@@ -38,7 +39,14 @@ class DetectorOptions(Settings):
 
     def resolved(self) -> DetectorOptions:
         """Return the options with absolute paths."""
-        names = ("detector_file", "grid_file", "conditions_file", "dead_channels_file", "bfield_file")
+        names = (
+            "detector_file",
+            "grid_file",
+            "conditions_file",
+            "dead_channels_file",
+            "variances_file",
+            "bfield_file",
+        )
         paths = {name: path.resolve() for name in names if (path := getattr(self, name)) is not None}
         readout = self.digitization
         if readout is not None and Path(readout).is_file():
@@ -63,6 +71,10 @@ class DetectorOptions(Settings):
             If the list of dead channels can't be used, or is that of another detector.
         """
         detector: Any = self._by_name() if self.detector_file is None else self._from_files(self.detector_file)
+        if self.variances_file is not None:
+            from traccc_py.geometry.variance_table import read_variances
+
+            detector = detector.with_variances(read_variances(self.variances_file, detector.design_names))
         if self.dead_channels_file is not None:
             from traccc_py.data.dead_channels import read_dead_channels
 

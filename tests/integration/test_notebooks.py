@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.service.conftest import require_server
+
 NOTEBOOKS = sorted((Path(__file__).resolve().parents[2] / "docs" / "notebooks").glob("*.ipynb"))
 SECONDS = 600
 
@@ -14,7 +16,7 @@ each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path
 
 
 def test_there_are_notebooks():
-    assert len(NOTEBOOKS) >= 4
+    assert len(NOTEBOOKS) >= 5
 
 
 @each_notebook
@@ -38,6 +40,8 @@ def test_notebooks_run(path, tmp_path):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
     pytest.importorskip("plotly")
+    if path.stem == "serve_and_ask":
+        require_server()
     os.environ.setdefault("PYTHONPATH", str(path.parents[2]))
     notebook = nbformat.read(path, 4)
     kernel = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}

@@ -80,6 +80,25 @@ def test_the_wheel_has_all_files_of_the_package(tmp_path):
     assert not {name for name in names if name.startswith(("tests/", "studies/", "docs/"))}
 
 
+def test_the_lock_has_a_version_that_fits_for_everything_in_development():
+    requirements = pytest.importorskip("packaging.requirements")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    pinned = dict(
+        re.findall(r"^([\w.-]+)(?:\[.*?\])?==([^ ;\n]+)", (ROOT / "requirements-dev.lock").read_text(), re.MULTILINE)
+    )
+    pinned = {name.lower(): version for name, version in pinned.items()}
+    waiting, seen = [*project["dependencies"], *extras["dev"], *extras["docs"]], 0
+    while waiting:
+        one = requirements.Requirement(waiting.pop())
+        if one.name == project["name"]:
+            waiting += [line for extra in one.extras for line in extras[extra]]
+            continue
+        assert pinned[one.name.lower()] in one.specifier, one
+        seen += 1
+    assert seen > 30
+
+
 def test_the_conda_recipe_asks_for_what_the_package_needs():
     yaml = pytest.importorskip("yaml")
     recipe = yaml.safe_load((ROOT / "conda" / "recipe.yaml").read_text(encoding="utf-8"))

@@ -91,6 +91,21 @@ def test_picture_of_the_readme_shows_what_is_reconstructed_now():
     assert image.text["facts"] == now, "renew the picture: python -m studies.readme_pictures"
 
 
+def test_performance_in_the_readme_is_that_of_now():
+    """Of a first event: muons found, to one, and seeds, to 5 %; the picture shows more events."""
+    image = pytest.importorskip("PIL.Image").open(ROOT / "docs" / "pictures" / "performance.png")
+    from studies.readme_pictures import muon_chain, muon_efficiency
+
+    facts, chain = json.loads(image.text["facts"]), muon_chain()
+    renew = "renew the picture: python -m studies.readme_pictures"
+    assert facts["detector"] == chain.detector.fingerprint, renew
+    assert {"20", "200"} <= set(facts["times"])
+    for pt, shown in facts["first"].items():
+        now = muon_efficiency(chain, float(pt), 1)
+        assert abs(sum(now["found"]) - sum(shown["found"])) <= 1, renew
+        assert now["seeds"] == pytest.approx(shown["seeds"], rel=0.05), renew
+
+
 def test_example_of_the_readme_is_short(readme):
     (example,) = [text for language, text in readme if language == "python"]
     assert len([line for line in example.splitlines() if line.strip()]) <= 10

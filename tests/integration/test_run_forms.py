@@ -284,3 +284,66 @@ def test_a_worker_that_is_killed_ends_the_run(sample, tmp_path, monkeypatch):
     monkeypatch.setattr(run_events.EventRunner, "run", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
     text = call("run", sample / "csv", "--output", tmp_path / "out", "--workers", 2, "--device", "cpu", code=2)
     assert "was killed: is there too little memory" in text
+
+
+def shard(sample, out, form, name, *more, code=0):
+    return call(
+        "run", sample / "csv", "--output", out, "--format", form, "--outputs", ",".join(OUTPUTS),
+        "--events-per-file", 2, "--threads", 1, "--device", "cpu", "--shard", name, *more, code=code,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_shards_in_any_order_write_the_same_bytes(sample, whole, form, tmp_path):
+    """Three shards of three files of two events; four of them have none for the last."""
+    n = {"csv": 4, "parquet": 4}[form]
+    out = tmp_path / "out"
+    for index in (2, 0, 3):
+        shard(sample, out, form, f"{index}/{n}")
+        assert json.loads((out / "run-manifest.json").read_text())["is_complete"] is False
+        assert (out / f".run-events-{index}-of-{n}.done.jsonl").exists()
+    shard(sample, out, form, f"1/{n}")
+    assert contents(out) == contents(whole[form])
+    text = shard(sample, out, form, f"1/{n}", "--resume")  # again: there is nothing to do, and nothing changes
+    assert "are complete, and left out" in text
+    assert contents(out) == contents(whole[form])
+
+
+def test_a_shard_that_is_run_again_replaces_its_results(sample, whole, tmp_path):
+    out = tmp_path / "out"
+    for name in ("0/2", "1/2"):
+        shard(sample, out, "csv", name)
+    (out / "event000000000-tracks.csv").unlink()
+    shard(sample, out, "csv", "0/2")
+    assert json.loads((out / "run-manifest.json").read_text())["is_complete"] is False  # the other may follow
+    shard(sample, out, "csv", "1/2", "--resume")
+    assert contents(out) == contents(whole["csv"])
+
+
+def test_a_killed_shard_is_resumed_beside_a_running_one(sample, whole, tmp_path):
+    out = tmp_path / "out"
+    shard(sample, out, "csv", "1/2")
+    journal = out / ".run-events-0-of-2.jsonl"
+    lines = (out / ".run-events-1-of-2.done.jsonl").read_text().splitlines(keepends=True)
+    # What a kill leaves: complete events in the journal, a line that is cut, a file that was being written here or
+    # elsewhere.
+    (out / "event000000000-tracks.csv").write_bytes((whole["csv"] / "event000000000-tracks.csv").read_bytes())
+    first = json.loads((whole["csv"] / "run-manifest.json").read_text())["events"][0]
+    journal.write_text(json.dumps(first) + "\n" + lines[0][:20])
+    rest = out / ".event000000002-tracks.csv.4194305-0123abcd.tmp"  # of a process that can't be here
+    rest.write_text("cut")
+    for kind in OUTPUTS:
+        (out / f"event000000000-{kind}.csv").write_bytes((whole["csv"] / f"event000000000-{kind}.csv").read_bytes())
+    text = shard(sample, out, "csv", "0/2", "--resume")
+    assert "1 event of 3 are complete" in text
+    assert contents(out) == contents(whole["csv"])
+
+
+@pytest.mark.parametrize("name", ["2/2", "x", "1", "-1/2", "1/0"])
+def test_impossible_shards(sample, name, tmp_path):
+    text = shard(sample, tmp_path / "out", "csv", name, code=2)
+    assert f"--shard is '{name}'; expected I/N with I from 0 to N - 1" in text
+
+
+def test_shards_need_a_folder_in_common(sample):
+    assert "expected an --output, which all shards have" in call("run", sample / "csv", "--shard", "0/2", code=2)

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.ptx.instructions import Site
@@ -41,6 +42,7 @@ class Library:
     sites: list[Site]
 
 
+@cache
 def compiled_library(function: Function, variant: str) -> Library:
     """Return a kernel compiled for a way of running it, from the cache or compiled now.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import cache
 
 __all__ = ["END", "Block", "Function", "Instruction", "Parameter", "parse", "registers_in", "split_operands", "width"]
 
@@ -109,9 +110,9 @@ class Memory:
         self.size = start + length * width(kind)
 
 
-@dataclass
+@dataclass(eq=False)
 class Function:
-    """A kernel."""
+    """A kernel; equal to itself alone."""
 
     name: str
     parameters: list[Parameter]
@@ -133,8 +134,9 @@ class Function:
         return any(i.is_barrier for block in self.blocks for i in block.instructions)
 
 
+@cache
 def parse(ptx: str) -> Function:
-    """Read the PTX of one kernel.
+    """Read the PTX of one kernel; once.
 
     Raises
     ------

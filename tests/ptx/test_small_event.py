@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 
-from tests.integration.small_events import columns
+from tests.integration.small_events import columns, telescope, telescope_cells
 from tests.ptx.device import ptx_device
 from tests.ptx.library import WHY_NOT
 from tests.ptx.wanted import lists_of_measurements, unwanted
@@ -76,6 +76,16 @@ def test_ptx_finds_what_the_cpu_finds_in_any_order_and_memory_is_used_well(detec
     assert_same_bits(results[1], results[0])
 
 
+@pytest.fixture(scope="module")
+def small():
+    """Return detector, cells and what is to be found, of an event that is checked within a second."""
+    detector = telescope()
+    cells = telescope_cells(30, 4, detector)
+    expected = lists_of_measurements(TrackingChain(detector, device="cpu").run(cells))
+    assert len(expected) > 20
+    return detector, cells, expected
+
+
 def broken(kernel, pattern, replacement, count=0):
     """Return a change of the PTX of a kernel, which must hit something."""
 
@@ -123,22 +133,28 @@ FAULTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_in_the_code_is_found(detector, cells, expected, fault):
+def test_a_fault_in_the_code_is_found(small, fault):
+    detector, cells, expected = small
     device = ptx_device("check", seed=2, change=FAULTS[fault])
     found = None
     try:
-        found = chain_on(device, detector).run(cells)
+        found = TrackingChain(detector, device=device).run(cells)
     except Exception as error:  # a size that nothing can have, mostly
         print(type(error).__name__, error)
     problems = unwanted(device.ptx.problems)
     print(*problems[:4], device.ptx.statuses, sep="\n")
-    is_right = found is not None and lists_of_measurements(found) == lists_of_measurements(expected["grid"])
+    is_right = found is not None and lists_of_measurements(found) == expected
     assert problems or device.ptx.statuses or not is_right
 
 
-@pytest.mark.slow
+def test_without_a_fault_nothing_is_found(small):
+    detector, cells, expected = small
+    device = ptx_device("check", seed=2)
+    assert lists_of_measurements(TrackingChain(detector, device=device).run(cells)) == expected
+    assert_clean(device)
+
+
 @pytest.mark.parametrize(
     ("kind", "spoil"),
     [
@@ -146,9 +162,10 @@ def test_a_fault_in_the_code_is_found(detector, cells, expected, fault):
         ("out of bounds", lambda memory, rows: memory.state.__setitem__(rows, 0)),
     ],
 )
-def test_memory_that_may_not_be_read_is_noticed(detector, cells, kind, spoil):
+def test_memory_that_may_not_be_read_is_noticed(small, kind, spoil):
+    detector, cells, _ = small
     device = ptx_device("check")
-    chain = chain_on(device, detector)
+    chain = TrackingChain(detector, device=device)
     chain.initialize()
     surfaces = device.ptx.memory.of(chain._schedule._stages._detector.surfaces.storage.host)
     spoil(device.ptx.memory, slice((surfaces.start + surfaces.stop) // 2, surfaces.stop))

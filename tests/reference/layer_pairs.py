@@ -10,7 +10,7 @@ from tests.reference.seeding import allowed_doublets
 
 LONG, MOST_HITS, MOST_CHAINS = 4, 8, 3
 SURE_COST = 1.0
-SHORT_COST, SHORT_IMPACT = 1.5, 1.5
+SHORT_COST, SHARING_COST, SHORT_IMPACT = 1.5, 0.5, 1.5
 SMALLEST_DR = 2.0
 DZ_MARGIN, PHI_MARGIN = 0.1, 0.002
 CURVATURE_TOLERANCE, CURVATURE_SCATTERING = 0.0001, 0.25
@@ -64,9 +64,9 @@ class Search:
             allowed = allowed_doublets(self.points[i], self.points[others], -1, _changed(config, **wide))
             for j in others[allowed]:
                 if not (is_second and j in used):
-                    self._follow(i, j, is_second, kept)
+                    self._follow(i, j, is_second, used, kept)
 
-    def _follow(self, i, j, is_second, kept):
+    def _follow(self, i, j, is_second, used, kept):
         next_to, over_one = self.inner[self.layer[j]]
         n_before = len(kept)
         for layers in (next_to, over_one if is_second else []):
@@ -77,7 +77,7 @@ class Search:
                 if triplet is None:
                     continue
                 hits, cost = self._extended([i, j, k], *triplet)
-                if len(hits) >= LONG or (is_second and cost <= SHORT_COST):
+                if len(hits) >= LONG or (is_second and cost <= (SHARING_COST if k in used else SHORT_COST)):
                     _keep(kept, (len(hits), cost, hits))
 
     def _extended(self, hits, curvature, cost):

@@ -1,6 +1,7 @@
 """Two real services behind the real front of deploy/, watched by a real Prometheus: nothing reaches a naive client."""
 
 import contextlib
+import http.server
 import json
 import os
 import re
@@ -199,6 +200,37 @@ def test_prometheus_has_what_rules_and_dashboard_ask_for(services, front, tmp_pa
     # A machine without a GPU has no metrics of one.
     assert [query for query, values in shown.items() if not values] == ["nv_gpu_utilization"]
     assert all(np.isfinite(values).all() for values in shown.values())
+
+
+def test_traces_go_to_a_collector(tmp_path):
+    """Options of docs/deployment.md, with an address of ours in the place of the collector's."""
+    require_server()
+    received = []
+
+    class Collector(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    page = (DEPLOY.parent / "docs" / "deployment.md").read_text()
+    options = re.findall(r"--server-option=--trace-config=\S+", page)
+    assert len(options) == 4
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        there = f"http://127.0.0.1:{collector.server_port}/"
+        options = [word.replace("http://collector:4318/", there).replace("rate=100", "rate=1") for word in options]
+        words = ["--detector", "telescope", "--device", "cpu", "--threads", "1", *options]
+        with Service(tmp_path, words) as service:
+            service.wait_until_ready(START_SECONDS)
+            with grpc_client.InferenceServerClient(service.url) as client:
+                client.infer(wire.MODEL, tensors(telescope_cells(5, 1, telescope())))
+            wait_for(lambda: any(wire.MODEL.encode() in body for _, body in received), 60)
+        collector.shutdown()
+    assert {path for path, _ in received} == {"/v1/traces"}
 
 
 def test_a_killed_instance_is_not_noticed(services, front):

@@ -20,6 +20,7 @@ from studies import (
     mixed_events,
     occupancy,
     performance_tables,
+    reach,
     run_rate,
     scan_settings,
     seeding_methods,
@@ -37,7 +38,7 @@ from traccc_py.simulation.generators.pileup import CollisionConfig
 from traccc_py.simulation.samples import SampleConfig, make_sample
 
 STUDIES = Path(__file__).resolve().parents[2] / "studies"
-HELPERS = {"__init__", "common", "gpu_devices"}
+HELPERS = {"__init__", "acts_chain", "acts_geometry", "common", "gpu_devices"}
 MAX_BATCH_US = 5000  # 720 on two quiet cores; the limit is for busy ones
 
 
@@ -112,6 +113,21 @@ def test_losses(sample, tmp_path):
     assert found["lost"]["selected"] >= 2  # the muons
     assert sum(causes.values()) == found["lost"].get("lost", 0)
     assert found["fakes"]["tracks"] >= 2
+
+
+def test_reach(sample, tmp_path):
+    reach.main(by="radius", folder=[sample], config=["default", "displaced"], events=1, output=tmp_path)
+    found = only_result(tmp_path, "reach_radius")["samples"][sample.name]
+    assert next(sum(b["n"] for b in row["bins"]) for row in found.values()) >= 2  # the muons
+    assert found["displaced"]["milliseconds"] > 0
+
+
+def test_reach_by_pt(tmp_path):
+    reach.main(by="pt", pions=20, config=["low-pt"], events=1, output=tmp_path / "pt")
+    (row,) = only_result(tmp_path / "pt", "reach_pt")["samples"]["20 pions"].values()
+    assert sum(b["found"] for b in row["bins"]) >= 10
+    with pytest.raises(typer.BadParameter, match="expected one of radius, pt"):
+        reach.main(by="eta", output=tmp_path)
 
 
 def test_run_rate(sample, tmp_path):

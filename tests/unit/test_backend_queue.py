@@ -38,6 +38,38 @@ def test_small_and_large_events_take_turns():
     assert len(queue) == queue.n_cells == 0
 
 
+def test_each_kind_may_have_a_worker_of_its_own():
+    """A small event then waits for no large one."""
+    queue = EventQueue(SETTINGS)
+    for n in (90, 1, 80, 2):
+        queue.put(job(n))
+    assert [j.n_cells for j in queue.take("small")] == [1, 2]
+    assert [j.n_cells for j in queue.take("large")] == [90]
+    queue.put(job(3))
+    assert [j.n_cells for j in queue.take("small")] == [3]
+    queue.close()
+    assert queue.take("small") == []  # though a large one waits
+    assert [j.n_cells for j in queue.take("large")] == [80]
+    assert queue.take("large") == []
+
+
+def test_a_small_event_is_answered_while_a_large_one_is_worked_on():
+    queue, answered, slow = EventQueue(SETTINGS), [], FakeService()
+    quick = FakeService()
+    quick.go.set()
+    workers = [Worker(lambda s=s: s, queue, lambda *_: None, kind) for s, kind in ((slow, "large"), (quick, "small"))]
+    queue.put(job(90, answer=lambda _: answered.append("large")))
+    queue.put(job(1, answer=lambda _: answered.append("small")))
+    deadline = time.monotonic() + 10
+    while not answered:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    slow.go.set()
+    for worker in workers:
+        worker.close()
+    assert answered == ["small", "large"]
+
+
 def test_batches_are_limited_by_cells_and_by_events():
     queue = EventQueue(SETTINGS)
     for n in (50, 50, 20, 200, 90, *[LARGE] * 5):

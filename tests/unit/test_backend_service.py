@@ -1,5 +1,7 @@
 """The service without Triton: which request gets which answer, whatever else is in the call."""
 
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 
 from tests.integration.small_events import telescope_cells
 from traccc_py import wire
-from traccc_py.backend.service import BatchReport, DecodedEvent, Request, TrackingService, WithdrawnError
+from traccc_py.backend.service import BatchReport, BusyError, DecodedEvent, Request, TrackingService, WithdrawnError
 from traccc_py.backend.settings import ModelSettings, QueueSettings
 from traccc_py.data.dead_channels import write_dead_channels
 from traccc_py.detector_options import DetectorOptions
@@ -16,6 +18,7 @@ from traccc_py.edm import STAGES, Cells
 from traccc_py.errors import CapacityError, ConfigError, InputDataError, TracccError, WireError
 from traccc_py.geometry import write_detray
 from traccc_py.geometry.dead_channels import DeadChannels
+from traccc_py.pipeline import stages
 
 N_TRACKS = (3, 0, 12)
 TELESCOPE = DetectorOptions("telescope")
@@ -106,6 +109,53 @@ def test_requests_of_a_call_are_one_batch(service, events, monkeypatch):
 def test_standard_and_compact_requests_in_one_call(service, events):
     answers, _ = process(service, [request(events[0]), Request(wire.pack_compact_cells(events[2]))])
     assert_answers(service, answers, [events[0], events[2]])
+
+
+def test_a_service_beside_it_has_buffers_of_its_own_and_gives_the_same(service, events):
+    other = service.beside()
+    assert other.chain is not service.chain
+    assert other.chain.detector is service.chain.detector
+    answers = other.process([DecodedEvent(cells) for cells in events])
+    assert_answers(service, answers, events)
+
+
+def test_an_event_that_needs_too_much_memory_is_refused_before_it_is_asked_for(service, events, monkeypatch):
+    n = len(events[2])
+    monkeypatch.setattr(service, "_memory", n * 100 - 1)
+    with pytest.raises(CapacityError, match=rf"{n} cells, which need . MB .* at least; expected .*memory_mb"):
+        service.decode(request(events[2]))
+    assert len(service.decode(request(events[0])).cells) == len(events[0])
+
+
+def test_a_lack_of_memory_while_others_use_it_is_no_fault_of_the_event(service, events, monkeypatch):
+    def no_memory(_):
+        raise MemoryError
+
+    monkeypatch.setattr(service.chain, "run_batch", no_memory)
+    monkeypatch.setattr(service, "_memory", 2**30)
+    (answer,) = service.process([DecodedEvent(events[0])])
+    assert isinstance(answer, BusyError)
+    monkeypatch.setattr(service, "_memory", 1000)
+    (answer,) = service.process([DecodedEvent(events[0])])
+    assert isinstance(answer, CapacityError)
+
+
+def test_an_event_that_takes_too_long_is_refused_alone(events, monkeypatch):
+    limited = TrackingService(ModelSettings(TELESCOPE, threads=1, event_seconds=2), "cpu")
+    limited.initialize()
+    slow, first_stages = len(events[2]), stages.Stages._form_spacepoints
+
+    def slow_if_large(self, ws, given, clock):
+        if any(event.n_cells >= slow for event in given.prepared):
+            time.sleep(2.1)
+        return first_stages(self, ws, given, clock)
+
+    monkeypatch.setattr(stages.Stages, "_form_spacepoints", slow_if_large)
+    answers, report = process(limited, [request(events[0]), request(events[2]), request(events[1])])
+    assert_answers(limited, [answers[0], answers[2]], [events[0], events[1]])
+    assert isinstance(answers[1], CapacityError)
+    assert re.search(r"took 2\.. s up to the stage \w+; expected at most 2 s", str(answers[1]))
+    assert (report.n_refused, report.n_failed) == (1, 0)
 
 
 def test_bad_events_do_not_spoil_others(service, events):
@@ -234,6 +284,7 @@ def test_settings_survive_the_parameters():
         digitization="/d/digitization.json",
         conditions_file=Path("/d/conditions.json"),
         dead_channels_file=Path("/d/dead.csv"),
+        variances_file=Path("/d/variances.json"),
         bfield_file=Path("/d/field.csv"),
         bfield_format="csv",
         bfield_symmetry="xyz",

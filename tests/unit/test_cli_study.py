@@ -73,7 +73,7 @@ def test_ctrl_c_keeps_what_there_is_and_says_so(study_of, tmp_path):
     assert result.exit_code == 130
     assert re.search("stopped; 1 points are in .*-batch.csv, marked as not complete", result.stderr)
     found, table = results(tmp_path, "batch")
-    assert (found["is_complete"], found["stopped"], len(table)) == (False, "Ctrl-C", 1)
+    assert (found["is_complete"], found["stopped"], len(table)) == (False, "Ctrl-C or SIGTERM", 1)
     assert list(tmp_path.glob("*.png")) == []
 
 

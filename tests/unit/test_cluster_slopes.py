@@ -38,7 +38,7 @@ def turned(angle_in_rz, tilt=0.0):
     return turn @ v, turn @ w
 
 
-def slopes_of(sensor, sizes, positions, tolerance=1.0, thickness=THICKNESS):
+def slopes_of(sensor, sizes, positions, tolerance=1.0, thickness=THICKNESS, **options):
     """Slopes (n, 4) of spacepoints at (100, 0, 0) mm with clusters of `sizes` at local `positions` on one sensor."""
     n = len(sizes)
     sizes, positions = np.asarray(sizes, np.int32), np.asarray(positions, np.float32)
@@ -55,7 +55,7 @@ def slopes_of(sensor, sizes, positions, tolerance=1.0, thickness=THICKNESS):
     ws.set_size(ws.extent("spacepoints"), n)
     spacepoints = SpacepointBatch(points, np.arange(n, dtype=np.int32), unused)
     detector = SimpleNamespace(surfaces=sensor, designs=design)
-    return find_cluster_slopes(ws, spacepoints, measurements, detector, 1, tolerance)[:n]
+    return find_cluster_slopes(ws, spacepoints, measurements, detector, 1, tolerance, **options)[:n]
 
 
 def fits(v, w, size, slope, tolerance=1.0, slack=0.0):
@@ -99,6 +99,23 @@ def test_long_clusters_in_the_barrel_are_steep_and_in_discs_flat():
 
 def test_a_cluster_without_cells_fits_any_slope():
     np.testing.assert_array_equal(slopes_of(surface(*turned(0.0)), [[0, 0]], [[0, 0]])[0], np.float32(ANY_SLOPE))
+
+
+def test_in_a_noisy_module_no_slope_fits():
+    sensor, sizes, positions = surface(*turned(0.0)), [[1, 1], [1, 0], [1, 3]], [[0, 0], [0, 2], [0, 4]]
+    plain = slopes_of(sensor, sizes, positions)
+    assert (plain[:, [0, 2]] <= plain[:, [1, 3]]).all()
+    np.testing.assert_array_equal(slopes_of(sensor, sizes, positions, most_in_module=3), plain)
+    noisy = slopes_of(sensor, sizes, positions, most_in_module=2)
+    assert (noisy[:, [0, 2]] > noisy[:, [1, 3]]).all()
+
+
+def test_pieces_are_found_among_many_clusters_in_between():
+    """Clusters are ordered by their first channel; others of the same rows stand between the pieces."""
+    aside = [[2.0 + 0.2 * k, (3 + 0.01 * k) * PITCH] for k in range(40)]
+    positions = [[0, 0], *aside, [0, (2.5 + 1 + 4) * PITCH]]
+    found = slopes_of(surface(*turned(0.0)), [[1, 5], *[[1, 1]] * 40, [1, 8]], positions)
+    assert found[[0, -1], 1] == pytest.approx(15 / 0.9 * PITCH / THICKNESS, rel=1e-4)
 
 
 def test_pieces_of_a_split_cluster_count_together():

@@ -158,6 +158,22 @@ def compile_product_and_sum(cuda_compile, fuses):
         return cuda.compile(body, signature, device=False, cc=(9, 0), abi="numba", output="ptx")
 
 
+def test_indices_that_do_not_count_from_the_end(cuda_parts):
+    with needed("np.arrayobj.fix_integer_index", "device/cuda/compile.py: _without_negative_indices", "numba-cuda"):
+        from numba import cuda
+
+        def body(out, a, i):
+            out[i] = a[i]
+
+        array = types.Array(types.float32, 1, "C")
+        options = {"device": False, "cc": (9, 0), "abi": "numba", "output": "ptx"}
+        plain, _ = cuda.compile(body, (array, array, types.int32), **options)
+        must("shr.s64" in plain, "there is nothing that would be left out")
+        with cuda_parts._without_negative_indices():
+            direct, _ = cuda.compile(body, (array, array, types.int32), **options)
+        must("shr.s64" not in direct, "signs of indices are looked at in spite of it")
+
+
 def test_device_that_nested_functions_are_compiled_for(cuda_parts):
     with needed("dispatcher.get_current_device", "device/cuda/compile.py: _without_a_device", "numba-cuda"):
         from numba.cuda import dispatcher

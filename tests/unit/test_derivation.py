@@ -246,8 +246,19 @@ class Result:
     """As much of a result as warnings look at."""
 
     def __init__(self, measurements=0, spacepoints=(), seeds=0, tracks=0):
-        self.measurements, self.seeds, self.tracks = range(measurements), range(seeds), range(tracks)
+        self.measurements = OnModules(np.resize(np.arange(100), measurements))
+        self.seeds, self.tracks = range(seeds), range(tracks)
         self.spacepoints = Positions(spacepoints)
+
+
+class OnModules:
+    """Measurements."""
+
+    def __init__(self, module_index):
+        self.module_index = module_index
+
+    def __len__(self):
+        return len(self.module_index)
 
 
 class Positions:
@@ -282,3 +293,16 @@ def test_an_event_that_gave_nothing_says_why(result, expected, caplog):
         plausibility.warn_of_result(result, "a.csv")
     assert expected in caplog.text
     assert bool(caplog.records) == bool(expected)
+
+
+def test_noisy_modules_are_told(caplog):
+    plausibility = Plausibility(derive(ChainConfig(), detector("toy"))[0], detector("toy"))
+    result = Result(9000, [(100.0, 0, 0)] * 40, 1, 1)
+    with caplog.at_level(logging.WARNING):
+        plausibility.warn_of_result(result, "a.csv")
+        assert not caplog.records
+        result.measurements.module_index[:2500] = 3
+        plausibility.warn_of_result(result, "a.csv")
+    n = np.bincount(result.measurements.module_index)[3]
+    text = f"a.csv: 1 module has more than seeding.max_module_measurements = 2000 measurements; their {n} make no seeds"
+    assert [record.getMessage() for record in caplog.records] == [text]

@@ -1,6 +1,7 @@
 """`CudaDevice` on stand-ins for CuPy and the driver: what it asks of them, and that launches decode to the payload."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,13 @@ from tests.unit.device_kernels import ITEM, make_tables, run_on, run_stages
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.cuda import launch as cuda_launch
 from traccc_py.device.cuda.launch import grid_of
+from traccc_py.device.kernel import CudaBody, Kernel
 from traccc_py.device.workspace import Workspace
 from traccc_py.errors import CapacityError, DeviceUnavailableError
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
+
+SHORT = Kernel("a_kernel", None, "", (), 1024)
 
 
 @pytest.fixture
@@ -132,4 +136,16 @@ def test_same_payload_is_packed_once(cuda, monkeypatch):
     [(1, 132, (1, 32)), (132 * 64, 132, (132, 64)), (10**6, 132, (132 * 32, 128)), (5000, 2, (40, 128))],
 )
 def test_grid_covers_the_range_or_strides(capacity, n_multiprocessors, expected):
-    assert grid_of(capacity, n_multiprocessors) == expected
+    assert grid_of(SHORT, capacity, n_multiprocessors) == expected
+
+
+@pytest.mark.parametrize(
+    ("capacity", "expected"),
+    [(1, (1, 1)), (1300, (1300, 1)), (7000, (3500, 2)), (60000, (3750, 16)), (10**6, (31250, 32))],
+)
+def test_indices_that_take_long_get_small_warps_while_there_is_room(capacity, expected):
+    assert grid_of(replace(SHORT, grain=8), capacity, 132) == expected
+
+
+def test_blocks_that_work_on_an_index_have_the_threads_they_ask_for():
+    assert grid_of(replace(SHORT, cuda=CudaBody("module:body", 512)), 3, 132) == (3, 512)

@@ -1,5 +1,7 @@
 """Collections as tables: properties, selected rows, data frames, what notebooks and `help` show."""
 
+import sys
+
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from traccc_py.edm import (
     columns_of,
     packed_index,
 )
+from traccc_py.errors import ConfigError
 from traccc_py.wire import ServedTracks
 
 COLLECTIONS = (Cells, ModuleCells, Measurements, Seeds, Tracks, TrackStates)
@@ -204,3 +207,29 @@ def test_true_particles_have_kinematics():
     particles = zeros(Particles, 1, momentum=np.array([[3.0, 4.0, 0.0]], np.float32))
     assert (particles.pt[0], particles.eta[0]) == (5.0, 0.0)
     assert particles.to_pandas()["phi"][0] == pytest.approx(np.arctan2(4, 3))
+
+
+def test_plot_draws_spacepoints_and_each_track_in_both_views():
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="matplotlib is not installed")
+    pyplot.switch_backend("Agg")
+    result = make_result()
+    axes = result.plot()
+    try:
+        assert [a.get_xlabel() for a in axes] == ["z [mm]", "x [mm]"]
+        for view in axes:
+            assert len(view.lines) == 1 + len(result.tracks)
+        points = np.asarray(result.spacepoints.global_position)
+        np.testing.assert_allclose(axes[0].lines[0].get_ydata(), np.hypot(points[:, 0], points[:, 1]), rtol=1e-6)
+        first = result.track_states.global_position[: result.tracks.state_offsets[1]]
+        np.testing.assert_allclose(axes[1].lines[1].get_xdata(), first[:, 0], rtol=1e-6)
+        assert f"{len(result.tracks)} tracks" in axes[0].get_title()
+        assert result.plot(axes) is axes
+    finally:
+        pyplot.close("all")
+
+
+def test_plot_without_matplotlib_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ConfigError, match=r"result.plot needs matplotlib; install it with: .*traccc-py\[plots\]"):
+        make_result().plot()

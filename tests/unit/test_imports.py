@@ -37,6 +37,7 @@ ALLOWED = {
     "detector_options": BASE | {"geometry", "data"},
     "simulation": BASE | {"edm", "device", "geometry", "data"},
     "performance": BASE | {"edm", "device", "geometry", "data", "config", "simulation"},
+    "tuning": BASE | {"edm", "device", "geometry", "data", "config", "derivation", "simulation", "performance"},
     "client": BASE | {"edm", "wire"},
     "backend": BASE
     | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
@@ -44,6 +45,7 @@ ALLOWED = {
     | {"edm", "device", "geometry", "config", "data", "chain", "wire", "client", "detector_options", "backend"}
     | {"simulation", "performance"},
     "cli": None,  # anything below it
+    "distributed": BASE | {"edm", "config", "chain", "detector_options", "cli", "data"},
     "__main__": {"cli"},
     "__init__": None,  # lazy
 }
@@ -55,16 +57,19 @@ ONLY_IN = {
     "numba.cuda": ["device"],
     "cuda": ["device"],
     "numba": ["device", "kernels", "simulation"],
-    "matplotlib": ["performance/plot_style.py", "performance/plots.py", "performance/views.py"],
+    "matplotlib": ["performance/plot_style.py", "performance/plots.py", "performance/views.py", "edm/picture.py"],
     "mplhep": ["performance/plot_style.py", "performance/plots.py"],
     "pandas": ["data", "edm/collection.py"],
     "pyarrow": ["data", "edm/collection.py"],
     "awkward": ["data/root_output.py", "edm/collection.py"],
     "uproot": ["data/root_output.py"],
+    "optuna": ["tuning/search.py", "cli/tuning.py"],
+    "pyhepmc": ["data/hepmc_output.py"],
     "plotly": ["performance/event_display.py", "cli/display.py"],
     "typer": ["cli"],
     "rich": ["cli"],
     "tritonclient": ["client"],
+    "distributed": ["distributed.py"],
     "pythia8mc": ["simulation"],
     "torch": ["training", "cli/gnn.py"],
     "onnx": ["gnn/onnx_export.py"],

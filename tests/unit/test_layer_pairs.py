@@ -76,7 +76,7 @@ def run(points, layer, event=None, device=None, thinning=THINNING, config=CONFIG
     spacepoints = SpacepointBatch(points, rows, event)
     unused = np.zeros(n, np.int32)
     module = (event * len(TOY.surfaces) + 2 * np.asarray(layer)).astype(np.int32)
-    errors = np.zeros((n, 2), np.float32)
+    errors = np.zeros((n, 3), np.float32)
     measurements = MeasurementBatch(module, errors, errors, unused, unused, unused, unused, unused, unused)
     slopes = np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
     layer_map = make_layer_map(TOY, config)

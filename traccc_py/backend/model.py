@@ -74,10 +74,15 @@ class TritonPythonModel:
             self._log_calls, self._hide_values = settings.log_calls, settings.hide_values
             self._queue = EventQueue(QueueSettings.from_parameters(values))
             self._metrics: ServiceMetrics | None = None
-            self._worker = Worker(partial(_ready_service, settings, device), self._queue, self._count)
-            self._service = self._worker.wait_until_ready()
+            self._workers = [
+                Worker(partial(_ready_service, settings, device), self._queue, self._count, _large(device))
+            ]
+            self._service = self._workers[0].wait_until_ready()
             if device == "cpu":
+                self._workers.append(Worker(self._service.beside, self._queue, self._count, "small"))
+                self._workers[1].wait_until_ready()
                 memory = _memory_for_events(settings, args["model_config"])
+                self._service.set_memory(memory)
                 limit_memory(memory)
                 self._log.info("%s: events may use %.1f GB of memory", self._name, memory * 1e-9)
             gc.freeze()  # collecting the compiler's objects too would add 70 ms to some request
@@ -138,10 +143,20 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Answer what waits and send the last metrics; the process exits next and frees the device."""
-        self._worker.close()
+        for worker in self._workers:
+            worker.close()
         assert self._metrics is not None
         self._metrics.close()
         self._log.info("%s: exits", self._name)
+
+
+def _large(device: str) -> str | None:
+    """Return what the first worker of an instance works on.
+
+    On a CPU a small event would wait for a second behind a large one, and threads of two chains share the cores. A GPU
+    has one context, and a large event takes some milliseconds.
+    """
+    return "large" if device == "cpu" else None
 
 
 def _ready_service(settings: ModelSettings, device: str) -> TrackingService:

@@ -1,8 +1,8 @@
 """Events that wait for reconstruction at a model instance: limits, order, batches.
 
 Triton hands over every request at once, and the queue is here, where the sizes of events are known. Small events pass
-large ones: batches of small and of large events take turns, so an event of either kind waits for at most one batch of
-the other.
+large ones: each kind has a worker of its own, or, where there is one for both, batches of small and of large events
+take turns, so an event of either kind waits for at most one batch of the other.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Job:
 
 
 class EventQueue:
-    """The events that wait. Any thread may put, one takes.
+    """The events that wait. Any thread may put; one takes, or one each takes small and large ones.
 
     Parameters
     ----------
@@ -97,33 +97,42 @@ class EventQueue:
                 raise BusyError(msg)
             self._waiting_with(n).append(job)
             self._n_cells += n
-            self._changed.notify()
+            self._changed.notify_all()
 
-    def take(self) -> list[Job]:
-        """Wait for events; return the next batch, which is empty when the queue is closed and no event is left."""
+    def take(self, kind: str | None = None) -> list[Job]:
+        """Wait for events; return the next batch, which is empty when the queue is closed and no event is left.
+
+        Parameters
+        ----------
+        kind : str, optional
+            "small" or "large": events of the other kind are left to another thread.
+        """
+        waiting = {"small": [self._small], "large": [self._large], None: [self._small, self._large]}[kind]
         with self._changed:
-            while not len(self):
+            while not any(waiting):
                 if self._is_closed:
                     return []
                 self._changed.wait()
         if self._settings.queue_delay_us and not self._is_closed:
             time.sleep(self._settings.queue_delay_us * 1e-6)  # others may join
         with self._changed:
-            return self._next_batch()
+            if kind is None:
+                is_large = bool(self._large) and (self._is_turn_of_large or not self._small)
+                self._is_turn_of_large = not is_large
+                return self._next_batch(self._large if is_large else self._small)
+            return self._next_batch(waiting[0])
 
     def close(self) -> None:
         """Take no further events; those that wait are still given out."""
         with self._changed:
             self._is_closed = True
-            self._changed.notify()
+            self._changed.notify_all()
 
     def _waiting_with(self, n_cells: int) -> deque[Job]:
         return self._small if n_cells <= _SMALL_SHARE * self._settings.batch_cells else self._large
 
-    def _next_batch(self) -> list[Job]:
-        is_large = bool(self._large) and (self._is_turn_of_large or not self._small)
-        self._is_turn_of_large = not is_large
-        waiting, room = self._large if is_large else self._small, self._settings.batch_cells
+    def _next_batch(self, waiting: deque[Job]) -> list[Job]:
+        room = self._settings.batch_cells
         batch: list[Job] = []
         while waiting and len(batch) < self._settings.max_batch and (not batch or waiting[0].n_cells <= room):
             job = waiting.popleft()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,6 +19,7 @@ from traccc_py.data.athena_ids import AthenaIds, read_athena_ids
 from traccc_py.device.cache import CACHE_VARIABLE
 from traccc_py.edm import Cells, EventResult, ModuleCells
 from traccc_py.errors import CapacityError, InputDataError, ServiceError, TracccError, WireError
+from traccc_py.geometry import Detector
 from traccc_py.pipeline.prepare_cells import prepare_cells
 
 __all__ = ["Answer", "BatchReport", "BusyError", "DecodedEvent", "Request", "TrackingService", "WithdrawnError"]
@@ -26,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 _WARM_UP_MODULES = 16  # too few for a warning that there are no seeds
 _WARM_UP_ACTIVATION = 0.1
+_LEAST_BYTES_PER_CELL = 100  #: that the chain needs; events of pile-up take 250 to 580
+_MOST_BYTES_PER_CELL = 20_000  #: twice what an event of noise alone took
 
 
 class Request(NamedTuple):
@@ -110,18 +114,36 @@ class TrackingService:
         self.settings = settings
         detector = settings.detector.load()
         self._athena_ids: AthenaIds | None = None
+        self._memory: int | None = None  # for events [bytes]
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
             self._athena_ids = replace(ids, name="the server's map")  # clients need not know its path
+        self._device = device
+        self.chain = self._make_chain(detector)
+
+    def _make_chain(self, detector: Detector) -> TrackingChain:
+        settings = self.settings
         config = read_config(settings.config)
         if settings.finder is not None:
             config = config.with_settings({"finder.method": settings.finder})
-        self.chain = TrackingChain(detector, config, device=device, threads=settings.threads)
+        return TrackingChain(detector, config, device=self._device, threads=settings.threads)
+
+    def beside(self) -> TrackingService:
+        """Return a service of the same detector and settings, ready, for another thread."""
+        other = copy.copy(self)
+        other.chain = self._make_chain(self.chain.detector)
+        other.initialize()
+        return other
+
+    def set_memory(self, memory: int) -> None:
+        """Refuse events that need more memory than this [bytes] for certain, before any is asked for."""
+        self._memory = memory
 
     def initialize(self) -> None:
         """Compile the kernels and run a first small event."""
         self.chain.initialize()
         self.chain.run(_warm_up_cells(self.chain), "the event that the service starts with")
+        self.chain.limit_time(self.settings.event_seconds)
 
     def process(
         self,
@@ -176,6 +198,13 @@ class TrackingService:
         if len(cells) > self.settings.max_cells:
             msg = f"the event has {len(cells)} cells; expected at most {self.settings.max_cells} (max_cells)"
             raise CapacityError(msg)
+        needed = len(cells) * _LEAST_BYTES_PER_CELL
+        if self._memory is not None and needed > self._memory:
+            msg = (
+                f"the event has {len(cells)} cells, which need {needed * 1e-6:.0f} MB of memory at least; expected at "
+                f"most {self._memory * 1e-6:.0f} MB (memory_mb)"
+            )
+            raise CapacityError(msg)
         if self._athena_ids is not None:
             try:
                 rows = np.cumsum(cells.n_cells) - cells.n_cells if isinstance(cells, ModuleCells) else None
@@ -203,11 +232,19 @@ class TrackingService:
         except Exception as error:
             if len(keys) == 1:
                 if isinstance(error, MemoryError) and not isinstance(error, TracccError):
-                    return {keys[0]: _too_large(group[keys[0]])}
+                    return {keys[0]: self._out_of_memory(group[keys[0]])}
                 if not isinstance(error, TracccError):
                     _log.exception("an event of %d cells failed", len(group[keys[0]]))
                 return {keys[0]: error}
             return self._run_halves(group, why_withdrawn)
+
+    def _out_of_memory(self, cells: Cells | ModuleCells) -> TracccError:
+        if self._memory is not None and len(cells) * _MOST_BYTES_PER_CELL < self._memory:
+            return BusyError("the memory of this service is used by other events; send the event again later")
+        return CapacityError(
+            f"the event, which has {len(cells)} cells, needs more memory than this service has for one; is it of "
+            "noise, or are its cells in few modules?"
+        )
 
     def _run_halves(
         self, group: Mapping[int, Cells | ModuleCells], why_withdrawn: Callable[[int], WithdrawnError | None]
@@ -242,13 +279,6 @@ class TrackingService:
             _log.exception("the result of an event could not be packed")
             return error
         return tensors
-
-
-def _too_large(cells: Cells | ModuleCells) -> CapacityError:
-    return CapacityError(
-        f"the event, which has {len(cells)} cells, needs more memory than this service has for one; is it of noise, or "
-        "are its cells in few modules?"
-    )
 
 
 def _set_environment(settings: ModelSettings) -> None:

@@ -20,7 +20,7 @@ __all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSetting
 SETTINGS_FILE = "settings.json"
 
 _SWITCHES = ("exatrkx", "hide_values", "log_calls")
-_WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb")
+_WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb", "event_seconds")
 
 Port = Annotated[int, Range(0, 65_535)]
 
@@ -47,6 +47,9 @@ class ModelSettings(Settings):
     #: memory an instance may use for events [MB], on CPUs; an event that would need more is refused; by default its
     #: share of 90 % of what is free when it starts, and at least 1 GB
     memory_mb: PositiveCount | None = None
+    #: how long the events of a batch may take on CPUs [s], looked at after each stage; of more than one the batch is
+    #: halved until the event that takes too long is found, and refused
+    event_seconds: PositiveCount = 60
 
     def to_parameters(self) -> dict[str, str]:
         """Return the settings as texts; what is not set is left out."""

@@ -1,4 +1,4 @@
-"""The thread of a model instance that reconstructs events, one batch after the other."""
+"""The threads of a model instance that reconstruct events, one batch after the other."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ class Worker:
         Where events wait.
     on_batch : callable
         Called after each batch with its report and the seconds it took.
+    kind : str, optional
+        "small" or "large": of such events alone.
     """
 
     def __init__(
@@ -35,8 +37,9 @@ class Worker:
         make_service: Callable[[], TrackingService],
         queue: EventQueue,
         on_batch: Callable[[BatchReport, float], None],
+        kind: str | None = None,
     ) -> None:
-        self._make_service, self._queue, self._on_batch = make_service, queue, on_batch
+        self._make_service, self._queue, self._on_batch, self._kind = make_service, queue, on_batch, kind
         self._service: TrackingService | None = None
         self._failure: Exception | None = None
         self._is_ready = threading.Event()
@@ -64,7 +67,7 @@ class Worker:
             return
         finally:
             self._is_ready.set()
-        while batch := self._queue.take():
+        while batch := self._queue.take(self._kind):
             self._work(self._service, batch)
 
     def _work(self, service: TrackingService, batch: Sequence[Job]) -> None:

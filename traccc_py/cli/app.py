@@ -16,6 +16,7 @@ from traccc_py.cli.service import client, perf_data, serve
 from traccc_py.cli.simulation import calibrate, simulate
 from traccc_py.cli.study import study
 from traccc_py.cli.throughput import throughput
+from traccc_py.cli.tuning import tune
 
 __all__ = ["EXAMPLES", "app", "main"]
 
@@ -56,6 +57,7 @@ _COMMANDS = {
     "config": (config, "traccc --set finding.chi2_max=20"),
     "simulate": (simulate, "--output muons --events 10 --particles 100 --pt 1 10"),
     "calibrate": (calibrate, "toy --particles 10000 --output variances.json"),
+    "tune": (tune, "toy --output tuned --trials 40"),
     "performance": (performance, "--events 2 --particles 100 --pt 1 10 --json numbers.json"),
     "throughput": (throughput, "--sample --threads 2 --processed-events 20"),
     "study": (study, "concurrency --size tiny"),

@@ -73,6 +73,7 @@ def _detector(name: Option) -> Group:
         digitization=Option("--digitization", "--digitization-file"),
         conditions_file=Option(metavar="FILE"),
         dead_channels_file=Option("--dead-channels", metavar="FILE"),
+        variances_file=Option("--variances", metavar="FILE"),
         bfield_value=Option(metavar="T"),
         bfield_file=Option(metavar="FILE"),
         bfield_format=Option(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -23,6 +24,7 @@ from traccc_py.cli.files import (
     find_event_files,
 )
 from traccc_py.cli.options import Compress, Device, Option, Threads, command, consoles, options_of
+from traccc_py.cli.run_record import RunRecord, Shard
 from traccc_py.cli.settings import SETTINGS, ChosenSettings
 from traccc_py.config import ChainConfig
 from traccc_py.data.words import counted
@@ -33,27 +35,38 @@ from traccc_py.settings import Choice, Count, PositiveCount, Settings
 if TYPE_CHECKING:
     from traccc_py.cli.report import EventRecord
     from traccc_py.cli.run_events import EventRunner
-    from traccc_py.cli.run_record import RunRecord
     from traccc_py.data.event_output import EventOutput
 
-__all__ = ["RunOptions", "compile_kernels", "config", "info", "run"]
+__all__ = ["RunOptions", "compile_kernels", "config", "groups_of", "info", "output_of", "record_of", "run"]
 
 _BYTES_PER_MB = 1e6
 #: Modules and purpose of each optional part.
 _EXTRAS = {
     "simulation": (("particle", "pythia8mc"), "collisions"),
     "plots": (("matplotlib", "mplhep"), "plots and reports"),
+    "tune": (("optuna",), "search of settings"),
     "display": (("plotly",), "event display"),
     "parquet": (("pyarrow",), "Parquet files, to_arrow"),
     "root": (("uproot", "awkward"), "ROOT files"),
+    "hepmc": (("pyhepmc",), "HepMC3"),
     "awkward": (("awkward", "pyarrow"), "to_awkward"),
     "client": (("tritonclient",), "client of the service"),
+    "dask": (("distributed",), "events by a cluster of Dask"),
 }
 _INTERRUPTED = 130  #: exit code after Ctrl-C
 _KINDS = ("tracks", "track_states", "measurements", "seeds", "submission")
 #: Kinds of results by the form of their files.
 _FORMS = {"csv": _KINDS, "parquet": _KINDS[:4], "root": _KINDS[:2]}
 _OPTIONAL = ("seeds", "submission")  #: kinds that are written only if they are named
+
+
+def _shard(text: str) -> Shard:
+    """Return the shard that a text names."""
+    found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
+    if found is None or not int(found[1]) < int(found[2]):
+        msg = f"--shard is {text!r}; expected I/N with I from 0 to N - 1, such as 0/4"
+        raise ConfigError(msg)
+    return Shard(int(found[1]), int(found[2]))
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -95,11 +108,15 @@ class RunOptions(Settings):
     outputs: Annotated[tuple[str, ...], Option(kind=str, metavar="KINDS", convert=_kinds, default=None)] = ()
     events_per_file: PositiveCount = 100  #: range of event numbers of a file, except of csv
     resume: bool = False  #: leave out events that a run like this one has completed in the folder of results
+    #: which part of the events: I/N with I from 0 to N - 1; all have one folder, and the last writes its manifest
+    shard: Annotated[Shard | None, Option(kind=str, metavar="I/N", convert=_shard)] = None
     workers: PositiveCount = 1  #: processes that reconstruct events, with a thread each; results don't depend on it
 
     def _check_together(self) -> None:
         if self.resume and self.output is None:
             self._reject("resume", "an --output, whose events it leaves out")
+        if self.shard is not None and self.output is None:
+            self._reject("shard", "an --output, which all shards have in common")
         if self.compress and self.format != "csv":
             self._reject("compress", "--format csv; others are compressed by themselves")
         missing = [kind for kind in self.outputs if kind not in _FORMS[self.format]]
@@ -146,6 +163,7 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
     files = find_event_files(
         options.all_inputs(), options.skip, options.events, options.input_kind, log.print, with_tables=True
     )
+    files = _files_of_shard(files, options)
     _check_outputs(options, files)
     check_event_files(files, has_athena_ids=options.athena_map is not None)
     chosen = settings.load()
@@ -155,8 +173,8 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
     if options.workers > 1 and chain.device.name != "cpu":
         msg = f"--workers is {options.workers}, but the device is {chain.device.name}; expected --device cpu"
         raise ConfigError(msg)
-    runner = EventRunner(chain, EventReader(chain.detector, athena_ids), _output_of(options))
-    records = _run_all(runner, files, options, _record_of(options, chain, detector), log)
+    runner = EventRunner(chain, EventReader(chain.detector, athena_ids), output_of(options))
+    records = _run_all(runner, files, options, record_of(options, chain, detector), log)
     if not records:
         return
     summary = summarise(records)
@@ -179,7 +197,7 @@ def _check_outputs(options: RunOptions, files: Sequence[EventFile]) -> None:
     check_file(options.json, "--json")
 
 
-def _groups(files: Sequence[EventFile], options: RunOptions) -> list[list[EventFile]]:
+def groups_of(files: Sequence[EventFile], options: RunOptions) -> list[list[EventFile]]:
     """Return events whose files become complete together: each alone, or those of a range of numbers."""
     if options.output is None or options.format == "csv":
         return [[file] for file in files]
@@ -189,7 +207,15 @@ def _groups(files: Sequence[EventFile], options: RunOptions) -> list[list[EventF
     return list(by_range.values())
 
 
-def _output_of(options: RunOptions) -> EventOutput | None:
+def _files_of_shard(files: list[EventFile], options: RunOptions) -> list[EventFile]:
+    """Return the events of a shard: whole groups, so that no two shards write a file."""
+    if options.shard is None:
+        return files
+    number, n_shards = options.shard
+    return [file for group in groups_of(files, options)[number::n_shards] for file in group]
+
+
+def output_of(options: RunOptions) -> EventOutput | None:
     """Return what writes the results."""
     from traccc_py.data.event_output import CsvOutput, ParquetOutput
 
@@ -204,9 +230,8 @@ def _output_of(options: RunOptions) -> EventOutput | None:
     return ParquetOutput(options.output, options.kinds, options.events_per_file)
 
 
-def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> RunRecord | None:
+def record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> RunRecord | None:
     """Return the record of the results' folder."""
-    from traccc_py.cli.run_record import RunRecord
     from traccc_py.environment import versions
 
     if options.output is None:
@@ -222,7 +247,7 @@ def _record_of(options: RunOptions, chain: Any, detector: DetectorOptions) -> Ru
         "field": found.b_field_z,
     }
     recipe = {"detector": about, "config": chain.config.to_dict(), "output": form, "versions": versions()}
-    return RunRecord(options.output, recipe)
+    return RunRecord(options.output, recipe, options.shard)
 
 
 def _run_all(
@@ -241,7 +266,7 @@ def _run_all(
     records: list[EventRecord] = []
     try:
         with progress_of(len(left), log) as advance:
-            for group in run_groups(runner, _groups(left, options), options.workers):
+            for group in run_groups(runner, groups_of(left, options), options.workers):
                 records += group
                 if record is not None:
                     record.add([of_event.facts() for of_event in group])

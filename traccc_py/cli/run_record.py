@@ -2,6 +2,10 @@
 
 While a run is at work, `.run-events.jsonl` has a line for each event that is complete. It makes `--resume` possible and
 becomes a part of the manifest at the end. Neither has times, so equal runs have equal files.
+
+Shards of a run (`--shard I/N`) work in one folder, perhaps on different machines. Each has a journal of its own,
+`.run-events-I-of-N.jsonl`, whose name ends with `.done.jsonl` when the shard is done; the last one to end writes the
+manifest of all.
 """
 
 from __future__ import annotations
@@ -10,21 +14,33 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from traccc_py.errors import InputDataError
 from traccc_py.files import write_files
 
-__all__ = ["RECORD_NAME", "RunRecord", "read_record"]
+__all__ = ["RECORD_NAME", "RunRecord", "Shard", "read_record"]
 
 RECORD_NAME = "run-manifest.json"
 _JOURNAL_NAME = ".run-events.jsonl"
+_JOURNALS = ".run-events*.jsonl"  #: of a run, or of its shards
 _FORMAT = 1
 _TEMPORARY = re.compile(
     r"\.(\d+)-[0-9a-f]+\.tmp$"
 )  #: end of the names of files that are being written, with the process
 _SHOWN = 3  #: differences named in an error
 _NOT_COMPARED = ("versions",)  #: of the recipe, where results are replaced
+
+
+class Shard(NamedTuple):
+    """One of the parts of a run."""
+
+    number: int  #: from 0
+    n_shards: int
+
+    def journal_name(self, *, is_done: bool) -> str:
+        """Return the name of its journal."""
+        return f".run-events-{self.number}-of-{self.n_shards}{'.done' if is_done else ''}.jsonl"
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -58,13 +74,17 @@ class RunRecord:
         The folder.
     recipe : mapping
         What results depend on: detector, settings, versions, form of the output.
+    shard : Shard, optional
+        The part of the run that this is.
     """
 
-    def __init__(self, folder: Path, recipe: Mapping[str, Any]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, recipe: Mapping[str, Any], shard: Shard | None = None) -> None:
+        self._folder, self._shard = folder, shard
+        self._journal = folder / (_JOURNAL_NAME if shard is None else shard.journal_name(is_done=False))
         self._recipe = json.loads(json.dumps(recipe))  # as it is read again
         self._done: dict[int, dict[str, Any]] = {}
         self._has_begun = False
+        self._is_recorded = False  # by a complete manifest
 
     def begin(self, *, resume: bool) -> list[int]:
         """Check that results of other runs are not mixed with these; return the events that are complete.
@@ -79,15 +99,16 @@ class RunRecord:
         InputDataError
             If the folder has results made in another way.
         """
-        _remove_rests(self._folder)
+        if self._shard is None:  # else they may belong to another shard, on another machine
+            _remove_rests(self._folder)
         before = read_record(self._folder)
         if before is not None:
             self._compare(before["recipe"], resume=resume)
             if before["recipe"]["versions"] == self._recipe["versions"]:
                 self._done = {event["event"]: event for event in before["events"]}
-        journal = self._folder / _JOURNAL_NAME
-        if journal.exists():
+        for journal in self._folder.glob(_JOURNALS):
             self._done |= _journal_events(journal)
+        self._is_recorded = before is not None and before["is_complete"]
         return list(self._done) if resume else []
 
     def _compare(self, before: Mapping[str, Any], *, resume: bool) -> None:
@@ -102,17 +123,40 @@ class RunRecord:
     def add(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Note that events are complete."""
         if not self._has_begun:  # not before: a run that fails at once leaves nothing
-            write_files({self._folder / _JOURNAL_NAME: self._lines()})
+            if self._shard is not None:
+                (self._folder / self._shard.journal_name(is_done=True)).unlink(missing_ok=True)
+            write_files({self._journal: self._lines()})
             write_files({self._folder / RECORD_NAME: self._content(is_complete=False)})
             self._has_begun = True
         self._done |= {event["event"]: dict(event) for event in events}
-        with (self._folder / _JOURNAL_NAME).open("a", encoding="utf-8") as file:
+        with self._journal.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(event) + "\n" for event in events)
 
     def finish(self) -> None:
-        """Write the record of a complete run."""
+        """Write the record of a complete run; of a shard only that it is done, unless all others are."""
+        if self._shard is not None and not self._finish_shard(self._shard):
+            return
         write_files({self._folder / RECORD_NAME: self._content(is_complete=True)})
-        (self._folder / _JOURNAL_NAME).unlink(missing_ok=True)
+        _remove_rests(self._folder)
+        for journal in self._folder.glob(_JOURNALS):
+            journal.unlink(missing_ok=True)
+
+    def _finish_shard(self, shard: Shard) -> bool:
+        """Note that a shard is done; return whether all are, and gather what they have done."""
+        if self._is_recorded and not self._has_begun:
+            return False  # nothing was left to do
+        if not self._has_begun:
+            write_files({self._journal: self._lines()})
+        self._journal.replace(self._folder / shard.journal_name(is_done=True))
+        done = [self._folder / Shard(k, shard.n_shards).journal_name(is_done=True) for k in range(shard.n_shards)]
+        if not all(path.exists() for path in done):
+            return False
+        try:
+            for path in done:
+                self._done |= _journal_events(path)
+        except FileNotFoundError:  # another shard, which ended at the same time, has written the manifest
+            return False
+        return True
 
     def _lines(self) -> bytes:
         return "".join(json.dumps(event) + "\n" for event in self._done.values()).encode()

@@ -59,6 +59,7 @@ _MODEL = options_of(
     config=Option(metavar="TOML"),
     gpu_memory_mb=Option("--gpu-memory"),
     memory_mb=Option("--memory"),
+    event_seconds=Option("--event-seconds"),
     athena_map=Option(metavar="FILE"),
     log_calls=Option("--verbose"),
 )

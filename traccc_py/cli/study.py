@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,7 @@ def study(options: _StudyOptions) -> None:
     from traccc_py.studies.study import Study
 
     console, log = consoles()
+    signal.signal(signal.SIGTERM, _interrupt)  # services that it has started end, too
     require_plots()
     find_installation()
     check_directory(options.output, "--output")
@@ -86,7 +88,7 @@ def study(options: _StudyOptions) -> None:
     try:
         STUDIES[options.kind](work)
     except BaseException as error:
-        reason = "Ctrl-C" if isinstance(error, KeyboardInterrupt) else " ".join(str(error).split())
+        reason = "Ctrl-C or SIGTERM" if isinstance(error, KeyboardInterrupt) else " ".join(str(error).split())
         if work.points:
             work.write(is_complete=False, stopped=reason)
             log.print(f"stopped; {len(work.points)} points are in {work.path('.csv')}, marked as not complete")
@@ -96,6 +98,10 @@ def study(options: _StudyOptions) -> None:
     work.write(is_complete=True)
     _draw(work)
     console.print(f"{len(work.points)} points and a figure: {work.path('.csv')}, .json, .png")
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def _draw(work: Any) -> None:

@@ -386,6 +386,28 @@ class EventResult:
         assert tracks.states is not None
         return replace(self, tracks=tracks, track_states=tracks.states)
 
+    def plot(self, axes: Any = None) -> Any:
+        """Draw spacepoints and tracks in r-z and x-y, for a quick look; `draw_event` adds the detector.
+
+        Parameters
+        ----------
+        axes : sequence of two matplotlib axes, optional
+            Where to draw; by default in a figure of pyplot, which a notebook shows.
+
+        Returns
+        -------
+        sequence of two matplotlib axes
+            Of r-z and of x-y.
+
+        Raises
+        ------
+        ConfigError
+            If matplotlib is not installed (``pip install "traccc-py[plots]"``).
+        """
+        from traccc_py.edm.picture import plot_event
+
+        return plot_event(self, axes)
+
     def _repr_html_(self) -> str:
         """Return the counts and times, for notebooks."""
         times = {f"{name} [ms]": round(t, 2) for name, t in self.stage_milliseconds.items()}

@@ -39,6 +39,7 @@ __all__ = [
     "variance_file",
     "variance_per_channel",
     "path_sigmas",
+    "read_variances",
     "with_all_sizes",
     "with_pixel_floor",
 ]
@@ -234,6 +235,20 @@ def load_variances(path: str | Path, design_names: Sequence[str]) -> VarianceTab
         table.variances[at] = entry["variance"]
         table.path_sigmas[at] = entry.get("sigmas") or 0.0
     return table
+
+
+def read_variances(path: str | Path, design_names: Sequence[str]) -> VarianceTable:
+    """Read a variance table as `load_variances`, which must exist.
+
+    Raises
+    ------
+    GeometryError
+        If there is no such file, or it is broken or names unknown designs, axes or sizes.
+    """
+    if not Path(path).is_file():
+        msg = f"{path}: there is no such file; expected a table made by 'traccc-py calibrate' or 'traccc-py tune'"
+        raise GeometryError(msg)
+    return load_variances(path, design_names)
 
 
 def _rounded(value: float) -> float:

@@ -85,7 +85,8 @@ class Plausibility:
             _log.warning("%s", problem)
 
     def warn_of_result(self, result: EventResult, source: Source | str | None) -> None:
-        """Log if an event has enough of one stage's output and none of the next one's, and what may be the reason."""
+        """Log how many modules are noisy, and if a stage made nothing of enough rows of the one before, and why."""
+        self._warn_of_noise(result, source)
         counts = [
             ("measurements", len(result.measurements), self._of_measurements),
             ("spacepoints", len(result.spacepoints), self._of_spacepoints),
@@ -96,6 +97,23 @@ class Plausibility:
             if n >= _FEW and n_following == 0 and reasons is not None:
                 _log.warning("%s0 %s from %d %s: %s", prefix(source), following, n, name, "; ".join(reasons(result)))
                 return
+
+    def _warn_of_noise(self, result: EventResult, source: Source | str | None) -> None:
+        """Log how many spacepoints make no seeds since their module has too many."""
+        most = self._config.seeding.max_module_measurements
+        if len(result.measurements) <= most:
+            return
+        in_module = np.bincount(result.measurements.module_index)
+        noisy = np.flatnonzero(in_module > most)
+        if len(noisy):
+            n = int(in_module[noisy].sum())
+            _log.warning(
+                "%s%s more than seeding.max_module_measurements = %d measurements; their %d make no seeds",
+                prefix(source),
+                "1 module has" if len(noisy) == 1 else f"{len(noisy)} modules have",
+                most,
+                n,
+            )
 
     def _of_measurements(self, _: EventResult) -> list[str]:
         return ["none has two coordinates, which spacepoints are made of"]

@@ -19,6 +19,7 @@ from traccc_py.pipeline.prepare_cells import PreparedCells
 
 __all__ = ["BatchOutput", "HostBatch", "split_batch"]
 
+_MOST_IN_RADIX = 2**16  # numbers of 16 bits
 _OF_STATES = dict.fromkeys(
     ("measurement", "state_params", "state_covariance", "state_chi2", "is_outlier"), "track_states"
 )
@@ -38,6 +39,7 @@ class BatchOutput(NamedTuple):
 class _Rows(NamedTuple):
     """Rows of the collections that belong to one event."""
 
+    modules: slice
     cells: slice
     measurements: slice
     spacepoints: slice
@@ -71,10 +73,12 @@ def split_batch(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[Even
 def _bounds(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarray]:
     """Return the first row of each event, and the number of rows, in the order of `_Rows`."""
     events = np.arange(len(prepared) + 1, dtype=np.int32)
+    modules = events * len(host.geometry_ids)
     track_event = host.candidate_event[host.selection.candidate]
     return [
+        modules,
         np.cumsum([0, *(p.n_cells for p in prepared)]),
-        host.measurement.offsets[events * len(host.geometry_ids)],
+        host.measurement.offsets[modules],
         *(np.searchsorted(rows, events) for rows in (host.spacepoint.event, host.seed.event, track_event)),
     ]
 
@@ -99,16 +103,18 @@ def _event(host: HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates: 
 
 def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Measurements:
     m, n = host.measurement, rows.measurements.stop - rows.measurements.start
+    n_cells = m.n_cells[rows.measurements].copy()
+    cell_offsets = np.concatenate(([0], np.cumsum(n_cells, dtype=np.int64)))
     module = m.event_module[rows.measurements] % np.int32(len(host.geometry_ids))
     if isinstance(prepared, PreparedCells):
         ids = np.arange(n, dtype=np.int64)
-        of_cell = m.cell_measurement[rows.cells] - np.int32(rows.measurements.start)
-        cell_indices = np.argsort(of_cell, kind="stable")
+        first = np.int32(rows.measurements.start)
+        ends = m.offsets[rows.modules.start : rows.modules.stop + 1] - first
+        cell_indices = _by_measurement(m.cell_measurement[rows.cells] - first, cell_offsets, ends)
         if prepared.input_row is not None:
             cell_indices = prepared.input_row[cell_indices]
     else:
         ids, cell_indices = prepared.measurement_id.copy(), np.zeros(0, np.int64)
-    n_cells = m.n_cells[rows.measurements].copy()
     return Measurements(
         geometry_id=host.geometry_ids[module],
         local_position=m.local_position[rows.measurements].copy(),
@@ -119,9 +125,28 @@ def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Meas
         cluster_size=np.abs(m.cluster_size[rows.measurements]),
         n_cells=n_cells,
         measurement_id=ids,
-        cell_offsets=np.concatenate(([0], np.cumsum(n_cells, dtype=np.int64))),
+        cell_offsets=cell_offsets,
         cell_indices=cell_indices,
     )
+
+
+def _by_measurement(of_cell: np.ndarray, cell_offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Return the cells in the order of their measurements, then of their rows, (n_cells,) int64.
+
+    Cells are ordered by module; `ends` are the first measurements of all modules, and their number. As many modules as
+    have 2^16 measurements are sorted at a time: numbers of 16 bits are sorted by radix, three times as fast.
+    """
+    rows, first = np.empty(len(of_cell), np.int64), 0
+    while first < ends[-1]:
+        last = ends[np.searchsorted(ends, first + _MOST_IN_RADIX, side="right") - 1]
+        if last <= first:  # a module with more
+            last = ends[np.searchsorted(ends, first, side="right")]
+        cells = slice(cell_offsets[first], cell_offsets[last])
+        kind = np.uint16 if last - first <= _MOST_IN_RADIX else np.int32
+        rows[cells] = np.argsort((of_cell[cells] - first).astype(kind), kind="stable")
+        rows[cells] += cells.start
+        first = last
+    return rows
 
 
 def _tracks(host: HostBatch, event: _Rows) -> Tracks:

@@ -59,6 +59,7 @@ class BatchSchedule:
     def __init__(self, device: Device, detector: Detector, config: ChainConfig) -> None:
         self.workspace = Workspace(device)
         self._device, self._detector, self._config = device, detector, config
+        self.time_limit: float | None = None  # of a batch up to the fit [s], where waiting for the device costs nothing
         self._inputs = InputBuffers(device, CELL_COLUMNS)
         self._stages: Stages | None = None
         self._n_started = 0
@@ -103,7 +104,7 @@ class BatchSchedule:
             results: list[EventResult | None] = [None] * len(events)
             last = list(by_stage)[-1]
             for stage, rows in by_stage.items():
-                given, clock = StageInput(stage, [], None), StageClock(self._device)
+                given, clock = StageInput(stage, [], None), StageClock(self._device, self.time_limit)
                 job = _Job(given, rows, results, names, stage == last, clock)
                 if rows:
                     self._prepare(job, [events[k] for k in rows], [names[k] for k in rows])

@@ -12,7 +12,8 @@ import numpy as np
 from traccc_py.config import ChainConfig
 from traccc_py.device.base import Device
 from traccc_py.device.workspace import Workspace
-from traccc_py.errors import GeometryError
+from traccc_py.edm import STAGES
+from traccc_py.errors import CapacityError, GeometryError
 from traccc_py.geometry import Detector, DetectorArrays
 from traccc_py.geometry.field import likely_units
 from traccc_py.geometry.layer_map import LayerMap, make_layer_map
@@ -62,10 +63,12 @@ class StageClock:
     ----------
     device : Device
         Waited for at the end of each stage, where that costs nothing.
+    limit : float, optional
+        How long all stages but the last may take there [s].
     """
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, limit: float | None = None) -> None:
+        self._device, self._limit = device, limit
         self._last = time.perf_counter()
         self.milliseconds: dict[str, float] = {}
 
@@ -74,12 +77,25 @@ class StageClock:
         self._last = time.perf_counter()
 
     def lap(self, stage: str) -> None:
-        """Add the time since the last lap to a stage."""
+        """Add the time since the last lap to a stage.
+
+        Raises
+        ------
+        CapacityError
+            If all together took longer than allowed, and this is not the last stage.
+        """
         if self._device.sizes_are_on_host:
             self._device.synchronize()
         now = time.perf_counter()
         self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + (now - self._last) * 1e3
         self._last = now
+        seconds = sum(self.milliseconds.values()) * 1e-3
+        if self._limit is not None and self._device.sizes_are_on_host and stage != STAGES[-1] and seconds > self._limit:
+            msg = (
+                f"the reconstruction took {seconds:.1f} s up to the stage {stage}; expected at most {self._limit:g} s: "
+                "is the event of noise, or has it very hot modules?"
+            )
+            raise CapacityError(msg)
 
 
 class Stages:
@@ -168,8 +184,16 @@ class Stages:
     ) -> tuple[SeedBatch, Any]:
         """Return the seeds, by the method of the configuration, and which are followed first."""
         detector, seeding, thinning = self._detector, self._config.seeding, self._config.seed_thinning
-        tolerance, r_max = seeding.cluster_size_tolerance, seeding.r_max
-        slopes = find_cluster_slopes(ws, spacepoints, measurements, detector, self._n_modules, tolerance, r_max)
+        slopes = find_cluster_slopes(
+            ws,
+            spacepoints,
+            measurements,
+            detector,
+            self._n_modules,
+            seeding.cluster_size_tolerance,
+            seeding.r_max,
+            seeding.max_module_measurements,
+        )
         variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, self._n_modules)
         if self._layer_map is not None:
             return find_chain_seeds(

@@ -5,14 +5,12 @@ from __future__ import annotations
 import atexit
 import json
 import logging
-import multiprocessing
 import os
 import platform
 import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -47,6 +45,7 @@ from traccc_py.simulation.settings import (
     SampleConfig,
 )
 from traccc_py.simulation.trackml import trackml_file_names, write_trackml
+from traccc_py.workers import worker_pool
 
 __all__ = ["DEAD_CHANNELS_NAME", "Sample", "SampleConfig", "find_sample", "load_sample", "make_sample", "samples_root"]
 
@@ -166,9 +165,8 @@ def _run(
         maker = _Maker(folder, detector, config)
         yield from (maker.make(number, threads) for number in numbers)
         return
-    context = multiprocessing.get_context("spawn")  # a fork would lack the threads of compiled kernels
-    arguments = (folder, detector, config)
-    with ProcessPoolExecutor(workers, context, _start_worker, arguments) as pool:
+    # spawned: a fork would lack the threads of compiled kernels
+    with worker_pool(workers, initializer=_start_worker, arguments=(folder, detector, config)) as pool:
         yield from pool.map(_make_in_worker, numbers)
 
 

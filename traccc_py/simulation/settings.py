@@ -159,8 +159,13 @@ class TransportConfig(Settings):
 
     @classmethod
     def of_particle_files(cls) -> TransportConfig:
-        """Return the configuration of collisions without secondary particles, which the files have already."""
-        return cls.of_collisions().without("nuclear_products", "decays", "bremsstrahlung", "conversions")
+        """Return the configuration of collisions without secondary particles, which the files have already.
+
+        Particles are followed outwards only, for half a turn, as in the simulation that the files are of: those of 0.15
+        to 0.3 GeV have 8 hits there, and 14 where they are followed for ten turns.
+        """
+        found = cls.of_collisions().without("nuclear_products", "decays", "bremsstrahlung", "conversions")
+        return replace(found, max_turns=0.5)
 
     @classmethod
     def of_collisions(cls) -> TransportConfig:

@@ -82,9 +82,16 @@ def _throughput(axes: Any, points: _Points, variable: _Variable, *, is_log: bool
         axes.set_xticks(sorted({point[variable.name] for point in points}))
     if is_log:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
+        _plain_numbers(axes)
+        axes.set_ylim(None, 2 * axes.get_ylim()[1])
     else:
         axes.set_ylim(0, _ROOM * axes.get_ylim()[1])
+
+
+def _plain_numbers(axes: Any) -> None:
+    """Label a logarithmic axis with numbers, also between powers of ten."""
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(lambda x, _: f"{x:g}" if f"{x:e}"[0] in "25" else "")
 
 
 def _ideal(axes: Any, points: _Points, x: str, curve: str) -> None:
@@ -139,24 +146,28 @@ def _percentiles(axes: Any, points: _Points, variable: _Variable) -> None:
     if variable.is_log:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
+    _plain_numbers(axes)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.5)
 
 
 def _ratio(axes: Any, points: _Points, x: str, above: str, below: str) -> None:
-    """Draw the ratio of the rates of two curves, of the same repeats."""
-    both = [{(p[x], p["repeat"]): p["throughput"] for p in points if _curve_name(p) == name} for name in (above, below)]
-    rows = [
-        {x: place, "ratio": both[0][place, repeat] / both[1][place, repeat]}
-        for place, repeat in both[0]
-        if (place, repeat) in both[1]
-    ]
-    xs, middle, low, high = _spread(rows, x, "ratio")
-    _draw(axes, 0, xs, middle, low, high, f"{above} / {below}")
+    """Draw the ratio of two curves in each repeat: of their rates, and of events by processor time."""
+    both = [{(p[x], p["repeat"]): p for p in points if _curve_name(p) == name} for name in (above, below)]
+    places = [place for place in both[0] if place in both[1]]
+    rows = []
+    for place in places:
+        one, other = both[0][place], both[1][place]
+        row = {x: place[0], "rate": one["throughput"] / other["throughput"]}
+        if one.get("cpu_ms") and other.get("cpu_ms"):
+            row["processor time"] = other["cpu_ms"] / one["cpu_ms"]
+        rows.append(row)
+    for k, name in enumerate(("rate", "processor time")):
+        if any(name in row for row in rows):
+            _draw(axes, k, *_spread(rows, x, name), f"by {name}")
     axes.axhline(1, color="0.4", linestyle="--", zorder=0)
     axes.set(xlabel=_VARIABLES["pileup"].label, ylabel="Ratio", title=f"{above} / {below}")
-    axes.set_ylim(0, 1.2 * max(1.0, axes.get_ylim()[1]))
+    axes.set_ylim(0, _ROOM * max(1.0, axes.get_ylim()[1]))
 
 
 def draw_study(kind: str, points: _Points, n_cores: int, suffix: str = "png") -> bytes:
@@ -204,5 +215,7 @@ def draw_study(kind: str, points: _Points, n_cores: int, suffix: str = "png") ->
             _split(panels[2], usable, variable)
         for panel in panels:
             if panel.get_legend_handles_labels()[1]:
-                panel.legend(fontsize=10, loc="upper right" if kind == "pileup" else "upper left")
+                panel.legend(
+                    fontsize=10, loc="upper right" if panel is panels[0] and kind == "pileup" else "upper left"
+                )
         return render(figure, suffix)

@@ -26,6 +26,7 @@ __all__ = ["find_perf_analyzer", "perf_analyzer_data", "read_profile", "run_perf
 _NANOSECONDS = 1e-9
 _LAST_LINES = 5
 _SECONDS_MORE = 60.0  #: its start and end
+_TIMES_LONGER = 10  #: than a window
 
 
 def find_perf_analyzer() -> str | None:
@@ -106,16 +107,14 @@ def run_perf_analyzer(
         words = ["-m", model, "-i", "grpc", "-u", url, "--input-data", str(folder / "events.json"), "--async"]
         words += ["--concurrency-range", str(concurrency), "-p", str(round(1e3 * (seconds + warm_up))), "-r", "3"]
         words += ["-s", "999", "--profile-export-file", str(folder / "profile.json")]  # one window, whatever it varies
+        limit = _SECONDS_MORE + _TIMES_LONGER * (seconds + warm_up)
         try:
-            done = subprocess.run(
-                [program, *words],
-                capture_output=True,
-                text=True,
-                timeout=_SECONDS_MORE + 10 * (seconds + warm_up),
-                check=False,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            msg = f"{program} can't be run, or does not end: {error}"
+            done = subprocess.run([program, *words], capture_output=True, text=True, timeout=limit, check=False)
+        except OSError as error:
+            msg = f"{program} can't be run: {error}"
+            raise ServiceError(msg) from error
+        except subprocess.TimeoutExpired as error:
+            msg = f"{program} did not end within {limit:.0f} s"
             raise ServiceError(msg) from error
         profile = folder / "profile.json"
         if done.returncode != 0 or not profile.exists():

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -20,6 +19,7 @@ from traccc_py.device.cache import cache_directory, is_packaged, keep, take_unke
 from traccc_py.device.cpu.atomic import fetch_add
 from traccc_py.device.cpu.kept_code import is_kept, keeps_code
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
+from traccc_py.workers import worker_pool
 
 __all__ = ["Loop", "be_silent", "compile_loops", "compiled_for_host", "floating_dtype", "missing_loops"]
 
@@ -201,7 +201,7 @@ def compile_loops(
             _compile_loop(*job)
             on_compiled(job[1])
         return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), be_silent) as pool:
+    with worker_pool(processes, initializer=be_silent) as pool:
         names = {pool.submit(_compile_job, *job): job[1] for job in jobs}
         for future in as_completed(names):
             keep(future.result())

@@ -8,14 +8,13 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import multiprocessing
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
@@ -34,6 +33,7 @@ from traccc_py.device.cuda.layout import aligned
 from traccc_py.device.kernel import Kernel, registered_kernels, scalar
 from traccc_py.errors import DeviceUnavailableError, TracccError
 from traccc_py.files import content_digest
+from traccc_py.workers import worker_pool
 
 __all__ = [
     "CompiledKernel",
@@ -158,6 +158,21 @@ def _fusing(is_allowed: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_negative_indices() -> Iterator[None]:
+    """Let indices be what they are: that of an array may not count from its end, which costs a comparison each time."""
+    from numba.cuda.np import arrayobj
+
+    before = arrayobj.fix_integer_index
+    arrayobj.fix_integer_index = lambda context, builder, kind, index, _: context.cast(
+        builder, index, kind, types.intp if kind.signed else types.uintp
+    )
+    try:
+        yield
+    finally:
+        arrayobj.fix_integer_index = before
+
+
+@contextlib.contextmanager
 def _without_a_device(capability: tuple[int, int]) -> Iterator[None]:
     """Tell numba-cuda the compute capability, for which it asks a device when it compiles nested functions."""
     from numba.cuda import dispatcher
@@ -186,7 +201,7 @@ def _compile_ptx(kernel: Kernel, payload: BaseTuple, capability: tuple[int, int]
     exec(compile(source, kernel.filename, "exec"), names)
     signature = (payload, types.Array(types.int32, 1, "C"), types.int32, types.int32)
     try:
-        with _compiler_lock, _fusing(kernel.fuses), _without_a_device(capability):
+        with _compiler_lock, _fusing(kernel.fuses), _without_negative_indices(), _without_a_device(capability):
             ptx, _ = cuda.compile(names[kernel.name], signature, device=False, cc=capability, abi="numba", output="ptx")
     except CCSupportError as error:
         msg = f"sm_{capability[0]}{capability[1]} is no architecture that numba-cuda compiles for: {error}"
@@ -363,8 +378,8 @@ def compile_all(
     missing = [job for job in jobs if not _is_kept(kernels[job[1]], *job[2:])]
     ahead = missing if processes > 1 and len(missing) > 1 else []
     if ahead:
-        spawn = multiprocessing.get_context("spawn")  # a fork would copy the compilers' threads and locks
-        with ProcessPoolExecutor(min(processes, len(ahead)), spawn, be_silent) as pool:
+        # spawned: a fork would copy the compilers' threads and locks
+        with worker_pool(min(processes, len(ahead)), initializer=be_silent) as pool:
             names = {pool.submit(_compile_job, *job): job[1] for job in ahead}
             for future in as_completed(names):
                 keep(future.result())

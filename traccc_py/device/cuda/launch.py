@@ -22,6 +22,10 @@ __all__ = ["BindingsDriver", "CudaError", "Driver", "Launcher", "grid_of"]
 _MAX_BLOCK = 128  # threads
 _MIN_BLOCK = 32
 _BLOCKS_PER_MULTIPROCESSOR = 32  # beyond that a loop strides: more blocks only wait
+_LONG_GRAIN = (
+    128  # an index of a kernel with at most this grain takes long, and some take many times longer than others
+)
+_WARPS_OF_LONG = 24  # of each multiprocessor: before there are as many, a warp gets fewer long indices
 _MAX_PREPARED = 32  # parameter blocks of a kernel that are kept
 _NO_SLOT = -1  # the size is known on the host
 
@@ -77,14 +81,20 @@ class BindingsDriver:
         return value
 
 
-def grid_of(capacity: int, n_multiprocessors: int, threads_per_index: int = 0) -> tuple[int, int]:
-    """Return the number of blocks and the threads of each for `capacity` indices.
+def grid_of(kernel: Kernel, capacity: int, n_multiprocessors: int) -> tuple[int, int]:
+    """Return the number of blocks and the threads of each for `capacity` indices of a kernel.
 
     Blocks shrink while multiprocessors would be left without one; large ranges are covered by striding. Where a whole
-    block works on an index, it has as many threads as asked for.
+    block works on an index, it has as many threads as asked for. Indices that take long go their own ways: those of a
+    warp wait for each other at most steps. They get smaller warps as long as multiprocessors have room for more.
     """
-    if threads_per_index:
-        return min(capacity, n_multiprocessors * _BLOCKS_PER_MULTIPROCESSOR), threads_per_index
+    if kernel.cuda is not None and kernel.cuda.threads:
+        return min(capacity, n_multiprocessors * _BLOCKS_PER_MULTIPROCESSOR), kernel.cuda.threads
+    if kernel.grain <= _LONG_GRAIN:
+        threads = _MIN_BLOCK
+        while threads > 1 and -(-capacity // threads) < n_multiprocessors * _WARPS_OF_LONG:
+            threads //= 2
+        return -(-capacity // threads), threads
     threads = _MAX_BLOCK
     while threads > _MIN_BLOCK and -(-capacity // threads) < n_multiprocessors:
         threads //= 2
@@ -193,7 +203,7 @@ class Launcher:
         function, layout = found
         storage = layout.pack([*values, *index_range])
         addresses = np.array(layout.offsets, np.uintp) + np.uintp(storage.ctypes.data)
-        grid = grid_of(index_range.capacity, self._n_multiprocessors, kernel.cuda.threads if kernel.cuda else 0)
+        grid = grid_of(kernel, index_range.capacity, self._n_multiprocessors)
         return _Block(payload, index_range, function, storage, addresses, addresses.ctypes.data, grid)
 
 

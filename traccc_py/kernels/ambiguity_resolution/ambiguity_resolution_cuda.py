@@ -1,10 +1,10 @@
 """Ambiguity resolution of one event by a block of threads: the rounds of the plain body, with all candidates at once.
 
 No thread walks a list of owners. In each round every candidate that shares too many measurements bids for all of its
-own with a key that orders candidates as the plain body does, up to ties, which a second bid with the index decides;
-who has the highest bid for all of them is worse than all it shares one with. A measurement knows how many candidates
-own it and the exclusive or of their indices: where one is left, that is its index. The entries of a candidate are
-dealt to as many threads as there are for it, more of them in later rounds.
+own, with a key that orders candidates as the plain body does but for ties, which a second bid with the index decides.
+Who has the highest bid for all of them is worse than all it shares one with. A measurement knows how many candidates
+own it and the exclusive or of their indices: where one is left, that is its index. The entries of a candidate are dealt
+to as many threads as there are for it, more of them in later rounds.
 
 Two candidates that leave in the same round share no measurement, since only one of them can be the worst there: so each
 measurement is changed by one thread alone. The order of the active candidates varies, and has no influence.
@@ -34,7 +34,7 @@ _LARGEST = np.int32(0x7FFFFFFF)
 
 @block_function
 def _key(p, candidate):
-    """Return a number larger for those that go first: by their share of shared measurements, then p-value."""
+    """Return a number, larger for what goes first: by the share of shared measurements, then the p-value."""
     share = (np.int64(p.n_shared[candidate]) << _SHARE_BITS) // length(p.held.offsets, candidate)
     # The bits of numbers that are not negative are ordered as they are.
     return (share << _SHARE_BITS) + np.int64(_LARGEST - p.pval[candidate].view(np.int32))

@@ -140,7 +140,7 @@ def _mark_ranges(i, p):
         p.out_end[event_module] = i + 1
 
 
-@kernel(grain=1024, cuda=CudaBody(f"{_CUDA}label_cells", _WARP, (Scratch(1, np.int32),)))
+@kernel(grain=1024, cuda=CudaBody(f"{_CUDA}label_cells", 4 * _WARP, (Scratch(1, np.int32),)))
 def _label_cells(i, p):
     """One event_module: join its cells, chain each cluster's cells in ascending order, count the clusters."""
     begin, end = p.begin[i], p.end[i]

@@ -13,9 +13,13 @@ _N_CLUSTERS = 0  # in shared memory
 
 @block_function
 def _find_root(root, cell):
-    """Return the smallest cell known to be connected to `cell`."""
-    while root[cell] != cell:
-        cell = root[cell]
+    """Return the smallest cell known to be connected to `cell`; halves the way there for those that come after."""
+    parent = root[cell]
+    while parent != cell:
+        above = root[parent]
+        if above != parent:
+            cuda.atomic.min(root, cell, above)
+        cell, parent = parent, above
     return cell
 
 

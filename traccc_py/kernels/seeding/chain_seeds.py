@@ -177,8 +177,8 @@ def find_chain_seeds(
         Global positions [mm].
     measurements : MeasurementBatch
         Their modules.
-    variances : array of shape (n_spacepoints, 2), scalar
-        Of their radii and z [mm^2], from `find_spacepoint_variances`.
+    variances : array of shape (n_spacepoints, 3), scalar
+        Of their radii, z and arcs r phi [mm^2], from `find_spacepoint_variances`.
     slopes : array of shape (n_spacepoints, 4), scalar
         Slopes that fit their clusters, from `find_cluster_slopes`.
     detector : DetectorArrays

@@ -30,12 +30,13 @@ MOST_CHAINS = 3  #: chains of an outermost spacepoint
 LONG_CHAIN = 4  #: spacepoints of a chain that is hardly ever made of several particles'
 _SURE_COST = scalar(1)  # largest cost of a chain of four that is right: nine of ten are below, six of ten above
 _SHORT_COST = scalar(1.5)  # largest cost of a short chain
+_SHARING_COST = scalar(0.5)  # ... whose innermost point is used: one of a hundred is right
 _SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
 _PER_TRIPLET = 3
 _FIRST, _SECOND, _THIRD = range(_PER_TRIPLET)  # points of a chain from the outside in
 _THREE_PI = scalar(3 * math.pi)
 _MARGIN = scalar(0.1)  # of windows, over measurement errors and rounding [mm]
-_PHI_MARGIN = scalar(0.002)  # [rad]
+_PHI_MARGIN = scalar(0.002)  # ... and over paths that are no parabolas [rad]
 _SMALL = scalar(1e-3)
 _SMALLEST_DR = scalar(2)  # of a link: nearer ones have no direction [mm]
 _CURVATURE_TOLERANCE = scalar(0.0001)  # of triplets in one chain, 1/(2 R) [1/mm]
@@ -56,7 +57,8 @@ class _Payload(NamedTuple):
     map: LayerMap
     cuts: SeedingCuts
     per_diameter: Any  # scalar, 1/(2 R) of the smallest helix [1/mm]
-    impact_scale: Any  # scalar [mm], of the cost
+    impact_scale2: Any  # scalar, square of the impact parameter that costs as much as the largest mismatch [mm^2]
+    impact_max2: Any  # scalar, square of the largest impact parameter, errors included [mm^2]
     is_second: Any  # int32, 1: short chains of points that are not used, layers may be left out
     is_used: Any  # (n_points,) int32, 1: on a chain that is hardly wrong
     listed: Any  # (n_listed,) int32, outermost points of the second pass
@@ -98,6 +100,8 @@ class _Path(NamedTuple):
     bend: Any  # phi per radius [rad/mm]
     scattering: Any  # angle in the transverse plane [rad]
     phi_per_step: Any  # how far phi may be off, per radial distance, but for 1/r of the point [mm/mm]
+    measured: Any  # largest error of the arc from the measurements of the middle, and as much of the third point [mm]
+    measured_per_dr: Any  # ... of its direction
 
 
 class _Triplet(NamedTuple):
@@ -208,14 +212,29 @@ def _path(p, outer, inner):
     tolerance2 = scattering2 * (ONE + dz_per_dr * dz_per_dr) + TWO * line.error2
     sine = sp.r[outer] * curvature  # a path that bends is longer than the radius says
     tolerance = math.sqrt(tolerance2) + HALF * sine * sine * abs(dz_per_dr)
-    return _Path(line, dz_per_dr, tolerance, bend, math.sqrt(scattering2), cuts.impact_max * per_radii2)
+    of_inner, of_outer = sp.phi_variance[inner], sp.phi_variance[outer]
+    return _Path(
+        line,
+        dz_per_dr,
+        tolerance,
+        bend,
+        math.sqrt(scattering2),
+        cuts.impact_max * per_radii2,
+        TWO * math.sqrt(cuts.measurement2 * of_inner),
+        math.sqrt(TWO * cuts.measurement2 * (of_inner + of_outer)) * per_dr,
+    )
+
+
+@device_function(inlined=True)
+def _aside(path, dr, span):
+    """Return how far from a link's path the arc may be at a distance dr from its inner point, `span` from its outer."""
+    return (path.phi_per_step * span + path.scattering + path.measured_per_dr) * dr + path.measured
 
 
 @device_function(inlined=True)
 def _phi_tolerance(path, r_outer, r, r_inner):
     """Return how far from a link's path a point may be in phi: impact parameter, scattering and measurements [rad]."""
-    step = r - r_inner
-    return (path.phi_per_step * (r_outer - r_inner) + path.scattering) * step / r_inner + _PHI_MARGIN
+    return _aside(path, r - r_inner, r_outer - r_inner) / r_inner + _PHI_MARGIN
 
 
 @device_function(inlined=True)
@@ -240,8 +259,7 @@ def _may_continue(sp, outer, middle, path, inner):
     is_near = abs(dz - path.dz_per_dr * dr) <= path.tolerance * dr + _MARGIN
     aside = abs(sp.phi[middle] - sp.phi[inner] - path.bend * dr)
     aside = min(aside, abs(aside - TWO_PI))
-    allowed = (path.phi_per_step * (sp.r[outer] - sp.r[inner]) + path.scattering) * dr
-    is_near &= (aside - _PHI_MARGIN) * sp.r[inner] <= allowed
+    is_near &= (aside - _PHI_MARGIN) * sp.r[inner] <= _aside(path, dr, sp.r[outer] - sp.r[inner])
     return is_near & (dr > _SMALLEST_DR) & fits_cluster(sp.slopes, inner, dr, dz)
 
 
@@ -255,8 +273,21 @@ def _next_bits(sp, outer, middle, path, first, n):
 
 
 @device_function(inlined=True)
-def _triplet(p, middle, top, inner):
-    """Return the `_Triplet` of a link from `middle` (`top` is its line) and a point farther in."""
+def _impact_error2(p, outer, middle, inner):
+    """Return the square of the largest error of a triplet's impact parameter, from the measurements [mm^2]."""
+    sp = p.sp
+    r1, r2, r3 = sp.r[inner], sp.r[middle], sp.r[outer]
+    to_middle, to_outer, span = r2 - r1, r3 - r2, r3 - r1
+    of_inner, of_middle, of_outer = r2 * r3 * to_outer, r1 * r3 * span, r1 * r2 * to_middle
+    lever = to_middle * to_outer * span
+    error2 = sp.phi_variance[inner] * of_inner * of_inner + sp.phi_variance[middle] * of_middle * of_middle
+    error2 += sp.phi_variance[outer] * of_outer * of_outer
+    return p.cuts.measurement2 * error2 / (lever * lever)
+
+
+@device_function(inlined=True)
+def _triplet(p, outer, middle, top, inner):
+    """Return the `_Triplet` of a link from `outer` to `middle` (`top` is its line) and a point farther in."""
     sp, cuts = p.sp, p.cuts
     bottom = _line(cuts, sp, middle, inner, BOTTOM)
     one_over_sin2 = ONE + top.cot_theta * top.cot_theta
@@ -272,8 +303,10 @@ def _triplet(p, middle, top, inner):
     r = sp.r[middle]
     impact = abs((slope - intercept * r) * r)
     is_allowed = (du != ZERO) & (mismatch * mismatch <= tolerance2)
-    is_allowed &= (curvature2 * cuts.min_helix_diameter2 <= ONE) & (impact <= cuts.impact_max)
-    cost = mismatch * mismatch / tolerance2 + impact / p.impact_scale
+    error2 = _impact_error2(p, outer, middle, inner)
+    is_allowed &= curvature2 * cuts.min_helix_diameter2 <= ONE
+    is_allowed &= impact * impact <= min(cuts.impact_max * cuts.impact_max + error2, p.impact_max2)
+    cost = mismatch * mismatch / tolerance2 + impact / math.sqrt(p.impact_scale2 + error2)
     return _Triplet(is_allowed, intercept / math.sqrt(stretch2), cost)
 
 
@@ -299,7 +332,7 @@ def _best_on(p, hits, n, path, curvature, number, found):
             while bits != np.uint32(0):
                 j = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
-                triplet = _triplet(p, inner, path.line, j)
+                triplet = _triplet(p, outer, inner, path.line, j)
                 agrees = triplet.is_allowed and abs(triplet.curvature - curvature) <= tolerance
                 if agrees and triplet.cost < found.cost:
                     found = _Found(j, triplet.curvature, triplet.cost)
@@ -372,6 +405,12 @@ def _keep(out, i, n_chains, hits, n, cost):
 
 
 @device_function(inlined=True)
+def _largest_cost(p, innermost):
+    """Return the largest cost of a short chain."""
+    return _SHARING_COST if p.is_used[innermost] == 1 else _SHORT_COST
+
+
+@device_function(inlined=True)
 def _follow_to(p, number, path, hits, n_chains):
     """Continue the link in `hits` on one layer farther in; return the number of chains of its outer point."""
     outer, inner = hits[_FIRST], hits[_SECOND]
@@ -384,10 +423,10 @@ def _follow_to(p, number, path, hits, n_chains):
             while bits != np.uint32(0):
                 hits[_THIRD] = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
-                triplet = _triplet(p, inner, path.line, hits[_THIRD])
+                triplet = _triplet(p, outer, inner, path.line, hits[_THIRD])
                 if triplet.is_allowed:
                     n, cost = _extend(p, hits, triplet.curvature, triplet.cost)
-                    if n >= LONG_CHAIN or (p.is_second == 1 and cost <= _SHORT_COST):
+                    if n >= LONG_CHAIN or (p.is_second == 1 and cost <= _largest_cost(p, hits[_THIRD])):
                         n_chains = _keep(p.out, outer, n_chains, hits, n, cost)
     return n_chains
 
@@ -507,7 +546,8 @@ def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: Seedi
         map=layer_map,
         cuts=linking,
         per_diameter=scalar(per_diameter),
-        impact_scale=scalar(impact_scale),
+        impact_scale2=scalar(impact_scale**2),
+        impact_max2=scalar(float(cuts.impact_max) ** 2),
         is_second=np.int32(0),
         is_used=used.out_is_used,
         listed=list_flagged(ws, used.out_is_listed, points, "chain_starts"),

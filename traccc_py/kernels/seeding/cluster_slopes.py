@@ -5,6 +5,8 @@ leaves spans L to L + 2 of them. So the number of channels says how steep the pa
 does not fit both of its clusters is no particle's. In the barrel of the Open Data Detector that leaves one doublet of
 four. Noise splits long clusters: where another cluster begins behind a gap of one channel, the path may have crossed
 both. A cluster at the sensor's edge may have lost a part of its path: nothing is too steep for it.
+
+A module with far more measurements than particles leave is noisy: no slope fits any of them, so none is in a seed.
 """
 
 from __future__ import annotations
@@ -21,19 +23,23 @@ from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import HALF, ONE, TWO, ZERO, X, Y
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["ANY_SLOPE", "LEAST_DOWN", "LEAST_UP", "MOST_DOWN", "MOST_UP", "find_cluster_slopes"]
+__all__ = ["ANY_SLOPE", "LEAST_DOWN", "LEAST_UP", "MOST_DOWN", "MOST_UP", "find_cluster_slopes", "fits_no_slope"]
 
 #: Columns of the slopes: bounds of |cot(theta)| where z grows outwards, then where it falls.
 LEAST_UP, MOST_UP, LEAST_DOWN, MOST_DOWN, _N_SLOPES = range(5)
 _N_WAYS, _PER_WAY = 2, 2  # ways of z, and the columns of each
 _NO_LIMIT = 1e6  # a slope, and a number of channels, beyond all others
 ANY_SLOPE = (0.0, _NO_LIMIT, 0.0, _NO_LIMIT)  #: the row of a spacepoint that any direction fits
+_UP, _DOWN = 1, -1  # along the rows of measurements
+
+_NO_NUMBER = 2**31 - 1  # larger than any number of measurements
 
 _LARGE = scalar(_NO_LIMIT)
 _SHORTER = scalar(1 / 0.9)  # the path's projection is known to a tenth: the direction is taken as radial, as if from
 _LONGER = scalar(1 / 1.1)  # the beam line without curvature
 _GAP = scalar(3)  # channels between the pieces of a split cluster: one, and the error of both middles
 _ASIDE = scalar(1)  # ... and across
+_REACH = scalar(100)  # ... between the middles of two pieces, each of at most 64 channels
 _EDGE = scalar(1)  # channels from the sensor's edge: activations may draw the middle of a cluster off its ends
 
 
@@ -45,6 +51,7 @@ class _Payload(NamedTuple):
     n_modules: Any  # int32
     tolerance: Any  # scalar, channels
     r_max: Any  # scalar [mm]
+    most_in_module: Any  # int32, measurements
     out_slopes: Any  # (n_spacepoints, 4) scalar
 
 
@@ -102,22 +109,49 @@ def _is_cut_off(measurements, m, design):
 
 
 @device_function(inlined=True)
+def _rows_of_module(measurements, m):
+    """Return (first, end) of the measurements on the module of measurement m."""
+    event_module = measurements.event_module[m]
+    return measurements.offsets[event_module], measurements.offsets[event_module + 1]
+
+
+@device_function(inlined=True)
+def _longest_beside(measurements, m, design, longest, n, way):
+    """Return the longest path, with the pieces among the n measurements after (before) measurement m.
+
+    They are ordered by their first channel along loc1, so that the search ends where they are too far away.
+    """
+    position, size = measurements.local_position, measurements.cluster_size
+    n0, n1 = scalar(size[m, LOC0]), scalar(size[m, LOC1])
+    for step in range(1, n + 1):
+        k = m + way * step
+        aside = abs(position[k, LOC0] - position[m, LOC0]) / design.pitch0
+        along = abs(position[k, LOC1] - position[m, LOC1]) / design.pitch1
+        half0 = HALF * (n0 + scalar(size[k, LOC0]))
+        half1 = HALF * (n1 + scalar(size[k, LOC1]))
+        if aside <= half0 + _ASIDE and along <= half1 + _GAP:
+            longest = max(longest, _LARGE if _is_cut_off(measurements, k, design) else along + half1)
+        if along > HALF * n1 + _REACH:
+            break
+    return longest
+
+
+@device_function(inlined=True)
 def _longest_path(measurements, m, design):
     """Return the channels along loc1 that the path of measurement m may have crossed, at most.
 
     Those of its cluster, or of two if another piece may belong to it; no limit for what ends at the sensor's edge.
     """
-    position, size, offsets = measurements.local_position, measurements.cluster_size, measurements.offsets
-    n0, n1 = scalar(size[m, LOC0]), scalar(size[m, LOC1])
-    longest = _LARGE if _is_cut_off(measurements, m, design) else n1
-    for k in range(offsets[measurements.event_module[m]], offsets[measurements.event_module[m] + 1]):
-        aside = abs(position[k, LOC0] - position[m, LOC0]) / design.pitch0
-        along = abs(position[k, LOC1] - position[m, LOC1]) / design.pitch1
-        half0 = HALF * (n0 + scalar(size[k, LOC0]))
-        half1 = HALF * (n1 + scalar(size[k, LOC1]))
-        if k != m and aside <= half0 + _ASIDE and along <= half1 + _GAP:
-            longest = max(longest, _LARGE if _is_cut_off(measurements, k, design) else along + half1)
-    return longest
+    longest = _LARGE if _is_cut_off(measurements, m, design) else scalar(measurements.cluster_size[m, LOC1])
+    first, end = _rows_of_module(measurements, m)
+    longest = _longest_beside(measurements, m, design, longest, end - m - 1, _UP)
+    return _longest_beside(measurements, m, design, longest, m - first, _DOWN)
+
+
+@device_function(inlined=True)
+def fits_no_slope(slopes, i):
+    """Return whether there is no direction that fits spacepoint i."""
+    return slopes[i, LEAST_UP] > slopes[i, MOST_UP] and slopes[i, LEAST_DOWN] > slopes[i, MOST_DOWN]
 
 
 @kernel(grain=512)
@@ -129,10 +163,12 @@ def _fill_slopes(i, p):
     x, y = p.spacepoints.global_position[i, X], p.spacepoints.global_position[i, Y]
     r = math.sqrt(x * x + y * y)
     size = p.measurements.cluster_size[m, LOC1]
-    if size < 1 or not (ZERO < r <= p.r_max and design.thickness > ZERO):
+    first, end = _rows_of_module(p.measurements, m)
+    is_noisy = end - first > p.most_in_module
+    if is_noisy or size < 1 or not (ZERO < r <= p.r_max and design.thickness > ZERO):
         for way in range(_N_WAYS):
-            p.out_slopes[i, LEAST_UP + _PER_WAY * way] = ZERO
-            p.out_slopes[i, MOST_UP + _PER_WAY * way] = _LARGE
+            p.out_slopes[i, LEAST_UP + _PER_WAY * way] = _LARGE if is_noisy else ZERO
+            p.out_slopes[i, MOST_UP + _PER_WAY * way] = ZERO if is_noisy else _LARGE
         return
     most = (_longest_path(p.measurements, m, design) + p.tolerance) * _SHORTER
     least = max((scalar(size) - TWO - p.tolerance) * _LONGER, ZERO)
@@ -154,6 +190,7 @@ def find_cluster_slopes(
     n_modules: int,
     tolerance: float | None,
     r_max: float = _NO_LIMIT,
+    most_in_module: int = _NO_NUMBER,
 ) -> Any:
     """Find the slopes of the particles that may have left each spacepoint.
 
@@ -175,6 +212,8 @@ def find_cluster_slopes(
         any number.
     r_max : float, optional
         Spacepoints farther out fit any direction: they are not used [mm].
+    most_in_module : int, optional
+        On a module with more measurements no spacepoint fits any direction [1].
 
     Returns
     -------
@@ -192,6 +231,7 @@ def find_cluster_slopes(
         n_modules=np.int32(n_modules),
         tolerance=dtype.type(_NO_LIMIT if tolerance is None else tolerance),
         r_max=dtype.type(r_max),
+        most_in_module=np.int32(most_in_module),
         out_slopes=out,
     )
     ws.launch(_fill_slopes, extent, payload)

@@ -15,7 +15,7 @@ from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.constants import HALF, HALF_PI, PI, QUARTER, ZERO, X, Y, Z
-from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP
+from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP, fits_no_slope
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.tracking.batch import SpacepointBatch
 
@@ -94,6 +94,7 @@ class SortedSpacepoints(NamedTuple):
 
 class _CellPayload(NamedTuple):
     spacepoints: SpacepointBatch
+    slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     cuts: SeedingCuts
     grid: Grid
     out_cell: Any  # (n_spacepoints,) int32, -1: not accepted
@@ -226,7 +227,8 @@ def _find_cells(i, p):
     position = p.spacepoints.global_position
     x, y, z = position[i, X], position[i, Y], position[i, Z]
     r = math.sqrt(x * x + y * y)
-    if not (p.cuts.z_min <= z <= p.cuts.z_max and scalar(math.floor(r)) < scalar(math.floor(p.cuts.r_max))):
+    is_inside = p.cuts.z_min <= z <= p.cuts.z_max and scalar(math.floor(r)) < scalar(math.floor(p.cuts.r_max))
+    if not is_inside or fits_no_slope(p.slopes, i):
         p.out_cell[i] = _NOT_ACCEPTED
         return
     phi_bin = _clamped_bin((math.atan2(y, x) + PI) * p.grid.phi_bins_per_rad, p.grid.n_phi)
@@ -302,7 +304,7 @@ def sort_spacepoints(
     pairs = ws.fixed("seeding_ring_pairs", int(grid.n_rings) ** 2)
     dtype = spacepoints.global_position.dtype
     cell = ws.array("seeding.cell", extent, np.int32)
-    ws.launch(_find_cells, extent, _CellPayload(spacepoints=spacepoints, cuts=cuts, grid=grid, out_cell=cell))
+    ws.launch(_find_cells, extent, _CellPayload(spacepoints, slopes, cuts, grid, out_cell=cell))
     groups = group_rows(ws, "seeding", cell, extent, cells, accepted)
     out = SortedSpacepoints(
         **{name: ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in _POSITION},

@@ -13,17 +13,17 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import PI, ZERO, X, Y, Z
-from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP
+from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP, fits_no_slope
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.seeding.grid import SlopeBounds
-from traccc_py.kernels.seeding.spacepoint_variances import R_VARIANCE, Z_VARIANCE
+from traccc_py.kernels.seeding.spacepoint_variances import PHI_VARIANCE, R_VARIANCE, Z_VARIANCE
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 __all__ = ["PHI_BINS_PER_RAD", "LayerPoints", "other_bin", "sort_by_layer"]
 
 PHI_BINS_PER_RAD = scalar(N_PHI / (2 * math.pi))
 _NOT_ACCEPTED = np.int32(-1)
-_OF_POSITION = ("x", "y", "z", "r", "phi", "r_variance", "z_variance")
+_OF_POSITION = ("x", "y", "z", "r", "phi", "r_variance", "z_variance", "phi_variance")
 
 
 class LayerPoints(NamedTuple):
@@ -36,6 +36,7 @@ class LayerPoints(NamedTuple):
     phi: Any  # (n,) scalar [rad]
     r_variance: Any  # (n,) scalar [mm^2]
     z_variance: Any  # (n,) scalar [mm^2]
+    phi_variance: Any  # (n,) scalar, of the arc r phi [mm^2]
     slopes: SlopeBounds
     layer: Any  # (n,) int32, of the map
     spacepoint: Any  # (n,) int32
@@ -46,6 +47,7 @@ class LayerPoints(NamedTuple):
 class _CellPayload(NamedTuple):
     spacepoints: SpacepointBatch
     measurements: MeasurementBatch
+    slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     surfaces: Any  # (n_modules,) SURFACE
     n_modules: Any  # int32
     cuts: SeedingCuts
@@ -56,7 +58,7 @@ class _CellPayload(NamedTuple):
 
 class _GatherPayload(NamedTuple):
     spacepoints: SpacepointBatch
-    variances: Any  # (n_spacepoints, 2) scalar, see `spacepoint_variances`
+    variances: Any  # (n_spacepoints, 3) scalar, see `spacepoint_variances`
     slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     layer: Any  # (n_spacepoints,) int32
     order: Any  # (n,) int32
@@ -82,7 +84,7 @@ def _find_cells(i, p):
     r = math.sqrt(x * x + y * y)
     is_inside = p.cuts.z_min <= z <= p.cuts.z_max and ZERO < r < p.cuts.r_max
     p.out_layer[i] = place
-    if place < 0 or not is_inside:
+    if place < 0 or not is_inside or fits_no_slope(p.slopes, i):
         p.out_cell[i] = _NOT_ACCEPTED
         return
     layer = p.map.layers[place]
@@ -106,6 +108,7 @@ def _gather_points(i, p):
     p.out.phi[i] = math.atan2(y, x)
     p.out.r_variance[i] = p.variances[index, R_VARIANCE]
     p.out.z_variance[i] = p.variances[index, Z_VARIANCE]
+    p.out.phi_variance[i] = p.variances[index, PHI_VARIANCE]
     p.out.slopes.least_up[i] = p.slopes[index, LEAST_UP]
     p.out.slopes.most_up[i] = p.slopes[index, MOST_UP]
     p.out.slopes.least_down[i] = p.slopes[index, LEAST_DOWN]
@@ -137,8 +140,8 @@ def sort_by_layer(
         Global positions [mm].
     measurements : MeasurementBatch
         Their modules.
-    variances : array of shape (n_spacepoints, 2), scalar
-        Of their radii and z [mm^2], from `find_spacepoint_variances`.
+    variances : array of shape (n_spacepoints, 3), scalar
+        Of their radii, z and arcs r phi [mm^2], from `find_spacepoint_variances`.
     slopes : array of shape (n_spacepoints, N_SLOPES), scalar
         Slopes that fit their clusters, from `find_cluster_slopes`.
     detector : DetectorArrays
@@ -165,6 +168,7 @@ def sort_by_layer(
     find = _CellPayload(
         spacepoints=spacepoints,
         measurements=measurements,
+        slopes=slopes,
         surfaces=detector.surfaces,
         n_modules=np.int32(n_modules),
         cuts=cuts,

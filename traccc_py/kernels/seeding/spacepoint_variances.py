@@ -1,4 +1,4 @@
-"""Errors of the spacepoints in the coordinates of the seeding: variances of radius and z from those of measurements."""
+"""Errors of the spacepoints: variances along the radius, z and phi, from those of their measurements."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import ONE, ZERO, X, Y
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["R_VARIANCE", "Z_VARIANCE", "find_spacepoint_variances"]
+__all__ = ["PHI_VARIANCE", "R_VARIANCE", "Z_VARIANCE", "find_spacepoint_variances"]
 
-R_VARIANCE, Z_VARIANCE, _N_VARIANCES = range(3)  #: columns
+R_VARIANCE, Z_VARIANCE, PHI_VARIANCE, _N_VARIANCES = range(4)  #: columns
 
 
 class _Payload(NamedTuple):
@@ -24,21 +24,23 @@ class _Payload(NamedTuple):
     measurements: MeasurementBatch
     surfaces: Any  # (n_modules,) SURFACE
     n_modules: Any  # int32
-    out_variances: Any  # (n_spacepoints, 2) scalar [mm^2]
+    out_variances: Any  # (n_spacepoints, 3) scalar [mm^2]
 
 
 @kernel(grain=2048)
 def _fill_variances(i, p):
-    """One spacepoint: the variances of its radius and z."""
+    """One spacepoint: the variances of its radius, of z, and of the arc r phi."""
     m = p.spacepoints.measurement_index[i]
     s = p.surfaces[p.measurements.event_module[m] % p.n_modules]
     x, y = p.spacepoints.global_position[i, X], p.spacepoints.global_position[i, Y]
     r = math.sqrt(x * x + y * y)
     per_mm = ONE / r if r > ZERO else ZERO * r
     u_r, v_r = (x * s.ux + y * s.uy) * per_mm, (x * s.vx + y * s.vy) * per_mm
+    u_phi, v_phi = (x * s.uy - y * s.ux) * per_mm, (x * s.vy - y * s.vx) * per_mm
     variance0, variance1 = p.measurements.local_variance[m, LOC0], p.measurements.local_variance[m, LOC1]
     p.out_variances[i, R_VARIANCE] = variance0 * u_r * u_r + variance1 * v_r * v_r
     p.out_variances[i, Z_VARIANCE] = variance0 * s.uz * s.uz + variance1 * s.vz * s.vz
+    p.out_variances[i, PHI_VARIANCE] = variance0 * u_phi * u_phi + variance1 * v_phi * v_phi
 
 
 def find_spacepoint_variances(
@@ -65,8 +67,8 @@ def find_spacepoint_variances(
 
     Returns
     -------
-    array of shape (n_spacepoints, 2), scalar
-        Variances of radius and z [mm^2].
+    array of shape (n_spacepoints, 3), scalar
+        Variances of radius, z and the arc r phi [mm^2].
     """
     extent = ws.extent("spacepoints")
     out = ws.array("spacepoints.variances", extent, spacepoints.global_position.dtype, _N_VARIANCES)

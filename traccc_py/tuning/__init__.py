@@ -1,0 +1,1 @@
+"""Settings that suit a detector: samples, what is searched, the search, and what is kept of it."""
