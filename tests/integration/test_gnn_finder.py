@@ -47,7 +47,8 @@ def test_same_bits_in_any_order_batch_and_number_of_threads(detector, chain, alo
     for result, expected in zip(chain.run_batch([e.cells for e in events]), alone, strict=True):
         assert_same_bits(result, expected)
     skip = ("cell_indices",)
-    assert_same_bits(chain.run(shuffled(events[0].cells, 3)), alone[0], skip)
+    cells, _ = shuffled(events[0].cells, 3)
+    assert_same_bits(chain.run(cells), alone[0], skip)
     assert_same_bits(TrackingChain(detector, CONFIG, device="cpu", threads=1).run(events[0].cells), alone[0])
 
 
