@@ -124,7 +124,7 @@ class GraphConfig(_Section):
     """Track candidates of the graph neural network, where finder.method is "gnn"."""
 
     filter_cut: Score = 0.5  #: smallest score of edges that the network sees
-    edge_cut: Score = 0.3  #: smallest score of edges of a candidate
+    edge_cut: Score = 0.1  #: smallest score of edges of a candidate
     segmentation: Segmentation = "walkthrough"  #: "walkthrough" (best paths) or "junction_removal" (no branchings)
 
 

@@ -186,6 +186,7 @@ class Trainer:
                 self._save()
                 begin += time.process_time() - begin - done.network_seconds  # measuring does not count
                 saved = time.process_time()
+        done.network_seconds = max(done.network_seconds, seconds)
         self._measure()
         self._save()
 
