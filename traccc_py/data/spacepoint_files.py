@@ -80,9 +80,9 @@ def read_spacepoints(path: Path | str, measurements: Measurements) -> Spacepoint
         value = table["measurement_id_2"][row]
         expected = f"{_NONE} (none): spacepoints of two strip measurements can't be reconstructed"
         raise input_error(path, row + FIRST_DATA_LINE, "measurement_id_2", value, expected)
-    row = _measurement_rows(path, table["measurement_id"], measurements)
+    rows = _measurement_rows(path, table["measurement_id"], measurements)
     position = columns_from_table("spacepoints", table)["global_position"]
-    return Spacepoints(position, row.astype(np.int32))
+    return Spacepoints(position, rows.astype(np.int32))
 
 
 def _measurement_rows(path: Path | str, wanted: np.ndarray, measurements: Measurements) -> np.ndarray:
@@ -128,7 +128,7 @@ def read_prototracks(
         the message names file, line and value.
     """
     table = read_table(path, reading_rules("prototracks"))
-    row = _measurement_rows(path, table["measurement_id"], measurements)
+    rows = _measurement_rows(path, table["measurement_id"], measurements)
     seen = np.ones(len(row), bool)
     seen[np.unique(row, return_index=True)[1]] = False
     if seen.any():

@@ -196,7 +196,8 @@ def _without_dead(
         points = PreparedSpacepoints(
             points.global_position[has_measurement], new_row[points.measurement_index[has_measurement]]
         )
-    return PreparedMeasurements(*(column[is_kept] for column in prepared[:_N_COLUMNS]), points, candidates)
+    columns = {name: getattr(prepared, name)[is_kept] for name in PreparedMeasurements._fields[:_N_COLUMNS]}
+    return prepared._replace(**columns, spacepoints=points, candidates=candidates)
 
 
 def _prepare(
