@@ -128,7 +128,7 @@ def read_prototracks(
         the message names file, line and value.
     """
     table = read_table(path, reading_rules("prototracks"))
-    rows = _measurement_rows(path, table["measurement_id"], measurements)
+    row = _measurement_rows(path, table["measurement_id"], measurements)
     seen = np.ones(len(row), bool)
     seen[np.unique(row, return_index=True)[1]] = False
     if seen.any():

@@ -138,9 +138,8 @@ class Trainer:
             n = graph.ends.shape[1]
             rows = self._random.integers(n, size=min(options.filter_batch, n))
             nodes, ends = np.unique(graph.ends[:, rows], return_inverse=True)
-            graph = LabelledGraph(
-                graph.nodes[nodes], graph.phi, ends.reshape(2, -1), *(c[rows] for c in graph[3:7]), *graph[7:]
-            )
+            of_edges = {name: getattr(graph, name)[rows] for name in LabelledGraph._fields[3:7]}
+            graph = graph._replace(nodes=graph.nodes[nodes], ends=ends.reshape(2, -1), **of_edges)
             rate = options.filter_rate * max(0.02, 1 - used / seconds)
             self._step(self._filter, self._filter_steps, graph, rate, options.filter_true_weight)
             done.filter_steps += 1
