@@ -74,18 +74,24 @@ def _throughput(axes: Any, points: _Points, variable: _Variable, *, is_log: bool
     """Draw rates of all curves; bars are least and most of the repeats."""
     for k, (name, chosen) in enumerate(_curves(points).items()):
         _draw(axes, k, *_spread(chosen, variable.name, "throughput"), name)
-    axes.set(xlabel=variable.label, ylabel="Events per second")
-    if variable.is_log:
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}")
-    elif variable.name in ("instances", "servers"):
-        axes.set_xticks(sorted({point[variable.name] for point in points}))
+    axes.set(ylabel="Events per second")
+    _set_x(axes, points, variable)
     if is_log:
         axes.set_yscale("log")
         _plain_numbers(axes)
         axes.set_ylim(None, 2 * axes.get_ylim()[1])
     else:
         axes.set_ylim(0, _ROOM * axes.get_ylim()[1])
+
+
+def _set_x(axes: Any, points: _Points, variable: _Variable) -> None:
+    """Label the axis of the variable."""
+    axes.set(xlabel=variable.label)
+    if variable.is_log:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    elif variable.name in ("instances", "servers"):
+        axes.set_xticks(sorted({point[variable.name] for point in points}))
 
 
 def _plain_numbers(axes: Any) -> None:
@@ -142,10 +148,8 @@ def _percentiles(axes: Any, points: _Points, variable: _Variable) -> None:
             xs, middle, _, _ = _spread(found, variable.name, column)
             style = {"marker": MARKERS[k % len(MARKERS)], "color": COLOURS[k % len(COLOURS)]}
             axes.plot(xs, middle, linestyle=line, label=f"{name}, {column[:3]}", **style)
-    axes.set(xlabel=variable.label, ylabel="Latency [ms]", yscale="log")
-    if variable.is_log:
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter("{x:g}")
+    axes.set(ylabel="Latency [ms]", yscale="log")
+    _set_x(axes, points, variable)
     _plain_numbers(axes)
     low, high = axes.get_ylim()
     axes.set_ylim(low, high * (high / low) ** 0.5)

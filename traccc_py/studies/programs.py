@@ -120,13 +120,14 @@ class Service:
             words += [f"--{kind}-port", str(port)]
         if cores:
             words = ["taskset", "--cpu-list", ",".join(map(str, cores)), *words]
+        if shutil.which(words[0]) is None:
+            msg = f"{words[0]} can't be run: it is not installed"
+            raise ServiceError(msg)
+        if shutil.which("setpriv"):  # of util-linux: a study that is killed leaves no server
+            words = ["setpriv", "--pdeathsig", "TERM", *words]
         folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as output:
-            try:
-                self.process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
-            except OSError as error:
-                msg = f"{words[0]} can't be run: {error}"
-                raise ServiceError(msg) from error
+            self.process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
 
     @property
     def url(self) -> str:
