@@ -196,7 +196,8 @@ def _without_dead(
         points = PreparedSpacepoints(
             points.global_position[has_measurement], new_row[points.measurement_index[has_measurement]]
         )
-    return PreparedMeasurements(*(column[is_kept] for column in prepared[:_N_COLUMNS]), points, candidates)
+    columns: list[Any] = [column[is_kept] for column in list(prepared)[:_N_COLUMNS]]  # type: ignore[index, union-attr]
+    return PreparedMeasurements._make([*columns, points, candidates])
 
 
 def _prepare(

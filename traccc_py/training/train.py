@@ -134,7 +134,7 @@ class Trainer:
         begin, saved = time.process_time() - done.filter_seconds, time.process_time()
         while (used := time.process_time() - begin) < seconds:
             done.filter_seconds = used
-            graph = self._graphs[self._random.integers(len(self._graphs))]
+            graph = self._graphs[int(self._random.integers(len(self._graphs)))]
             n = graph.ends.shape[1]
             rows = self._random.integers(n, size=min(options.filter_batch, n))
             nodes, ends = np.unique(graph.ends[:, rows], return_inverse=True)
@@ -251,8 +251,7 @@ class Trainer:
         self._random.bit_generator.state = state["random"]
         saved = dict(state["progress"])
         saved["curve"] = [
-            CurvePoint(**{k: tuple(v) if isinstance(v, (list, tuple)) else v for k, v in p.items()})
-            for p in saved["curve"]
+            CurvePoint(p["seconds"], p["steps"], tuple(p["efficiency"]), tuple(p["purity"])) for p in saved["curve"]
         ]
         self.progress = Progress(**saved)
         self._report(
