@@ -196,7 +196,7 @@ def _without_dead(
         points = PreparedSpacepoints(
             points.global_position[has_measurement], new_row[points.measurement_index[has_measurement]]
         )
-    columns: list[Any] = [column[is_kept] for column in list(prepared)[:_N_COLUMNS]]  # type: ignore[index, union-attr]
+    columns: list[Any] = [column[is_kept] for column in list(prepared)[:_N_COLUMNS]]  # type: ignore[index]
     return PreparedMeasurements._make([*columns, points, candidates])
 
 

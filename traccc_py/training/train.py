@@ -138,11 +138,15 @@ class Trainer:
             n = graph.ends.shape[1]
             rows = self._random.integers(n, size=min(options.filter_batch, n))
             nodes, ends = np.unique(graph.ends[:, rows], return_inverse=True)
-            graph = LabelledGraph(
-                graph.nodes[nodes], graph.phi, ends.reshape(2, -1), *(c[rows] for c in graph[3:7]), *graph[7:]
+            part = graph._replace(
+                nodes=graph.nodes[nodes],
+                ends=ends.reshape(2, -1),
+                features=graph.features[rows],
+                is_true=graph.is_true[rows],
+                weight=graph.weight[rows],
             )
             rate = options.filter_rate * max(0.02, 1 - used / seconds)
-            self._step(self._filter, self._filter_steps, graph, rate, options.filter_true_weight)
+            self._step(self._filter, self._filter_steps, part, rate, options.filter_true_weight)
             done.filter_steps += 1
             if time.process_time() - saved > _CHECKPOINT_EVERY:
                 self._save()
