@@ -224,7 +224,9 @@ class FindingConfig(_Section):
     kink_momentum: Positive = 0.05  #: momentum across the track that a kink gives, standard deviation [GeV]
     kink_chi2_max: Positive = 10.0  #: `chi2_max` behind a kink
     kink_mask_max: NonNegative = 20.0  #: `mask_max` behind a kink [mm]
-    measurements_behind_kink: Count = 4  #: measurements that must follow a kink; 0: kinks are not looked for
+    kink_places: PositiveCount = 6  #: places where a track may kink: its last measurement, and passive layers behind it
+    kink_min_pval: NonNegative = 0.01  #: smallest p-value of the measurements behind a kink
+    measurements_behind_kink: Count = 5  #: measurements that must follow a kink; 0: kinks are not looked for
     min_p: NonNegative = 0.1  #: smallest momentum [GeV]
     min_pt: NonNegative = 0.3  #: smallest pT [GeV]
     mask_sigma: NonNegative = 3.0  #: how far outside its edge a sensor is tried, in sigma

@@ -29,9 +29,12 @@ class Search:
         `SeedingCuts`, for what scattering and curvature allow.
     config
         The settings these come from; the spacepoints have no errors and fit any direction.
+    sparse
+        Spacepoints of an event with fewer of which short chains may cost more.
     """
 
-    def __init__(self, points, layer, inner, cuts, config):
+    def __init__(self, points, layer, inner, cuts, config, sparse=20_000):
+        self.sparse = sparse
         self.points, self.layer, self.inner, self.config = np.asarray(points, float), layer, inner, config
         self.r, self.phi = np.hypot(self.points[:, 0], self.points[:, 1]), np.arctan2(points[:, 1], points[:, 0])
         self.z = self.points[:, 2]
@@ -47,7 +50,9 @@ class Search:
             self._add_chains_of(i, False, frozenset(), kept)
         every = [chain for chains in found.values() for chain in chains]
         used = frozenset(point for n, cost, hits in every if n > LONG or cost <= SURE_COST for point in hits)
-        self.impact = min(SHORT_IMPACT * self.impact_scale, self.config.impact_max)
+        if len(self.r) >= self.sparse:
+            self.impact = min(SHORT_IMPACT * self.impact_scale, self.config.impact_max)
+        self.short_cost = SHORT_COST * max(self.sparse / len(self.r), 1.0)
         for i in set(found) - used:
             self._add_chains_of(i, True, used, found[i])
         return {i: {tuple(hits) for _, _, hits in chains} for i, chains in found.items() if chains}
@@ -77,7 +82,7 @@ class Search:
                 if triplet is None:
                     continue
                 hits, cost = self._extended([i, j, k], *triplet)
-                if len(hits) >= LONG or (is_second and cost <= (SHARING_COST if k in used else SHORT_COST)):
+                if len(hits) >= LONG or (is_second and cost <= (SHARING_COST if k in used else self.short_cost)):
                     _keep(kept, (len(hits), cost, hits))
 
     def _extended(self, hits, curvature, cost):

@@ -214,6 +214,23 @@ def test_server_that_hangs_is_started_again_once(tmp_path, monkeypatch):
     assert (tmp_path / "starts").read_text().split() == ["started", "started"]
 
 
+def test_a_server_that_only_says_that_it_is_not_ready_hangs(tmp_path, monkeypatch):
+    """It uses processor time, its instance does not."""
+    binary = tmp_path / "tritonserver"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n")
+    binary.chmod(0o755)
+    used = iter(range(1000))
+    monkeypatch.setattr("traccc_py.backend.server._STALL_SECONDS", 0.3)
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), Installation(binary)) as server:
+        server.start()
+        pid = server._process.pid
+        monkeypatch.setattr("traccc_py.backend.server.cpu_seconds", lambda one: next(used) if one == pid else 5.0)
+        monkeypatch.setattr(server, "instance_processes", lambda: {1})
+        with pytest.raises(ServiceError, match="hangs while it loads"):
+            server.wait_until_ready(5)
+        server.kill()
+
+
 def test_taken_port_is_named(installation):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

@@ -24,6 +24,7 @@ from traccc_py.errors import GeometryError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.layer_map import make_layer_map
 from traccc_py.geometry.records import DESIGN, LAYER, SURFACE, LayerKind
+from traccc_py.kernels.seeding import chains
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.chains import MAX_HITS, MOST_CHAINS
 from traccc_py.kernels.seeding.cluster_slopes import ANY_SLOPE
@@ -153,11 +154,13 @@ def test_a_telescope_has_no_map():
         make_layer_map(build_detector("telescope").arrays(), CONFIG)
 
 
-def test_chains_are_those_of_the_plain_definition():
+@pytest.mark.parametrize("sparse", [20_000, 10])
+def test_chains_are_those_of_the_plain_definition(sparse, monkeypatch):
+    monkeypatch.setattr(chains, "_SPARSE", sparse)
     points, _, layer = simulate(250, seed=4)
     points = np.asarray(points, np.float32)
     inner = inner_layers(make_layer_map(TOY, CONFIG))
-    expected = Search(points.astype(float), layer, inner, seeding_cuts(CONFIG, 0.0), CONFIG).chains()
+    expected = Search(points.astype(float), layer, inner, seeding_cuts(CONFIG, 0.0), CONFIG, sparse).chains()
     found = chains_of(run(points, layer)[2])
     expected = {(i, chain) for i, chains in expected.items() for chain in chains}
     found = {(i, chain) for i, chains in found.items() for chain in chains}

@@ -347,10 +347,15 @@ class TritonServer:
         self.close()
 
     def _cpu_seconds(self) -> float:
-        """Return the processor time that the server and its instances have used."""
+        """Return the processor time of what loads: the instances, and before there are any the server.
+
+        A server with an instance that hangs goes on to answer that it is not ready, which is no progress: on a slow
+        machine that takes enough time to hide it.
+        """
         if self._process is None:
             return 0.0
-        return cpu_seconds(self._process.pid) + self._cpu_seconds_of_instances()
+        instances = self.instance_processes()
+        return sum(map(cpu_seconds, instances)) if instances else cpu_seconds(self._process.pid)
 
     def _cpu_seconds_of_instances(self) -> float:
         return sum(map(cpu_seconds, self.instance_processes()))

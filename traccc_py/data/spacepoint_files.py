@@ -80,9 +80,9 @@ def read_spacepoints(path: Path | str, measurements: Measurements) -> Spacepoint
         value = table["measurement_id_2"][row]
         expected = f"{_NONE} (none): spacepoints of two strip measurements can't be reconstructed"
         raise input_error(path, row + FIRST_DATA_LINE, "measurement_id_2", value, expected)
-    link = _measurement_rows(path, table["measurement_id"], measurements)
+    rows = _measurement_rows(path, table["measurement_id"], measurements)
     position = columns_from_table("spacepoints", table)["global_position"]
-    return Spacepoints(position, link.astype(np.int32))
+    return Spacepoints(position, rows.astype(np.int32))
 
 
 def _measurement_rows(path: Path | str, wanted: np.ndarray, measurements: Measurements) -> np.ndarray:

@@ -196,8 +196,8 @@ def _without_dead(
         points = PreparedSpacepoints(
             points.global_position[has_measurement], new_row[points.measurement_index[has_measurement]]
         )
-    columns: list[Any] = [column[is_kept] for column in list(prepared)[:_N_COLUMNS]]  # type: ignore[index]
-    return PreparedMeasurements._make([*columns, points, candidates])
+    columns = {name: getattr(prepared, name)[is_kept] for name in PreparedMeasurements._fields[:_N_COLUMNS]}
+    return prepared._replace(**columns, spacepoints=points, candidates=candidates)
 
 
 def _prepare(

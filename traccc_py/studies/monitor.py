@@ -16,7 +16,7 @@ from traccc_py.studies.programs import Service
 
 __all__ = ["Monitor", "gpu_reader", "latency_split", "number_of_gpus"]
 
-_PERIOD = 0.25  # [s]
+_PERIOD = 0.5  # [s]; a look costs the generator's process some milliseconds
 _MEBIBYTE = 1 << 20
 _INPUT_STAGE, _OUTPUT_STAGE = "stage preparation", "stage output"
 _GAUGES = ("memory_mb", "gpu_percent", "gpu_memory_mb", "gpu_watts")
@@ -81,8 +81,7 @@ class Monitor:
     def _sample(self) -> dict[str, float]:
         found: dict[str, float] = dict(self._read_gpus())
         for service in self._services:
-            counts = {"cpu_seconds": service.cpu_seconds(), "memory_mb": service.memory_mb(), **service.metrics()}
-            for name, value in counts.items():
+            for name, value in {**service.use(), **service.metrics()}.items():
                 found[name] = found.get(name, 0.0) + value
         return found
 

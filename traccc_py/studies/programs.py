@@ -32,24 +32,33 @@ _STAGE = re.compile(r'stage="(\w+)"')
 _BUFFER_BYTES = 64 << 20
 
 
-def children(pid: int) -> list[tuple[int, str]]:
-    """Return the living children of a process and their command lines."""
-    found = []
+def _by_parent() -> dict[int, list[int]]:
+    """Return the living processes of this machine by their parents."""
+    found: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):  # it ended in the meantime
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                if int(parent) == pid and state not in "ZX":
-                    command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                    found.append((int(entry.name), command))
-    return sorted(found)
+                state, parent = (entry / "stat").read_text().rpartition(")")[2].split(None, 2)[:2]
+                if state not in "ZX":
+                    found.setdefault(int(parent), []).append(int(entry.name))
+    return found
+
+
+def children(pid: int) -> list[tuple[int, str]]:
+    """Return the living children of a process and their command lines."""
+    found = []
+    for child in sorted(_by_parent().get(pid, [])):
+        with contextlib.suppress(OSError):
+            command = Path(f"/proc/{child}/cmdline").read_bytes()
+            found.append((child, command.replace(b"\0", b" ").decode(errors="replace").strip()))
+    return found
 
 
 def descendants(pid: int) -> list[int]:
     """Return a process and all below it."""
-    found = [pid]
+    found, by_parent = [pid], _by_parent()
     for one in found:
-        found += [child for child, _ in children(one)]
+        found += by_parent.get(one, [])
     return found
 
 
@@ -151,13 +160,13 @@ class Service:
         lines = [line for log in (self.log, self._server_log) if log.exists() for line in log.read_text().splitlines()]
         return ": " + " / ".join(lines[-_LAST_LINES:])
 
-    def cpu_seconds(self) -> float:
-        """Return the processor time that it and its server have used [s]."""
-        return sum(map(cpu_seconds, descendants(self.process.pid)))
+    def use(self) -> dict[str, float]:
+        """Return what all its processes have used and have: `cpu_seconds` [s], `memory_mb` [MB].
 
-    def memory_mb(self) -> float:
-        """Return the resident memory of all its processes [MB]; pages that they share count in each."""
-        return sum(map(resident_mb, descendants(self.process.pid)))
+        Pages that they share count in each.
+        """
+        pids = descendants(self.process.pid)
+        return {"cpu_seconds": sum(map(cpu_seconds, pids)), "memory_mb": sum(map(resident_mb, pids))}
 
     def metrics(self) -> dict[str, float]:
         """Return its counters; see `metric_sums`."""

@@ -18,7 +18,6 @@ from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 __all__ = ["EventGraph", "EventPoints", "GraphMaker", "doublet_values"]
 
 _FEWEST = 1e-3
-_N_REAL = 10  # columns of points with real numbers
 
 
 class EventPoints(NamedTuple):
@@ -119,7 +118,7 @@ def doublet_values(points: EventPoints, inner: np.ndarray, outer: np.ndarray) ->
         dr [mm], dphi [rad], dz [mm], z0 [mm], dphi / dr [1/mm], cot(theta), channels too many of both clusters; not a
         number where these are not known.
     """
-    p = EventPoints._make([*(np.asarray(c, np.float64) for c in points[:_N_REAL]), *points[_N_REAL:]])
+    p = points._replace(**{name: np.asarray(getattr(points, name), np.float64) for name in EventPoints._fields[:10]})
     dr, dz = p.r[outer] - p.r[inner], p.z[outer] - p.z[inner]
     dphi = (p.phi[outer] - p.phi[inner] + np.pi) % (2 * np.pi) - np.pi
     middle = 0.5 * (p.r[inner] + p.r[outer]) * dphi

@@ -138,15 +138,10 @@ class Trainer:
             n = graph.ends.shape[1]
             rows = self._random.integers(n, size=min(options.filter_batch, n))
             nodes, ends = np.unique(graph.ends[:, rows], return_inverse=True)
-            part = graph._replace(
-                nodes=graph.nodes[nodes],
-                ends=ends.reshape(2, -1),
-                features=graph.features[rows],
-                is_true=graph.is_true[rows],
-                weight=graph.weight[rows],
-            )
+            of_edges = {name: getattr(graph, name)[rows] for name in LabelledGraph._fields[3:7]}
+            graph = graph._replace(nodes=graph.nodes[nodes], ends=ends.reshape(2, -1), **of_edges)
             rate = options.filter_rate * max(0.02, 1 - used / seconds)
-            self._step(self._filter, self._filter_steps, part, rate, options.filter_true_weight)
+            self._step(self._filter, self._filter_steps, graph, rate, options.filter_true_weight)
             done.filter_steps += 1
             if time.process_time() - saved > _CHECKPOINT_EVERY:
                 self._save()

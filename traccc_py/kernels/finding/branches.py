@@ -15,12 +15,15 @@ from traccc_py.device.kernel import device_function
 from traccc_py.device.workspace import Extent, Workspace
 from traccc_py.edm.parameters import N_COVARIANCE, N_PARAMETERS
 from traccc_py.kernels.constants import ZERO
+from traccc_py.kernels.tracking.helix import curvilinear_axes, direction_of
 from traccc_py.kernels.tracking.propagation import on_surface
 from traccc_py.kernels.tracking.state import (
     Branch,
     Counters,
     Gaps,
     Navigation,
+    Track,
+    Vector,
     load_covariance,
     load_parameters,
     store_covariance,
@@ -40,7 +43,8 @@ __all__ = [
 ]
 
 # Columns of the arrays of waiting branches.
-_PARAMETERS, _COVARIANCE, _N_STATE = 0, N_PARAMETERS, N_PARAMETERS + N_COVARIANCE
+_PARAMETERS, _COVARIANCE, _POSITION = 0, N_PARAMETERS, N_PARAMETERS + N_COVARIANCE
+_N_STATE = _POSITION + 3
 _SURFACE, _BIN_START, _CYLINDER, _DISC, _PLANE = range(5)
 _ENTRIES, _MEASUREMENTS, _HOLES, _CONSECUTIVE_HOLES, _NDF, _LAST_LAYER = range(5, 11)
 _N_LINKS = 11
@@ -62,8 +66,8 @@ class Branches(NamedTuple):
 class WaitingBranches(NamedTuple):
     """The state of branches that are followed later, by slot."""
 
-    state: Any  # (n_slots, 5 + 15) scalar, parameters and packed covariance on the last surface
-    links: Any  # (n_slots, 11) int32: the last surface, then bin, gaps and counters
+    state: Any  # (n_slots, 5 + 15 + 3) scalar, parameters and packed covariance on the last surface, position
+    links: Any  # (n_slots, 11) int32: the last surface or, below 0, passive layer, then bin, gaps and counters
     untried: Any  # (n_slots,) int64, see `Navigation`
     chi2: Any  # (n_slots,) scalar
 
@@ -74,27 +78,31 @@ def _by_slot(ws: Workspace, name: str, seeds: Extent, dtype: Any, branches: int,
     return array.reshape(-1, width) if width else array.reshape(-1)
 
 
-def make_branches(ws: Workspace, seeds: Extent, dtype: Any, branches: int, max_entries: int) -> Branches:
-    """Return arrays for the outcome of `branches` branches of each seed."""
+def make_branches(
+    ws: Workspace, seeds: Extent, dtype: Any, branches: int, max_entries: int, stage: str = "finding"
+) -> Branches:
+    """Return arrays for the outcome of `branches` branches of each seed, with names of their own for each `stage`."""
     return Branches(
-        code=_by_slot(ws, "finding.code", seeds, np.int32, branches, max_entries),
-        path=_by_slot(ws, "finding.path", seeds, dtype, branches, max_entries),
-        n_entries=_by_slot(ws, "finding.n_entries", seeds, np.int32, branches),
-        n_measurements=_by_slot(ws, "finding.n_measurements", seeds, np.int32, branches),
-        n_holes=_by_slot(ws, "finding.n_holes", seeds, np.int32, branches),
-        chi2=_by_slot(ws, "finding.chi2", seeds, dtype, branches),
-        ndf=_by_slot(ws, "finding.ndf", seeds, np.int32, branches),
-        is_stopped=_by_slot(ws, "finding.is_stopped", seeds, np.int32, branches),
+        code=_by_slot(ws, f"{stage}.code", seeds, np.int32, branches, max_entries),
+        path=_by_slot(ws, f"{stage}.path", seeds, dtype, branches, max_entries),
+        n_entries=_by_slot(ws, f"{stage}.n_entries", seeds, np.int32, branches),
+        n_measurements=_by_slot(ws, f"{stage}.n_measurements", seeds, np.int32, branches),
+        n_holes=_by_slot(ws, f"{stage}.n_holes", seeds, np.int32, branches),
+        chi2=_by_slot(ws, f"{stage}.chi2", seeds, dtype, branches),
+        ndf=_by_slot(ws, f"{stage}.ndf", seeds, np.int32, branches),
+        is_stopped=_by_slot(ws, f"{stage}.is_stopped", seeds, np.int32, branches),
     )
 
 
-def make_waiting_branches(ws: Workspace, seeds: Extent, dtype: Any, branches: int) -> WaitingBranches:
-    """Return arrays for the state of `branches` branches of each seed."""
+def make_waiting_branches(
+    ws: Workspace, seeds: Extent, dtype: Any, branches: int, stage: str = "finding"
+) -> WaitingBranches:
+    """Return arrays for the state of `branches` branches of each seed, with names of their own for each `stage`."""
     return WaitingBranches(
-        state=_by_slot(ws, "finding.branch_state", seeds, dtype, branches, _N_STATE),
-        links=_by_slot(ws, "finding.branch_links", seeds, np.int32, branches, _N_LINKS),
-        untried=_by_slot(ws, "finding.branch_untried", seeds, np.int64, branches),
-        chi2=_by_slot(ws, "finding.branch_chi2", seeds, dtype, branches),
+        state=_by_slot(ws, f"{stage}.branch_state", seeds, dtype, branches, _N_STATE),
+        links=_by_slot(ws, f"{stage}.branch_links", seeds, np.int32, branches, _N_LINKS),
+        untried=_by_slot(ws, f"{stage}.branch_untried", seeds, np.int64, branches),
+        chi2=_by_slot(ws, f"{stage}.branch_chi2", seeds, dtype, branches),
     )
 
 
@@ -116,10 +124,12 @@ def copy_entries(p, source, slot, n_entries):
 
 @device_function(inlined=True)
 def save_branch(p, slot, surface, branch):
-    """Store a branch that has just left a surface, to follow it later."""
+    """Store a branch that has just left a surface or, below 0, passive layer, to follow it later."""
+    state, position = p.waiting.state, branch.track.position
     links, gaps, counters = p.waiting.links, branch.navigation.gaps, branch.counters
-    store_parameters(p.waiting.state, slot, _PARAMETERS, branch.track.params)
-    store_covariance(p.waiting.state, slot, _COVARIANCE, branch.track.covariance)
+    store_parameters(state, slot, _PARAMETERS, branch.track.params)
+    store_covariance(state, slot, _COVARIANCE, branch.track.covariance)
+    state[slot, _POSITION], state[slot, _POSITION + 1], state[slot, _POSITION + 2] = position
     p.waiting.chi2[slot] = branch.chi2
     p.waiting.untried[slot] = branch.navigation.untried
     links[slot, _SURFACE] = surface
@@ -138,9 +148,10 @@ def save_branch(p, slot, surface, branch):
 @device_function(inlined=True)
 def load_branch(p, slot):
     """Return a branch that was stored."""
-    links, chi2 = p.waiting.links, p.waiting.chi2[slot]
-    x = load_parameters(p.waiting.state, slot, _PARAMETERS)
-    c = load_covariance(p.waiting.state, slot, _COVARIANCE)
+    state, links, chi2 = p.waiting.state, p.waiting.links, p.waiting.chi2[slot]
+    surface = links[slot, _SURFACE]
+    x = load_parameters(state, slot, _PARAMETERS)
+    c = load_covariance(state, slot, _COVARIANCE)
     navigation = Navigation(
         gaps=Gaps(cylinder=links[slot, _CYLINDER], disc=links[slot, _DISC], plane=links[slot, _PLANE]),
         bin_start=links[slot, _BIN_START],
@@ -154,7 +165,12 @@ def load_branch(p, slot):
         ndf=links[slot, _NDF],
         last_layer=links[slot, _LAST_LAYER],
     )
-    track = on_surface(p.detector.surfaces, links[slot, _SURFACE], x, c)
+    if surface >= 0:
+        track = on_surface(p.detector.surfaces, surface, x, c)
+    else:
+        position = Vector(state[slot, _POSITION], state[slot, _POSITION + 1], state[slot, _POSITION + 2])
+        u, v = curvilinear_axes(direction_of(x.phi, x.theta))
+        track = Track(position=position, params=x, covariance=c, u=u, v=v)
     return Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=ZERO * chi2)
 
 

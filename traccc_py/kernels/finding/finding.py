@@ -37,7 +37,7 @@ from traccc_py.kernels.finding.branches import (
     store_outcome,
 )
 from traccc_py.kernels.finding.candidates import CandidateBatch, collect_candidates
-from traccc_py.kernels.finding.kinks import resume_at_kinks
+from traccc_py.kernels.finding.kinks import keep_continuations, resume_at_kinks
 from traccc_py.kernels.finding.layers import cross_layer, first_navigation, nearest_surface, without_bit
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
 from traccc_py.kernels.finding.retry import list_retried
@@ -80,6 +80,7 @@ class _Cuts(NamedTuple):
     max_entries: Any
     branches_per_seed: Any
     branches_per_surface: Any
+    measurements_per_hole: Any  # that make up for a hole
     measurements_behind_kink: Any  # that a resumed branch needs
 
 
@@ -139,6 +140,12 @@ def _has_too_many_holes(p, counters):
     if counters.measurements <= _SEED_MEASUREMENTS:
         in_a_row = min(in_a_row, p.cuts.seed_max_consecutive_holes)
     return counters.holes > p.cuts.max_holes or counters.consecutive_holes > in_a_row
+
+
+@device_function(inlined=True)
+def _score(p, counters):
+    """Return what decides where a branch is cut back: measurements that don't make up for the holes before go, too."""
+    return counters.measurements - p.cuts.measurements_per_hole * counters.holes
 
 
 @device_function(inlined=True)
@@ -287,14 +294,15 @@ def _follow(i, p, slot, branch, n_branches):
             continue
         after, n_branches, is_found, alive = _visit_surface(i, p, slot, here, direction, curvature, n_branches)
         track, navigation, counters, chi2, travelled = after
-        if is_found:
+        if is_found and _score(p, counters) >= _score(p, counters_at_last):
             counters_at_last, chi2_at_last = counters, chi2
     # Worked out again: what is kept through the loop takes registers.
     is_slow = _is_slow(p, track, track_direction(track))
     behind = counters_at_last.measurements - p.is_resumed * p.out.n_measurements[slot]
     if p.is_resumed == 0 or behind >= p.cuts.measurements_behind_kink:
         store_outcome(p, slot, counters_at_last, chi2_at_last)
-        p.out.is_stopped[slot] = np.int32(1) if is_slow or _has_too_many_holes(p, counters) else np.int32(0)
+        is_cut = counters.measurements > counters_at_last.measurements
+        p.out.is_stopped[slot] = np.int32(1) if is_cut or is_slow or _has_too_many_holes(p, counters) else np.int32(0)
     return n_branches
 
 
@@ -339,6 +347,7 @@ def _first_cuts(config: FindingConfig, real: Any) -> _Cuts:
         max_entries=np.int32(config.max_surfaces),
         branches_per_seed=np.int32(_branches_per_seed(config)),
         branches_per_surface=np.int32(config.max_branches_per_surface),
+        measurements_per_hole=np.int32(config.measurements_per_hole),
         measurements_behind_kink=np.int32(config.measurements_behind_kink),
     )
 
@@ -346,7 +355,10 @@ def _first_cuts(config: FindingConfig, real: Any) -> _Cuts:
 def _cuts_behind_kink(first: _Cuts, config: FindingConfig, real: Any) -> _Cuts:
     """Return the cuts behind a kink: sensors far off the prediction are tried, but the cone is no wider than kinks."""
     return first._replace(
-        chi2_max=real(config.kink_chi2_max), mask_max=real(config.kink_mask_max), branches_per_surface=np.int32(1)
+        chi2_max=real(config.kink_chi2_max),
+        mask_max=real(config.kink_mask_max),
+        branches_per_seed=np.int32(1),
+        branches_per_surface=np.int32(1),
     )
 
 
@@ -411,7 +423,7 @@ def find_tracks(
     ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, cuts=wider))
     if config.measurements_behind_kink > 0:
         behind = _cuts_behind_kink(payload.cuts, config, dtype.type)
-        listed = resume_at_kinks(ws, payload, behind, config)
-        resumed = payload._replace(listed=listed, is_resumed=np.int32(1), cuts=behind)
-        ws.launch(follow_seeds, ws.extent("kinked_seeds"), resumed)
+        resumed = resume_at_kinks(ws, payload, behind, config)
+        ws.launch(follow_seeds, ws.extent("kinks"), resumed)
+        keep_continuations(ws, payload.out, payload.cuts.branches_per_seed, resumed, config)
     return collect_candidates(ws, payload.out, parameters.event, n_branches, config)

@@ -140,7 +140,7 @@ def make_graph_map(detector: DetectorArrays, places: np.ndarray, pairs: np.ndarr
 
 def _matched(wanted: np.ndarray, here: np.ndarray) -> np.ndarray:
     """Return the layer of `here` that each of `wanted` is."""
-    edges = ("r_low", "r_high", "z_low", "z_high")
+    edges = (LAYER_PLACE.names or ())[1:]
     rows = np.empty(len(wanted), np.int64)
     for k, place in enumerate(wanted):
         off = np.max([np.abs(here[name] - place[name]) for name in edges], axis=0, initial=0)

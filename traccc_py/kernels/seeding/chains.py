@@ -30,6 +30,7 @@ MOST_CHAINS = 3  #: chains of an outermost spacepoint
 LONG_CHAIN = 4  #: spacepoints of a chain that is hardly ever made of several particles'
 _SURE_COST = scalar(1)  # largest cost of a chain of four that is right: nine of ten are below, six of ten above
 _SHORT_COST = scalar(1.5)  # largest cost of a short chain
+_SPARSE = 20_000  # spacepoints of an event: with fewer, short chains may cost more, in proportion
 _SHARING_COST = scalar(0.5)  # ... whose innermost point is used: one of a hundred is right
 _SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
 _PER_TRIPLET = 3
@@ -59,6 +60,7 @@ class _Payload(NamedTuple):
     per_diameter: Any  # scalar, 1/(2 R) of the smallest helix [1/mm]
     impact_scale2: Any  # scalar, square of the impact parameter that costs as much as the largest mismatch [mm^2]
     impact_max2: Any  # scalar, square of the largest impact parameter, errors included [mm^2]
+    sparse: Any  # scalar, see `_SPARSE`
     is_second: Any  # int32, 1: short chains of points that are not used, layers may be left out
     is_used: Any  # (n_points,) int32, 1: on a chain that is hardly wrong
     listed: Any  # (n_listed,) int32, outermost points of the second pass
@@ -66,9 +68,11 @@ class _Payload(NamedTuple):
 
 
 class _UsePayload(NamedTuple):
-    layer: Any  # (n_points,) int32
+    sp: LayerPoints
     map: LayerMap
     chains: Chains
+    sparse: Any  # scalar, see `_SPARSE`
+    is_sparse: Any  # int32, 1: points of sparse events are listed, 0: of the others
     out_is_used: Any  # (n_points,) int32
     out_is_listed: Any  # (n_points,) int32
 
@@ -405,9 +409,18 @@ def _keep(out, i, n_chains, hits, n, cost):
 
 
 @device_function(inlined=True)
+def _n_points(sp, layer_map, i):
+    """Return the number of spacepoints in the event of point i."""
+    first = sp.event[i] * layer_map.n_cells
+    return scalar(sp.cell_offsets[first + layer_map.n_cells] - sp.cell_offsets[first])
+
+
+@device_function(inlined=True)
 def _largest_cost(p, innermost):
-    """Return the largest cost of a short chain."""
-    return _SHARING_COST if p.is_used[innermost] == 1 else _SHORT_COST
+    """Return the largest cost of a short chain: where there are few points, a bad one is less often a wrong one."""
+    if p.is_used[innermost] == 1:
+        return _SHARING_COST
+    return _SHORT_COST * max(p.sparse / _n_points(p.sp, p.map, innermost), ONE)
 
 
 @device_function(inlined=True)
@@ -494,14 +507,15 @@ def _mark_used(i, p):
 def _flag_first(i, p):
     """Flag point i if long chains can begin there."""
     p.chains.n[i] = 0
-    p.out_is_listed[i] = np.int32(p.map.layers[p.layer[i]].most_points >= LONG_CHAIN)
+    p.out_is_listed[i] = np.int32(p.map.layers[p.sp.layer[i]].most_points >= LONG_CHAIN)
 
 
 @kernel(grain=4096)
 def _flag_second(i, p):
-    """Flag point i if chains can begin there, and it is on none that is hardly wrong."""
-    is_free = p.map.layers[p.layer[i]].most_points >= _PER_TRIPLET and p.out_is_used[i] == 0
-    p.out_is_listed[i] = np.int32(is_free)
+    """Flag point i if chains can begin there, it is on none that is hardly wrong, and its event is as dense."""
+    is_free = p.map.layers[p.sp.layer[i]].most_points >= _PER_TRIPLET and p.out_is_used[i] == 0
+    is_sparse = np.int32(_n_points(p.sp, p.map, i) < p.sparse)
+    p.out_is_listed[i] = np.int32(is_free and is_sparse == p.is_sparse)
 
 
 def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: SeedingCuts) -> Chains:
@@ -531,9 +545,11 @@ def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: Seedi
         hits=ws.array("seeding.chain_hits", points, np.int32, MOST_CHAINS * MAX_HITS),
     )
     used = _UsePayload(
-        layer=sp.layer,
+        sp=sp,
         map=layer_map,
         chains=out,
+        sparse=scalar(_SPARSE),
+        is_sparse=np.int32(0),
         out_is_used=ws.array("seeding.is_used", points, np.int32),
         out_is_listed=ws.array("seeding.is_listed", points, np.int32),
     )
@@ -548,6 +564,7 @@ def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: Seedi
         per_diameter=scalar(per_diameter),
         impact_scale2=scalar(impact_scale**2),
         impact_max2=scalar(float(cuts.impact_max) ** 2),
+        sparse=used.sparse,
         is_second=np.int32(0),
         is_used=used.out_is_used,
         listed=list_flagged(ws, used.out_is_listed, points, "chain_starts"),
@@ -556,10 +573,10 @@ def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: Seedi
     ws.launch(_find_chains, ws.extent("chain_starts"), first)
     ws.clear(used.out_is_used)
     ws.launch(_mark_used, points, used)
-    ws.launch(_flag_second, points, used)
     impact = min(_SHORT_IMPACT * impact_scale, float(cuts.impact_max))
     narrow = linking._replace(impact_max=scalar(impact), impact_allowance=scalar(impact / per_diameter - impact**2))
-    listed = list_flagged(ws, used.out_is_listed, points, "short_chain_starts")
-    second = first._replace(cuts=narrow, is_second=np.int32(1), listed=listed)
-    ws.launch(_find_chains, ws.extent("short_chain_starts"), second)
+    for is_sparse, of_event, starts in ((0, narrow, "short_chain_starts"), (1, linking, "sparse_chain_starts")):
+        ws.launch(_flag_second, points, used._replace(is_sparse=np.int32(is_sparse)))
+        listed = list_flagged(ws, used.out_is_listed, points, starts)
+        ws.launch(_find_chains, ws.extent(starts), first._replace(cuts=of_event, is_second=np.int32(1), listed=listed))
     return out

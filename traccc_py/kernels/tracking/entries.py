@@ -1,7 +1,7 @@
 """Entries of a candidate: what it met, in order, as track finding recorded it; finding and fitting follow them again.
 
 A code >= 0 is a measurement. Below 0 stand, as -1 - k: a surface crossed without one (k < n_modules); then, after
-n_modules, a passive layer; after those, a surface behind which the track kinks.
+n_modules, a passive layer; after those, in the same order, surfaces and layers behind which the track kinks.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ def kink_of(config: FindingConfig, real: Any) -> Kink:
 
 @device_function(inlined=True)
 def kink_code(p, surface):
-    """Return the code of a kink behind a surface."""
-    return np.int32(-1 - p.detector.n_modules - p.detector.layers.shape[0] - surface)
+    """Return the code of a kink behind a surface or, below 0, passive layer."""
+    place = surface if surface >= 0 else p.detector.n_modules - 1 - surface
+    return np.int32(-1 - p.detector.n_modules - p.detector.layers.shape[0] - place)
 
 
 @device_function(inlined=True)
@@ -70,7 +71,8 @@ def surface_of(p, code):
     if -1 - code < p.detector.n_modules:
         return np.int32(-1 - code)
     if is_kink(p, code):
-        return np.int32(-1 - code - p.detector.n_modules - p.detector.layers.shape[0])
+        place = np.int32(-1 - code - p.detector.n_modules - p.detector.layers.shape[0])
+        return place if place < p.detector.n_modules else np.int32(p.detector.n_modules - 1 - place)
     return np.int32(code + p.detector.n_modules)
 
 
