@@ -13,7 +13,7 @@ from traccc_py.cli.options import Option, Threads, command, consoles, options_of
 from traccc_py.cli.settings import ChosenSettings, assigned
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.settings import Positive, PositiveCount, Settings
-from traccc_py.tuning.samples import TuningSamples
+from traccc_py.tuning.settings import TuningSamples
 from traccc_py.units import degree
 
 if TYPE_CHECKING:

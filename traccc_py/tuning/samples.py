@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from traccc_py.data.manifest import read_manifest
 from traccc_py.performance.definitions import TruthSelection
-from traccc_py.settings import Bounds, Count, NonNegative, Positive, PositiveCount, Settings
 from traccc_py.simulation.events import SimulatedEvent
 from traccc_py.simulation.samples import Sample, make_sample
 from traccc_py.simulation.settings import CollisionConfig, ParticleGunConfig, SampleConfig, TransportConfig
+from traccc_py.tuning.settings import TuningSamples
 
-__all__ = ["JudgedSample", "TuningSamples", "load_samples"]
+__all__ = ["JudgedSample", "load_samples"]
 
 _PER_EVENT = 50  #: particles of a gun in an event
 _OF_PIONS = 2  #: of so many muons there is one pion
 _NUCLEAR = ("nuclear_interactions", "nuclear_scattering")  #: what pions do besides
-
-
-@dataclass(frozen=True, slots=True)
-class TuningSamples(Settings):
-    """What settings are judged by."""
-
-    particles: PositiveCount = 1000  #: muons; there are half as many pions
-    pt: Annotated[tuple[float, float], Bounds(0)] = (0.5, 100.0)  #: range of pT, uniform in its logarithm [GeV]
-    eta: Annotated[tuple[float, float], Bounds()] = (-2.5, 2.5)  #: range of eta
-    phi: Annotated[tuple[float, float], Bounds()] = (-math.pi, math.pi)  #: range of phi [rad]
-    vertex_sigma: Positive = 55.0  #: spread of vertices along the beam [mm]
-    pileup: NonNegative = 0.0  #: mean number of collisions besides a ttbar, in events of their own; 0: there are none
-    collisions: PositiveCount = 2  #: such events
-    min_measurements: Count = 5  #: measurements of a particle that counts
-    seed: Count = 1  #: seed of the random numbers
 
 
 class JudgedSample(NamedTuple):
