@@ -15,6 +15,7 @@ __all__ = ["LearnedPairs", "learn_windows"]
 _FEWEST_EDGES = 4  # of a pair of layers: fewer are chance
 _ENOUGH_EDGES = 300  # for quantiles
 _QUANTILE = 0.001
+_Z0, _COLLISION_REGION = 3, 250.0  # collisions may lie farther out than those that windows are learned from [mm]
 _ANY = 1e6  # a value beyond all others: no limit
 _WIDENED = 0.1  # part of its width, on either side
 #: ... and at least this: dr [mm], dphi, dz [mm], z0 [mm], dphi / dr [1/mm], cot(theta), channels, channels
@@ -40,7 +41,8 @@ def learn_windows(events: Sequence[tuple[EventPoints, TrueEdges, np.ndarray]]) -
     Returns
     -------
     LearnedPairs
-        With windows that hold 99.8 % of the edges, widened by a tenth on either side.
+        With windows that hold 99.8 % of the edges, widened by a tenth on either side; those of z at the beam line hold
+        the collision region.
     """
     layers, values = [], []
     for points, edges, is_used in events:
@@ -66,4 +68,5 @@ def _window(values: np.ndarray) -> np.ndarray:
         low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
     margin = _WIDENED * (high - low) + _LEAST[is_known]
     window[is_known] = np.stack([low - margin, high + margin], axis=1)
+    window[_Z0] = min(window[_Z0, 0], -_COLLISION_REGION), max(window[_Z0, 1], _COLLISION_REGION)
     return window
