@@ -173,6 +173,8 @@ def resume_at_kink(k, p):
     i = p.listed[k]
     before, row = np.int32(i * p.branches_per_seed), np.int32(k * p.places)
     end = np.int32(row + p.places)
+    if end > p.out_event.shape[0]:  # there is no room for the places of all: the batch is redone
+        return
     for place in range(row, end):
         p.out.n_measurements[place] = p.found.n_measurements[before]
         p.out_event[place] = p.seeds.event[i]
@@ -185,7 +187,7 @@ def resume_at_kink(k, p):
     for _ in range(np.int32(_MAX_LAYERS)):
         n = branch.counters.entries
         row = np.int32(row + 1)
-        if row >= end:
+        if row >= end or n + np.int32(2) > p.cuts.max_entries:  # that of the layer and that of the kink
             break
         copy_entries(p, np.int32(row - 1), row, n)
         direction = track_direction(branch.track)
@@ -236,6 +238,8 @@ def _best_continuation(p, first, slot):
 def keep_continuation(k, p):
     """Put the best continuation of listed seed k in the place of the branch that ended at the kink."""
     slot = np.int32(p.listed[k] * p.branches_per_seed)
+    if np.int32((k + 1) * p.places) > p.behind.n_entries.shape[0]:
+        return
     best = _best_continuation(p, np.int32(k * p.places), slot)
     if best < 0:
         return
