@@ -173,7 +173,7 @@ def test_given_spacepoints_are_used(chain, spacepoints):
 
 
 def test_what_is_no_event_is_refused(chain, measurements):
-    with pytest.raises(InputDataError, match="an event is a list; expected Cells, ModuleCells, Measurements or"):
+    with pytest.raises(InputDataError, match="an event is a list; expected Cells, ModuleCells, Measurements, "):
         chain.run([measurements[0]])
     with pytest.raises(InputDataError, match="an event is a tuple"):
         chain.run((measurements[0],))

@@ -205,14 +205,14 @@ def test_requests_that_can_not_be_read_fail_alone(model, good, broken):
 
 
 def test_results_that_can_not_be_sent_fail_alone(model, good, model_module, monkeypatch):
-    convert = model_module._to_triton
+    convert = model_module.to_triton
 
     def failing(name, array):
         if name == "TRK_SUMMARY":
             raise MemoryError("/dev/shm is full")
         return convert(name, array)
 
-    monkeypatch.setattr(model_module, "_to_triton", failing)
+    monkeypatch.setattr(model_module, "to_triton", failing)
     bad, fine = FakeRequest(good[0]), FakeRequest(good[0], outputs=["TRK_PARAMS"])
     model.execute([bad, fine])
     assert list(fine.answer().tensors) == ["TRK_PARAMS"]
