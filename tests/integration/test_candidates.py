@@ -124,5 +124,7 @@ def test_prototracks_of_a_file_are_read(tmp_path, chain, found, candidates):
 def test_a_measurement_of_two_prototracks_is_named(tmp_path, chain, found):
     path = tmp_path / "event000000000-prototracks.csv"
     write_prototracks(path, found.measurements.measurement_id[[0, 1, 0]], np.array([1, 1, 2]))
-    with pytest.raises(InputDataError, match="line 4: column measurement_id is '0'; expected a measurement that is in no"):
+    with pytest.raises(
+        InputDataError, match="line 4: column measurement_id is '0'; expected a measurement that is in no"
+    ):
         read_prototracks(path, found.measurements, chain.detector)

@@ -44,7 +44,7 @@ def test_nothing_has_moved(name, reference, detector, chain):
     ("section", "changes", "shown"),
     [
         ("finding", {"chi2_max": 12.0, "retry_chi2_max": 12.0}, "jet core: chi2_per_ndf"),
-        ("seeding", {"max_pt_scattering": 1.0}, "jet core: seed quality"),
+        ("seeding", {"sigma_scattering": 1.0}, "jet core: "),
         ("parameter_estimation", {"inflation": 10.0}, "jet core: "),
     ],
 )
