@@ -102,9 +102,9 @@ def reconstruct(
 
     Examples
     --------
-    >>> from distributed import Client  # doctest: +SKIP
-    >>> futures = reconstruct(Client(), batches, function=count_tracks)  # doctest: +SKIP
-    >>> sum(Client.gather(futures))  # doctest: +SKIP
+        from distributed import Client
+        futures = reconstruct(Client(), batches, function=count_tracks)
+        sum(Client.gather(futures))
     """
     chosen = recipe or ChainRecipe()
     return [

@@ -82,7 +82,8 @@ class Search:
         self._path, self._detector, self._config = folder / JOURNAL_NAME, detector, config
         self._samples, self._space, self._make_chain, self._seed = samples, space, make_chain, seed
         self.before = self.judge({})
-        if max(self.before.efficiency.values(), default=0.0) < _FEWEST_FOUND:
+        # Without a particle that counts an efficiency is not a number.
+        if not max(self.before.efficiency.values(), default=0.0) >= _FEWEST_FOUND:
             found = ", ".join(f"{name} {value:.1f} %" for name, value in self.before.efficiency.items())
             msg = (
                 f"nothing is found in detector {detector.name!r} with the settings to begin with ({found}): do "
