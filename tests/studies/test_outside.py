@@ -18,7 +18,7 @@ def test_the_table_says_what_is_there_and_what_is_not(tmp_path):
     gun = ParticleGunConfig(20, momentum=(1.0, 5.0), eta=(-1.0, 1.0), vertex_sigma=(0.01, 0.01, 30.0))
     write_trackml(tmp_path / "events", detector, simulate_event(detector, gun, 3))
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{outside.BEGIN}\nold\n{outside.END}\nafter\n")
+    page.write_text(f"before\n{outside.BEGIN}\nof another day\n{outside.END}\nafter\n")
     outside.main(
         data=tmp_path,
         trackml=[tmp_path / "events"],
@@ -32,7 +32,7 @@ def test_the_table_says_what_is_there_and_what_is_not(tmp_path):
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "old" not in text
+    assert "of another day" not in text
     (path,) = tmp_path.glob("*-outside.json")
     rows = json.loads(path.read_text())["rows"]
     assert [row["program"] for row in rows[:3]] == ["traccc_py"] * 3

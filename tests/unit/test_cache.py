@@ -101,7 +101,7 @@ def package(tmp_path):
     source = Path(traccc_py.__file__).parent
     target = tmp_path / "src" / "traccc_py"
     shutil.copytree(source / "device", target / "device", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("errors.py", "files.py"):
+    for name in ("errors.py", "files.py", "workers.py"):
         shutil.copy(source / name, target)
     (target / "kernels").mkdir()
     (target / "__init__.py").touch()

@@ -1,7 +1,6 @@
 """The event data model: collections of columns, each declared once for files, tensors and documentation."""
 
 from traccc_py.edm.collections import (
-    FEWEST_SPACEPOINTS,
     STAGES,
     Candidates,
     Cells,
@@ -15,6 +14,7 @@ from traccc_py.edm.collections import (
 )
 from traccc_py.edm.columns import Column, Component, Csv, column, columns_of
 from traccc_py.edm.parameters import (
+    FEWEST_SPACEPOINTS,
     LOC0,
     LOC1,
     N_COVARIANCE,

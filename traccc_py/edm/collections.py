@@ -14,10 +14,9 @@ from traccc_py.edm.collection import Collection, collection
 from traccc_py.edm.columns import Component, Csv, column, covariances, packed, variances
 from traccc_py.edm.html import fact_table
 from traccc_py.edm.kinematics import PerigeeProperties
-from traccc_py.edm.parameters import packed_index
+from traccc_py.edm.parameters import FEWEST_SPACEPOINTS, packed_index
 
 __all__ = [
-    "FEWEST_SPACEPOINTS",
     "STAGES",
     "Candidates",
     "Cells",
@@ -49,7 +48,6 @@ STAGES = (
 )
 
 CHANNEL_MAX = 2**31 - 1
-FEWEST_SPACEPOINTS = 3  #: of a track candidate
 
 _PARAMETERS = (
     Component("loc0", "mm", "first local coordinate"),

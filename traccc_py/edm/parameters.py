@@ -7,6 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 __all__ = [
+    "FEWEST_SPACEPOINTS",
     "LOC0",
     "LOC1",
     "N_COVARIANCE",
@@ -22,6 +23,7 @@ __all__ = [
 # Components of bound track parameters.
 LOC0, LOC1, PHI, THETA, QOP = range(5)
 N_PARAMETERS = 5
+FEWEST_SPACEPOINTS = 3  #: of a track candidate
 N_COVARIANCE = 15  #: stored elements of a symmetric 5 x 5 matrix: the lower triangle, row by row
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from traccc_py.device.grouping import Groups, group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import ScanColumn, Workspace
-from traccc_py.edm import FEWEST_SPACEPOINTS
+from traccc_py.edm.parameters import FEWEST_SPACEPOINTS
 from traccc_py.kernels.constants import ZERO
 from traccc_py.kernels.gnn.candidate_seeds import PointLists
 from traccc_py.kernels.gnn.graph_points import GraphPoints
