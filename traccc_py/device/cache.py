@@ -44,8 +44,15 @@ _log = logging.getLogger(__name__)
 CACHE_VARIABLE = "TRACCC_PY_CACHE_DIR"
 # Folders and files whose code kernels contain; editing others must not cost a compilation.
 _COMPILED = (
-    *("device", "kernels", "pipeline/cell_loop.py", "data/csv_loops.py", "geometry/records.py"),
-    *("edm/parameters.py", "errors.py", "files.py", "units.py"),
+    *(
+        "device",
+        "kernels",
+        "pipeline/cell_loop.py",
+        "data/csv_loops.py",
+        "geometry/layer_map.py",
+        "geometry/records.py",
+    ),
+    *("edm/parameters.py", "errors.py", "files.py", "units.py", "workers.py"),
 )
 # Files among them that launch and allocate, and hold no code that is compiled. A kernel in one would not be kept.
 _HOST_ONLY = (
