@@ -117,7 +117,7 @@ def measure(chain: TrackingChain, name: str, cells: Cells, repeat: int) -> Recor
         result = chain.run(cells)
         processor.append(1e3 * (time.process_time() - start))
         wall.append(1e3 * (time.perf_counter() - start_wall))
-        stages.append([result.stage_milliseconds[stage] for stage in STAGES])
+        stages.append([result.stage_milliseconds.get(stage, 0.0) for stage in STAGES])
     share = np.median(stages, axis=0) / np.sum(np.median(stages, axis=0))
     n_spacepoints = len(result.spacepoints.measurement_index)
     counts = (n_spacepoints, len(result.seeds.quality), result.n_candidates, len(result.tracks))
