@@ -14,7 +14,7 @@ import numpy as np
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import DetectorArrays, LayerKind
 
-__all__ = ["MAP_LAYER", "N_PHI", "LayerMap", "SeedingAcceptance", "make_layer_map"]
+__all__ = ["MAP_LAYER", "N_PHI", "LayerMap", "SeedingAcceptance", "make_layer_map", "sensor_points"]
 
 N_PHI = 32  #: phi bins of all layers
 _CELL_WIDTH = 3.0  # along z (barrel) or r (disc) [mm]
@@ -116,7 +116,7 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
     GeometryError
         If no line from the collision region crosses three layers, one after another, or some of the layers are planes.
     """
-    r, z = _points(detector.surfaces)
+    r, z = sensor_points(detector.surfaces)
     layer_of_surface = detector.surfaces["layer"]
     used = _used_layers(detector, r, z, acceptance)
     members = [np.flatnonzero(layer_of_surface == layer) for layer in used]
@@ -147,7 +147,7 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
     return LayerMap(layer_of, layers, np.array(neighbours, np.int32), n_cells, np.float32(extents.r_low.min()))
 
 
-def _points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sensor_points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return r and z, (n_surfaces, n_points), of points on the sensors [mm]."""
     a, b = (grid.ravel() for grid in np.meshgrid(np.linspace(-1, 1, _N_U), np.linspace(-1, 1, _N_V)))
     low, high, half1 = (surfaces[name].astype(float)[:, None] for name in ("hx_min", "hx_max", "hy"))

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.errors import GeometryError
+from traccc_py.geometry.layer_map import sensor_points
 from traccc_py.geometry.records import DetectorArrays, LayerKind
 from traccc_py.kernels.constants import TWO_DIMENSIONS
 
@@ -22,7 +23,6 @@ N_VALUES = 8  #: of a doublet that have windows, see `graph_construction`
 _CELL_WIDTH = 20.0  # along z (barrel) or r (disc) [mm]
 _FINE_PITCH = 0.1  # of pixels, along loc1, at most [mm]
 _SAME_PLACE = 5.0  # edges of a layer may be so far from where the network learned them [mm]
-_N_U, _N_V = 7, 3  # points on a sensor
 
 #: Where the sensors of a layer are.
 LAYER_PLACE = np.dtype(
@@ -79,25 +79,13 @@ def layer_places(detector: DetectorArrays) -> tuple[np.ndarray, np.ndarray]:
     has_sensors = np.zeros(len(layers), bool)
     has_sensors[surfaces["layer"]] = True
     index = np.flatnonzero(is_used & has_sensors)
-    r, z = _points(surfaces)
+    r, z = sensor_points(surfaces)
     places = np.zeros(len(index), LAYER_PLACE)
     places["is_disc"] = layers["kind"][index] == LayerKind.DISC
     for k, layer in enumerate(index):
         members = surfaces["layer"] == layer
         places[k] = (places["is_disc"][k], r[members].min(), r[members].max(), z[members].min(), z[members].max())
     return index, places
-
-
-def _points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return r and z, (n_surfaces, n_points), of points on the sensors [mm]."""
-    a, b = (grid.ravel() for grid in np.meshgrid(np.linspace(-1, 1, _N_U), np.linspace(-1, 1, _N_V)))
-    low, high, half1 = (surfaces[name].astype(float)[:, None] for name in ("hx_min", "hx_max", "hy"))
-    loc0, loc1 = a * (low * (1 - b) + high * (1 + b)) / 2, b * half1
-    x, y, z = (
-        surfaces[f"c{i}"][:, None] + loc0 * surfaces[f"u{i}"][:, None] + loc1 * surfaces[f"v{i}"][:, None]
-        for i in "xyz"
-    )
-    return np.hypot(x, y), z
 
 
 def make_graph_map(detector: DetectorArrays, places: np.ndarray, pairs: np.ndarray, windows: np.ndarray) -> GraphMap:
