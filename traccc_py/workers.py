@@ -25,11 +25,28 @@ class WorkerPool(ProcessPoolExecutor):
         return super().submit(_call, fn, *args, **kwargs)
 
 
+_is_in_call = False  # of this process, one that a pool has started
+
+
 def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    global _is_in_call  # noqa: PLW0603 (what the handler of a signal sees)
+    _is_in_call = True
     try:
         return function(*args, **kwargs)
     except SystemExit:  # the pool would send it as an answer, and go on with the next call
         os._exit(1)
+    finally:
+        _is_in_call = False
+
+
+def _end_worker(*_: Any) -> None:
+    """Leave what is called, which tidies up; between calls end at once.
+
+    An exception there could come right after a lock that all processes share was taken, and leave it locked for ever.
+    """
+    if _is_in_call:
+        sys.exit(1)
+    os._exit(1)
 
 
 @contextmanager
@@ -72,7 +89,7 @@ def worker_pool(
 
 def _begin_worker(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches every process
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end_worker)
     end_with_parent()
     if initializer is not None:
         initializer(*arguments)
