@@ -340,9 +340,10 @@ def test_short_candidates_need_measurements_for_each_hole():
 
 
 def test_what_holes_ended_needs_measurements_and_if_short_a_good_fit():
-    for n, n_found in ((6, 0), (7, 7)):
+    for n, smallest, n_found in ((5, 0.0, 0), (6, 1.1, 0), (6, 0.0, 6), (7, 1.1, 7)):
         sample = Sample(build(20), 1, 1.0, "negative", 3, range(n))
-        assert len(sample.find(finding_settings(particle="muon", measurements_behind_kink=0)).measurements) == n_found
+        cuts = {"measurements_behind_kink": 0, "stopped_min_pval": smallest}
+        assert len(sample.find(finding_settings(particle="muon", **cuts)).measurements) == n_found
     sample.measurements = replace(sample.measurements)
     sample.measurements.local_position = sample.measurements.local_position.copy()
     sample.measurements.local_position[sample.row_of_hit[6], 0] += 12 * SMEARING

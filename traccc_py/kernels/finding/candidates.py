@@ -44,6 +44,7 @@ class Acceptance(NamedTuple):
     measurements_per_hole: Any  # int32
     long_candidate_extra: Any  # int32
     short_min_pval: Any
+    stopped_min_pval: Any
 
 
 def acceptance(config: FindingConfig, real: Any) -> Acceptance:
@@ -53,13 +54,20 @@ def acceptance(config: FindingConfig, real: Any) -> Acceptance:
         measurements_per_hole=np.int32(config.measurements_per_hole),
         long_candidate_extra=np.int32(config.long_candidate_extra),
         short_min_pval=real(config.short_min_pval),
+        stopped_min_pval=real(config.stopped_min_pval),
     )
+
+
+@device_function(inlined=True)
+def survival(branches, slot):
+    """Return the p-value of a branch."""
+    return chi2_survival(branches.chi2[slot], np.int32(branches.ndf[slot] - N_PARAMETERS))
 
 
 @device_function(inlined=True)
 def fits_well(branches, cuts, slot):
     """Return whether the measurements of a branch agree as those of short candidates have to."""
-    return chi2_survival(branches.chi2[slot], np.int32(branches.ndf[slot] - N_PARAMETERS)) >= cuts.short_min_pval
+    return survival(branches, slot) >= cuts.short_min_pval
 
 
 @device_function(inlined=True)
@@ -70,7 +78,12 @@ def is_accepted(branches, cuts, slot):
         return False
     spare = n - cuts.min_measurements - cuts.measurements_per_hole * branches.n_holes[slot]
     if spare < cuts.measurements_per_hole * branches.is_stopped[slot]:
-        return False
+        # One short: it may be a particle that ends, if the measurements agree.
+        return (
+            spare + 1 == cuts.measurements_per_hole
+            and branches.n_holes[slot] == 0
+            and survival(branches, slot) >= cuts.stopped_min_pval
+        )
     return spare >= cuts.long_candidate_extra or fits_well(branches, cuts, slot)
 
 
