@@ -70,6 +70,7 @@ def test_chain_through_the_cuda_device_gives_the_bits_of_the_cpu(detector, event
         assert_same(chain.run_batch(events), expected)
 
 
+@pytest.mark.long
 def test_chain_in_a_field_map_through_the_cuda_device_gives_the_bits_of_the_cpu(detector, events, monkeypatch):
     in_map = detector.with_field_map(solenoid_field_map())
     results = TrackingChain(in_map, device=CpuDevice(1)).run_batch(events)

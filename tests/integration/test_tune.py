@@ -44,6 +44,7 @@ def test_files_are_those_of_the_next_commands(tuned, tmp_path):
     assert found.exit_code == 0, found.output
 
 
+@pytest.mark.long
 def test_a_search_goes_on(tuned):
     folder, _ = tuned
     done = run("tune", "telescope", "--output", folder, "--trials", "3", *FEW, *TELESCOPE)

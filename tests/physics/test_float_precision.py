@@ -162,6 +162,7 @@ def deviations(single, double, packed_single, packed_double):
     return variance, np.abs(difference / sigma).max(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", list(SAMPLES))
 def test_each_precision_stays_itself(name):
     _, single, double = both_precisions(name)

@@ -94,6 +94,7 @@ def test_launch_cost(tmp_path):
     assert 0 < replayed["microseconds"] < plain["microseconds"] < MAX_BATCH_US
 
 
+@pytest.mark.long
 def test_launch_list(tmp_path):
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
     page = tmp_path / "page.md"

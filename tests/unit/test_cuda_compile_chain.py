@@ -66,7 +66,7 @@ def test_a_field_map_changes_the_types_of_what_reads_it_alone(signatures, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", IN_MAPS)
+@pytest.mark.parametrize("kind", ["cylindrical", pytest.param("cartesian", marks=pytest.mark.long)])
 def test_kernels_in_field_maps_are_sound(kind, capsys):
     found = in_map(kind)
     compiled = compile_all({name: found[name] for name in TRANSPORTING}, [IN_MAPS[kind]])
