@@ -9,6 +9,7 @@ import numpy as np
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.constants import HALF, INFINITY, ONE, TWO, ZERO
 from traccc_py.kernels.finding.branches import append_entry
+from traccc_py.kernels.tracking.helix import direction_after, unit_vector
 from traccc_py.kernels.tracking.magnetic_field import curvature_ahead, position_ahead
 from traccc_py.kernels.tracking.navigation import (
     NONE,
@@ -20,6 +21,7 @@ from traccc_py.kernels.tracking.navigation import (
     next_layer,
     surface_incidence,
 )
+from traccc_py.kernels.tracking.polar import is_polar
 from traccc_py.kernels.tracking.propagation import track_curvature, transport_to_curvilinear, with_layer_material
 from traccc_py.kernels.tracking.state import Branch, Counters, Navigation
 
@@ -29,6 +31,8 @@ MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
 # [mm]. A surface must be this far ahead: otherwise a track could alternate between two of them for ever. At its start a
 # track may be this far beyond another sensor of the layer, for both may lie in one plane: that one is still tried.
 _AHEAD = scalar(0.01)
+_GRAZING = scalar(0.1)  # |cos| of an angle of incidence at which a straight line says little
+_ROUNDING = scalar(0.1)  # [mm]
 
 
 @device_function(inlined=True)
@@ -42,15 +46,36 @@ def _reach(p, track, direction, path):
 
 
 @device_function(inlined=True)
+def _may_meet(p, i, crossing, along, curvature):
+    """Return False only if a track that goes on along a straight line from a crossing is far beside surface i.
+
+    The surfaces of a layer are near it, so hardly more than a line is needed to tell the many of a bin that are beside.
+    """
+    s = p.detector.surfaces[i]
+    x, y, z = crossing.x - s.cx, crossing.y - s.cy, crossing.z - s.cz
+    slope = along.x * s.wx + along.y * s.wy + along.z * s.wz
+    if abs(slope) < _GRAZING or is_polar(p.detector.surfaces, i):
+        return True
+    path = -(x * s.wx + y * s.wy + z * s.wz) / slope
+    x, y, z = x + path * along.x, y + path * along.y, z + path * along.z
+    slack = p.cuts.mask_max + abs(curvature) * path * path + _ROUNDING  # twice what the track bends
+    is_near = abs(x * s.vx + y * s.vy + z * s.vz) <= s.hy + slack
+    return is_near and abs(x * s.ux + y * s.uy + z * s.uz) <= max(s.hx_min, s.hx_max) + slack
+
+
+@device_function(inlined=True)
 def _surfaces_ahead(p, layer, crossing, path, track, direction, curvature, least, gaps):
     """Return the `Navigation` at a crossing `path` ahead: the surfaces of its bin that the track may cross."""
     detector = p.detector
     grid = grid_bin(detector.layers, layer, crossing)
     first = detector.bin_offsets[grid]
     reach = _reach(p, track, direction, path)
+    along = unit_vector(direction_after(direction, curvature, path))
     untried = np.int64(0)
     for k in range(detector.bin_offsets[grid + 1] - first):
         i = detector.bin_surfaces[first + k]
+        if not _may_meet(p, i, crossing, along, curvature):
+            continue
         s, loc0, loc1 = intersect_surface(detector.surfaces, i, track.position, direction, curvature, ZERO * curvature)
         margin0, margin1 = inside_margin(detector.surfaces, i, loc0, loc1)
         incidence = surface_incidence(detector.surfaces, i, direction)

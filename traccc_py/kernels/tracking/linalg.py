@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.kernels.constants import HALF, ONE, PI, TWO_PI
+from traccc_py.kernels.constants import HALF, ONE, PI, TWO_PI, ZERO
 from traccc_py.kernels.tracking.state import Vector
 
 __all__ = [
@@ -43,7 +43,8 @@ _D0, _D2, _D4, _D6, _D8 = (scalar(c) for c in (-1 / 3, 1 / 30, -1 / 840, 1 / 453
 @device_function
 def sincos(x):
     """Return (sin x, cos x) for |x| up to a few thousand, without the float64 path of CUDA's sinf."""
-    n_quarters = np.int32(math.floor(x * _TWO_OVER_PI + HALF))
+    quarters = x * _TWO_OVER_PI
+    n_quarters = np.int32(quarters + (HALF if quarters >= ZERO else -HALF))  # the nearest: floor() is a call on CPUs
     turns = scalar(n_quarters)
     r = ((x - turns * _HALF_PI_HIGH) - turns * _HALF_PI_MIDDLE) - turns * _HALF_PI_LOW
     r2 = r * r
@@ -75,6 +76,8 @@ def sinc_pair(x):
 @device_function
 def wrap_angle(angle):
     """Return the angle in [-pi, pi)."""
+    if -PI <= angle < PI:
+        return angle
     return angle - TWO_PI * scalar(np.int32(math.floor((angle + PI) / TWO_PI)))
 
 
