@@ -30,6 +30,7 @@ __all__ = [
     "Shape",
 ]
 
+LARGEST = 0  #: "size" of the largest sigma of all sizes, the first of its row in `DetectorArrays.path_sigmas`
 MAX_CLUSTER_SIZE = 16  #: largest cluster size (in channels along an axis) in the variance table
 #: Sigmas are tabulated at end paths (a path's projected length, in channels, less the channels of the cluster between
 #: its first and its last one) of 0 to N_END_PATHS - 1 steps.

@@ -26,7 +26,7 @@ import numpy as np
 
 from traccc_py.errors import GeometryError
 from traccc_py.files import write_files
-from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
+from traccc_py.geometry.records import END_PATH_STEP, LARGEST, MAX_CLUSTER_SIZE, N_END_PATHS
 
 __all__ = [
     "END_PATHS",
@@ -41,6 +41,7 @@ __all__ = [
     "path_sigmas",
     "read_variances",
     "with_all_sizes",
+    "with_largest",
     "with_pixel_floor",
 ]
 
@@ -142,6 +143,13 @@ def with_pixel_floor(path_sigmas: np.ndarray, designs: np.ndarray, floor: float)
     return np.where(path_sigmas > 0, np.maximum(path_sigmas, floors), path_sigmas)
 
 
+def with_largest(path_sigmas: np.ndarray) -> np.ndarray:
+    """Return the sigmas with the largest of each design and axis where size 0 would be (`records.LARGEST`)."""
+    found = np.array(path_sigmas)
+    found[:, :, LARGEST, 0] = found[:, :, LARGEST + 1 :].max(axis=(2, 3))
+    return found
+
+
 def path_sigmas(detector: Any, config: Any) -> np.ndarray:
     """Return the table for a configuration: all sizes, the floor of pixels; empty if variances do not come from it.
 
@@ -160,7 +168,7 @@ def path_sigmas(detector: Any, config: Any) -> np.ndarray:
     if config.variance != "calibrated":
         return np.zeros_like(detector.path_sigmas)
     sigmas = with_all_sizes(detector.path_sigmas, detector.designs)
-    return with_pixel_floor(sigmas, detector.designs, config.pixel_sigma_floor)
+    return with_largest(with_pixel_floor(sigmas, detector.designs, config.pixel_sigma_floor))
 
 
 def _is_positive(value: Any) -> bool:

@@ -6,7 +6,7 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.tracking.kalman import predicted_chi2
-from traccc_py.kernels.tracking.measurement_variance import channel_paths, loc0_variance, measurement_variance
+from traccc_py.kernels.tracking.measurement_variance import channel_paths, loc0_variance, measurement_variance, most_loc0_variance
 from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import local_position
 from traccc_py.kernels.tracking.state import Local
@@ -38,8 +38,10 @@ def best_measurement(p, event, surface, track, direction, after_chi2, after):
         local = local_position(p.measurements, m)
         residual = Local(loc0=local.loc0 - x.loc0, loc1=local.loc1 - x.loc1)
         if not on_polar:  # most measurements of a module are out of reach along its first axis
-            reach = best_chi2 * (track.covariance.loc0_loc0 + loc0_variance(p, surface, paths, m))
-            if residual.loc0 * residual.loc0 > _SLACK * reach:
+            square, spread = residual.loc0 * residual.loc0, track.covariance.loc0_loc0
+            if square > _SLACK * best_chi2 * (spread + most_loc0_variance(p, surface, paths, m)):
+                continue
+            if square > _SLACK * best_chi2 * (spread + loc0_variance(p, surface, paths, m)):
                 continue
         variance = measurement_variance(p, surface, paths, m)
         if on_polar:

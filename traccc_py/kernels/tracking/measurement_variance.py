@@ -13,13 +13,13 @@ from __future__ import annotations
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
-from traccc_py.geometry.records import END_PATH_STEP, MAX_CLUSTER_SIZE, N_END_PATHS
-from traccc_py.kernels.constants import HALF, QUARTER, TWELFTH, ZERO
+from traccc_py.geometry.records import END_PATH_STEP, LARGEST, MAX_CLUSTER_SIZE, N_END_PATHS
+from traccc_py.kernels.constants import HALF, ONE, QUARTER, TWELFTH, ZERO
 from traccc_py.kernels.tracking.helix import unit_vector
 from traccc_py.kernels.tracking.navigation import MIN_INCIDENCE
 from traccc_py.kernels.tracking.state import AXIS0, AXIS1, Local
 
-__all__ = ["channel_paths", "loc0_variance", "measurement_variance"]
+__all__ = ["channel_paths", "loc0_variance", "measurement_variance", "most_loc0_variance"]
 
 _STEP = scalar(END_PATH_STEP)
 _PER_STEP = scalar(1 / END_PATH_STEP)
@@ -81,6 +81,17 @@ def loc0_variance(p, surface, paths, m):
     size, given = p.measurements.cluster_size[m, AXIS0], p.measurements.local_variance[m, AXIS0]
     growth = _variance_per_channel(design)
     return _axis_variance(p.detector.path_sigmas, i, AXIS0, size, paths.loc0, design.pitch0, growth, given)
+
+
+@device_function(inlined=True)
+def most_loc0_variance(p, surface, paths, m):
+    """Return a variance [mm^2] that `loc0_variance` is not above, without a look at the measurement's row of the table."""
+    i = p.detector.surfaces[surface].design
+    design = p.detector.designs[i]
+    size = scalar(abs(p.measurements.cluster_size[m, AXIS0]))
+    sigma = p.detector.path_sigmas[i, AXIS0, LARGEST, _SHORTEST] + HALF * design.pitch0 * (paths.loc0 + size + ONE)
+    growth = size * _variance_per_channel(design)
+    return p.measurements.local_variance[m, AXIS0] + sigma * sigma + growth
 
 
 @device_function(inlined=True)
