@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm import LOC0, LOC1, EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
+from traccc_py.edm import EventResult, Measurements, Seeds, Spacepoints, Tracks, TrackStates
 from traccc_py.geometry.surfaces import Surfaces
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSelection
 from traccc_py.kernels.finding.candidates import CandidateBatch
@@ -16,10 +16,10 @@ from traccc_py.kernels.fitting.fitting import FittedBatch
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.prepare_cells import PreparedCells
+from traccc_py.pipeline.result_loop import list_cells, place_on_surfaces
 
 __all__ = ["BatchOutput", "HostBatch", "split_batch"]
 
-_MOST_IN_RADIX = 2**16  # numbers of 16 bits
 _OF_STATES = dict.fromkeys(
     ("measurement", "state_params", "state_covariance", "state_chi2", "is_outlier"), "track_states"
 )
@@ -39,7 +39,6 @@ class BatchOutput(NamedTuple):
 class _Rows(NamedTuple):
     """Rows of the collections that belong to one event."""
 
-    modules: slice
     cells: slice
     measurements: slice
     spacepoints: slice
@@ -76,7 +75,6 @@ def _bounds(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarr
     modules = events * len(host.geometry_ids)
     track_event = host.candidate_event[host.selection.candidate]
     return [
-        modules,
         np.cumsum([0, *(p.n_cells for p in prepared)]),
         host.measurement.offsets[modules],
         *(np.searchsorted(rows, events) for rows in (host.spacepoint.event, host.seed.event, track_event)),
@@ -108,9 +106,9 @@ def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Meas
     module = m.event_module[rows.measurements] % np.int32(len(host.geometry_ids))
     if isinstance(prepared, PreparedCells):
         ids = np.arange(n, dtype=np.int64)
-        first = np.int32(rows.measurements.start)
-        ends = m.offsets[rows.modules.start : rows.modules.stop + 1] - first
-        cell_indices = _by_measurement(m.cell_measurement[rows.cells] - first, cell_offsets, ends)
+        of_cell = m.cell_measurement[rows.cells] - np.int32(rows.measurements.start)
+        cell_indices = np.empty(len(of_cell), np.int64)
+        list_cells(of_cell, cell_offsets[:-1].copy(), cell_indices)
         if prepared.input_row is not None:
             cell_indices = prepared.input_row[cell_indices]
     else:
@@ -128,25 +126,6 @@ def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Meas
         cell_offsets=cell_offsets,
         cell_indices=cell_indices,
     )
-
-
-def _by_measurement(of_cell: np.ndarray, cell_offsets: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Return the cells in the order of their measurements, then of their rows, (n_cells,) int64.
-
-    Cells are ordered by module; `ends` are the first measurements of all modules, and their number. As many modules as
-    have 2^16 measurements are sorted at a time: numbers of 16 bits are sorted by radix, three times as fast.
-    """
-    rows, first = np.empty(len(of_cell), np.int64), 0
-    while first < ends[-1]:
-        last = ends[np.searchsorted(ends, first + _MOST_IN_RADIX, side="right") - 1]
-        if last <= first:  # a module with more
-            last = ends[np.searchsorted(ends, first, side="right")]
-        cells = slice(cell_offsets[first], cell_offsets[last])
-        kind = np.uint16 if last - first <= _MOST_IN_RADIX else np.int32
-        rows[cells] = np.argsort((of_cell[cells] - first).astype(kind), kind="stable")
-        rows[cells] += cells.start
-        first = last
-    return rows
 
 
 def _tracks(host: HostBatch, event: _Rows) -> Tracks:
@@ -257,4 +236,7 @@ class HostBatch:
 
     def global_position(self, measurement: np.ndarray, params: np.ndarray) -> np.ndarray:
         """Return the global positions of parameters on the surfaces of measurements, (n, 3) float32 [mm]."""
-        return self._surfaces.global_positions(self._module(measurement), params[:, [LOC0, LOC1]]).astype(np.float32)
+        position = np.empty((len(measurement), 3), np.float32)
+        frames = (self._surfaces.centre, self._surfaces.u, self._surfaces.v)
+        place_on_surfaces(self._module(measurement), params, frames, position)
+        return position
