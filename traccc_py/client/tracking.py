@@ -24,7 +24,7 @@ from traccc_py.client.requests import (
     options_for_server,
     present,
     requested_outputs,
-    tls_arguments,
+    grpc_arguments,
     triton_module,
 )
 from traccc_py.client.shared_memory import CudaRegion, SystemRegion
@@ -323,7 +323,7 @@ class _Connection:
 def _connect(module: Any, options: ClientOptions) -> Any:
     """Return tritonclient's client."""
     if options.protocol == "grpc":
-        return module.InferenceServerClient(options.url, **tls_arguments(options))
+        return module.InferenceServerClient(options.url, **grpc_arguments(options))
     return module.InferenceServerClient(
         options.url,
         connection_timeout=options.timeout,
