@@ -19,7 +19,7 @@ from tests.service.conftest import START_SECONDS, require_server
 from traccc_py import TrackingChain, wire
 from traccc_py.backend.leftovers import SHARED_MEMORY, remove_leftovers
 from traccc_py.backend.ports import free_port
-from traccc_py.backend.processes import living_instances
+from traccc_py.backend.processes import living_instances, shared_region
 from traccc_py.errors import ServiceError
 
 client_module = pytest.importorskip("traccc_py.client")
@@ -224,12 +224,15 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
 
 def test_one_dead_instance_of_two_is_replaced(service, event, expected):
     before, old = service.n_restarts(), service.instances()
+    regions = [shared_region(pid) for pid in old]
+    assert all(region.exists() for region in regions)
     os.kill(min(old), signal.SIGKILL)
     service.wait_for_restart(before)
     with TrackingClient(f"127.0.0.1:{service.http}", "http") as client:
         assert same_tracks(client.reconstruct(event), expected)
     assert not service.instances() & old
     assert len(service.instances()) == 2
+    assert not any(region.exists() for region in regions)
 
 
 @pytest.mark.parametrize("is_down", [False, True])

@@ -12,12 +12,12 @@ from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating
 from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
+    grpc_arguments,
     make_inputs,
     model_facts,
     options_for_server,
     present,
     requested_outputs,
-    grpc_arguments,
     triton_module,
 )
 from traccc_py.edm import Cells
