@@ -83,7 +83,7 @@ def test_what_is_only_loaded_needs_nothing_that_compiles(tmp_path, monkeypatch):
     options = {"nogil": True, "_nrt": False}
     keeps_code(numba.njit(doubled, **options), tmp_path)(np.ones(3))
     refreshed = []
-    monkeypatch.setattr(CPUContext, "refresh", lambda self: refreshed.append(self))
+    monkeypatch.setattr(CPUContext, "refresh", lambda _: refreshed.append(1))
     loaded = keeps_code(numba.njit(doubled, **options), tmp_path)
     assert loaded(np.ones(3)) == 6.0
     assert (sum(loaded.stats.cache_hits.values()), refreshed) == (1, [])

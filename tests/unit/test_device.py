@@ -95,7 +95,7 @@ def test_scratch_follows_the_precision_of_the_payload():
 
 
 def test_a_second_device_has_the_code_of_the_first_and_costs_of_its_own():
-    """Code is loaded once in a process, for each precision when it is first asked for, also by an event without rows."""
+    """It is loaded once in a process, for a precision when that is first asked for, be it for no rows."""
     payload, double = uneven_payload(50), uneven_payload(50, np.float64)
     one, other = CpuDevice(threads=1), CpuDevice(threads=1)
     one.launch(HEAVY_SUM, 50, payload)
