@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -237,13 +238,14 @@ def test_a_server_that_only_says_that_it_is_not_ready_hangs(tmp_path, monkeypatc
         server.kill()
 
 
-def test_taken_port_is_named(installation):
+@pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+def test_taken_port_is_named(installation, name):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        settings = ServerSettings(http_port=port, grpc_port=0, metrics_port=0)
-        with pytest.raises(ServiceError, match=f"http port {port} .*by process {os.getpid()}: "):
+        settings = replace(any_ports(), **{f"{name}_port": port})
+        with pytest.raises(ServiceError, match=f"{name} port {port} .*by process {os.getpid()}: "):
             TritonServer(ModelRepository(), settings, installation)
 
 

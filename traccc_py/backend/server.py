@@ -85,11 +85,7 @@ class TritonServer:
         self._repository = repository
         self.settings = settings = ServerSettings() if settings is None else settings
         self._installation = find_installation() if installation is None else installation
-        chosen = (settings.http_port, settings.grpc_port, settings.metrics_port)
-        self._claims = [
-            PortClaim(settings.address, name, port) for name, port in zip(Ports._fields, chosen, strict=True)
-        ]
-        self.ports = Ports(*(claim.port for claim in self._claims))
+        self._claims, self.ports = _claim_ports(settings)
         for name in remove_leftovers():
             _log.warning("%s, which a service that was killed has left behind, was removed", name)
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
@@ -354,8 +350,7 @@ class TritonServer:
         with contextlib.suppress(FileNotFoundError):
             self._folder.cleanup()
         self._janitor.close()
-        for claim in self._claims:
-            claim.close()
+        self._claims.close()
 
     def __enter__(self) -> TritonServer:
         return self
@@ -394,6 +389,17 @@ class TritonServer:
             return "; its log is above"
         lines = self.settings.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         return f"; the last lines of {self.settings.log_file}:\n" + "\n".join(lines)
+
+
+def _claim_ports(settings: ServerSettings) -> tuple[contextlib.ExitStack, Ports]:
+    """Return what closes the claims of all ports, and the ports."""
+    chosen, ports = Ports(settings.http_port, settings.grpc_port, settings.metrics_port), []
+    with contextlib.ExitStack() as claims:
+        for name, port in chosen._asdict().items():
+            claim = PortClaim(settings.address, name, port)
+            claims.callback(claim.close)
+            ports.append(claim.port)
+        return claims.pop_all(), Ports(*ports)
 
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
