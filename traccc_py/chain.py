@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -98,6 +99,27 @@ class TrackingChain:
         """
         with self._in_use():
             self._schedule.initialize()
+
+    def beside(self) -> TrackingChain:
+        """Return a chain of the same detector and settings, initialised, for another thread.
+
+        On a CPU both share the detector's arrays, which are only read, and the second takes no time to initialise.
+
+        Returns
+        -------
+        TrackingChain
+            With buffers and CPU threads of its own.
+        """
+        other = copy.copy(self)
+        other.device = get_device(self.device.name, threads=getattr(self.device, "threads", None))
+        other._user = threading.RLock()
+        if other.device.sizes_are_on_host:
+            with self._in_use():
+                other._schedule = self._schedule.beside(other.device)
+        else:
+            other._schedule = BatchSchedule(other.device, self.detector, self.config)
+            other.initialize()
+        return other
 
     def limit_time(self, seconds: float | None) -> None:
         """Give batches up from now on that take longer, with a `CapacityError`; those of before had to load kernels.

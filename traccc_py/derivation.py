@@ -19,7 +19,6 @@ import numpy as np
 from traccc_py.config import ChainConfig
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector
-from traccc_py.geometry.layer_map import make_layer_map
 from traccc_py.geometry.layout import Crossing, LayerPlace, Line, apart, crossings, layer_places
 from traccc_py.geometry.records import LayerKind
 from traccc_py.settings import AUTO
@@ -278,7 +277,7 @@ def _method(given: ChainConfig, config: ChainConfig, detector: Detector) -> Deri
     if of_grid:
         return Derived("seeding.method", "grid", f"only this search has {', '.join(of_grid)}, which was given")
     try:
-        layer_map = make_layer_map(detector.arrays(), config.seeding)
+        layer_map = detector.layer_map(config.seeding)
     except GeometryError as error:
         return Derived("seeding.method", "grid", f"pairs of layers are not known: {str(error).partition(': set')[0]}")
     n_pairs, n_layers = len(layer_map.neighbours), len(layer_map.layers)

@@ -1,5 +1,6 @@
 """The client where things go wrong around it: forks, dead servers, odd columns, deadlines."""
 
+import contextlib
 import multiprocessing
 import os
 import re
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from tests.integration.small_events import telescope, telescope_cells
 from tests.service.conftest import url
 from traccc_py import TrackingChain, wire
+from traccc_py.backend.ports import free_port
 from traccc_py.cli.app import app
 from traccc_py.client.options import ClientOptions
 from traccc_py.edm import Cells
@@ -25,6 +27,8 @@ pytest.importorskip("tritonclient")
 TrackingClient = client_module.TrackingClient
 
 FORK_SECONDS = 20
+DOWN_SECONDS = 6  # gRPC tries at 0, 1.0, 2.6, 5.2 and 9.3 s, with a fifth of them at random
+RECONNECT_SECONDS = 2.8
 
 
 def in_forked_child(function):
@@ -241,3 +245,24 @@ def test_batches_of_a_chain_that_another_thread_uses_are_an_error():
     assert len(list(chain.run_batches(batches()))) == 2
     assert len(found) == 3
     assert all("being used by another thread" in str(text) for text in found)
+
+
+def test_grpc_connects_again_soon_after_a_server_was_down():
+    """By itself gRPC waits for longer and longer before it tries again."""
+    port = free_port("127.0.0.1")
+
+    def ask():
+        with contextlib.suppress(TracccError), TrackingClient(f"127.0.0.1:{port}", timeout=20, retries=100) as client:
+            client.facts()
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(DOWN_SECONDS)
+    with socket.create_server(("127.0.0.1", port)) as server:
+        server.settimeout(20)
+        begin = time.monotonic()
+        connection, _ = server.accept()
+        waited = time.monotonic() - begin
+        connection.close()
+    thread.join()
+    assert waited < RECONNECT_SECONDS

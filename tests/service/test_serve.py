@@ -19,7 +19,7 @@ from tests.service.conftest import START_SECONDS, require_server
 from traccc_py import TrackingChain, wire
 from traccc_py.backend.leftovers import SHARED_MEMORY, remove_leftovers
 from traccc_py.backend.ports import free_port
-from traccc_py.backend.processes import living_instances
+from traccc_py.backend.processes import living_instances, shared_region
 from traccc_py.errors import ServiceError
 
 client_module = pytest.importorskip("traccc_py.client")
@@ -64,6 +64,25 @@ class Service:
         deadline = time.monotonic() + seconds
         while words not in self.text():
             assert self.process.poll() is None, self.text() + self.server_log.read_text()
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.05)
+
+    def n_restarts(self):
+        """Return how often the server was started again, once it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while (n := self.text().count("the server is restarted")) != self.last_restart():
+            assert time.monotonic() < deadline, self.text()
+            time.sleep(0.05)
+        return n
+
+    def last_restart(self):
+        """Return the number of the last one that succeeded."""
+        return int(re.findall(r"\((\d+) restarts so far\)", "(0 restarts so far)" + self.text())[-1])
+
+    def wait_for_restart(self, after):
+        """Wait until the server answers again."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.last_restart() <= after:
             assert time.monotonic() < deadline, self.text()
             time.sleep(0.05)
 
@@ -176,10 +195,11 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
     with ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(load, retries) for retries in (0, 0, 100, 100)]
         time.sleep(0.5)
+        before = service.n_restarts()
         old, killed = service.instances(), time.monotonic()
         for pid in old:
             os.kill(pid, signal.SIGKILL)
-        service.wait_for("answers again", START_SECONDS)
+        service.wait_for_restart(before)
         recovered = time.monotonic()
         time.sleep(0.5)
         stop.set()
@@ -198,21 +218,30 @@ def test_dead_instances_are_replaced_under_load(service, event, expected):
     # A machine that is busy otherwise, or only now, takes longer for everything, the start among it.
     assert min(recovered, first) - killed < max(RECOVERY_SECONDS, 2 * service.start_seconds)
     assert len(service.instances() - old) == 2
-    assert "(1 restarts so far)" in service.text()
-    assert service.metric("traccc_py_restarts_total") == 1
+    assert service.n_restarts() == before + 1, service.text()
+    assert service.metric("traccc_py_restarts_total") == before + 1
 
 
 def test_one_dead_instance_of_two_is_replaced(service, event, expected):
-    old = service.instances()
+    before, old = service.n_restarts(), service.instances()
+    regions = [shared_region(pid) for pid in old]
+    assert all(region.exists() for region in regions)
     os.kill(min(old), signal.SIGKILL)
-    service.wait_for("(2 restarts so far)", START_SECONDS)
+    service.wait_for_restart(before)
     with TrackingClient(f"127.0.0.1:{service.http}", "http") as client:
         assert same_tracks(client.reconstruct(event), expected)
     assert not service.instances() & old
     assert len(service.instances()) == 2
+    assert not any(region.exists() for region in regions)
 
 
-def test_second_service_on_the_same_port_is_refused(service):
+@pytest.mark.parametrize("is_down", [False, True])
+def test_second_service_on_the_same_port_is_refused(service, is_down):
+    """Also while the server of the first one is being started again, and nobody listens."""
+    before = service.n_restarts()
+    if is_down:
+        for pid in service.instances():
+            os.kill(pid, signal.SIGKILL)
     command = [sys.executable, "-m", "traccc_py", "serve", "--detector", "telescope", "--device", "cpu"]
     done = subprocess.run(
         [*command, "--http-port", str(service.http)], capture_output=True, text=True, timeout=120, check=False
@@ -220,6 +249,8 @@ def test_second_service_on_the_same_port_is_refused(service):
     assert done.returncode == 2
     assert f"--http-port: port {service.http} of 127.0.0.1 can't be used" in done.stderr
     assert "trying the settings" not in done.stderr
+    if is_down:
+        service.wait_for_restart(before)
 
 
 def test_end_is_clean(service, expected):

@@ -14,6 +14,7 @@ from traccc_py.data.csv_events import write_cells
 from traccc_py.studies.kinds import STUDIES
 
 SECONDS = 400
+MEASURED_SECONDS = (0.6, 4.0)  # of each point; a busy machine needs more for five requests, and for warm ones
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +26,25 @@ def folder(tmp_path_factory):
 
 
 def study(kind, output, *options):
+    """Run a study; return the process, what it found and the table."""
     require_server()
     command = [sys.executable, "-m", "traccc_py", "study", kind, "--size", "tiny", "--output", str(output), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert done.returncode == 0, done.stderr
     (path,) = output.glob(f"*-{kind}.json")
-    assert path.with_suffix(".png").exists()
-    return json.loads(path.read_text()), list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
+    assert path.with_suffix(".png").exists() == (done.returncode == 0), done.stderr
+    found = json.loads(path.read_text())
+    return done, found, list(csv.DictReader(path.with_suffix(".csv").read_text().splitlines()))
+
+
+def n_usable(found):
+    return sum(not point["problems"] for point in found["points"])
 
 
 @pytest.mark.service
 def test_a_study_from_servers_to_figure(folder, tmp_path):
     options = ["--values", "4", "--seconds", "0.6", "--detector", "telescope", "--sample", f"0={folder}"]
-    found, table = study("batch", tmp_path, *options)
+    done, found, table = study("batch", tmp_path, *options)
+    assert done.returncode == 0, done.stderr
     assert found["is_complete"]
     assert found["plan"]["concurrency"] == 8
     standalone, service = found["points"]
@@ -61,6 +68,11 @@ def test_every_study(kind, folder, tmp_path):
     if kind == "remote" and os.geteuid() != 0:
         pytest.skip("network namespaces need root")
     options = [] if kind == "region" else ["--detector", "telescope", "--sample", f"0={folder}"]
-    found, _ = study(kind, tmp_path, "--seconds", "0.6", *options)
+    for seconds in MEASURED_SECONDS:
+        done, found, _ = study(kind, tmp_path / f"{seconds}", "--seconds", f"{seconds}", *options)
+        assert found["points"], done.stderr
+        if n_usable(found) >= len(found["points"]) / 2:
+            break
+    assert done.returncode == 0, done.stderr
+    assert n_usable(found) >= len(found["points"]) / 2, [point["problems"] for point in found["points"]]
     assert all(point["throughput"] > 0 for point in found["points"] if not point["problems"])
-    assert sum(not point["problems"] for point in found["points"]) >= len(found["points"]) / 2

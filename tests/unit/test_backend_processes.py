@@ -4,8 +4,12 @@ import ctypes
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
+
+from traccc_py.backend.processes import living_members, wait_for_an_end
 
 PAGES_OF_ARRAYS = """
 import resource, sys
@@ -37,3 +41,20 @@ def pages_of_arrays(kind):
 def test_freed_memory_is_kept():
     assert pages_of_arrays("kept") == 0
     assert pages_of_arrays("given back") >= LEAST_PAGES
+
+
+def test_the_end_of_a_process_is_seen_at_once():
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as one, subprocess.Popen(["sleep", "60"]) as other:
+        begin = time.monotonic()
+        wait_for_an_end({one.pid, other.pid}, 0.2)
+        assert time.monotonic() - begin > 0.15
+        assert one.pid in living_members(one.pid)
+        threading.Timer(0.3, one.kill).start()
+        begin = time.monotonic()
+        wait_for_an_end({one.pid, other.pid}, 30)
+        assert 0.2 < time.monotonic() - begin < 5
+        assert living_members(one.pid) == set()  # though it is not waited for yet
+        other.kill()
+    begin = time.monotonic()
+    wait_for_an_end({one.pid}, 30)
+    assert time.monotonic() - begin < 5

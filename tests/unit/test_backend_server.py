@@ -1,15 +1,22 @@
 """The model repository, the launcher's command and the watchdog, without a server."""
 
 import json
+import os
 import re
+import signal
 import socket
 import sys
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from traccc_py import wire
 from traccc_py.backend.installation import Installation, version_warning
+from traccc_py.backend.ports import check_port
+from traccc_py.backend.processes import living_members
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import TritonServer
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
@@ -231,14 +238,62 @@ def test_a_server_that_only_says_that_it_is_not_ready_hangs(tmp_path, monkeypatc
         server.kill()
 
 
-def test_taken_port_is_named(installation):
+@pytest.mark.parametrize("name", ["http", "grpc", "metrics"])
+def test_taken_port_is_named(installation, name):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
+        settings = replace(any_ports(), **{f"{name}_port": port})
+        with pytest.raises(ServiceError, match=f"{name} port {port} .*by process {os.getpid()}: "):
+            TritonServer(ModelRepository(), settings, installation)
+
+
+def test_port_of_a_service_whose_server_is_down_is_not_for_another(installation):
+    """While a server is started again nothing listens; neither the system nor another service may take the port."""
+    with TritonServer(ModelRepository(), any_ports(), installation) as server:
+        port = server.ports.http
         settings = ServerSettings(http_port=port, grpc_port=0, metrics_port=0)
-        with (
-            TritonServer(ModelRepository(), settings, installation) as server,
-            pytest.raises(ServiceError, match=f"http port {port}"),
-        ):
+        with pytest.raises(ServiceError, match=f"http port {port} .*claimed by process {os.getpid()}: "):
+            TritonServer(ModelRepository(), settings, installation)
+        with socket.socket() as other, pytest.raises(OSError, match="Address already in use"):
+            other.bind(("127.0.0.1", port))
+        with socket.socket() as own:  # of the server, which shares addresses
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            own.bind(("127.0.0.1", port))
+            own.listen()
+    check_port("127.0.0.1", "http", port)
+
+
+def test_a_port_that_is_let_go_late_is_waited_for(tmp_path):
+    """The second start of a server does not fail for what the first one still holds."""
+    binary = tmp_path / "tritonserver"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n")
+    binary.chmod(0o755)
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), Installation(binary)) as server:
+        server.start()
+        server.kill()
+        with socket.socket() as late:
+            late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            late.bind(("127.0.0.1", server.ports.grpc))
+            late.listen()
+            timer = threading.Timer(0.5, late.close)
+            timer.start()
             server.start()
+            timer.join()
+        assert server.is_running()
+
+
+def test_nothing_of_a_killed_server_lives_when_the_next_one_starts(tmp_path):
+    """An instance that has outlived its server holds shared memory; a start needs it."""
+    binary = tmp_path / "tritonserver"
+    binary.write_text("#!/bin/sh\nsleep 60 &\nsleep 60 &\nexec sleep 60\n")
+    binary.chmod(0o755)
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), Installation(binary)) as server:
+        server.start()
+        group = server._process.pid
+        while len(living_members(group)) < 3:
+            time.sleep(0.01)
+        os.kill(group, signal.SIGKILL)
+        server.kill()
+        assert living_members(group) == set()

@@ -116,6 +116,9 @@ def test_a_service_beside_it_has_buffers_of_its_own_and_gives_the_same(service, 
     other = service.beside()
     assert other.chain is not service.chain
     assert other.chain.detector is service.chain.detector
+    assert other.chain._schedule._stages is service.chain._schedule._stages  # a start has no time for a second one
+    assert other.chain._schedule.workspace is not service.chain._schedule.workspace
+    assert other.chain.device is not service.chain.device
     answers = other.process([DecodedEvent(cells) for cells in events])
     assert_answers(service, answers, events)
 

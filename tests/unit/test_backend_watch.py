@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 from traccc_py.backend.watch import Watchdog, WatchOptions
 from traccc_py.errors import ServiceError
@@ -12,6 +13,8 @@ class FakeServer:
 
     def __init__(self):
         self.running, self.instances, self.problem = True, {1, 2}, None
+        self.problem_after_start = None
+        self.ended = threading.Event()  # which wakes who waits for the end of a process
         self.probe_seconds, self.cpu = 0.0, {}
         self.failing_restarts = 0
         self.calls = []
@@ -33,6 +36,10 @@ class FakeServer:
     def cpu_seconds(self, pid):
         return self.cpu.get(pid, 0.0)
 
+    def wait_for_an_end(self, seconds):
+        if self.ended.wait(seconds):
+            self.ended.clear()
+
     def instance_processes(self):
         return set(self.instances)
 
@@ -48,21 +55,25 @@ class FakeServer:
 
     def start(self):
         self.calls.append("start")
+        self.started = time.monotonic()
         if self.failing_restarts:
             self.failing_restarts -= 1
             msg = "can't start"
             raise ServiceError(msg)
-        self.running, self.instances, self.problem = True, {5, 6}, None
+        self.running, self.instances, self.problem = True, {5, 6}, self.problem_after_start
+        self.probe_seconds = 0.0
 
     def wait_until_ready(self, timeout, is_stopping):
         self.calls.append("wait")
 
 
-FAST = WatchOptions(period=0.001, probe_period=0.0, hang_timeout=0.3, first_backoff=0.001, last_backoff=0.002)
+FAST = WatchOptions(
+    period=0.001, probe_period=0.0, hang_timeout=0.3, error_timeout=0.1, first_backoff=0.001, last_backoff=0.002
+)
 
 
-def watch_until_well(server, break_it):
-    dog = Watchdog(server, FAST)
+def watch_until_well(server, break_it, options=FAST):
+    dog = Watchdog(server, options)
     assert dog.look() is None
     server.calls.clear()
     break_it()
@@ -82,7 +93,19 @@ def test_dead_instance_is_replaced():
     server = FakeServer()
     dog = watch_until_well(server, lambda: server.instances.discard(2))
     assert dog.n_restarts == server.recorded == 1
-    assert server.calls[:4] == ["kill", "start", "wait", "probe"]
+    assert server.calls[:3] == ["kill", "start", "wait"]
+
+
+def test_the_end_of_an_instance_is_not_noticed_at_the_next_look_only():
+    server, patient = FakeServer(), replace(FAST, period=3.0)
+
+    def end():
+        server.instances.discard(2)
+        server.ended.set()
+
+    begin = time.monotonic()
+    assert watch_until_well(server, end, patient).n_restarts == 1
+    assert server.started - begin < 2
 
 
 def test_instance_that_answers_with_errors_is_replaced():
@@ -91,9 +114,9 @@ def test_instance_that_answers_with_errors_is_replaced():
     assert dog.n_restarts == 1
 
 
-def run_for(server, seconds, meanwhile):
+def run_for(server, seconds, meanwhile, options=FAST):
     """Watch for a while; `meanwhile` is called often."""
-    dog = Watchdog(server, FAST)
+    dog = Watchdog(server, options)
     thread = threading.Thread(target=dog.run)
     thread.start()
     end = time.monotonic() + seconds
@@ -129,17 +152,36 @@ def test_idle_instances_are_left_alone():
     assert dog.n_restarts == 0
 
 
-def test_one_wrong_answer_is_no_reason():
-    server, answers = FakeServer(), iter(["status 503"])
+def test_some_wrong_answers_are_no_reason():
+    server, answers = FakeServer(), iter(["status 503"] * 3)
     server.probe = lambda timeout: next(answers, None)
-    assert run_for(server, 0.2, lambda: None).n_restarts == 0
+    assert run_for(server, 0.5, lambda: None, replace(FAST, error_timeout=100.0)).n_restarts == 0
+    assert next(answers, None) is None
+
+
+def test_wrong_answers_after_a_restart_do_not_restart_it_at_once():
+    server, patient = FakeServer(), replace(FAST, error_timeout=100.0)
+    server.problem_after_start = "status 500"
+    assert watch_until_well(server, server.instances.clear, patient).n_restarts == 1
+
+
+def test_restarts_that_do_not_help_are_repeated_less_and_less_often():
+    server, impatient = FakeServer(), replace(FAST, error_timeout=0.0, first_backoff=100.0, last_backoff=100.0)
+    server.problem = server.problem_after_start = "status 500"
+    assert run_for(server, 0.5, lambda: None, impatient).n_restarts == 2
+
+
+def test_a_good_answer_ends_the_counting_of_restarts():
+    server, impatient = FakeServer(), replace(FAST, first_backoff=100.0, last_backoff=100.0)
+    dog = run_for(server, 0.5, lambda: server.probe_seconds or server.instances.clear(), impatient)
+    assert dog.n_restarts > 2
 
 
 def test_dead_server_is_started_again():
     server = FakeServer()
     dog = watch_until_well(server, lambda: setattr(server, "running", False))
     assert dog.n_restarts == 1
-    assert server.calls[:4] == ["kill", "start", "wait", "probe"]
+    assert server.calls[:3] == ["kill", "start", "wait"]
 
 
 def test_restarts_that_fail_are_repeated():
@@ -147,3 +189,10 @@ def test_restarts_that_fail_are_repeated():
     server.failing_restarts = 2
     dog = watch_until_well(server, server.instances.clear)
     assert dog.n_restarts == server.recorded == 3
+
+
+def test_the_first_repeat_comes_at_once():
+    server = FakeServer()
+    server.failing_restarts = 1
+    dog = watch_until_well(server, server.instances.clear, replace(FAST, first_backoff=100.0, last_backoff=100.0))
+    assert dog.n_restarts == 2

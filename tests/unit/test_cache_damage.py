@@ -14,6 +14,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
+from numba.core.cpu import CPUContext
 
 import traccc_py
 from tests.unit.damages import DAMAGES
@@ -75,6 +76,19 @@ def test_damaged_code_is_compiled_again_and_replaced(tmp_path, damage, warnings)
     assert run(tmp_path) == (6.0, False)
     assert is_kept(keeps_code(numba.njit(doubled), tmp_path), (ARRAY,))
     assert warnings() == []
+
+
+def test_what_is_only_loaded_needs_nothing_that_compiles(tmp_path, monkeypatch):
+    """It would take most of the time of a start; a function that makes arrays needs it."""
+    options = {"nogil": True, "_nrt": False}
+    keeps_code(numba.njit(doubled, **options), tmp_path)(np.ones(3))
+    refreshed = []
+    monkeypatch.setattr(CPUContext, "refresh", lambda _: refreshed.append(1))
+    loaded = keeps_code(numba.njit(doubled, **options), tmp_path)
+    assert loaded(np.ones(3)) == 6.0
+    assert (sum(loaded.stats.cache_hits.values()), refreshed) == (1, [])
+    assert not is_kept(keeps_code(numba.njit(halved), tmp_path), (ARRAY,))
+    assert len(refreshed) == 1
 
 
 def test_code_of_another_function_is_not_taken(tmp_path):

@@ -10,13 +10,14 @@ from typing import NamedTuple
 import numba
 import numpy as np
 import pytest
-from numba.core import types
+from numba.core import entrypoints, types
 from numba.core.types.containers import BaseTuple
 from numba.np.numpy_support import as_dtype
 
 from tests.unit import device_kernels
 from traccc_py.device.cpu.atomic import fetch_add
 from traccc_py.device.cpu.compile import compiled_for_host
+from traccc_py.device.cpu.executor import without_numba_extensions
 from traccc_py.device.cuda.layout import aligned, payload_type
 from traccc_py.device.kernel import device_function
 
@@ -102,6 +103,14 @@ def test_folder_of_the_cache_is_that_of_the_time_of_the_decoration(tmp_path, mon
         must(str(function.stats.cache_path).startswith(str(tmp_path / "chosen")), function.stats.cache_path)
         must(len(list((tmp_path / "chosen").rglob("*.nbi"))) == 1, "no index *.nbi where the cache is")
         must(function.py_func is long_sum, "py_func")
+
+
+def test_extensions_of_other_packages_can_be_left_out(monkeypatch):
+    with needed("core.entrypoints._already_initialized", "device/cpu/executor.py"):
+        monkeypatch.setattr(entrypoints, "_already_initialized", False)
+        monkeypatch.setattr(entrypoints.importlib_metadata, "entry_points", lambda: must(False, "they are loaded"))
+        without_numba_extensions()
+        numba.njit(long_sum)(COLUMNS, 1)
 
 
 def test_atomic_addition():

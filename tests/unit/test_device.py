@@ -94,6 +94,20 @@ def test_scratch_follows_the_precision_of_the_payload():
     assert np.any(double.out_sum != double.out_sum.astype(np.float32))
 
 
+def test_a_second_device_has_the_code_of_the_first_and_costs_of_its_own():
+    """It is loaded once in a process, for a precision when that is first asked for, be it for no rows."""
+    payload, double = uneven_payload(50), uneven_payload(50, np.float64)
+    one, other = CpuDevice(threads=1), CpuDevice(threads=1)
+    one.launch(HEAVY_SUM, 50, payload)
+    other.launch(HEAVY_SUM, 0, double)
+    first, second = one.compiled(HEAVY_SUM, payload), other.compiled(HEAVY_SUM, double)
+    assert first.function is second.function
+    assert len(first.function.overloads) >= 2
+    assert first is not second
+    first.measured(1.0)
+    assert second.cost < 0.1
+
+
 def test_launches_from_several_python_threads():
     device = CpuDevice(threads=2)
     expected = uneven_payload()

@@ -28,6 +28,7 @@ from traccc_py.backend.service import Answer, BatchReport, BusyError, Request, T
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings
 from traccc_py.backend.triton_tensors import from_triton, to_triton
 from traccc_py.backend.worker import Worker
+from traccc_py.device.cpu.executor import without_numba_extensions
 from traccc_py.errors import TracccError, WireError
 
 __all__ = ["TritonPythonModel"]
@@ -63,6 +64,7 @@ class TritonPythonModel:
         begin = time.perf_counter()
         make_region_private()
         keep_freed_memory()
+        without_numba_extensions()
         self._log = logging.getLogger("traccc_py")
         self._log.handlers = [TritonHandler(pb_utils.Logger)]
         self._log.setLevel(logging.INFO)

@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "keep_freed_memory",
     "limit_memory",
     "living_instances",
+    "living_members",
     "make_region_private",
     "shared_region",
+    "wait_for_an_end",
 ]
 
 _ENDED = "ZX"  # states of processes
@@ -55,18 +58,40 @@ def cpu_seconds(pid: int) -> float:
     return 0.0
 
 
-def living_instances(server: int) -> set[int]:
-    """Return the process ids of a server's model instances."""
-    found = set()
+def _living() -> Iterator[tuple[int, str, int, int]]:
+    """Yield process id, name, parent and process group of all living processes."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):  # it exited in the meantime
             head, _, rest = (entry / "stat").read_text().rpartition(")")
-            state, owner = rest.split()[:2]
-            if int(owner) == server and _STUB_COMMAND in head and state not in _ENDED:
-                found.add(int(entry.name))
-    return found
+            state, parent, group = rest.split(None, 3)[:3]
+            if state not in _ENDED:
+                yield int(entry.name), head.partition("(")[2], int(parent), int(group)
+
+
+def living_instances(server: int) -> set[int]:
+    """Return the process ids of a server's model instances."""
+    return {pid for pid, name, parent, _ in _living() if parent == server and name == _STUB_COMMAND}
+
+
+def living_members(group: int) -> set[int]:
+    """Return the living processes of a process group."""
+    return {pid for pid, _, _, found in _living() if found == group}
+
+
+def wait_for_an_end(pids: Iterable[int], seconds: float) -> None:
+    """Wait until one of some processes has ended, or for so long [s]."""
+    poll = select.poll()
+    with contextlib.ExitStack() as stack:
+        for pid in pids:
+            try:
+                descriptor = os.pidfd_open(pid)
+            except ProcessLookupError:
+                return
+            stack.callback(os.close, descriptor)
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(seconds * 1e3)
 
 
 def shared_region(pid: int) -> Path | None:

@@ -29,8 +29,8 @@ from traccc_py.backend.leftovers import (
     lock_against_cleaning,
     remove_leftovers,
 )
-from traccc_py.backend.ports import Ports, check_port, free_port
-from traccc_py.backend.processes import Progress, cpu_seconds, living_instances
+from traccc_py.backend.ports import PortClaim, Ports, wait_for_port
+from traccc_py.backend.processes import Progress, cpu_seconds, living_instances, living_members, wait_for_an_end
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.settings import ServerSettings
 from traccc_py.errors import ServiceError
@@ -73,7 +73,7 @@ class TritonServer:
     Raises
     ------
     ServiceError
-        If there is no server on this machine.
+        If there is no server on this machine, or a port is in use.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class TritonServer:
         self._repository = repository
         self.settings = settings = ServerSettings() if settings is None else settings
         self._installation = find_installation() if installation is None else installation
+        self._claims, self.ports = _claim_ports(settings)
         for name in remove_leftovers():
             _log.warning("%s, which a service that was killed has left behind, was removed", name)
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
@@ -93,8 +94,6 @@ class TritonServer:
         self._process: subprocess.Popen | None = None
         self._shared_memory = SharedMemoryFiles()
         self._janitor = Janitor(self._folder.name, f"/dev/shm/{self._shared_memory.prefix}*")
-        chosen = (settings.http_port, settings.grpc_port, settings.metrics_port)
-        self.ports = Ports(*(port or free_port(settings.address) for port in chosen))
         self._write_files()
 
     def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
@@ -121,8 +120,9 @@ class TritonServer:
         ServiceError
             If a port is taken, or the program can't be run.
         """
+        patience = 0.0 if self._process is None else _PATIENCE  # what its predecessor held is free in a moment
         for name, port in self.ports._asdict().items():
-            check_port(self.settings.address, name, port)
+            wait_for_port(self.settings.address, name, port, patience)
         if not os.access(self._installation.binary, os.X_OK):
             msg = f"{self._installation.binary} can't be run: it is not there, or not executable"
             raise ServiceError(msg)
@@ -278,6 +278,13 @@ class TritonServer:
         """Return the process ids of the live model instances."""
         return set() if self._process is None else living_instances(self._process.pid)
 
+    def wait_for_an_end(self, seconds: float) -> None:
+        """Wait until the process or a model instance has ended, or for so long [s]."""
+        if self._process is None:
+            time.sleep(seconds)
+        else:
+            wait_for_an_end({self._process.pid, *self.instance_processes()}, seconds)
+
     def forget_dead_clients(self) -> int:
         """Release shared memory of clients of this package that were killed; return how many regions.
 
@@ -326,9 +333,13 @@ class TritonServer:
         """Kill the server and its instances, also those that have outlived it, and remove their shared memory."""
         if self._process is None:
             return
+        group, deadline = self._process.pid, time.monotonic() + _PATIENCE  # a session of its own
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)  # a session of its own
+            os.killpg(group, signal.SIGKILL)
         self._process.wait()
+        # An instance holds its shared memory until its end, and the next one may need it to start.
+        while (left := living_members(group)) and time.monotonic() < deadline:
+            wait_for_an_end(left, _POLL)
         self._shared_memory.remove_all()
 
     def close(self) -> None:
@@ -339,6 +350,7 @@ class TritonServer:
         with contextlib.suppress(FileNotFoundError):
             self._folder.cleanup()
         self._janitor.close()
+        self._claims.close()
 
     def __enter__(self) -> TritonServer:
         return self
@@ -377,6 +389,17 @@ class TritonServer:
             return "; its log is above"
         lines = self.settings.log_file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
         return f"; the last lines of {self.settings.log_file}:\n" + "\n".join(lines)
+
+
+def _claim_ports(settings: ServerSettings) -> tuple[contextlib.ExitStack, Ports]:
+    """Return what closes the claims of all ports, and the ports."""
+    chosen, ports = Ports(settings.http_port, settings.grpc_port, settings.metrics_port), []
+    with contextlib.ExitStack() as claims:
+        for name, port in chosen._asdict().items():
+            claim = PortClaim(settings.address, name, port)
+            claims.callback(claim.close)
+            ports.append(claim.port)
+        return claims.pop_all(), Ports(*ports)
 
 
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy

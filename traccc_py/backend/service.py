@@ -19,7 +19,6 @@ from traccc_py.data.athena_ids import AthenaIds, read_athena_ids
 from traccc_py.device.cache import CACHE_VARIABLE
 from traccc_py.edm import Cells, EventResult, ModuleCells
 from traccc_py.errors import CapacityError, InputDataError, ServiceError, TracccError, WireError
-from traccc_py.geometry import Detector
 from traccc_py.pipeline.prepare_cells import prepare_cells
 
 __all__ = ["Answer", "BatchReport", "BusyError", "DecodedEvent", "Request", "TrackingService", "WithdrawnError"]
@@ -118,21 +117,15 @@ class TrackingService:
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
             self._athena_ids = replace(ids, name="the server's map")  # clients need not know its path
-        self._device = device
-        self.chain = self._make_chain(detector)
-
-    def _make_chain(self, detector: Detector) -> TrackingChain:
-        settings = self.settings
         config = read_config(settings.config)
         if settings.finder is not None:
             config = config.with_settings({"finder.method": settings.finder})
-        return TrackingChain(detector, config, device=self._device, threads=settings.threads)
+        self.chain = TrackingChain(detector, config, device=device, threads=settings.threads)
 
     def beside(self) -> TrackingService:
         """Return a service of the same detector and settings, ready, for another thread."""
         other = copy.copy(self)
-        other.chain = self._make_chain(self.chain.detector)
-        other.initialize()
+        other.chain = self.chain.beside()
         return other
 
     def set_memory(self, memory: int) -> None:

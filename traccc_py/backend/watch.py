@@ -22,8 +22,8 @@ __all__ = ["WatchOptions", "Watchdog", "WatchedServer"]
 _log = logging.getLogger(__name__)
 
 _LONGEST_EVENT = 600.0  # [s]; a test inference waits for a batch of others
-_PATIENCE = 5.0  # [s], for the first answer after a recovery
-_BAD_ANSWERS = 2
+_MOST_DOUBLINGS = 30  # of pauses
+_AT_ONCE = 2  # attempts to recover without a pause before
 _LEAST_CPU_SECONDS = 0.05  # that count as progress: an instance that waits uses less in half a minute
 
 
@@ -45,6 +45,9 @@ class WatchedServer(Protocol):
     def probe(self, timeout: float) -> str | None:
         """Return what is wrong with an answer; raise TimeoutError if none comes."""
 
+    def wait_for_an_end(self, seconds: float) -> None:
+        """Wait until the process or an instance has ended, or for so long [s]."""
+
     def instance_processes(self) -> set[int]:
         """Return the live instances."""
 
@@ -65,14 +68,18 @@ class WatchedServer(Protocol):
 class WatchOptions(Settings):
     """How a server is watched."""
 
-    period: float = 0.5  #: time between looks at the processes [s]
+    period: float = 0.5  #: time between looks at the processes [s]; the end of one is seen at once
     probe_period: float = 1.0  #: time between inferences that test the server [s]
     #: how long an instance may use no processor time while an inference that tests the server waits, before it counts
     #: as hanging [s]; one that works is busy, however long it takes
     hang_timeout: Positive = 30.0
+    #: how long all inferences that test the server must be answered with errors before it is restarted [s]: one that
+    #: has much to do may answer one so
+    error_timeout: float = 2.0
     cleaning_period: float = 5.0  #: time between looks for shared memory of clients that were killed [s]
     load_timeout: Positive = 300.0  #: how long instances may take to start [s]
-    first_backoff: float = 1.0  #: pause before a second attempt to recover [s], doubled with each
+    #: pause before a third attempt to recover [s], doubled with each; the second follows the first at once
+    first_backoff: float = 1.0
     last_backoff: float = 60.0  #: its largest value [s]
 
 
@@ -136,7 +143,8 @@ class Watchdog:
         self._stop = threading.Event()
         self._next_probe = self._next_cleaning = 0.0
         self._probe = _Probe(server.probe, _LONGEST_EVENT)
-        self._n_bad_answers = 0
+        self._bad_since: float | None = None  # time of the first of the bad answers in a row
+        self._n_attempts = 0  # to recover since the last good answer
         self._progress: dict[int, tuple[float, float]] = {}  # of instances: processor time, and when it last grew
         self.problem: str | None = None  #: what is being recovered from; None while all is well
         self.n_restarts = 0  # server processes restarted
@@ -149,7 +157,10 @@ class Watchdog:
         ServiceError
             If the server exits and recovery is off.
         """
-        while not self._stop.wait(self._options.period):
+        while not self._stop.is_set():
+            self._server.wait_for_an_end(self._options.period)
+            if self._stop.is_set():
+                return
             if not self._is_active:
                 self._raise_if_ended()
                 continue
@@ -190,15 +201,18 @@ class Watchdog:
             _log.info("released %d regions of shared memory of clients that have ended", n_regions)
 
     def _wrong_answer(self) -> str | None:
-        """Return what is wrong with test inferences, if it is so twice in a row."""
+        """Return what is wrong with test inferences, if it is so for a while."""
+        now = time.monotonic()
         has_come, problem = self._probe.answer()
         if has_come:
-            self._n_bad_answers = 0 if problem is None else self._n_bad_answers + 1
-            self._next_probe = time.monotonic() + (self._options.probe_period if problem is None else 0.0)
-            if self._n_bad_answers >= _BAD_ANSWERS:
-                self._n_bad_answers = 0
+            self._next_probe = now + self._options.probe_period
+            if problem is None:
+                self._n_attempts, self._bad_since = 0, None
+            elif self._bad_since is None:
+                self._bad_since = now
+            elif now - self._bad_since >= self._options.error_timeout:
                 return problem
-        if time.monotonic() >= self._next_probe:
+        if now >= self._next_probe:
             self._probe.start()
         return None
 
@@ -220,27 +234,30 @@ class Watchdog:
         return stalled
 
     def _recover(self, problem: str) -> None:
-        backoff, begin = self._options.first_backoff, time.monotonic()
+        """Restart the server until it is ready; whether its answers are good is seen later, as at any other time."""
+        begin = time.monotonic()
         self._probe.forget()
-        while not self._stop.is_set():
+        while not self._stop.wait(self._backoff()):
+            self._n_attempts += 1
             _log.error("%s; the server is restarted", problem)
             try:
                 self._restart()
-                answer = self._server.probe(_PATIENCE)
-            except TimeoutError:
-                answer = None  # it has work to do already
             except TracccError as error:
-                answer = str(error)
-            if answer is None:
-                self._instances = self._server.instance_processes()
-                self._progress.clear()
-                self._next_probe, self._n_bad_answers = 0.0, 0
-                seconds = time.monotonic() - begin
-                _log.warning("the service answers again after %.1f s (%d restarts so far)", seconds, self.n_restarts)
-                return
-            problem = answer
-            self._stop.wait(backoff)
-            backoff = min(2 * backoff, self._options.last_backoff)
+                problem = str(error)
+                continue
+            self._instances = self._server.instance_processes()
+            self._progress.clear()
+            self._next_probe, self._bad_since = 0.0, None
+            seconds = time.monotonic() - begin
+            _log.warning("the service answers again after %.1f s (%d restarts so far)", seconds, self.n_restarts)
+            return
+
+    def _backoff(self) -> float:
+        """Return how long to wait before the next attempt [s]."""
+        n_pauses = self._n_attempts - _AT_ONCE
+        if n_pauses < 0:
+            return 0.0
+        return min(self._options.first_backoff * 2.0 ** min(n_pauses, _MOST_DOUBLINGS), self._options.last_backoff)
 
     def _restart(self) -> None:
         self.n_restarts += 1

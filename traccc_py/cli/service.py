@@ -66,7 +66,10 @@ _MODEL = options_of(
 
 _WATCH = options_of(
     WatchOptions,
-    leave_out=("period", "probe_period", "hang_timeout", "cleaning_period", "first_backoff", "last_backoff"),
+    leave_out=(
+        *("period", "probe_period", "hang_timeout", "error_timeout", "cleaning_period"),
+        *("first_backoff", "last_backoff"),
+    ),
     load_timeout=Option("--timeout"),
 )
 

@@ -12,12 +12,12 @@ from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating
 from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
+    grpc_arguments,
     make_inputs,
     model_facts,
     options_for_server,
     present,
     requested_outputs,
-    tls_arguments,
     triton_module,
 )
 from traccc_py.edm import Cells
@@ -107,7 +107,7 @@ class AsyncTrackingClient:
         """Return the connection, made on first use: it belongs to the loop running then."""
         if self._client is None:
             if self.options.protocol == "grpc":
-                more = tls_arguments(self.options)
+                more = grpc_arguments(self.options)
             elif self.options.tls is not None:
                 more = {"ssl": True, "ssl_context": self.options.tls.context()}
             else:

@@ -12,20 +12,21 @@ from typing import Any
 import numpy as np
 
 from traccc_py import wire
-from traccc_py.client.options import ClientOptions
+from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.errors import ServiceError
 
 __all__ = [
+    "grpc_arguments",
     "make_input",
     "make_inputs",
     "model_facts",
     "options_for_server",
     "present",
     "requested_outputs",
-    "tls_arguments",
     "triton_module",
 ]
 
+_LARGEST_MESSAGE = 2**31 - 1  # of gRPC [bytes]
 _SPECS = {spec.name: spec for spec in (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)}
 
 
@@ -128,10 +129,18 @@ def present(array: np.ndarray | None, name: str) -> np.ndarray:
     return array
 
 
-def tls_arguments(options: ClientOptions) -> dict[str, Any]:
-    """Return the encryption options of the gRPC clients."""
+def grpc_arguments(options: ClientOptions) -> dict[str, Any]:
+    """Return the options of the gRPC clients: of encryption, and when to connect again.
+
+    By itself gRPC waits for up to two minutes before it tries again to reach a server that was down, and meanwhile
+    refuses what is sent.
+    """
+    pauses = {"initial": FIRST_PAUSE, "max": LAST_PAUSE}
+    channel = [(f"grpc.{name}_reconnect_backoff_ms", int(seconds * 1e3)) for name, seconds in pauses.items()]
+    channel += [(f"grpc.max_{what}_message_length", _LARGEST_MESSAGE) for what in ("send", "receive")]
     tls = options.tls
     if tls is None:
-        return {}
+        return {"channel_args": channel}
     files = {"root_certificates": tls.ca, "private_key": tls.key, "certificate_chain": tls.certificate}
-    return {"ssl": True, **{name: None if path is None else str(path) for name, path in files.items()}}
+    encrypted = {name: None if path is None else str(path) for name, path in files.items()}
+    return {"channel_args": channel, "ssl": True, **encrypted}

@@ -19,12 +19,12 @@ from traccc_py import wire
 from traccc_py.client.failures import explained, is_worth_repeating, lost_shared_memory, needs_larger_outputs
 from traccc_py.client.options import FIRST_PAUSE, LAST_PAUSE, ClientOptions
 from traccc_py.client.requests import (
+    grpc_arguments,
     make_inputs,
     model_facts,
     options_for_server,
     present,
     requested_outputs,
-    tls_arguments,
     triton_module,
 )
 from traccc_py.client.shared_memory import CudaRegion, SystemRegion
@@ -323,7 +323,7 @@ class _Connection:
 def _connect(module: Any, options: ClientOptions) -> Any:
     """Return tritonclient's client."""
     if options.protocol == "grpc":
-        return module.InferenceServerClient(options.url, **tls_arguments(options))
+        return module.InferenceServerClient(options.url, **grpc_arguments(options))
     return module.InferenceServerClient(
         options.url,
         connection_timeout=options.timeout,

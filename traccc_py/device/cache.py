@@ -73,8 +73,9 @@ def _version_or_none(distribution: str) -> str:
         return "none"
 
 
+@cache
 def _sources() -> list[Path]:
-    """Return the files a kernel's machine code may depend on."""
+    """Return the files a kernel's machine code may depend on; those that come later are none of this process."""
     return package_sources(_COMPILED, _HOST_ONLY)
 
 
@@ -96,7 +97,10 @@ def is_packaged(filename: str) -> bool:
 
 
 def _edited_since_loaded(sources: Sequence[Path]) -> bool:
-    return any(path.stat().st_mtime > _LOADED_AT for path in sources)
+    try:
+        return any(path.stat().st_mtime > _LOADED_AT for path in sources)
+    except FileNotFoundError:  # it was removed
+        return True
 
 
 @cache

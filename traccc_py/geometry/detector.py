@@ -17,6 +17,7 @@ from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.dead_channels import DeadChannels, DeadRanges, find_dead_ranges
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
 from traccc_py.geometry.field import FieldMap, check_coverage, check_strength, read_field_map, warn_of_strength
+from traccc_py.geometry.layer_map import LayerMap, SeedingAcceptance, make_layer_map
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
 from traccc_py.geometry.material.maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
@@ -29,6 +30,8 @@ __all__ = ["Detector", "assemble_detector"]
 
 _MAX_LISTED = 5  #: unknown ids named in an error
 _OF_DEAD = ("dead_offsets", "dead_ranges")  #: the last arrays: without dead channels, a detector is what it was
+# What a layer map depends on, besides the detector.
+_ACCEPTANCE = ("z_min", "z_max", "r_max", "collision_region_min", "collision_region_max", "cot_theta_max")
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,28 @@ class Detector:
     def arrays(self) -> DetectorArrays:
         """Return the detector as NumPy arrays for kernels (see `traccc_py.geometry.records`); do not write to them."""
         return self._arrays_with_dead
+
+    def layer_map(self, acceptance: SeedingAcceptance) -> LayerMap:
+        """Return the layers that seeds are made of, made once for each acceptance; see `make_layer_map`.
+
+        Parameters
+        ----------
+        acceptance : SeedingAcceptance
+            Such as `SeedingConfig`.
+
+        Raises
+        ------
+        GeometryError
+            If there is no such map.
+        """
+        key = tuple(getattr(acceptance, name) for name in _ACCEPTANCE)
+        if key not in self._layer_maps:
+            self._layer_maps[key] = make_layer_map(self.arrays(), acceptance)
+        return self._layer_maps[key]
+
+    @cached_property
+    def _layer_maps(self) -> dict[tuple[float, ...], LayerMap]:
+        return {}
 
     @cached_property
     def fingerprint(self) -> str:

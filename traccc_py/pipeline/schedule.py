@@ -72,6 +72,13 @@ class BatchSchedule:
             self._stages = Stages(self._device, self._detector, self._config)
             next(self.run([([_no_cells()], None)]))
 
+    def beside(self, device: Device) -> BatchSchedule:
+        """Return a schedule with buffers of its own on another device of the same memory, initialised."""
+        self.initialize()
+        other = BatchSchedule(device, self._detector, self._config)
+        other._stages, other.time_limit = self._stages, self.time_limit
+        return other
+
     def run(self, batches: Iterable[tuple[Sequence[Event], Sources]]) -> Iterator[list[EventResult]]:
         """Yield the results of each batch; the next batch is requested before the results of one are yielded."""
         try:

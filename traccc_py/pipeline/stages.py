@@ -16,7 +16,7 @@ from traccc_py.edm import STAGES
 from traccc_py.errors import CapacityError, GeometryError
 from traccc_py.geometry import Detector, DetectorArrays
 from traccc_py.geometry.field import likely_units
-from traccc_py.geometry.layer_map import LayerMap, make_layer_map
+from traccc_py.geometry.layer_map import LayerMap
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.gnn.weights import finder_arrays, read_weights
@@ -130,7 +130,7 @@ class Stages:
         if config.finder.method == "gnn":
             self._finder = on_device(device, finder_arrays(read_weights(config.finder.weights), host))
         elif config.seeding.method == "layer_pairs":
-            self._layer_map = on_device(device, make_layer_map(host, config.seeding))
+            self._layer_map = on_device(device, detector.layer_map(config.seeding))
         self._n_modules = len(detector.geometry_ids)
         self._config = config
 

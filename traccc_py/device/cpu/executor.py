@@ -7,6 +7,7 @@ at once, and survives a fork.
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 import time
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+from numba.core import entrypoints
 
 from traccc_py.device.cpu.compile import WORTH_A_THREAD, Loop
 from traccc_py.device.dense import BLOCK_ROWS
@@ -22,11 +24,33 @@ from traccc_py.device.kernel import Kernel
 from traccc_py.device.workspace import Extent, ScanColumn
 from traccc_py.errors import CapacityError
 
-__all__ = ["CpuDevice"]
+__all__ = ["CpuDevice", "without_numba_extensions"]
 
 _PIECES_PER_THREAD = 32  # work is uneven: many more pieces than threads
 _BLAS_ALONE = 262_144  # products of a matrix product up to which OpenBLAS starts no threads
 _ROWS_IN_CACHE = 1024  # that a thread multiplies at a time
+
+# Of this process, by kernel and class of payloads: a second device need not load the machine code again. Each measures
+# the costs of its own events, with a copy.
+_made: dict[tuple[Kernel, type], Loop] = {}
+
+
+def without_numba_extensions() -> None:
+    """Let Numba not import in this process what other packages add to it, before its first function runs.
+
+    No kernel needs it, and awkward, if it is installed, takes a quarter of a second.
+    """
+    entrypoints._already_initialized = True
+
+
+def _loop(kernel: Kernel, payload: Any) -> Loop:
+    """Return a new loop of a kernel, compiled for payloads like this one, with the function of earlier ones."""
+    key = (kernel, type(payload))
+    if key not in _made:
+        _made.setdefault(key, Loop(kernel, payload))
+    loop = copy.copy(_made[key])
+    loop.function(np.zeros(1, np.int64), 1, 0, payload, *loop.scratch(payload))  # for no index
+    return loop
 
 
 class CpuDevice:
@@ -111,7 +135,7 @@ class CpuDevice:
         if loop is None:
             with self._lock:
                 if key not in self._loops:
-                    self._loops[key] = Loop(kernel, payload)
+                    self._loops[key] = _loop(kernel, payload)
                 loop = self._loops[key]
         return loop
 
@@ -133,9 +157,7 @@ class CpuDevice:
         """
         n = self._size(extent)
         loop = self.compiled(kernel, payload)
-        if n <= 0:
-            if not loop.function.overloads:  # an event without cells compiles the whole chain
-                loop.function(np.zeros(1, np.int64), 1, 0, payload, *loop.scratch(payload))
+        if n <= 0:  # an event without cells has compiled the whole chain
             return
         threads = min(self.threads, n, int(loop.cost * n / WORTH_A_THREAD))
         cursor = np.zeros(1, np.int64)

@@ -3,6 +3,9 @@
 Numba's own cache ends the process on a damaged file, a full disk or a folder that can't be written, runs code of which
 a byte has changed, and loses entries where two processes write the index of one function. Here each file carries a hash
 of its content; what is no such file counts as absent.
+
+What a process loads is also half of what it needs to start. So files have no bitcode, with which other code could be
+linked, and what Numba sets up for compiling, more than half a second, is not set up for loading.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from llvmlite.binding import parse_assembly
 from numba.core import types
 from numba.core.caching import _Cache
 from numba.core.compiler import CompileResult
@@ -26,6 +30,14 @@ __all__ = ["CODE_SUFFIX", "describe_type", "is_kept", "keeps_code"]
 
 CODE_SUFFIX = ".code"
 _DIGEST_BYTES = hashlib.sha256().digest_size
+# Numba looks in the bitcode for the name of what it will call. Code that is linked with this ends, and is not wrong.
+_BITCODE = """
+declare void @llvm.trap()
+define void @"{entry}"() {{
+  call void @llvm.trap()
+  unreachable
+}}
+"""
 
 
 def describe_type(kind: types.Type) -> str:
@@ -48,12 +60,20 @@ def _unsealed(content: bytes | None) -> bytes | None:
     return content if hashlib.sha256(content).digest() == digest else None
 
 
+def _without_bitcode(compiled: CompileResult) -> tuple[Any, ...]:
+    """Return what a function is rebuilt from; it can't be called by other compiled code then."""
+    (name, kind, (machine_code, _)), description, *rest = compiled._reduce()
+    entry = _BITCODE.format(entry=description.llvm_cpython_wrapper_name)
+    return (name, kind, (machine_code, parse_assembly(entry).as_bitcode())), description, *rest
+
+
 class _KeptCode(_Cache):
     """What a dispatcher of Numba asks before it compiles, and tells afterwards."""
 
-    def __init__(self, function: Callable[..., Any], folder: Path) -> None:
-        self._function = function
+    def __init__(self, dispatcher: Any, folder: Path) -> None:
+        self._function: Callable[..., Any] = dispatcher.py_func
         self._folder = folder
+        self._makes_arrays = dispatcher.targetoptions.get("_nrt", True)
 
     @property
     def cache_path(self) -> str:
@@ -70,7 +90,8 @@ class _KeptCode(_Cache):
 
     def content(self, sig: Any, target_context: Any) -> bytes | None:
         """Return the machine code for types of arguments, serialised; None if there is none."""
-        target_context.refresh()
+        if self._makes_arrays:
+            target_context.refresh()  # which makes the functions known that allocate
         return _unsealed(read_kept(self._file(sig, target_context.codegen())))
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
@@ -84,7 +105,7 @@ class _KeptCode(_Cache):
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         if not data.library.has_dynamic_globals:  # addresses of this process
-            keep({self._file(sig, data.codegen): _sealed(dumps(data._reduce()))})
+            keep({self._file(sig, data.codegen): _sealed(dumps(_without_bitcode(data)))})
 
     def enable(self) -> None:
         pass
@@ -97,8 +118,11 @@ class _KeptCode(_Cache):
 
 
 def keeps_code(dispatcher: Any, folder: Path) -> Any:
-    """Return a dispatcher of Numba that takes its machine code from a folder, and puts there what it compiles."""
-    dispatcher._cache = _KeptCode(dispatcher.py_func, folder)
+    """Return a dispatcher of Numba that takes its machine code from a folder, and puts there what it compiles.
+
+    Other compiled functions can't call it.
+    """
+    dispatcher._cache = _KeptCode(dispatcher, folder)
     return dispatcher
 
 
