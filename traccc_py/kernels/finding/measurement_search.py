@@ -6,7 +6,12 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.kernels.tracking.kalman import predicted_chi2
-from traccc_py.kernels.tracking.measurement_variance import channel_paths, loc0_variance, measurement_variance, most_loc0_variance
+from traccc_py.kernels.tracking.measurement_variance import (
+    channel_paths,
+    loc0_variance,
+    measurement_variance,
+    most_loc0_variance,
+)
 from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import local_position
 from traccc_py.kernels.tracking.state import Local

@@ -85,7 +85,7 @@ def loc0_variance(p, surface, paths, m):
 
 @device_function(inlined=True)
 def most_loc0_variance(p, surface, paths, m):
-    """Return a variance [mm^2] that `loc0_variance` is not above, without a look at the measurement's row of the table."""
+    """Return a variance [mm^2] that `loc0_variance` is not above, without the measurement's row of the table."""
     i = p.detector.surfaces[surface].design
     design = p.detector.designs[i]
     size = scalar(abs(p.measurements.cluster_size[m, AXIS0]))
