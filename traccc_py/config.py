@@ -215,7 +215,7 @@ class FindingConfig(_Section):
     measurements_per_hole: Count = 2  #: further measurements needed for each hole, and if holes or momentum end a track
     long_candidate_extra: Count = 4  #: measurements beyond those needed without which the p-value must be good
     short_min_pval: NonNegative = 0.0001  #: smallest p-value of such a candidate
-    stopped_min_pval: NonNegative = 0.02  #: ... of one that holes end, without one before, with a measurement less
+    stopped_min_pval: NonNegative = 0.2  #: ... of one that holes end, without one before, with a measurement less
     max_surfaces: PositiveCount = 96  #: following stops after this many surfaces, passive ones and holes included
     max_holes: Count = 3  #: holes that a candidate may have
     max_consecutive_holes: Count = 2  #: holes in a row that a candidate may have

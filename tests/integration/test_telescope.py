@@ -375,6 +375,18 @@ def test_a_track_is_followed_past_a_kink(angle, n_behind, n_found):
     assert len(before.measurements) == (16 if angle == 0 else 8)
 
 
+@pytest.mark.parametrize(("n_behind", "n_found"), [(7, 8), (8, 15)])
+def test_a_hole_behind_a_kink_needs_two_more_measurements(n_behind, n_found):
+    """Plane 10 is empty."""
+    planes = [k for k in range(8 + n_behind) if k != 10]
+    sample = Sample(build(20, half_length=1000), 1, 2.0, "negative", 3, planes)
+    sample.measurements = replace(sample.measurements)
+    place, plane = sample.measurements.local_position.copy(), sample.measurements.module_index
+    place[plane > 7, 0] += np.tan(0.06) * 20.0 * (plane[plane > 7] - 7)
+    sample.measurements.local_position = place
+    assert len(sample.find(finding_settings(particle="muon")).measurements) == n_found
+
+
 def test_the_fit_leaves_outliers_out():
     """Measurements moved by ten standard deviations: the fit is that of the others, and says which they are."""
     n_planes, n_tracks = 9, 200

@@ -267,7 +267,7 @@ def _visit_surface(i, p, slot, branch, direction, curvature, n_branches):
 def _follow(i, p, slot, branch, n_branches):
     """Follow one branch to its end; return the number of branches of its seed.
 
-    A resumed branch without enough measurements behind its kink stays what it was.
+    A resumed branch without enough measurements behind its kink, for the holes there, stays what it was.
     """
     # Carried through the loop one by one: as one tuple of tuples they take 24 more registers on CUDA.
     track, navigation, counters, chi2, travelled = branch
@@ -298,7 +298,7 @@ def _follow(i, p, slot, branch, n_branches):
             counters_at_last, chi2_at_last = counters, chi2
     # Worked out again: what is kept through the loop takes registers.
     is_slow = _is_slow(p, track, track_direction(track))
-    behind = counters_at_last.measurements - p.is_resumed * p.out.n_measurements[slot]
+    behind = _score(p, counters_at_last) - p.is_resumed * p.out.n_measurements[slot]
     if p.is_resumed == 0 or behind >= p.cuts.measurements_behind_kink:
         store_outcome(p, slot, counters_at_last, chi2_at_last)
         is_cut = counters.measurements > counters_at_last.measurements
