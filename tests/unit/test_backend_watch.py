@@ -36,7 +36,7 @@ class FakeServer:
     def cpu_seconds(self, pid):
         return self.cpu.get(pid, 0.0)
 
-    def wait_for_an_end(self, seconds):
+    def wait_for_an_end(self, instances, seconds):
         if self.ended.wait(seconds):
             self.ended.clear()
 

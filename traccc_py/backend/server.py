@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -278,12 +278,9 @@ class TritonServer:
         """Return the process ids of the live model instances."""
         return set() if self._process is None else living_instances(self._process.pid)
 
-    def wait_for_an_end(self, seconds: float) -> None:
-        """Wait until the process or a model instance has ended, or for so long [s]."""
-        if self._process is None:
-            time.sleep(seconds)
-        else:
-            wait_for_an_end({self._process.pid, *self.instance_processes()}, seconds)
+    def wait_for_an_end(self, instances: Collection[int], seconds: float) -> None:
+        """Wait until the process or one of some model instances has ended, or for so long [s]."""
+        wait_for_an_end([*instances, *([] if self._process is None else [self._process.pid])], seconds)
 
     def forget_dead_clients(self) -> int:
         """Release shared memory of clients of this package that were killed; return how many regions.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -45,8 +45,8 @@ class WatchedServer(Protocol):
     def probe(self, timeout: float) -> str | None:
         """Return what is wrong with an answer; raise TimeoutError if none comes."""
 
-    def wait_for_an_end(self, seconds: float) -> None:
-        """Wait until the process or an instance has ended, or for so long [s]."""
+    def wait_for_an_end(self, instances: Collection[int], seconds: float) -> None:
+        """Wait until the process or one of some instances has ended, or for so long [s]."""
 
     def instance_processes(self) -> set[int]:
         """Return the live instances."""
@@ -158,7 +158,7 @@ class Watchdog:
             If the server exits and recovery is off.
         """
         while not self._stop.is_set():
-            self._server.wait_for_an_end(self._options.period)
+            self._server.wait_for_an_end(self._instances if self._is_active else (), self._options.period)
             if self._stop.is_set():
                 return
             if not self._is_active:
