@@ -3,7 +3,7 @@
 Seeds are made of the innermost layers that measure two coordinates: up to four barrel layers, and the discs that begin
 within them. Straight lines from the origin say which of these a particle crosses one after another. A doublet is two
 neighbours on such a line, or two with one between them. For the Open Data Detector the rules give what was found to
-work best there (docs/odd_configuration.md).
+work best there (docs/odd_configuration.md). The smallest error of pixels follows from their readout.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _MARGIN = 0.05  #: for staggered sensors and vertices off the origin, as part of
 _EDGE_MARGIN = 0.02  #: the same of an edge
 _ROUNDED_TO = 10.0  #: edges [mm]
 _DIGITS = 3
+_TWO_DIMENSIONS = 2
 _FEWEST_LINES = 8  #: through three layers, for distances to be right
 _SMALLEST_DZ = 1.0  #: of doublets in a telescope that is narrow along the beam [mm]
 _UNKNOWN_MATERIAL = 0.03  #: radiation lengths of a seed where the geometry has no material: those of the ODD
@@ -44,6 +45,7 @@ _TO_FOURTH = 0.63  #: ... from the third to the fourth
 _OF_DOUBLET = 0.6  #: distance of tops that confirm each other, as part of the shortest doublet
 _OF_GAP = 0.55  #: width of the rings of bottoms, as part of the smallest distance between two layers
 _FEWEST_MEASUREMENTS = 3
+_OF_THRESHOLD = 1.25  #: smallest sigma of pixels, in shifts of the mean by a channel that just misses the threshold
 #: Settings of seeds that both searches have. Who gives another one means the search for triplets.
 _OF_BOTH = {
     "seeding": {
@@ -115,7 +117,7 @@ def derive(config: ChainConfig, detector: Detector) -> tuple[ChainConfig, tuple[
     }
     if not left:
         return config, ()
-    derived = tuple(d for d in _rules(SeedingLayout(detector)) if d.setting in left)
+    derived = tuple(d for d in (_readout(detector), *_of_layers(detector, left)) if d.setting in left)
     found = config.with_settings({d.setting: d.value for d in derived})
     if config.seeding.method is not AUTO:
         return found, derived
@@ -287,8 +289,28 @@ def _method(given: ChainConfig, config: ChainConfig, detector: Detector) -> Deri
     )
 
 
+def _readout(detector: Detector) -> Derived:
+    """Return the smallest error of pixels: those of one readout have one, for others it must not be too large."""
+    designs = detector.arrays().designs
+    is_pixel = (designs["dimensions"] == _TWO_DIMENSIONS) & (designs["is_digital"] == 0) & (designs["is_polar"] == 0)
+    pixels = designs[is_pixel]
+    pitch = np.minimum(pixels["pitch0"], pixels["pitch1"]).astype(np.float64)
+    shift = float(np.min(pitch * pixels["threshold"] / pixels["thickness"], initial=math.inf))
+    setting = "clusterization.pixel_sigma_floor"
+    if not math.isfinite(shift):
+        return Derived(setting, 0.0, "no sensor of two dimensions measures charges")
+    why = f"a channel that just misses the threshold moves the mean of a cluster by {1000 * shift:.3g} um"
+    return Derived(setting, _rounded(_OF_THRESHOLD * shift), why)
+
+
+def _of_layers(detector: Detector, left: set[str]) -> Iterator[Derived]:
+    """Yield the settings that follow from the layers of seeds, if any of those that are left does."""
+    if any(not name.startswith("clusterization.") for name in left):
+        yield from _rules(SeedingLayout(detector))
+
+
 def _rules(layout: SeedingLayout) -> Iterator[Derived]:
-    """Yield all settings that follow from the detector."""
+    """Yield all settings that follow from the layers of seeds."""
     yield from _acceptance(layout)
     yield from _doublets(layout)
     yield from _weights(layout)

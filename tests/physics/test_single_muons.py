@@ -40,19 +40,19 @@ def chain():
 
 @pytest.fixture(scope="module")
 def gathered(chain):
-    """Summaries and pulls of measurements by momentum, and the detector."""
+    """Summaries and pulls of measurements by momentum."""
     made, clusters, detector = {}, {}, chain.detector
     for pt in EFFICIENCY:
         gun = ParticleGunConfig(n_particles=N_MUONS, momentum=(pt, pt), vertex_sigma=(0.0125, 0.0125, 55.0))
         made[pt] = PerformanceSummary({"findable": FINDABLE}, float(detector.arrays().b_z), detector_frames(detector))
-        clusters[pt] = ClusterPulls(detector)
+        clusters[pt] = ClusterPulls(detector, chain.config.clusterization)
         events = list(simulate_events(chain.detector, gun, 77, N_EVENTS))
         for first in range(0, N_EVENTS, 100):
             batch = events[first : first + 100]
             for event, result in zip(batch, chain.run_batch([e.cells for e in batch]), strict=True):
                 made[pt].add_result(event, result)
                 clusters[pt].add(event, result)
-    return made, clusters, detector
+    return made, clusters
 
 
 @pytest.fixture(scope="module", params=EFFICIENCY, ids=lambda pt: f"{pt:g}GeV")
@@ -103,10 +103,10 @@ def not_standard_normal(pulls):
     return found
 
 
-def test_measurement_pulls_per_cluster_size(gathered):
+def test_measurement_pulls_per_cluster_size(chain, gathered):
     """At each momentum and of all together, by design, axis and size, and by size alone."""
     clusters = gathered[1]
-    together = ClusterPulls(gathered[2])
+    together = ClusterPulls(chain.detector, chain.config.clusterization)
     for pulls in clusters.values():
         assert len(pulls.as_dict()) > 25
         assert not_standard_normal(pulls.as_dict()) == {}

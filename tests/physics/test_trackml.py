@@ -22,7 +22,6 @@ N_MODULES = 18_728
 N_EVENTS, N_MUONS = 150, 5
 FINDABLE = TruthSelection(min_pt=0.0, min_modules=7)
 SIGMA, SIGMA_ERROR = 0.05, 3 / np.sqrt(2 * N_EVENTS * N_MUONS)  # bound on pulls of large samples
-PIXEL_SIGMA_FLOOR = 0.002  # [mm], of pixels thicker than those the default is for
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def test_every_module_is_met_by_some_track(detector):
 
 @pytest.fixture(scope="module")
 def chain(detector):
-    config = ChainConfig().with_settings({"clusterization.pixel_sigma_floor": PIXEL_SIGMA_FLOOR})
+    config = ChainConfig()
     muon = replace(config.finding, particle="muon"), replace(config.fitting, particle="muon")
     return TrackingChain(detector, replace(config, finding=muon[0], fitting=muon[1]), device="cpu", threads=2)
 

@@ -20,8 +20,8 @@ from traccc_py.kernels.tracking.batch import CellBatch
 
 POSITION_TOLERANCE = 2e-6  # mm, float32 near 10
 LINEAR_SECONDS = 3.0  # 0.4 are needed; a quadratic search would take more than 10
-TRACCC = ClusterizationConfig(variance="traccc")
-CALIBRATED = ClusterizationConfig(variance="calibrated")
+TRACCC = ClusterizationConfig(variance="traccc", pixel_sigma_floor=0.0)
+CALIBRATED = ClusterizationConfig(variance="calibrated", pixel_sigma_floor=0.005)
 
 
 def run(rows, detector, config=TRACCC, n_events=1, device=None):

@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_nothing_is_left_open_and_every_number_has_a_reason():
         values = {f"{s}.{k}": v for s, keys in config.to_dict().items() for k, v in keys.items()}
         assert AUTO not in values.values()
         assert {d.setting: d.value for d in derived}.items() <= values.items()
-        assert len(derived) == 15
+        assert len(derived) == 16
         assert all(len(d.why) > 10 for d in derived)
         assert derive(config, detector(name)) == (config, ())
 
@@ -76,6 +77,7 @@ def test_the_open_data_detector_gets_what_was_found_to_work_best_there():
     assert found["seed_thinning.ring_width"] == pytest.approx(20, abs=1)
     assert found["seed_thinning.min_agreeing_seeds"] == 1
     assert found["finding.min_measurements"] == 5
+    assert found["clusterization.pixel_sigma_floor"] == 0.005
 
 
 def test_seeds_are_found_by_layer_pairs_where_the_detector_has_them():
@@ -160,6 +162,36 @@ def test_a_detector_aside_of_the_origin_is_seen_from_below_it():
     found = derive(ChainConfig(), aside)[0]
     assert found.seeding.z_min <= 900 < 1100 <= found.seeding.z_max
     assert found.seeding.delta_r_max == settings("telescope")["seeding.delta_r_max"]
+
+
+def with_pixels(**columns):
+    """The Open Data Detector with other columns of the designs of its pixels."""
+    arrays = detector("odd").arrays()
+    designs = arrays.designs.copy()
+    is_pixel = (designs["dimensions"] == 2) & (designs["is_digital"] == 0)
+    for name, value in columns.items():
+        designs[name][is_pixel] = value
+    return SimpleNamespace(arrays=lambda: arrays._replace(designs=designs))
+
+
+@pytest.mark.parametrize(
+    ("columns", "floor"),
+    [
+        ({}, 0.005),
+        ({"charge_smearing": 0.0}, 0.005),
+        ({"pitch0": 0.1, "pitch1": 0.025}, 0.0025),
+        ({"thickness": 0.3}, 0.00208),
+        ({"thickness": [0.125, 0.125, 0.25]}, 0.0025),
+        ({"threshold": 0.0}, 0.0),
+        ({"is_digital": 1}, 0.0),
+        ({"is_polar": 1}, 0.0),
+    ],
+)
+def test_the_smallest_error_of_pixels_follows_from_their_readout(columns, floor):
+    given = ChainConfig().with_settings({k: v for k, v in settings("odd").items() if not k.startswith("cluster")})
+    config, derived = derive(given, with_pixels(**columns))
+    assert [d.setting for d in derived] == ["clusterization.pixel_sigma_floor"]
+    assert config.clusterization.pixel_sigma_floor == derived[0].value == pytest.approx(floor)
 
 
 def test_with_three_layers_one_seed_is_enough():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from traccc_py.config import ClusterizationConfig
+from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import (
     event_file_name,
     read_cells,
@@ -15,6 +15,7 @@ from traccc_py.data.csv_events import (
     read_measurements,
     read_particles,
 )
+from traccc_py.derivation import derive
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE
@@ -175,7 +176,7 @@ def test_stored_variances_have_pulls_of_one(odd):
 )
 def test_stored_sigmas_have_pulls_of_one(odd, momentum, eta, n_classes):
     gun = replace(CalibrationConfig().gun, momentum=momentum, eta=eta)
-    table = path_sigmas(odd.arrays(), ClusterizationConfig())
+    table = path_sigmas(odd.arrays(), derive(ChainConfig(), odd)[0].clusterization)
     residuals, classes = _residuals_by_class(odd, gun, [*range(1, MAX_CLUSTER_SIZE + 1), 20, 25, 32, 48])
     assert len(classes) > n_classes
     for where, rows in classes:

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from traccc_py.config import ChainConfig
+from traccc_py.derivation import derive
 from traccc_py.errors import ConfigError
+from traccc_py.geometry import build_detector
 from traccc_py.settings import settings_of
 from traccc_py.tuning.judge import Judgement, loss
 from traccc_py.tuning.report import settings_toml, trial_table
@@ -54,8 +56,8 @@ def derived(monkeypatch):
     monkeypatch.setattr(Search, "_derived", lambda self: self._config)
 
 
-def test_the_usual_space_is_one_of_settings_and_has_the_defaults_inside():
-    config = ChainConfig().to_dict()
+def test_the_usual_space_is_one_of_settings_and_has_those_of_the_odd_inside():
+    config = derive(ChainConfig(), build_detector("odd"))[0].to_dict()
     for p in SPACE:
         section, _, name = p.key.partition(".")
         setting = next(s for s in settings_of(type(getattr(ChainConfig(), section))) if s.name == name)
@@ -115,6 +117,13 @@ def test_the_optimum_is_found(tmp_path, detector):
     for key, value in OPTIMUM.items():
         assert found.best.values[key] == pytest.approx(value, rel=0.3)
     assert found.settings.finding.chi2_max == found.best.values["finding.chi2_max"]
+
+
+def test_settings_outside_of_the_space_begin_at_its_edge(tmp_path, detector):
+    given = ChainConfig().with_settings({"finding.chi2_max": 5.0, "seeding.impact_max": 30.0})
+    found = search(tmp_path, detector, config=given)
+    found.run(1, 60.0, lambda trial: None)
+    assert found.trials[0].values == {"finding.chi2_max": 10.0, "seeding.impact_max": 10.0}
 
 
 def test_an_interrupted_search_goes_on(tmp_path, detector):

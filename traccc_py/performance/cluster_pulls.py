@@ -29,14 +29,14 @@ class ClusterPulls:
     ----------
     detector : Detector
         The sample's detector.
-    clusterization : ClusterizationConfig, optional
-        Where the chain took variances from. Calibrated ones are those for the true direction, as finding and fit take
+    clusterization : ClusterizationConfig
+        Where the chain took variances from, without settings that are left to the detector. Calibrated ones are those for the true direction, as finding and fit take
         them up to the error of their prediction.
     """
 
-    def __init__(self, detector: Any, clusterization: ClusterizationConfig | None = None) -> None:
+    def __init__(self, detector: Any, clusterization: ClusterizationConfig) -> None:
         self._detector = detector
-        self._path_sigmas = path_sigmas(detector.arrays(), clusterization or ClusterizationConfig())
+        self._path_sigmas = path_sigmas(detector.arrays(), clusterization)
         self._frames = detector_frames(detector)
         self._pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # design, size, pull
 

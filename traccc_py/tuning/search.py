@@ -184,14 +184,14 @@ class Search:
         return study
 
     def _given(self) -> dict[str, float | int]:
-        """Return the settings to begin with, where they are in the space."""
+        """Return the settings to begin with, each as near as the space allows."""
         now = self._derived().to_dict()
         found = {}
         for p in self._space:
             section, _, name = p.key.partition(".")
             value = now[section][name]
-            if isinstance(value, int | float) and p.low <= value <= p.high:
-                found[p.key] = value
+            if isinstance(value, int | float):
+                found[p.key] = min(max(value, p.low), p.high)
         return found
 
     def _derived(self) -> ChainConfig:
