@@ -161,6 +161,27 @@ def test_a_killed_run_is_resumed_with_the_same_bytes(sample, whole, form, worker
     assert f"{N_EVENTS} events of {N_EVENTS} are complete" in again
 
 
+@pytest.mark.parametrize("writer", ["ended", "not yet reaped", "another now", "at work"])
+def test_files_of_killed_processes_are_removed(tmp_path, writer):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    rest = tmp_path / "tracks" / f".tracks_000000-000100.parquet.{process.pid}-0123abcd.tmp"
+    rest.parent.mkdir()
+    rest.write_text("cut")
+    try:
+        if writer == "another now":  # its number had been that of the process that wrote the file
+            os.utime(rest, times=(time.time() - 60,) * 2)
+        elif writer != "at work":
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # its entry stays
+            if writer == "ended":
+                process.wait()
+        RunRecord(tmp_path, {"versions": {}}).begin(resume=True)
+        assert rest.exists() == (writer == "at work")
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_other_settings_are_not_mixed_in(sample, tmp_path):
     call("run", sample / "csv", "-n", 1, "--output", tmp_path / "out")
     text = call("run", sample / "csv", "-n", 2, "--output", tmp_path / "out", "--set", "finding.chi2_max=20", code=2)

@@ -11,8 +11,11 @@ manifest of all.
 from __future__ import annotations
 
 import json
+import os
 import re
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +28,10 @@ RECORD_NAME = "run-manifest.json"
 _JOURNAL_NAME = ".run-events.jsonl"
 _JOURNALS = ".run-events*.jsonl"  #: of a run, or of its shards
 _FORMAT = 1
-_TEMPORARY = re.compile(
-    r"\.(\d+)-[0-9a-f]+\.tmp$"
-)  #: end of the names of files that are being written, with the process
+#: End of the names of files that are being written, with the process.
+_TEMPORARY = re.compile(r"\.(\d+)-[0-9a-f]+\.tmp$")
+_STATE, _STARTED = 0, 19  #: of a process, in the columns behind its name in /proc/N/stat
+_ENDED = "ZX"  #: states in which only the entry is left, until the parent takes note of the end
 _SHOWN = 3  #: differences named in an error
 _NOT_COMPARED = ("versions",)  #: of the recipe, where results are replaced
 
@@ -171,8 +175,20 @@ def _remove_rests(folder: Path) -> None:
     """Remove files that processes were writing when they were killed."""
     for path in folder.rglob(".*.tmp"):
         found = _TEMPORARY.search(path.name)
-        if found and not Path(f"/proc/{found[1]}").exists():
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # complete by now
+            if found and not _has_written(found[1], path.stat().st_mtime):
+                path.unlink()
+
+
+def _has_written(process: str, changed: float) -> bool:
+    """Return whether a process lives and may have changed a file at a time [s]: another may have got its number."""
+    try:
+        columns = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    started = booted + int(columns[_STARTED]) / os.sysconf("SC_CLK_TCK")
+    return columns[_STATE] not in _ENDED and started <= changed + 1  # clocks differ by less
 
 
 def _journal_events(path: Path) -> dict[int, dict[str, Any]]:
