@@ -4,8 +4,9 @@ Usage: python -m studies.run_rate --folder out/mu20 [--events 200] [--workers 2]
                                   [--repeats 2]
 
 The folder is one of `traccc-py simulate`; its events are repeated, by links, until there are enough. Each repeat
-measures all in turn. A run is timed with all events and with a quarter of them: the difference has no start in it.
-Besides wall time, the processor time is taken, which other work on the machine lengthens less.
+measures all in turn. A run is timed with all events and with a quarter of them: the difference has no start in it, if a
+quarter has a file for each of the processes. Besides wall time, the processor time is taken, which other work on the
+machine lengthens less; that of the chain also with one thread, as a process of a run has.
 """
 
 from __future__ import annotations
@@ -106,16 +107,19 @@ def main(
             _timed(["convert", str(sources["csv"]), *words])
         rounds: list[dict[str, Any]] = []
         for _ in range(repeats):
-            alone = chain_rate(folder, detector, readout, workers, events)
+            alone, one_thread = (chain_rate(folder, detector, readout, n, events) for n in (workers, 1))
             runs = {name: run_rate(sources[name], name, events, options) for name in chosen}
-            rounds.append({"load": os.getloadavg()[0], "alone": alone, **runs})
+            rounds.append({"load": os.getloadavg()[0], "alone": alone, "one_thread": one_thread, **runs})
             print(f"load {os.getloadavg()[0]:.1f}")
-            print(f"chain alone {alone['events_per_second']:.2f} events/s, {alone['processor_milliseconds']:.0f} ms")
+            print(
+                f"chain alone {alone['events_per_second']:.2f} events/s, {alone['processor_milliseconds']:.1f} ms; "
+                f"with one thread {one_thread['processor_milliseconds']:.1f} ms"
+            )
             for name, found in runs.items():
                 shares = [found[key] / alone["events_per_second"] for key in list(found)[:2]]
                 print(
                     f"{name:8} {found['events_per_second']:.2f} events/s, {shares[0]:.0%} of the chain alone; "
-                    f"without start {shares[1]:.0%}; {found['processor_milliseconds_without_start']:.0f} ms"
+                    f"without start {shares[1]:.0%}; {found['processor_milliseconds_without_start']:.1f} ms"
                 )
     finally:
         shutil.rmtree(work)

@@ -51,6 +51,26 @@ def test_events_are_read_as_they_were_written(tmp_path):
         assert table["x"].dtype == np.float32
 
 
+@pytest.mark.parametrize(("kind", "may_be_missing"), [("tracks", True), ("track_states", False)])
+def test_events_of_a_group_keep_their_lists(tmp_path, kind, may_be_missing):
+    """Lists of lists, of an event without tracks too; in Acts's schema numbers may be missing."""
+    ids = {0: [[5, 7], []], 1: [], 2: [[-1], [2**40, 3, 3]]}
+    tables = ParquetTables(tmp_path, 100)
+    for event, lists in ids.items():
+        offsets = np.cumsum([0, *map(len, lists)])
+        inner = np.array([x for part in lists for x in part], np.int64)
+        chi2 = np.arange(len(lists), dtype=np.float32)
+        tables.add(event, {kind: {"ids": (offsets, inner), "chi2": chi2, "n": chi2.astype(np.int8)}})
+    tables.close()
+    file = pq.ParquetFile(tmp_path / kind / f"{kind}_000000-000100.parquet")
+    assert file.read().column("ids").to_pylist() == list(ids.values())
+    assert file.read().column("chi2").to_pylist() == [[0.0, 1.0], [], [0.0, 1.0]]
+    assert file.schema_arrow.field("chi2").type.value_field.nullable is may_be_missing
+    assert file.schema_arrow.field("ids").type.value_type.value_field.nullable is may_be_missing
+    encodings = [set(file.metadata.row_group(0).column(k).encodings) for k in range(4)]
+    assert ["DELTA_BINARY_PACKED" in found for found in encodings] == [False, True, False, False]
+
+
 def test_groups_of_rows_are_found_without_reading_those_before(tmp_path, monkeypatch):
     from traccc_py.data import parquet_files
 

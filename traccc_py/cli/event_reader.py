@@ -27,6 +27,7 @@ TABLE_KINDS = {
     "tracker_hits": {"x", "y", "z", "volume_id", "layer_id", "surface_id"},
     "measurements": {"geometry_id", "local_key", "local0"},
 }
+_LEFT_OUT = {("cells", "measurement_id")}  #: columns of truth, which the chain has no use for
 
 
 class ReadEvent(NamedTuple):
@@ -67,7 +68,7 @@ def _rules(kind: str) -> Sequence[Column]:
         return HIT_RULES
     from traccc_py.data.layouts import reading_rules
 
-    return reading_rules(kind)
+    return [rule for rule in reading_rules(kind) if (kind, rule.name) not in _LEFT_OUT]
 
 
 class EventReader:
@@ -143,6 +144,7 @@ class EventReader:
         table = self._table.read(row, _rules(file.kind))
         source = Source(str(file.path), event=file.event)
         if file.kind == "cells":
+            table["measurement_id"] = np.full(len(table["geometry_id"]), -1)
             return self._translated(Cells(**columns_from_table("cells", table)), source)
         if file.kind == "measurements":
             return ReadEvent(measurements_of_table(f"{file.path}, event {file.event}", table), source)
