@@ -30,8 +30,8 @@ class ClusterPulls:
     detector : Detector
         The sample's detector.
     clusterization : ClusterizationConfig
-        Where the chain took variances from, without settings that are left to the detector. Calibrated ones are those for the true direction, as finding and fit take
-        them up to the error of their prediction.
+        Where the chain took variances from, nothing left to the detector. Calibrated ones are those for the true
+        direction, as finding and fit take them up to the error of their prediction.
     """
 
     def __init__(self, detector: Any, clusterization: ClusterizationConfig) -> None:
