@@ -108,9 +108,7 @@ class ClusterizationConfig(_Section):
     """Clusters and measurements."""
 
     variance: Variance = "calibrated"  #: "calibrated" (table of the detector) or "traccc" (pitch^2/12 + spread)
-    pixel_sigma_floor: NonNegativeOrAuto = (
-        AUTO  #: smallest sigma of pixels (2D, not digital) with the calibrated table [mm]
-    )
+    pixel_sigma_floor: NonNegativeOrAuto = AUTO  #: smallest sigma of pixels (2D, not digital), of calibrated ones [mm]
 
 
 @dataclass(frozen=True, slots=True)

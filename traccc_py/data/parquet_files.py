@@ -323,7 +323,7 @@ def _encodings(pa: Any, schema: Any) -> dict[str, str]:
     return found
 
 
-def _offsets(lengths: Sequence[int]) -> np.ndarray:
+def _offsets(lengths: Any) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
 
 
