@@ -64,7 +64,7 @@ ONLY_IN = {
     "awkward": ["data/root_output.py", "edm/collection.py"],
     "uproot": ["data/root_output.py"],
     "optuna": ["tuning/search.py", "cli/tuning.py"],
-    "pyhepmc": ["data/hepmc_output.py"],
+    "pyhepmc": ["data/hepmc_output.py", "data/hepmc_input.py"],
     "plotly": ["performance/event_display.py", "cli/display.py"],
     "typer": ["cli"],
     "rich": ["cli"],

@@ -43,7 +43,8 @@ class _SimulateOptions(Settings):
     check: Annotated[Path | None, Option(metavar="DIR")] = None  #: only compare a folder with its manifest
     events: Annotated[PositiveCount, Option("-n")] = 1  #: number of events
     first_event: Count = 0  #: number of the first event
-    #: file of particles in TrackML's format, an event each, in the place of a gun or collisions; may be repeated
+    #: file of particles in TrackML's format, an event each, or of HepMC3 events (.hepmc3), in the place of a gun or
+    #: collisions; may be repeated
     particles_files: Annotated[tuple[Path, ...], Option("--particles-file", metavar="FILE")] = ()
     no_material: bool = False  #: no interactions with material
     #: switch off an interaction, such as nuclear_interactions or decays; may be repeated. A wrong name lists all
@@ -151,7 +152,7 @@ def simulate(
     source: ParticleGunConfig | CollisionConfig | ParticleFilesConfig
     if options.particles_files:
         source = ParticleFilesConfig(tuple(map(str, options.particles_files)))
-        options, transport = _of_files(options, source, collisions), TransportConfig.of_particle_files()
+        options, transport = _of_files(options, source, collisions), _transport_of_files(source)
     elif collisions.process == GUN and collisions.pileup == 0:
         source, transport = gun, TransportConfig()
     else:
@@ -163,6 +164,23 @@ def simulate(
     with naming_options({"interaction": "--without"}):
         transport = transport.without(*options.without)
     _make_sample(output, detector, replace(sample, source=source, transport=transport), options, console, log)
+
+
+def _transport_of_files(source: ParticleFilesConfig) -> TransportConfig:
+    """Return the physics of particle files: HepMC3 events have particles as they were generated.
+
+    Raises
+    ------
+    ConfigError
+        If there are files of both kinds.
+    """
+    from traccc_py.data.hepmc_input import is_hepmc
+
+    n_hepmc = sum(map(is_hepmc, source.files))
+    if 0 < n_hepmc < len(source.files):
+        msg = f"--particles-file names {n_hepmc} files of HepMC3 and others of TrackML; expected those of one kind"
+        raise ConfigError(msg)
+    return TransportConfig.of_collisions() if n_hepmc else TransportConfig.of_particle_files()
 
 
 def _of_files(options: _SimulateOptions, source: ParticleFilesConfig, collisions: CollisionConfig) -> _SimulateOptions:

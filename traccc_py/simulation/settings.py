@@ -100,7 +100,7 @@ class CollisionConfig(Settings):
 
 @dataclass(frozen=True, slots=True)
 class ParticleFilesConfig(Settings):
-    """Particles of files in TrackML's format, an event a file."""
+    """Particles of files: in TrackML's format, an event a file, or HepMC3 with several."""
 
     files: tuple[str, ...]  #: paths, in the order of their event numbers
 
