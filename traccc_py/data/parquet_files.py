@@ -30,8 +30,8 @@ __all__ = ["EVENT_COLUMN", "ParquetEvents", "ParquetTables", "event_row_error", 
 EVENT_COLUMN = "event_id"
 #: Of the columns in memory, after which a group of events is written: more stay in no cache, and cost pages.
 _ROW_GROUP_BYTES = 4_000_000
-#: By whether Acts has the kind: its wheel has no LZ4, which takes half the time of Zstandard for a sixth more. No column
-#: has a dictionary: those take twice the time and more space here.
+#: By whether Acts has the kind: its wheel has no LZ4, which takes half the time of Zstandard for a sixth more. Columns
+#: have no dictionaries: those take twice the time and more space here.
 _COMPRESSION = {True: "zstd", False: "lz4"}
 _FEWEST_BITS = 32  #: of integers that are written as differences
 _KINDS_OF_ACTS = {
