@@ -6,7 +6,8 @@ Usage: python -m studies.run_rate --folder out/mu20 [--events 200] [--workers 2]
 The folder is one of `traccc-py simulate`; its events are repeated, by links, until there are enough. Each repeat
 measures all in turn. A run is timed with all events and with a quarter of them: the difference has no start in it, if a
 quarter has a file for each of the processes. Besides wall time, the processor time is taken, which other work on the
-machine lengthens less; that of the chain also with one thread, as a process of a run has.
+machine lengthens less; that of the chain also with one thread, as a process of a run has. Where even that is not quiet,
+the last lines help: in one process, rounds of the chain alone and of what a run does besides, in turn; their medians.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import json
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,9 +26,10 @@ from typing import Annotated, Any
 
 import typer
 
-from studies.common import OUTPUT, Detector, Events, Output, Repeats, write_results
+from studies.common import OUTPUT, Detector, Events, Output, Repeats, in_own_process, write_results
 
 _SHARE = 4
+_EVENTS_OF_ROUND, _ROUNDS = 12, 9
 _EVENTS_PER_FILE = 25
 _KILOBYTES_PER_MB = 1000
 
@@ -82,6 +85,42 @@ def run_rate(source: Path, form: str, events: int, options: list[str]) -> dict[s
     }
 
 
+def paired_times(source: Path, form: str, detector: str, digitization: str | None, rounds: int) -> dict[str, float]:
+    """Return the medians of rounds in one process: the chain alone, and what a run does besides [ms of an event]."""
+    from traccc_py import TrackingChain, build_detector
+    from traccc_py.cli.event_reader import EventReader
+    from traccc_py.cli.files import find_event_files
+    from traccc_py.cli.reconstruction import RunOptions, output_of
+    from traccc_py.data.parquet_files import use_plain_memory
+
+    use_plain_memory()
+    options = {} if digitization is None else {"digitization": digitization}
+    chain = TrackingChain(build_detector(detector, **options), device="cpu", threads=1)
+    files = find_event_files([str(source)], 0, _EVENTS_OF_ROUND, None, lambda *_: None, with_tables=True)
+    events = [EventReader(chain.detector).read(file) for file in files]
+    clock = time.process_time
+    alone, besides = [], []
+    for _ in range(rounds + 1):
+        begin = clock()
+        for event in events:
+            chain.run(event.event, event.source)
+        alone.append(clock() - begin)
+        with tempfile.TemporaryDirectory() as folder:
+            begin, inside = clock(), 0.0
+            reader = EventReader(chain.detector)
+            output = output_of(RunOptions(output=Path(folder), format=form, events_per_file=_EVENTS_PER_FILE))
+            for file in files:
+                event = reader.read(file)
+                start = clock()
+                result = chain.run(event.event, event.source)
+                inside += clock() - start
+                output.add(file.event, result, event.particle_of_measurement, event.hit_id)
+            output.close()
+            besides.append(clock() - begin - inside)
+    found = (1e3 * statistics.median(times[1:]) / len(files) for times in (alone, besides))  # buffers grow in the first
+    return dict(zip(("chain_alone", "besides"), found, strict=True))
+
+
 def main(
     folder: Annotated[Path, typer.Option(help="Folder of traccc-py simulate.")],
     events: Events = 200,
@@ -121,9 +160,18 @@ def main(
                     f"{name:8} {found['events_per_second']:.2f} events/s, {shares[0]:.0%} of the chain alone; "
                     f"without start {shares[1]:.0%}; {found['processor_milliseconds_without_start']:.1f} ms"
                 )
+        paired = {}
+        for name in chosen:
+            paired[name] = in_own_process(paired_times, sources[name], name, detector, readout, _ROUNDS)
+            alone, besides = paired[name].values()
+            print(
+                f"{name:8} in turn: chain alone {alone:.1f} ms of processor time, reading and writing {besides:.1f}: "
+                f"{alone / (alone + besides):.1%}"
+            )
     finally:
         shutil.rmtree(work)
-    write_results(output, "run_rate", {"folder": folder.name, "events": events, "workers": workers, "rounds": rounds})
+    content = {"folder": folder.name, "events": events, "workers": workers, "rounds": rounds, "paired": paired}
+    write_results(output, "run_rate", content)
 
 
 if __name__ == "__main__":

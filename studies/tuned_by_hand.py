@@ -3,8 +3,8 @@
 Usage: traccc-py tune toy --output tuned_toy --particles 2000 --trials 25
        python -m studies.tuned_by_hand --folder tuned_toy --particles 2000 [--detector detectors.csv]
 
-By hand one setting after the other takes the value with the smallest loss, the former ones being kept, twice through
-all, on a coarse grid. The loss is that of the search without its price of time, which other work on the machine makes
+By hand one setting after the other takes the value with the smallest loss, the former ones being kept, on a coarse
+grid. The loss is that of the search without its price of time, which other work on the machine makes
 noise. Both results are then compared on events that neither has seen.
 """
 
@@ -26,13 +26,11 @@ from traccc_py.tuning.samples import JudgedSample, load_samples
 from traccc_py.tuning.settings import TuningSamples
 
 GRID: dict[str, tuple[float, ...]] = {
-    "finding.chi2_max": (12.0, 18.0, 25.0, 40.0),
-    "finding.measurements_per_hole": (0, 1, 2, 3),
-    "seeding.impact_max": (1.5, 3.0, 6.0, 10.0),
-    "seeding.sigma_scattering": (2.0, 3.0, 5.0),
-    "clusterization.pixel_sigma_floor": (0.0005, 0.001, 0.002, 0.005),
+    "finding.chi2_max": (15.0, 40.0),
+    "finding.measurements_per_hole": (0, 1, 3),
+    "seeding.impact_max": (1.5, 6.0, 10.0),
+    "clusterization.pixel_sigma_floor": (0.001, 0.002, 0.005),
 }
-_ROUNDS = 2
 _OTHER_SEED = 1000  # as in traccc-py tune
 
 
@@ -64,9 +62,8 @@ class Judge:
 def by_hand(judged: Judge) -> ChainConfig:
     """Return the best settings of the scan."""
     best = ChainConfig()
-    for _ in range(_ROUNDS):
-        for key, values in GRID.items():
-            best = min([best, *(best.with_settings({key: value}) for value in values)], key=judged.loss)
+    for key, values in GRID.items():
+        best = min([best, *(best.with_settings({key: value}) for value in values)], key=judged.loss)
     return best
 
 

@@ -30,10 +30,12 @@ from studies import (
     service_time,
     spacepoints_of_hits,
     toy_samples,
+    tuned_by_hand,
 )
 from studies.common import detector_in
 from tests.service.conftest import require_server
 from traccc_py.data.sample import SAMPLE_DIRECTORY, sample_event_path
+from traccc_py.files import write_files
 from traccc_py.simulation.generators.pileup import CollisionConfig
 from traccc_py.simulation.samples import SampleConfig, make_sample
 
@@ -133,10 +135,12 @@ def test_reach_by_pt(tmp_path):
 
 def test_run_rate(sample, tmp_path):
     run_rate.main(folder=sample, events=4, workers=1, form=["csv", "parquet"], repeats=1, output=tmp_path)
-    (found,) = only_result(tmp_path, "run_rate")["rounds"]
+    (found,), paired = (only_result(tmp_path, "run_rate")[name] for name in ("rounds", "paired"))
     for form in ("csv", "parquet"):
         assert found[form]["events_per_second"] > 0
         assert found[form]["largest_process_mb"] > 100
+        assert paired[form]["chain_alone"] > 0
+        assert paired[form]["besides"] > 0
     assert found["alone"]["events_per_second"] > 0
 
 
@@ -185,6 +189,18 @@ def test_table_of_collisions_has_the_selections_of_the_command(sample, tmp_path,
     (found,) = only_result(tmp_path, "performance_of_collisions")["results"].values()
     assert found["tracks"]["muons"]["n_particles"] == 2
     assert f"(of {found['tracks']['central']['n_particles']})" in capsys.readouterr().out
+
+
+def test_tuned_by_hand(tmp_path, monkeypatch):
+    write_files({tmp_path / "settings.toml": b"[clusterization]\npixel_sigma_floor = 0.05\n"})
+    monkeypatch.setattr(tuned_by_hand, "GRID", {"finding.chi2_max": (2.0, 25.0)})
+    tuned_by_hand.main(folder=tmp_path, particles=20, output=tmp_path / "out")
+    found = only_result(tmp_path / "out", "tuned_by_hand")
+    assert [row["settings"] for row in found["rows"]] == 2 * ["default", "tune", "by hand"]
+    default, tuned, by_hand = found["rows"][:3]
+    assert by_hand["loss"] <= default["loss"]
+    assert default["muons %"] > 80
+    assert tuned["mean p"] != default["mean p"]
 
 
 def test_scan_settings(sample, tmp_path):

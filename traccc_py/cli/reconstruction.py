@@ -173,6 +173,10 @@ def run(detector: DetectorOptions, settings: ChosenSettings, options: RunOptions
     if options.workers > 1 and chain.device.name != "cpu":
         msg = f"--workers is {options.workers}, but the device is {chain.device.name}; expected --device cpu"
         raise ConfigError(msg)
+    if options.format == "parquet" or any(file.row is not None for file in files):
+        from traccc_py.data.parquet_files import use_plain_memory
+
+        use_plain_memory()
     runner = EventRunner(chain, EventReader(chain.detector, athena_ids), output_of(options))
     records = _run_all(runner, files, options, record_of(options, chain, detector), log)
     if not records:

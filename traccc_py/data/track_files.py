@@ -45,8 +45,9 @@ def track_state_table(result: EventResult) -> dict[str, np.ndarray]:
     link = np.where(has_measurement, states.measurement_index, 0)
     if len(measurements):
         measurement_id = np.where(has_measurement, measurements.measurement_id[link], -1)
-        measured = np.where(has_measurement[:, None], measurements.local_position[link], np.float32(np.nan))
-        measured[measurements.dimensions[link] == 1, LOC1] = np.nan
+        measured = measurements.local_position[link]
+        np.copyto(measured, np.nan, where=~has_measurement[:, None])
+        np.copyto(measured[:, LOC1], np.nan, where=measurements.dimensions[link] == 1)
     else:
         measurement_id = np.full(len(states), -1)
         measured = np.full((len(states), 2), np.nan, np.float32)

@@ -125,8 +125,10 @@ def _rate_figure(results: Mapping[str, Any], selection: str, name: str, variable
 
 def _set_rate_limits(axes: Any, curves: Mapping[str, Any], *, is_efficiency: bool) -> None:
     """Leave room for the legend above the points."""
-    low = float(np.nanmin([np.nanmin(np.array(c["low"], float)) for _, c in curves.values()]))
-    high = float(np.nanmax([np.nanmax(np.array(c["high"], float)) for _, c in curves.values()]))
+    all_low, all_high = (
+        np.concatenate([np.array(c[edge], float) for _, c in curves.values()]) for edge in ("low", "high")
+    )
+    low, high = float(np.nanmin(all_low)), float(np.nanmax(all_high))
     if is_efficiency:
         bottom = max(0.0, min(0.9, low) - 0.05)
         axes.axhline(1.0, color="grey", linestyle=":", linewidth=1.0)
