@@ -50,12 +50,30 @@ def test_candidates_of_tracks_give_these_tracks_again(chain, found, candidates):
     before = {tuple(found.track_states.measurement_index[a:b]) for a, b in pairs(found.tracks)}
     after = {tuple(again.track_states.measurement_index[a:b]) for a, b in pairs(again.tracks)}
     assert len(before & after) >= 0.9 * len(before)
-    assert 0 < len(again.seeds) <= 5 * len(candidates)
+    assert 0 < len(again.seeds) <= 8 * len(candidates)
     assert (again.tracks.fit_outcome == 1).all()
 
 
 def pairs(tracks):
     return zip(tracks.state_offsets[:-1], tracks.state_offsets[1:], strict=True)
+
+
+def test_a_particle_is_found_behind_the_spacepoints_of_another(chain, found, candidates):
+    # Its first three spacepoints are in no candidate: only seeds behind the third are of this particle.
+    layer = chain.detector.arrays().surfaces["layer"][found.measurements.module_index]
+    measurement, position = found.spacepoints.measurement_index, found.spacepoints.global_position
+    on_same_layers = {}
+    for points in np.split(candidates.spacepoint_index, candidates.offsets[1:-1]):
+        outward = points[np.argsort(np.linalg.norm(position[points], axis=1))]
+        on_layer = layer[measurement[outward]]
+        if len(outward) >= 7 and len(set(on_layer[:7])) == 7:
+            on_same_layers.setdefault(tuple(on_layer[:7]), []).append(outward[:7])
+    first, second = max(on_same_layers.values(), key=len)[:2]
+    mixed = Candidates(np.array([0, 7]), np.concatenate([first[:3], second[3:]]))
+    result = chain.run((found.measurements, found.spacepoints, mixed))
+    tracks = [result.track_states.measurement_index[a:b] for a, b in pairs(result.tracks)]
+    for points in (first[:3], second[3:]):
+        assert any(np.isin(measurement[points], track).all() for track in tracks)
 
 
 def test_order_batch_and_threads_do_not_matter(chain, found, candidates):

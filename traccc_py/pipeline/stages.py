@@ -25,7 +25,7 @@ from traccc_py.kernels.clusterization.clusterization import form_measurements
 from traccc_py.kernels.finding.finding import find_tracks
 from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
-from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds
+from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds, put_off_outer_seeds
 from traccc_py.kernels.gnn.gnn_finding import FinderArrays, find_point_lists
 from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
@@ -217,7 +217,10 @@ class Stages:
     ) -> tuple[SeedBatch, Any]:
         """Return the seeds of track candidates, and which are followed first."""
         seeds = find_candidate_seeds(ws, lists, spacepoints, measurements, self._detector, self._n_modules)
-        return seeds, thin_seeds(ws, seeds, spacepoints, measurements, self._config.seed_thinning)
+        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, self._config.seed_thinning)
+        if self._config.seed_thinning.enabled:
+            put_off_outer_seeds(ws, is_kept)
+        return seeds, is_kept
 
     def _form_spacepoints(
         self, ws: Workspace, given: StageInput, clock: StageClock

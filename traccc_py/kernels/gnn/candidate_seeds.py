@@ -1,7 +1,9 @@
 """Seeds of track candidates: triplets of the innermost spacepoints of each, on layers of their own.
 
 A candidate has one wrong or scattered spacepoint in a while, so it makes up to five seeds, of its first five
-spacepoints; one seed alone loses a twentieth of the tracks.
+spacepoints; one seed alone loses a twentieth of the tracks. Where particles are close together, or share a spacepoint,
+the outer part of one may begin with several spacepoints of another: up to three more seeds lie farther out, and are
+followed only if no track has their spacepoints by then.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from traccc_py.kernels.constants import ZERO
 from traccc_py.kernels.seeding.seeding import make_seed_batch
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 
-__all__ = ["PointLists", "find_candidate_seeds"]
+__all__ = ["PointLists", "find_candidate_seeds", "put_off_outer_seeds"]
 
-_N_PICKED = 5  # points on layers of their own, from the inside out
-_SHORT, _LONGER = 3, 4  # candidates of so many such points have one seed, and four; longer ones five
+_N_PICKED = 7  # points on layers of their own, from the inside out
+_SHORT, _LONGER = 3, 4  # candidates of so many such points have one seed, and four; those of n have n + 1
+_N_FIRST = 5  # seeds that are followed first
 
 
 class PointLists(NamedTuple):
@@ -29,6 +32,11 @@ class PointLists(NamedTuple):
     offsets: Any  # (n_lists + 1,) int32
     spacepoint: Any  # (n_points,) int32
     event: Any  # (n_lists,) int32, ascending
+
+
+class _PutOffPayload(NamedTuple):
+    offsets: Any  # (n_lists + 1,) int32, first seed
+    out_is_kept: Any  # (n_seeds,) int32
 
 
 class _Payload(NamedTuple):
@@ -62,7 +70,7 @@ def _n_seeds(n):
         return np.int32(0)
     if n == _SHORT:
         return np.int32(1)
-    return np.int32(4 if n == _LONGER else 5)
+    return np.int32(4 if n == _LONGER else n + 1)
 
 
 @kernel(grain=1024, scratch=(Scratch(_N_PICKED, np.int32),))
@@ -95,6 +103,22 @@ def _fill_seeds(i, p, picked):
         _write(p, first + 3, event, picked[1], picked[2], picked[3])
     if last - first > _LONGER:
         _write(p, first + 4, event, picked[0], picked[2], picked[4])
+    for k in range(_N_FIRST, last - first):
+        _write(p, first + k, event, picked[k - 3], picked[k - 2], picked[k - 1])
+
+
+@kernel(grain=2048)
+def _put_off(i, p):
+    """One candidate: if an inner seed is followed first, its outer ones are not."""
+    first, last = p.offsets[i], p.offsets[i + 1]
+    if last > p.out_is_kept.shape[0] or last - first <= _N_FIRST:
+        return
+    has_inner = False
+    for k in range(first, first + _N_FIRST):
+        has_inner = has_inner or p.out_is_kept[k] == 1
+    if has_inner:
+        for k in range(first + _N_FIRST, last):
+            p.out_is_kept[k] = np.int32(0)
 
 
 def find_candidate_seeds(
@@ -149,3 +173,18 @@ def find_candidate_seeds(
     filled = payload()
     ws.launch(_fill_seeds, extent, filled)
     return filled.out
+
+
+def put_off_outer_seeds(ws: Workspace, is_kept: Any) -> None:
+    """Put the outer seeds of candidates off until after the others, where an inner one is followed first.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers, after `find_candidate_seeds`.
+    is_kept : array of shape (n_seeds,), int32
+        1 for seeds that are followed first; changed for those that lie outside the first five spacepoints only.
+    """
+    extent = ws.extent("point_lists")
+    offsets = ws.array("candidate_seeds.offsets", extent, np.int32, extra=1)
+    ws.launch(_put_off, extent, _PutOffPayload(offsets=offsets, out_is_kept=is_kept))
