@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from tests.scaled import scaled
-from traccc_py.config import ChainConfig, read_config
+from traccc_py.config import ChainConfig, FinderConfig, read_config
 from traccc_py.derivation import SeedingLayout, derive
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.detector import assemble_detector
 from traccc_py.geometry.layout import Line, apart, crossings, layer_places
+from traccc_py.gnn.weights import untrained_weights, write_weights
 from traccc_py.pipeline.plausibility import Plausibility
 from traccc_py.settings import AUTO
 
@@ -293,6 +294,18 @@ def test_an_event_that_gave_nothing_says_why(result, expected, caplog):
         plausibility.warn_of_result(result, "a.csv")
     assert expected in caplog.text
     assert bool(caplog.records) == bool(expected)
+
+
+@pytest.mark.parametrize(("n", "is_told"), [(12, False), (13, True)])
+def test_events_denser_than_those_of_the_training_are_told(tmp_path, caplog, n, is_told):
+    weights = untrained_weights(detector("toy").arrays())
+    path = tmp_path / "my.npz"
+    write_weights(path, weights._replace(facts={"mu": [20, 200], "most_spacepoints": 10}))
+    config = derive(ChainConfig(finder=FinderConfig(method="gnn", weights=str(path))), detector("toy"))[0]
+    with caplog.at_level(logging.WARNING):
+        Plausibility(config, detector("toy")).warn_of_result(Result(40, [(100.0, 0, 0)] * n, 1, 1), "a.csv")
+    told = f"a.csv: {n} spacepoints, where the densest event that the weights {path} were trained on had 10 (up to 200"
+    assert (told in caplog.text) == bool(caplog.records) == is_told
 
 
 def test_noisy_modules_are_told(caplog):

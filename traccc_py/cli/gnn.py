@@ -121,13 +121,15 @@ def _edge_table(rows: list[dict[str, Any]]) -> Any:
 
 
 def _track_table(rows: list[dict[str, Any]]) -> Any:
-    table = _table("tracks", "finder", "particles found", "fakes a track", "duplicates", "fits", "tracks an event")
+    table = _table(
+        "tracks", "finder", "particles found", "fakes a track", "duplicates", "fits", "tracks an event", "ms an event"
+    )
     for row in rows:
         found = f"{_PER_CENT * row['efficiency']:.2f} % ({row['found']} of {row['particles']})"
         names = ("fakes_per_track", "duplicates_per_track", "fits_that_succeed")
-        table.add_row(
-            row["finder"], found, *(f"{_PER_CENT * row[n]:.2f} %" for n in names), f"{row['tracks_per_event']:.0f}"
-        )
+        parts = (f"{_PER_CENT * row[n]:.2f} %" for n in names)
+        milliseconds = sum(row["milliseconds"].values())
+        table.add_row(row["finder"], found, *parts, f"{row['tracks_per_event']:.0f}", f"{milliseconds:.0f}")
     return table
 
 

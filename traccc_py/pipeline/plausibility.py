@@ -17,6 +17,7 @@ from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector
 from traccc_py.geometry.layout import Crossing, LayerPlace
 from traccc_py.geometry.records import LayerKind
+from traccc_py.gnn.weights import read_weights
 
 __all__ = ["Plausibility"]
 
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 _FEW = 20  #: a single particle may leave this many measurements or seeds without being found
 _SMALLEST_SHARE = 0.5  #: of the directions that have enough layers for a seed, those in which the cuts leave one
 _FIELD_TOLERANCE = 0.1  #: of the field that cuts assume, relative
+_DENSER = 1.25  #: than the densest event of a training: more spacepoints are worth a warning
 _OPEN = {"z_min": -np.inf, "z_max": np.inf, "r_max": np.inf, "delta_r_min": 0.0, "delta_r_max": np.inf,
          "delta_z_max": np.inf}  # fmt: skip
 
@@ -78,6 +80,8 @@ class Plausibility:
     def __init__(self, config: ChainConfig, detector: Detector) -> None:
         self._config = config
         self.misfits = tuple(_misfits(config, detector))
+        #: facts of the network's training, none for seeds
+        self._facts = read_weights(config.finder.weights).facts if config.finder.method == "gnn" else {}
 
     def warn_of_settings(self) -> None:
         """Log what of the settings does not fit the detector."""
@@ -87,6 +91,7 @@ class Plausibility:
     def warn_of_result(self, result: EventResult, source: Source | str | None) -> None:
         """Log how many modules are noisy, and if a stage made nothing of enough rows of the one before, and why."""
         self._warn_of_noise(result, source)
+        self._warn_of_density(result, source)
         counts = [
             ("measurements", len(result.measurements), self._of_measurements),
             ("spacepoints", len(result.spacepoints), self._of_spacepoints),
@@ -113,6 +118,20 @@ class Plausibility:
                 "1 module has" if len(noisy) == 1 else f"{len(noisy)} modules have",
                 most,
                 n,
+            )
+
+    def _warn_of_density(self, result: EventResult, source: Source | str | None) -> None:
+        """Log if an event is far denser than any that the network has learned from."""
+        most, n = self._facts.get("most_spacepoints"), len(result.spacepoints)
+        if most is not None and n > _DENSER * most:
+            _log.warning(
+                "%s%d spacepoints, where the densest event that the weights %s were trained on had %d (up to %d "
+                "interactions): expect fewer tracks; train weights for such events with traccc-py gnn train",
+                prefix(source),
+                n,
+                self._config.finder.weights,
+                most,
+                max(self._facts["mu"]),
             )
 
     def _of_measurements(self, _: EventResult) -> list[str]:

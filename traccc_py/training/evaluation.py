@@ -30,6 +30,8 @@ from traccc_py.training.training_graphs import label_graph, point_edges
 __all__ = ["EdgeCounts", "evaluate_edges", "evaluate_tracks"]
 
 _RULER = "central"  # of the selections of particles
+#: Bins in which efficiencies are given: pT [GeV] and eta.
+_BINS = {"pt": np.array([1, 1.25, 1.5, 2, 3, 5, 10, 30], float), "eta": np.linspace(-2.5, 2.5, 11)}
 
 
 @dataclasses.dataclass(slots=True)
@@ -115,13 +117,15 @@ def evaluate_tracks(
     Returns
     -------
     dict
-        Efficiency, fakes and duplicates a track, fits that succeed, tracks an event, and milliseconds a stage.
+        Efficiency, also in bins of pT and eta, fakes and duplicates a track, fits that succeed, tracks an event, and
+        milliseconds a stage.
     """
     chain = TrackingChain(detector, config, CpuDevice(1))
     chain.initialize()
     selection = collision_selections()[_RULER]
     counts, n_tracks, n_fitted = Counts(), 0, 0
     times: dict[str, float] = {}
+    particles: dict[str, list[np.ndarray]] = {"pt": [], "eta": [], "is_found": []}
     for number in range(n_events):
         event = read_event(folder, detector, number)
         result: EventResult = chain.run(event.cells)
@@ -129,6 +133,10 @@ def evaluate_tracks(
         found = match(result, truth)
         selected = select_particles(truth, found.links, selection)
         counts += count_matches(found.matches, selected, TRACCC)
+        rows = np.flatnonzero(selected)
+        particles["pt"].append(truth.particles.pt[rows])
+        particles["eta"].append(truth.particles.eta[rows])
+        particles["is_found"].append(np.isin(rows, found.particle_index[found.is_matched]))
         n_tracks += len(result.tracks)
         n_fitted += int(np.count_nonzero(result.tracks.fit_outcome == 1))
         for stage, milliseconds in result.stage_milliseconds.items():
@@ -143,8 +151,17 @@ def evaluate_tracks(
         "duplicates_per_track": counts.duplicates_per_group,
         "fits_that_succeed": n_fitted / max(n_tracks, 1),
         "tracks_per_event": n_tracks / n_events,
+        "versus": {name: _in_bins(particles, name) for name in _BINS},
         "milliseconds": times,
     }
+
+
+def _in_bins(particles: dict[str, list[np.ndarray]], name: str) -> dict[str, list[float]]:
+    """Return how many particles there are in bins of a variable, and how many of them are found."""
+    values, is_found = (np.concatenate(particles[column]) for column in (name, "is_found"))
+    edges = _BINS[name]
+    n, n_found = np.histogram(values, edges)[0], np.histogram(values[is_found], edges)[0]
+    return {"edges": edges.tolist(), "particles": n.tolist(), "found": n_found.tolist()}
 
 
 def read_events(folder: Path, detector: Detector, n_events: int) -> list[LabelledEvent]:

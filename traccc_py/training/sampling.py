@@ -3,21 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from traccc_py.geometry import Detector
 from traccc_py.simulation.samples import find_sample, make_sample
 from traccc_py.simulation.settings import CollisionConfig, SampleConfig
 
-__all__ = ["HELD_OUT_SEED", "MIXTURE", "ensure_sample"]
+__all__ = ["HELD_OUT_SEED", "MIXTURE", "WIDE", "Wide", "ensure_sample"]
+
+
+class Wide(NamedTuple):
+    """Events with collisions far from the middle."""
+
+    part: float  # of the number of the others
+    pileup: int
+    sigma_z: float  # [mm]
+
 
 #: Part of the events by their mean number of interactions. Dense events are many graphs each.
 MIXTURE = {20: 0.2, 30: 0.4, 60: 0.2, 100: 0.14, 200: 0.06}
+#: Besides, a part of the events has its collisions spread out farther, so that the finder knows the whole region.
+WIDE = Wide(part=0.15, pileup=20, sigma_z=150.0)
 HELD_OUT_SEED = 1_000_000  #: seeds from here on are for evaluation; those of training are below
 
 
 def ensure_sample(
-    folder: Path, detector: Detector, pileup: int, n_events: int, seed: int, report: Callable[[str], None]
+    folder: Path,
+    detector: Detector,
+    pileup: int,
+    n_events: int,
+    seed: int,
+    report: Callable[[str], None],
+    sigma_z: float | None = None,
 ) -> Path:
     """Simulate top quark pairs with pile-up, unless the folder has them.
 
@@ -35,6 +54,8 @@ def ensure_sample(
         Of the random numbers.
     report : callable
         Called with lines for the user.
+    sigma_z : float, optional
+        Spread of the collisions along the beam, by default the simulation's own [mm].
 
     Returns
     -------
@@ -43,6 +64,9 @@ def ensure_sample(
     """
     place = folder / f"mu{pileup}-seed{seed}-n{n_events}"
     source = CollisionConfig(process="ttbar", pileup=float(pileup))
+    if sigma_z is not None:
+        place = place.with_name(f"{place.name}-z{sigma_z:g}")
+        source = replace(source, vertex_sigma=(*source.vertex_sigma[:2], sigma_z))
     config = SampleConfig.of_collisions(source, seed)
     if find_sample(place, detector, config, n_events) is None:
         report(f"simulating {n_events} events with mu = {pileup} into {place}")

@@ -19,7 +19,7 @@ from traccc_py.gnn.weights import Weights
 from traccc_py.kernels.gnn.graph_map import N_VALUES, GraphMap, layer_places, make_graph_map
 from traccc_py.training.graphs import GraphMaker
 from traccc_py.training.samples import LabelledEvent, read_labelled
-from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, ensure_sample
+from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, WIDE, ensure_sample
 from traccc_py.training.train import Trainer, TrainingOptions
 from traccc_py.training.training_graphs import LabelledGraph, label_graph, point_edges, prompt
 from traccc_py.training.windows import learn_windows
@@ -28,16 +28,22 @@ __all__ = ["train_weights"]
 
 _VALIDATION = {30: 4, 100: 1}  # events
 _SEEDS_APART = 1000  # of samples
+_WIDE_SEED = 500  # of events with collisions farther apart, behind that of the others
 _LEARNED_PT = 0.9  # [GeV], of particles whose doublets make the windows
 _WITHOUT_CLUSTERS = 4  # of so many events one is seen as spacepoints alone, too
 _MOST_WITHOUT_CLUSTERS = 90_000  # spacepoints of these
 
 
 def _events(
-    folder: Path, chain: TrackingChain, numbers: dict[int, int], seed: int, report: Callable[[str], None]
+    folder: Path,
+    chain: TrackingChain,
+    numbers: dict[int, int],
+    seed: int,
+    report: Callable[[str], None],
+    sigma_z: float | None = None,
 ) -> Iterator[LabelledEvent]:
     for pileup, n in numbers.items():
-        place = ensure_sample(folder, chain.detector, pileup, n, seed + pileup, report)
+        place = ensure_sample(folder, chain.detector, pileup, n, seed + pileup, report, sigma_z)
         for number in range(n):
             yield read_labelled(place, chain, number)
 
@@ -87,6 +93,8 @@ def train_weights(
         raise ConfigError(msg)
     seed = 2 * options.seed * _SEEDS_APART
     events = list(_events(samples, chain, numbers, seed, report))
+    n_wide = max(1, round(WIDE.part * n_events))
+    events += _events(samples, chain, {WIDE.pileup: n_wide}, seed + _WIDE_SEED, report, WIDE.sigma_z)
     held_out = list(_events(samples, chain, _VALIDATION, seed + _SEEDS_APART, report))
     no_pairs = np.zeros((0, 2), np.int32), np.zeros((0, N_VALUES, 2), np.float32)
     maker = GraphMaker(detector, make_graph_map(arrays, places, *no_pairs))
@@ -99,7 +107,9 @@ def train_weights(
     facts = {
         "detector": detector.name,
         "mu": [min(numbers), max(numbers)],
+        "wide_events": n_wide,
         "events": {str(pileup): n for pileup, n in numbers.items()},
+        "most_spacepoints": max(len(event.spacepoints) for event in events),
         "seeds": [seed, seed + _SEEDS_APART],
         "options": dataclasses.asdict(options),
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},

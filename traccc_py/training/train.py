@@ -28,7 +28,7 @@ _LEAST_RATE = 0.005  # of the largest one
 _CUTS = (0.1, 0.3, 0.5)  # of scores that the curve is about
 _CHUNK = 200_000  # edges whose logits are computed at a time
 _MOST_GRADIENT = 1.0
-_DENSE_POWER = 0.4
+_DENSE_POWER = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class TrainingOptions:
 
     minutes: float  # of processor time, for both networks
     seed: int = 1
-    filter_part: float = 0.2  # of the time, for the filter
+    filter_part: float = 0.15  # of the time, for the filter
     filter_rate: float = 3e-3  # largest learning rate
     filter_batch: int = 12_288  # edges
-    filter_efficiency: float = 0.998  # of wanted edges that the filter must keep
+    filter_efficiency: float = 0.996  # of wanted edges that the filter must keep
     network_rate: float = 2e-3
     most_edges: int = 30_000  # of a graph in a step: those with more are cropped to a sector
     true_weight: float = 1.0  # that true edges count more than others, in the network
