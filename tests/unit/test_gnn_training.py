@@ -11,7 +11,7 @@ from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.training.graphs import GraphMaker, doublet_values
 from traccc_py.training.samples import LabelledEvent
 from traccc_py.training.training_graphs import augmented, cropped, filtered, label_graph, point_edges, prompt
-from traccc_py.training.windows import learn_windows
+from traccc_py.training.windows import WindowExample, learn_windows
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def learned(detector, events):
     for event in events:
         points = maker.points(event.measurements, event.spacepoints)
         edges = point_edges(event, points)
-        parts.append((points, edges, prompt(event, edges, 0.9)))
+        parts.append(WindowExample(points, edges, prompt(event, edges, 0.9)))
     return parts, learn_windows(parts)
 
 
@@ -77,7 +77,7 @@ def graphs(detector, events, learned):
 
 
 def test_true_edges_join_points_of_one_particle_on_two_layers(events, learned):
-    for event, (points, edges, _) in zip(events, learned[0], strict=True):
+    for event, (points, edges, *_) in zip(events, learned[0], strict=True):
         owner = np.empty(len(event.spacepoints), np.int64)
         owner[event.link_spacepoint] = event.link_particle
         for end in (edges.inner, edges.outer):
@@ -90,13 +90,32 @@ def test_windows_hold_what_they_were_learned_from(learned):
     parts, found = learned
     assert len(found.pairs) > 30
     assert (np.diff(found.n_edges) <= 0).all()
-    for points, edges, is_used in parts:
+    for points, edges, is_used, _ in parts:
         values = doublet_values(points, edges.inner[is_used], edges.outer[is_used])[:, :6]
         layers = np.stack([points.layer[edges.inner[is_used]], points.layer[edges.outer[is_used]]], axis=1)
         for pair, window in zip(found.pairs, found.windows, strict=True):
             of_pair = values[(layers == pair).all(axis=1)]
             inside = (of_pair >= window[:6, 0]) & (of_pair <= window[:6, 1])
             assert inside.mean() > 0.99 if len(of_pair) else True
+
+
+def test_windows_of_z0_are_learned_from_the_usual_collisions(learned):
+    # Moved sideways in z, so that lines meet the beam line 400 mm farther out.
+    usual, expected = learned
+    far = [
+        part._replace(points=part.points._replace(z=part.points.z + np.float32(400)), is_wide=True) for part in usual
+    ]
+    enough = {tuple(pair) for pair, n in zip(expected.pairs.tolist(), expected.n_edges, strict=True) if n >= 300}
+    assert enough
+
+    def of_z0(found):
+        windows = zip(found.pairs.tolist(), found.windows[:, 3].tolist(), strict=True)
+        return {tuple(pair): window for pair, window in windows if tuple(pair) in enough}
+
+    assert of_z0(learn_windows([*usual, *far])) == of_z0(expected)
+    widened = of_z0(learn_windows([*usual, *(part._replace(is_wide=False) for part in far)]))
+    assert all(window[1] > of_z0(expected)[pair][1] + 100 for pair, window in widened.items())
+    assert (np.abs(learn_windows(far).windows[:, 3]) == 250).all()
 
 
 def test_graphs_have_the_true_edges(graphs):

@@ -7,7 +7,6 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from traccc_py.training.samples import LabelledEvent, read_labelled
 from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, WIDE, ensure_sample
 from traccc_py.training.train import Trainer, TrainingOptions
 from traccc_py.training.training_graphs import LabelledGraph, label_graph, point_edges, prompt
-from traccc_py.training.windows import learn_windows
+from traccc_py.training.windows import WindowExample, learn_windows
 
 __all__ = ["train_weights"]
 
@@ -94,11 +93,13 @@ def train_weights(
     seed = 2 * options.seed * _SEEDS_APART
     events = list(_events(samples, chain, numbers, seed, report))
     n_wide = max(1, round(WIDE.part * n_events))
-    events += _events(samples, chain, {WIDE.pileup: n_wide}, seed + _WIDE_SEED, report, WIDE.sigma_z)
+    wide = list(_events(samples, chain, {WIDE.pileup: n_wide}, seed + _WIDE_SEED, report, WIDE.sigma_z))
     held_out = list(_events(samples, chain, _VALIDATION, seed + _SEEDS_APART, report))
     no_pairs = np.zeros((0, 2), np.int32), np.zeros((0, N_VALUES, 2), np.float32)
     maker = GraphMaker(detector, make_graph_map(arrays, places, *no_pairs))
-    learned = learn_windows([_learned_from(maker, event) for event in events])
+    examples = [_example(maker, event, is_wide=False) for event in events]
+    learned = learn_windows([*examples, *(_example(maker, event, is_wide=True) for event in wide)])
+    events += wide
     report(f"layer map: {len(learned.pairs)} pairs of layers from {len(events)} events")
     graph_map = make_graph_map(arrays, places, learned.pairs, learned.windows)
     graphs, validation = _graphs(detector, graph_map, events), _graphs(detector, graph_map, held_out, with_few=False)
@@ -118,10 +119,10 @@ def train_weights(
     return Weights(places, learned.pairs, learned.windows, weights, facts)
 
 
-def _learned_from(maker: GraphMaker, event: LabelledEvent) -> tuple[Any, Any, np.ndarray]:
+def _example(maker: GraphMaker, event: LabelledEvent, *, is_wide: bool) -> WindowExample:
     points = maker.points(event.measurements, event.spacepoints)
     edges = point_edges(event, points)
-    return points, edges, prompt(event, edges, _LEARNED_PT)
+    return WindowExample(points, edges, prompt(event, edges, _LEARNED_PT), is_wide)
 
 
 def _graphs(

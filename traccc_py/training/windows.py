@@ -10,7 +10,7 @@ import numpy as np
 from traccc_py.training.graphs import EventPoints, doublet_values
 from traccc_py.training.truth_edges import TrueEdges
 
-__all__ = ["LearnedPairs", "learn_windows"]
+__all__ = ["LearnedPairs", "WindowExample", "learn_windows"]
 
 _FEWEST_EDGES = 4  # of a pair of layers: fewer are chance
 _ENOUGH_EDGES = 300  # for quantiles
@@ -22,6 +22,15 @@ _WIDENED = 0.1  # part of its width, on either side
 _LEAST = np.array([2.0, 0.001, 2.0, 2.0, 1e-5, 0.03, 0.05, 0.05])
 
 
+class WindowExample(NamedTuple):
+    """An event to learn from."""
+
+    points: EventPoints
+    edges: TrueEdges  # by row of the points
+    is_used: np.ndarray  # (n_edges,) bool, which of them to learn from
+    is_wide: bool = False  # its collisions are spread out farther than usual, so they don't tell the usual z0
+
+
 class LearnedPairs(NamedTuple):
     """Pairs of layers, those with most edges first."""
 
@@ -30,13 +39,13 @@ class LearnedPairs(NamedTuple):
     n_edges: np.ndarray  # (n,) int64
 
 
-def learn_windows(events: Sequence[tuple[EventPoints, TrueEdges, np.ndarray]]) -> LearnedPairs:
+def learn_windows(events: Sequence[WindowExample]) -> LearnedPairs:
     """Find which pairs of layers particles cross in a row, and what their doublets measure.
 
     Parameters
     ----------
-    events : sequence of (EventPoints, TrueEdges, ndarray of bool)
-        Points, true edges by row of the points, and which of these to learn from.
+    events : sequence of WindowExample
+        Events.
 
     Returns
     -------
@@ -45,10 +54,13 @@ def learn_windows(events: Sequence[tuple[EventPoints, TrueEdges, np.ndarray]]) -
         the collision region.
     """
     layers, values = [], []
-    for points, edges, is_used in events:
+    for points, edges, is_used, is_wide in events:
         inner, outer = edges.inner[is_used], edges.outer[is_used]
         layers.append(np.stack([points.layer[inner], points.layer[outer]], axis=1))
-        values.append(doublet_values(points, inner, outer))
+        found = doublet_values(points, inner, outer)
+        if is_wide:
+            found[:, _Z0] = np.nan
+        values.append(found)
     pairs, of_pair, n_edges = np.unique(np.concatenate(layers), axis=0, return_inverse=True, return_counts=True)
     all_values, of_pair = np.concatenate(values), of_pair.ravel()
     kept = np.flatnonzero(n_edges >= _FEWEST_EDGES)
@@ -68,5 +80,6 @@ def _window(values: np.ndarray) -> np.ndarray:
         low, high = np.nanmin(known, axis=0), np.nanmax(known, axis=0)
     margin = _WIDENED * (high - low) + _LEAST[is_known]
     window[is_known] = np.stack([low - margin, high + margin], axis=1)
-    window[_Z0] = min(window[_Z0, 0], -_COLLISION_REGION), max(window[_Z0, 1], _COLLISION_REGION)
+    known_z0 = window[_Z0] if is_known[_Z0] else (0.0, 0.0)
+    window[_Z0] = min(known_z0[0], -_COLLISION_REGION), max(known_z0[1], _COLLISION_REGION)
     return window
