@@ -141,7 +141,7 @@ def draw_graph(chain: TrackingChain, weights: Weights, folder: Path, path: Path)
             ends = [np.stack([p.z[end[rows]], p.r[end[rows]]], axis=1) for end in (graph.inner, graph.outer)]
             panel.add_collection(LineCollection(list(np.stack(ends, axis=1)), colors=colour, linewidths=0.6))
         n = np.count_nonzero(chosen & is_drawn)
-        panel.set(xlim=(-1600, 1600), ylim=(0, 1050), xlabel="z [mm]", title=f"{name}: {n} edges")
+        panel.set(xlim=(-1600, 1600), ylim=(0, 720), xlabel="z [mm]", title=f"{name}: {n} edges")
     panels[0].set_ylabel("r [mm]")
     figure.suptitle(f"phi = {_SECTOR[0]} to {_SECTOR[1]} of one event: true edges green, others grey")
     _save(figure, path)
