@@ -8,9 +8,14 @@ import pytest
 from tests.unit.detectors import make_design, make_detector
 from traccc_py.config import ClusterizationConfig
 from traccc_py.geometry.records import MAX_CLUSTER_SIZE, N_END_PATHS
-from traccc_py.geometry.variance_table import path_sigmas
+from traccc_py.geometry.variance_table import path_sigmas, with_largest
 from traccc_py.kernels.tracking.helix import direction_of
-from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
+from traccc_py.kernels.tracking.measurement_variance import (
+    channel_paths,
+    loc0_variance,
+    measurement_variance,
+    most_loc0_variance,
+)
 
 PITCH = (0.05, 0.4)
 THICKNESS = 0.25
@@ -82,6 +87,17 @@ def test_variances_are_interpolated_between_end_paths(dtype):
     assert regions == set(range(-1, 5))  # below, inside and above the table
 
 
+def test_no_variance_is_above_the_bound():
+    rng = np.random.default_rng(9)
+    for trial in range(400):
+        detector, _ = tilted_detector(rng, is_digital=trial % 4 == 0)
+        detector = detector._replace(path_sigmas=with_largest(detector.path_sigmas))
+        direction = direction_of(np.float32(rng.uniform(-3, 3)), np.float32(rng.uniform(0.1, 3)))
+        p = payload(detector, rng.integers(-5, 24, 2).tolist())
+        paths = channel_paths(p.detector, 0, direction)
+        assert loc0_variance(p, 0, paths, 0) <= most_loc0_variance(p, 0, paths, 0)
+
+
 def test_variances_are_continuous_in_the_direction():
     detector, _ = tilted_detector(np.random.default_rng(3))
     theta = np.linspace(0.4, 2.7, 20_000)
@@ -121,7 +137,8 @@ def test_table_of_a_configuration():
     detector.designs["charge_smearing"] = 0.015
     table = path_sigmas(detector, ClusterizationConfig(pixel_sigma_floor=0.005))
     assert table.dtype == np.float32
-    assert not table[:, :, 0].any()
+    assert (table[:, :, 0, 0] == table[:, :, 1:].max((2, 3))).all()  # the largest
+    assert not table[:, :, 0, 1:].any()
     assert (table[0, :, 1] == np.float32(0.005)).all()
     assert (table[1:, :, 1] == np.float32(0.002)).all()
     # sizes without entry: as the next smaller one, and each channel of charge adds its noise
