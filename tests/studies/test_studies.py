@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from studies import (
     chain_time,
     detray_time,
+    gnn_pictures,
     launch_cost,
     launch_list,
     losses,
@@ -34,6 +36,7 @@ from studies import (
 )
 from studies.common import detector_in
 from tests.service.conftest import require_server
+from traccc_py.cli import app
 from traccc_py.data.sample import SAMPLE_DIRECTORY, sample_event_path
 from traccc_py.files import write_files
 from traccc_py.simulation.generators.pileup import CollisionConfig
@@ -189,6 +192,19 @@ def test_table_of_collisions_has_the_selections_of_the_command(sample, tmp_path,
     (found,) = only_result(tmp_path, "performance_of_collisions")["results"].values()
     assert found["tracks"]["muons"]["n_particles"] == 2
     assert f"(of {found['tracks']['central']['n_particles']})" in capsys.readouterr().out
+
+
+def test_gnn_pictures(tmp_path):
+    """Of what the evaluation writes."""
+    pytest.importorskip("pythia8mc", reason="pythia8mc is not installed: pip install traccc-py[simulation]")
+    words = ["gnn", "evaluate", "--pileup", "0", "--events", "1", "--samples", tmp_path, "--json", tmp_path / "n.json"]
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, done.output
+    (sample,) = (path.parent for path in tmp_path.glob("**/*-hits.csv"))
+    gnn_pictures.main(tmp_path / "n.json", sample, "odd", tmp_path / "pictures")
+    sizes = {path.name: path.stat().st_size for path in (tmp_path / "pictures").iterdir()}
+    assert set(sizes) == {"gnn_efficiency.png", "gnn_training.png", "gnn_graph.png"}
+    assert min(sizes.values()) > 5000
 
 
 def test_tuned_by_hand(tmp_path, monkeypatch):

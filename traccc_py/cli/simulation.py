@@ -178,7 +178,7 @@ def _transport_of_files(source: ParticleFilesConfig) -> TransportConfig:
 
     n_hepmc = sum(map(is_hepmc, source.files))
     if 0 < n_hepmc < len(source.files):
-        msg = f"--particles-file names {n_hepmc} files of HepMC3 and others of TrackML; expected those of one kind"
+        msg = f"--particles-file names {counted(n_hepmc, 'file')} of HepMC3 and others of TrackML; expected one kind"
         raise ConfigError(msg)
     return TransportConfig.of_collisions() if n_hepmc else TransportConfig.of_particle_files()
 
