@@ -54,7 +54,7 @@ def _begins_beside(first, last, low, high):
     return first <= high + 1 <= last or first <= low - 1 <= last
 
 
-@device_function
+@device_function(inlined=True)
 def is_cut_off(readout, module, low0, size0, low1, size1):
     """Return whether a cluster ends at dead channels, in which it may go on, along each axis."""
     along0, along1 = False, False
