@@ -25,7 +25,7 @@ class WorkerPool(ProcessPoolExecutor):
         return super().submit(_call, fn, *args, **kwargs)
 
 
-_is_in_call = False  # of this process, one that a pool has started
+_is_in_call = _is_ending = False  # of this process, one that a pool has started
 
 
 def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -33,17 +33,20 @@ def _call(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     _is_in_call = True
     try:
         return function(*args, **kwargs)
-    except SystemExit:  # the pool would send it as an answer, and go on with the next call
-        os._exit(1)
     finally:
         _is_in_call = False
+        if _is_ending:  # the pool would send an exception as an answer, and go on with the next call
+            os._exit(1)
 
 
 def _end_worker(*_: Any) -> None:
-    """Leave what is called, which tidies up; between calls end at once.
+    """Leave what is called, which tidies up; between calls end at once. Later signals change nothing.
 
     An exception there could come right after a lock that all processes share was taken, and leave it locked for ever.
     """
+    global _is_ending  # noqa: PLW0603
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _is_ending = True
     if _is_in_call:
         sys.exit(1)
     os._exit(1)
