@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,13 +19,12 @@ import typer
 from traccc_py import TrackingChain
 from traccc_py.config import GraphConfig
 from traccc_py.files import write_files
-from traccc_py.gnn.weights import Weights, finder_arrays, read_weights
-from traccc_py.kernels.gnn.networks import filter_edges, score_edges
+from traccc_py.gnn.weights import Weights, read_weights
 from traccc_py.kernels.gnn.segmentation import find_paths
 from traccc_py.performance.statistics import wilson_interval
-from traccc_py.training.graphs import EventGraph, GraphMaker
+from traccc_py.training.evaluation import score_graph
+from traccc_py.training.graphs import EventGraph
 from traccc_py.training.samples import read_labelled
-from traccc_py.training.training_graphs import label_graph, point_edges
 
 PICTURES = Path(__file__).resolve().parents[1] / "docs" / "pictures"
 _COLOURS = {"seeds": "#4477aa", "gnn": "#ee6677"}
@@ -91,21 +89,11 @@ def _steps(
     chain: TrackingChain, weights: Weights, folder: Path
 ) -> tuple[EventGraph, np.ndarray, dict[str, np.ndarray]]:
     """Return the graph of an event, which of its edges are true, and which are left after each step."""
-    detector = chain.detector
-    arrays, config = finder_arrays(weights, detector.arrays()), GraphConfig()
-    maker = GraphMaker(detector, arrays.graph_map)
-    event = read_labelled(folder, chain, 0)
-    graph = maker.graph(event.measurements, event.spacepoints)
-    is_true = label_graph(event, graph, point_edges(event, graph.points)).is_true
-    ws = maker.workspace
-    points, edges = maker.last
-    kept = filter_edges(ws, points, edges, arrays.edge_filter, config.filter_cut)
-    scored = score_edges(ws, kept, arrays.network)
-    n = ws.size(ws.extent("kept_edges"))
-    is_kept = ws.array("network.is_kept", ws.extent("graph_edges"), np.int32)[: len(graph.inner)] == 1
-    is_link = is_kept.copy()
-    is_link[is_kept] = scored.logit[:n] >= math.log(config.edge_cut / (1 - config.edge_cut))
-    lists = find_paths(ws, points, kept, scored, config.edge_cut, only_best=False)
+    config, event = GraphConfig(), read_labelled(folder, chain, 0)
+    steps = score_graph(chain.detector, weights, event, config)
+    graph, is_true, is_kept, is_link = steps.graph, steps.labelled.is_true, steps.is_kept, steps.is_link
+    ws, points = steps.maker.workspace, steps.maker.last[0]
+    lists = find_paths(ws, points, steps.kept, steps.scored, config.edge_cut, only_best=False)
     offsets = lists.offsets[: ws.size(ws.extent("point_lists")) + 1]
     follower = np.full(len(event.spacepoints), -1)
     spacepoint = lists.spacepoint[: offsets[-1]]

@@ -6,12 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from traccc_py.chain import TrackingChain
-from traccc_py.config import ChainConfig
+from traccc_py.config import ChainConfig, GraphConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.edm import EventResult
 from traccc_py.geometry import Detector
@@ -23,11 +23,11 @@ from traccc_py.performance.matching import Counts, count_matches
 from traccc_py.performance.selection import select_particles
 from traccc_py.performance.truth import simulated_truth
 from traccc_py.simulation.events import read_event
-from traccc_py.training.graphs import GraphMaker
+from traccc_py.training.graphs import EventGraph, GraphMaker
 from traccc_py.training.samples import LabelledEvent, read_labelled
 from traccc_py.training.training_graphs import label_graph, point_edges
 
-__all__ = ["EdgeCounts", "evaluate_edges", "evaluate_tracks"]
+__all__ = ["EdgeCounts", "ScoredGraph", "evaluate_edges", "evaluate_tracks", "score_graph"]
 
 _RULER = "central"  # of the selections of particles
 #: Bins in which efficiencies are given: pT [GeV] and eta.
@@ -58,6 +58,47 @@ class EdgeCounts:
         ]
 
 
+class ScoredGraph(NamedTuple):
+    """The graph of an event, and what its networks say."""
+
+    graph: EventGraph
+    labelled: Any  # what is true, see `label_graph`
+    is_kept: np.ndarray  # (n_edges,) bool, left by the filter
+    is_link: np.ndarray  # (n_edges,) bool, left by both networks
+    maker: GraphMaker  # holds what follows, on the device, until its next graph
+    kept: Any
+    scored: Any
+
+
+def score_graph(detector: Detector, weights: Weights, event: LabelledEvent, config: GraphConfig) -> ScoredGraph:
+    """Make the graph of an event and let both networks score its edges.
+
+    Parameters
+    ----------
+    detector : Detector
+        The weights' detector.
+    weights : Weights
+        Map and networks.
+    event : LabelledEvent
+        An event.
+    config : GraphConfig
+        Cuts.
+    """
+    arrays = finder_arrays(weights, detector.arrays())
+    maker = GraphMaker(detector, arrays.graph_map)
+    graph = maker.graph(event.measurements, event.spacepoints)
+    labelled = label_graph(event, graph, point_edges(event, graph.points))
+    ws = maker.workspace
+    points, edges = maker.last
+    kept = filter_edges(ws, points, edges, arrays.edge_filter, config.filter_cut)
+    scored = score_edges(ws, kept, arrays.network)
+    n = ws.size(ws.extent("kept_edges"))
+    is_kept = ws.array("network.is_kept", ws.extent("graph_edges"), np.int32)[: len(graph.inner)] == 1
+    is_link = is_kept.copy()
+    is_link[is_kept] = scored.logit[:n] >= math.log(config.edge_cut / (1 - config.edge_cut))
+    return ScoredGraph(graph, labelled, is_kept, is_link, maker, kept, scored)
+
+
 def evaluate_edges(detector: Detector, weights: Weights, event: LabelledEvent, config: Any, counts: EdgeCounts) -> None:
     """Count the edges of an event after each step.
 
@@ -74,19 +115,8 @@ def evaluate_edges(detector: Detector, weights: Weights, event: LabelledEvent, c
     counts : EdgeCounts
         Added to.
     """
-    arrays = finder_arrays(weights, detector.arrays())
-    maker = GraphMaker(detector, arrays.graph_map)
-    graph = maker.graph(event.measurements, event.spacepoints)
-    labelled = label_graph(event, graph, point_edges(event, graph.points))
-    ws = maker.workspace
-    points, edges = maker.last
-    kept = filter_edges(ws, points, edges, arrays.edge_filter, config.filter_cut)
-    scored = score_edges(ws, kept, arrays.network)
-    n = ws.size(ws.extent("kept_edges"))
-    is_kept = ws.array("network.is_kept", ws.extent("graph_edges"), np.int32)[: len(graph.inner)] == 1
-    passes = scored.logit[:n] >= math.log(config.edge_cut / (1 - config.edge_cut))
-    is_link = np.zeros(len(graph.inner), bool)
-    is_link[is_kept] = passes
+    steps = score_graph(detector, weights, event, config)
+    graph, labelled, is_kept, is_link = steps.graph, steps.labelled, steps.is_kept, steps.is_link
     counts.n_spacepoints += labelled.n_spacepoints
     counts.n_wanted += labelled.n_wanted
     for k, chosen in enumerate((np.ones(len(graph.inner), bool), is_kept, is_link)):
