@@ -33,7 +33,7 @@ from traccc_py.performance.summary import PerformanceSummary
 BEGIN, END = "<!-- outside: begin -->", "<!-- outside: end -->"
 REFERENCE_DATA = "TRACCC_PY_REFERENCE_DATA"
 COLUMNS = ("sample", "particles that count", "program", "of", "efficiency %", "fakes / track %", "duplicates %",
-           "score", "pulls at the perigee", "cpu ms an event")  # fmt: skip
+           "score", "pT off by, 68 %", "pulls at the perigee", "cpu ms an event")  # fmt: skip
 FINDABLE = TruthSelection(min_pt=0.0, min_modules=7, min_pixel_layers=3)
 COLLIDERML = TruthSelection(
     min_pt=1.0, max_eta=3.0, min_measurements=7, min_pixel_layers=3, particle_types=(), process=-1
@@ -43,6 +43,7 @@ TRACKML = TruthSelection(
 )
 TOYS = ("toy_mu10_10GeV", "toy_mu1000_0p5-10GeV")
 _MILLISECONDS = 1e3
+_RESIDUALS_FROM = 0.7  # [GeV]
 
 
 class Row(NamedTuple):
@@ -56,12 +57,13 @@ class Row(NamedTuple):
     fakes: float | None = None
     duplicates: float | None = None
     score: float | None = None  # of TrackML
+    pt_residual: float | None = None  # 68 % of the tracks that both found have less, of pT [%]
     pulls: str = ""
     milliseconds: float | None = None
 
     def cells(self) -> list[str]:
         """Return its cells."""
-        digits = (None, None, None, None, 2, 2, 2, 3, None, 1)
+        digits = (None, None, None, None, 2, 2, 2, 3, 2, None, 1)
         found = []
         for value, n in zip(self, digits, strict=True):
             if value is None or (isinstance(value, float) and not np.isfinite(value)):
@@ -148,7 +150,7 @@ def colliderml_rows(folder: Path, threads: int) -> Iterator[Row]:
 
     chain = TrackingChain(build_detector("colliderml"), device="cpu", threads=threads)
     n = found = theirs = n_fakes = n_tracks = 0
-    seconds = 0.0
+    seconds, residuals = 0.0, list[np.ndarray]()
     numbers = [number for number, _ in event_files(folder, "measurements")]
     for number in numbers:
         path = folder / f"event{number:09d}-measurements.csv"
@@ -169,17 +171,30 @@ def colliderml_rows(folder: Path, threads: int) -> Iterator[Row]:
         n, n_tracks, n_fakes = n + len(counts), n_tracks + len(result.tracks), n_fakes + fakes
         found += int(counts.isin(majority).sum())
         theirs += int(counts.isin(acts.particle_id).sum())
+        residuals.append(_pt_residuals(result, majority, acts, truth))
     selection = "pT > 1 GeV, abs(eta) < 3, 7 hits, 3 pixels"
     label = f"ColliderML, {len(numbers)} ttbar events of Geant4, 3 T"
-    yield Row(label, selection, "Acts (published)", n, 100 * theirs / n)
+    of_both = 100 * np.percentile(np.concatenate(residuals, axis=1), 68, axis=1)
+    yield Row(label, selection, "Acts (published)", n, 100 * theirs / n, pt_residual=of_both[1])
     milliseconds = _MILLISECONDS * seconds / len(numbers)
-    yield Row(
-        label, selection, "traccc_py", n, 100 * found / n, 100 * n_fakes / max(n_tracks, 1), milliseconds=milliseconds
-    )
+    rates = (100 * found / n, 100 * n_fakes / max(n_tracks, 1))
+    yield Row(label, selection, "traccc_py", n, *rates, pt_residual=of_both[0], milliseconds=milliseconds)
+
+
+def _pt_residuals(result: Any, majority: np.ndarray, acts: Any, truth: Any) -> np.ndarray:
+    """Return |pT / true pT - 1| of our tracks and Acts's, (2, n), where both have the particle, pT > 0.7 GeV."""
+    theirs = acts.drop_duplicates("particle_id").set_index("particle_id")
+    true_pt = truth.set_index("particle_id").pt
+    found = []
+    for track, particle in enumerate(majority):
+        if particle in theirs.index and particle in true_pt.index and true_pt[particle] > _RESIDUALS_FROM:
+            other = abs(np.sin(theirs.theta[particle]) / theirs.qop[particle])
+            found.append(np.abs(np.array([result.tracks.pt[track], other]) / true_pt[particle] - 1))
+    return np.array(found).reshape(-1, 2).T
 
 
 def _majorities(result: Any, particle: Mapping[int, int]) -> tuple[np.ndarray, int]:
-    """Return the particles that made at least half of each track, and the number of tracks without one."""
+    """Return the particle that made at least half of each track, -1 if none did, and the number of these."""
     states = result.track_states
     ids = result.measurements.measurement_id[states.measurement_index].tolist()
     of_states = np.array([particle[i] for i in ids])
@@ -189,6 +204,7 @@ def _majorities(result: Any, particle: Mapping[int, int]) -> tuple[np.ndarray, i
         if 2 * counts.max() >= counts.sum():
             majority.append(found[counts.argmax()])
         else:
+            majority.append(-1)
             n_fakes += 1
     return np.array(majority), n_fakes
 
@@ -227,7 +243,8 @@ def trackml_rows(events: Path, detector_file: Path, config: ChainConfig, threads
     from traccc_py.performance.truth import read_truth
 
     chain = TrackingChain(build_detector(detector_file), config, device="cpu", threads=threads)
-    summary, seconds = PerformanceSummary({"selected": TRACKML}, float(chain.detector.arrays().b_z)), []
+    summary = PerformanceSummary({"selected": TRACKML}, float(chain.detector.arrays().b_z))
+    seconds: list[float] = []
     for number, path in event_files(events, "hits"):
         cells, _ = read_trackml_cells(path, chain.detector)
         if not seconds:

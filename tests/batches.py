@@ -75,8 +75,14 @@ def seed_parameters(ws, module, params, sigma, dtype=np.float32, event=None):
     )
 
 
-def candidate_batch(ws, code, path, entries_per_track, pval=None, event=None, dtype=np.float32):
-    """`CandidateBatch` of trails; entry codes >= 0 are measurements. Seed i belongs to candidate i."""
+def _no_start(event, dtype):
+    """`SeedParameters` that say nothing but events."""
+    n = len(event)
+    return SeedParameters(np.zeros(n, np.int32), np.zeros(n, np.int32), event, *np.zeros((2, n, 5), dtype))
+
+
+def candidate_batch(ws, code, path, entries_per_track, pval=None, event=None, start=None, dtype=np.float32):
+    """`CandidateBatch` of trails; entry codes >= 0 are measurements. They start with `SeedParameters`, if need be."""
     n, code = len(entries_per_track), np.asarray(code, np.int32)
     entry_offsets = offsets_of(entries_per_track)
     is_measurement = code >= 0
@@ -86,7 +92,7 @@ def candidate_batch(ws, code, path, entries_per_track, pval=None, event=None, dt
     ws.set_size(ws.extent("candidate_measurements"), int(is_measurement.sum()))
     return CandidateBatch(
         seed=np.arange(n, dtype=np.int32),
-        event=np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32),
+        start=start or _no_start(np.zeros(n, np.int32) if event is None else np.asarray(event, np.int32), dtype),
         entry_offsets=entry_offsets,
         code=code,
         path=np.asarray(path, dtype),

@@ -60,6 +60,7 @@ __all__ = [
 _PRESET_FOLDER = Path(__file__).resolve().parent / "presets"
 PRESETS = {path.stem: path for path in sorted(_PRESET_FOLDER.glob("*.toml"))}  #: sets of settings by name
 _OFF = "off"
+_FEWEST_LATE_POINTS = 4
 _MOVED = {"seeding.thinning": "seed_thinning.enabled", "seeding.min_agreeing_seeds": "seed_thinning.min_agreeing_seeds"}
 
 
@@ -143,6 +144,9 @@ class SeedingConfig(_Section):
     delta_r_min: NonNegativeOrAuto = AUTO  #: smallest radial distance of a doublet [mm]
     delta_r_max: PositiveOrAuto = AUTO  #: largest radial distance of a doublet [mm]
     delta_z_max: PositiveOrAuto = AUTO  #: largest z distance of a doublet [mm]
+    late_points: Count = 5  #: spacepoints of a chain of those that no track has, 4 or more, on all layers; 0: no search
+    late_min_pt: Positive = 0.5  #: smallest pT of such a chain, if `min_pt` is not larger [GeV]
+    late_collision_region: Positive = 150.0  #: in dense events, largest |z| at the beam line of its doublets [mm]
     cluster_size_tolerance: NonNegativeOrOff = 2.0  #: channels a cluster may differ from what a doublet's slope says
     max_module_measurements: PositiveCount = 2000  #: a module with more is noisy: none of them is in a seed
     impact_max: Positive = 3.0  #: largest transverse impact parameter [mm]
@@ -169,6 +173,8 @@ class SeedingConfig(_Section):
         self._require_below("z_min", "z_max")
         self._require_below("collision_region_min", "collision_region_max")
         self._require_below("delta_r_min", "delta_r_max")
+        if 0 < self.late_points < _FEWEST_LATE_POINTS:
+            self._reject("late_points", f"0, or at least {_FEWEST_LATE_POINTS}")
 
 
 @dataclass(frozen=True, slots=True)

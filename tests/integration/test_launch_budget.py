@@ -198,7 +198,7 @@ def test_a_batch_too_large_for_memory_does_not_stay(detector, batches, expected)
     device = SmallDevice(1)
     chain = TrackingChain(detector, device=device)
     assert_same(chain.run_batch(batches[0]), expected[0])
-    device.limit = 2 * max(array.nbytes for array in chain._schedule.workspace._arrays.values())
+    device.limit = 2 * max(array.nbytes for array in chain._schedule.workspace._store.arrays.values())
     with pytest.raises(CapacityError, match="no memory"):
         chain.run_batch(batches[0] * 20)
     assert_same(chain.run_batch(batches[0]), expected[0])

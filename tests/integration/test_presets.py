@@ -49,7 +49,7 @@ def efficiency(detector):
     [
         ("displaced", "prompt", 97, 100),
         ("displaced", "from 50 mm", 90, 60),
-        ("displaced", "from 120 mm", 85, 5),
+        ("displaced", "from 120 mm", 85, 30),
         ("low-pt", "prompt", 97, 100),
         ("low-pt", "soft", 85, 5),
     ],

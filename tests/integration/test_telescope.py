@@ -94,9 +94,9 @@ class Sample:
         ws = make_workspace()
         measurements, seeds = self._inputs(ws)
         if candidates is None:
-            candidates = candidate_batch(ws, self.row_of_hit, self.path, self.hits_per_track)
+            candidates = candidate_batch(ws, self.row_of_hit, self.path, self.hits_per_track, start=seeds)
         selection = select_all(ws, candidates)
-        fitted = fit_tracks(ws, candidates, selection, seeds, measurements, self.arrays, self.stacks, config, KINK)
+        fitted = fit_tracks(ws, candidates, selection, measurements, self.arrays, self.stacks, config, KINK)
         return rows(ws, fitted, default="tracks", **FIT_EXTENTS)
 
     def find(self, config, **options):
@@ -220,9 +220,9 @@ def test_momentum_resolution_in_vacuum_is_that_of_the_sagitta(p, smearing):
     seeds = seed_parameters(ws, np.zeros(n), start, WIDE_SEED_SIGMA)
     code = np.arange(n * n_planes).reshape(n_planes, n).T.ravel()
     path = np.tile([0.0] + [spacing] * (n_planes - 1), n)
-    candidates = candidate_batch(ws, code, path, [n_planes] * n)
+    candidates = candidate_batch(ws, code, path, [n_planes] * n, start=seeds)
     fitted = fit_tracks(
-        ws, candidates, select_all(ws, candidates), seeds, batch, arrays, stack_ranges(arrays.stacks), MUON, KINK
+        ws, candidates, select_all(ws, candidates), batch, arrays, stack_ranges(arrays.stacks), MUON, KINK
     )
     fitted = rows(ws, fitted, default="tracks", **FIT_EXTENTS)
     assert (fitted.outcome == FitOutcome.SUCCESS).all()

@@ -106,7 +106,7 @@ def reconstruct(sample, dtype):
     found = find_candidates(ws, seeds, sample.first, measurements, arrays, stacks, config)
     selection = select_all(ws, rows(ws, found, default="candidates", **CANDIDATE_EXTENTS))
     fitting = (FittingConfig(particle="muon"), kink_of(config, dtype))
-    fitted = fit_tracks(ws, found, selection, seeds, measurements, arrays, stacks, *fitting)
+    fitted = fit_tracks(ws, found, selection, measurements, arrays, stacks, *fitting)
     return Reconstructed(
         rows(ws, found, default="candidates", **CANDIDATE_EXTENTS),
         rows(ws, fitted, default="tracks", **FIT_EXTENTS),

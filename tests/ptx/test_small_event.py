@@ -63,7 +63,7 @@ def test_ptx_finds_what_the_cpu_finds_in_any_order_and_memory_is_used_well(detec
         device = ptx_device("check", seed=seed)
         chain = chain_on(device, detector, method)
         chain.run(cells)  # buffers grow
-        arrays = chain._schedule.workspace._arrays
+        arrays = chain._schedule.workspace._store.arrays
         for name, array in arrays.items():  # what the last event left must not matter
             if not name.startswith("input"):
                 device.ptx.memory.forget(getattr(array, "storage", array).host)
@@ -124,7 +124,7 @@ FAULTS = {
         r"(st\.global\.f32\s+)\[(%rd\d+)(?:\+\d+)?\]",
         r"\1[\2+1048576]",
     ),
-    "one index too many": broken("finding_candidates_fill_candidates", r"setp\.ge\.s64", "setp.gt.s64"),
+    "one index too many": broken("seeding_parameter_estimation_estimate_parameters", r"setp\.ge\.s64", "setp.gt.s64"),
     "counted without an atomic addition": broken(
         "grouping_count_members",
         r"atom\.global\.add\.u32\s+(%r\d+), \[(%rd\d+)\], 1;",
@@ -167,7 +167,7 @@ def test_memory_that_may_not_be_read_is_noticed(small, kind, spoil):
     device = ptx_device("check")
     chain = TrackingChain(detector, device=device)
     chain.initialize()
-    surfaces = device.ptx.memory.of(chain._schedule._stages._detector.surfaces.storage.host)
+    surfaces = device.ptx.memory.of(chain._schedule._stages.detector.surfaces.storage.host)
     spoil(device.ptx.memory, slice((surfaces.start + surfaces.stop) // 2, surfaces.stop))
     chain.run(cells)
     assert kind in {problem.kind for problem in unwanted(device.ptx.problems)}

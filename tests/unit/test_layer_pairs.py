@@ -29,6 +29,7 @@ from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
 from traccc_py.kernels.seeding.chains import MAX_HITS, MOST_CHAINS
 from traccc_py.kernels.seeding.cluster_slopes import ANY_SLOPE
 from traccc_py.kernels.seeding.cuts import seeding_cuts
+from traccc_py.kernels.seeding.layer_points import SeedingPoints
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 FIELD = 2.0  # T
@@ -80,12 +81,11 @@ def run(points, layer, event=None, device=None, thinning=THINNING, config=CONFIG
     errors = np.zeros((n, 3), np.float32)
     measurements = MeasurementBatch(module, errors, errors, unused, unused, unused, unused, unused, unused)
     slopes = np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
+    given = SeedingPoints(spacepoints, measurements, errors, slopes)
     layer_map = make_layer_map(TOY, config)
     for _ in range(10):
-        ws.set_size(ws.extent("spacepoints"), n)
-        seeds, is_kept = find_chain_seeds(
-            ws, spacepoints, measurements, errors, slopes, TOY, layer_map, config, thinning, len(TOY.surfaces), n_events
-        )
+        ws.set_sizes(spacepoints=n, measurements=n)
+        seeds, is_kept = find_chain_seeds(ws, given, TOY, layer_map, config, thinning, len(TOY.surfaces), n_events)
         if not ws.overflowed():
             break
     n_seeds = ws.size(ws.extent("seeds"))

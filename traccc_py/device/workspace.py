@@ -7,7 +7,9 @@ batch, where the buffers grow and the batch is redone. Nothing is ever cut off.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +57,17 @@ class ScanColumn(NamedTuple):
     total: Extent
 
 
+@dataclass(slots=True)
+class _Store:
+    """What a workspace and its scopes share."""
+
+    sizes: Any  # (3, MAX_EXTENTS) int32, on the device
+    sizes_read: np.ndarray | None = None  # a host copy, good until the next operation
+    extents: dict[str, Extent] = field(default_factory=dict)
+    arrays: dict[str, Any] = field(default_factory=dict)
+    generation: int = 0
+
+
 class Workspace:
     """Named device arrays that are kept from event to event and grow when they must.
 
@@ -66,21 +79,44 @@ class Workspace:
 
     def __init__(self, device: Any) -> None:
         self.device = device
-        self._sizes = device.zeros((3, MAX_EXTENTS), np.int32)
-        self.counts = self._sizes[COUNT]
-        self._sizes_read: np.ndarray | None = None  # a host copy, good until the next operation
-        self._extents: dict[str, Extent] = {}
-        self._arrays: dict[str, Any] = {}
-        self.generation = 0  #: grows when a buffer or the room of a collection does
+        self._store = _Store(device.zeros((3, MAX_EXTENTS), np.int32))
+        self.counts = self._store.sizes[COUNT]
+        self._prefix = ""
+        self._shared: frozenset[str] = frozenset()
+
+    @property
+    def generation(self) -> int:
+        """A number that grows when a buffer or the room of a collection does."""
+        return self._store.generation
+
+    def scope(self, name: str, shared: Iterable[str]) -> Workspace:
+        """Return this workspace under other names, for stages that run a second time in a batch.
+
+        Parameters
+        ----------
+        name : str
+            Put before the names of its extents and arrays.
+        shared : iterable of str
+            Extents that are the same in both.
+        """
+        other = copy(self)
+        other._prefix, other._shared = f"{self._prefix}{name}.", frozenset(shared)
+        return other
+
+    def _name(self, name: str) -> str:
+        return name if name in self._shared else self._prefix + name
 
     def extent(self, name: str) -> Extent:
         """Return the extent called `name`; it is made, with size 0, on first use."""
-        found = self._extents.get(name)
+        name = self._name(name)
+        found = self._store.extents.get(name)
         if found is None:
-            if len(self._extents) == MAX_EXTENTS:
+            if len(self._store.extents) == MAX_EXTENTS:
                 msg = f"no slot is left for extent {name!r}; raise MAX_EXTENTS ({MAX_EXTENTS})"
                 raise ValueError(msg)
-            found = self._extents[name] = Extent(name, self.counts, len(self._extents), 0, self._sizes)
+            found = self._store.extents[name] = Extent(
+                name, self.counts, len(self._store.extents), 0, self._store.sizes
+            )
         return found
 
     def fixed(self, name: str, n: int) -> Extent:
@@ -88,31 +124,34 @@ class Workspace:
         if not 0 <= n <= np.iinfo(np.int32).max:
             msg = f"{n} {name} in one batch; at most {np.iinfo(np.int32).max} are possible: use smaller batches"
             raise CapacityError(msg)
-        return Extent(name, self.counts, _FIXED, n, self._sizes)
+        return Extent(name, self.counts, _FIXED, n, self._store.sizes)
 
     def set_size(self, extent: Extent, n: int) -> None:
         """Set a size that the host knows, and make room for it."""
-        self.set_sizes(**{extent.name: n})
+        self._set({extent.slot: (extent, n)})
 
     def set_sizes(self, **sizes: int) -> None:
         """Set sizes that the host knows, by the names of the extents, and make room; one copy if made one by one."""
-        self._sizes_read = None
-        values = {self.extent(name).slot: n for name, n in sizes.items()}
-        first = min(values)
-        if len(values) == max(values) - first + 1:
-            together = np.array([values[slot] for slot in sorted(values)], np.int32)
-            self.device.upload(together, self.counts[first : first + len(values)])
+        extents = [(self.extent(name), n) for name, n in sizes.items()]
+        self._set({extent.slot: (extent, n) for extent, n in extents})
+
+    def _set(self, sizes: dict[int, tuple[Extent, int]]) -> None:
+        self._store.sizes_read = None
+        first = min(sizes)
+        if len(sizes) == max(sizes) - first + 1:
+            together = np.array([sizes[slot][1] for slot in sorted(sizes)], np.int32)
+            self.device.upload(together, self.counts[first : first + len(sizes)])
         else:
-            for slot, n in values.items():
+            for slot, (_, n) in sizes.items():
                 self.device.upload(np.array([n], np.int32), self.counts[slot : slot + 1])
-        for name, n in sizes.items():
-            self._make_room(self.extent(name), n)
+        for extent, n in sizes.values():
+            self._make_room(extent, n)
 
     def reserve(self, extent: Extent, n: int) -> None:
         """Make room for at least `n` rows: a good guess saves a redone batch where sizes stay on the device."""
         if n > extent.capacity:
             extent.capacity = n
-            self.generation += 1
+            self._store.generation += 1
 
     def array(self, name: str, extent: Extent, dtype: Any, *columns: int, extra: int = 0) -> Any:
         """Return the array called `name` with at least ``extent.capacity + extra`` rows; contents are undefined.
@@ -131,12 +170,13 @@ class Workspace:
             Rows beyond the capacity, such as the end of an offsets array.
         """
         rows = max(1, extent.capacity + extra)
-        found = self._arrays.get(name)
+        name = self._prefix + name
+        found = self._store.arrays.get(name)
         if found is None or found.shape[0] < rows or found.shape[1:] != columns or found.dtype != np.dtype(dtype):
-            self._arrays.pop(name, None)  # free what it replaces first
+            self._store.arrays.pop(name, None)  # free what it replaces first
             self.device.forget()
-            self.generation += 1
-            found = self._arrays[name] = self.device.empty((rows, *columns), dtype)
+            self._store.generation += 1
+            found = self._store.arrays[name] = self.device.empty((rows, *columns), dtype)
         return found
 
     def put(self, name: str, extent: Extent, values: np.ndarray) -> Any:
@@ -157,7 +197,7 @@ class Workspace:
 
     def launch(self, kernel: Any, extent: Extent | int, payload: Any) -> None:
         """Run `kernel` once for each row of `extent`."""
-        self._sizes_read = None
+        self._store.sizes_read = None
         self.device.launch(kernel, extent, payload)
 
     def clear(self, array: Any) -> None:
@@ -191,7 +231,7 @@ class Workspace:
         *columns : ScanColumn
             Up to three; where one outgrows its buffers, the sizes of all become 0.
         """
-        self._sizes_read = None
+        self._store.sizes_read = None
         self.device.exclusive_scan(extent, columns)
         if self.device.sizes_are_on_host:
             for column in columns:
@@ -215,10 +255,10 @@ class Workspace:
             return False
         sizes = self._read_sizes()
         outgrown = False
-        for extent in self._extents.values():
+        for extent in self._store.extents.values():
             if sizes[WRAPPED, extent.slot]:
-                self.device.clear(self._sizes[WRAPPED])
-                self._sizes_read = None
+                self.device.clear(self._store.sizes[WRAPPED])
+                self._store.sizes_read = None
                 limit = np.iinfo(np.int32).max
                 msg = f"more than {limit} {extent.name} in one batch; at most {limit} are possible: use smaller batches"
                 raise CapacityError(msg)
@@ -229,20 +269,20 @@ class Workspace:
 
     def reset(self) -> None:
         """Give all buffers back: those of a batch that was too large must not be asked for again by the next one."""
-        self._arrays.clear()
-        for extent in self._extents.values():
+        self._store.arrays.clear()
+        for extent in self._store.extents.values():
             extent.capacity = 0
-        self.generation += 1
+        self._store.generation += 1
         self.device.forget()
-        self.device.clear(self._sizes)  # the sizes that were needed, too
-        self._sizes_read = None
+        self.device.clear(self._store.sizes)  # the sizes that were needed, too
+        self._store.sizes_read = None
 
     def _read_sizes(self) -> np.ndarray:
-        if self._sizes_read is None or self.device.sizes_are_on_host:
-            self._sizes_read = self.device.to_host(self._sizes)
-        return self._sizes_read
+        if self._store.sizes_read is None or self.device.sizes_are_on_host:
+            self._store.sizes_read = self.device.to_host(self._store.sizes)
+        return self._store.sizes_read
 
     def _make_room(self, extent: Extent, n: int) -> None:
         if n > extent.capacity:
-            self.generation += 1
+            self._store.generation += 1
             extent.capacity = min(int(n * _GROWTH) + 16, np.iinfo(np.int32).max)

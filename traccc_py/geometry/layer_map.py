@@ -14,7 +14,15 @@ import numpy as np
 from traccc_py.errors import GeometryError
 from traccc_py.geometry.records import DetectorArrays, LayerKind
 
-__all__ = ["MAP_LAYER", "N_PHI", "LayerMap", "SeedingAcceptance", "make_layer_map", "sensor_points"]
+__all__ = [
+    "MAP_LAYER",
+    "N_PHI",
+    "LayerMap",
+    "SeedingAcceptance",
+    "make_late_map",
+    "make_layer_map",
+    "sensor_points",
+]
 
 N_PHI = 32  #: phi bins of all layers
 _CELL_WIDTH = 3.0  # along z (barrel) or r (disc) [mm]
@@ -23,7 +31,7 @@ _ETA_STEP = 0.01
 _N_VERTICES = 11
 _EDGE_MARGIN = 5.0  # an edge may be so far from where it is taken to be: staggered sensors, curved paths [mm]
 _SAME_STEP = 0.3  # a step shorter than this part of the median one leads to an overlapping layer: rings of a disc
-_FAR = 4  # layers that are counted, at least
+_FAR = 5  # layers that are counted, at least
 _FEWEST_LEVELS = 3
 _ADJACENT, _OVER_ONE, _NEVER = 1, 2, 9  # steps between two layers
 _N_U, _N_V = 7, 3  # points on a sensor
@@ -42,8 +50,9 @@ MAP_LAYER = np.dtype(
         ("first_cell", "i4"),  # cell = first_cell + phi bin * n_other + bin
         ("first_neighbour", "i4"),
         ("n_adjacent", "i4"),  # neighbours on the inner side without a layer between
-        ("n_neighbours", "i4"),  # the same, then those over one layer
-        ("most_points", "i4"),  # of a chain that begins here; exact up to 4
+        ("n_first", "i4"),  # of those, the ones to which first links of a chain go
+        ("n_neighbours", "i4"),  # all without a layer between, then those over one layer
+        ("most_points", "i4"),  # of a chain that begins here, exact up to 5; 0: none may
     ]
 )
 
@@ -133,7 +142,7 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
     for outer in range(len(used)):
         adjacent, over_one = (np.flatnonzero(steps[:, outer] == n).tolist() for n in (_ADJACENT, _OVER_ONE))
         layers["first_neighbour"][outer] = len(neighbours)
-        layers["n_adjacent"][outer] = len(adjacent)
+        layers["n_adjacent"][outer] = layers["n_first"][outer] = len(adjacent)
         layers["n_neighbours"][outer] = len(adjacent) + len(over_one)
         neighbours += adjacent + over_one
     layers["most_points"] = 1
@@ -145,6 +154,39 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
     layer_of[used] = np.arange(len(used), dtype=np.int32)
     n_cells = np.int32(N_PHI * layers["n_other"].sum())
     return LayerMap(layer_of, layers, np.array(neighbours, np.int32), n_cells, np.float32(extents.r_low.min()))
+
+
+def make_late_map(
+    detector: DetectorArrays, seeding: SeedingAcceptance, everywhere: SeedingAcceptance
+) -> LayerMap | None:
+    """Make the map of all layers, for a search among the spacepoints that no track has.
+
+    Chains may begin where a particle has crossed two layers beyond those of the seeding: farther in, what kinks between
+    layers of the seeding has too few points behind its kink.
+
+    Parameters
+    ----------
+    detector : DetectorArrays
+        Surfaces, layers and designs, on the host.
+    seeding, everywhere : SeedingAcceptance
+        Where seeds are looked for first, and then.
+
+    Returns
+    -------
+    LayerMap or None
+        On the host; None if chains can't begin anywhere.
+    """
+    inner, layer_map = make_layer_map(detector, seeding), make_layer_map(detector, everywhere)
+    layers, neighbours = layer_map.layers, layer_map.neighbours
+    is_beyond = np.zeros(len(layers), bool)
+    is_beyond[layer_map.layer_of[(layer_map.layer_of >= 0) & (inner.layer_of < 0)]] = True
+    for row, layer in enumerate(layers):
+        adjacent = slice(layer["first_neighbour"], layer["first_neighbour"] + layer["n_adjacent"])
+        is_near = is_beyond[neighbours[adjacent]] & is_beyond[row]
+        neighbours[adjacent] = neighbours[adjacent][np.argsort(~is_near, kind="stable")]
+        layer["n_first"] = is_near.sum()
+    layers["most_points"][layers["n_first"] == 0] = 0
+    return layer_map if layers["most_points"].any() else None
 
 
 def sensor_points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ class BatchOutput(NamedTuple):
     measurements: MeasurementBatch
     spacepoints: SpacepointBatch
     seeds: SeedBatch
+    late_seeds: SeedBatch | None  # of what no track had after the others
     candidates: CandidateBatch
     selection: TrackSelection
     fitted: FittedBatch
@@ -43,6 +44,7 @@ class _Rows(NamedTuple):
     measurements: slice
     spacepoints: slice
     seeds: slice
+    late_seeds: slice
     tracks: slice
 
 
@@ -77,26 +79,34 @@ def _bounds(host: HostBatch, prepared: Sequence[PreparedEvent]) -> list[np.ndarr
     return [
         np.cumsum([0, *(p.n_cells for p in prepared)]),
         host.measurement.offsets[modules],
-        *(np.searchsorted(rows, events) for rows in (host.spacepoint.event, host.seed.event, track_event)),
+        *(
+            np.searchsorted(rows, events)
+            for rows in (host.spacepoint.event, host.seed.event, host.late_seed.event, track_event)
+        ),
     ]
 
 
 def _event(host: HostBatch, rows: _Rows, prepared: PreparedEvent, n_candidates: int) -> EventResult:
-    first_measurement, first_spacepoint = np.int32(rows.measurements.start), np.int32(rows.spacepoints.start)
+    first_measurement = np.int32(rows.measurements.start)
     return EventResult(
         measurements=_measurements(host, rows, prepared),
         spacepoints=Spacepoints(
             host.spacepoint.global_position[rows.spacepoints].copy(),
             host.spacepoint.measurement_index[rows.spacepoints] - first_measurement,
         ),
-        seeds=Seeds(
-            *(column[rows.seeds] - first_spacepoint for column in host.seed[:3]), host.seed.quality[rows.seeds].copy()
-        ),
+        seeds=_seeds(host, rows),
         tracks=_tracks(host, rows),
         track_states=_states(host, rows),
         n_cells=prepared.n_cells,
         n_candidates=n_candidates,
     )
+
+
+def _seeds(host: HostBatch, rows: _Rows) -> Seeds:
+    """Return the seeds of an event, the late ones behind the others."""
+    columns = zip(host.seed[:4], host.late_seed[:4], strict=True)
+    *points, quality = (np.concatenate([column[rows.seeds], late[rows.late_seeds]]) for column, late in columns)
+    return Seeds(*(column - np.int32(rows.spacepoints.start) for column in points), quality)
 
 
 def _measurements(host: HostBatch, rows: _Rows, prepared: PreparedEvent) -> Measurements:
@@ -204,18 +214,20 @@ class HostBatch:
         self._surfaces = surfaces
         self.geometry_ids = surfaces.geometry_id
         links = {"offsets": "event_modules", "cell_measurement": "cells"}
+        late_seeds = out.late_seeds or type(out.seeds)(*(column[:0] for column in out.seeds))
         collections = [
             (out.measurements, self._rows(out.measurements, "measurements", links)),
             (out.spacepoints, self._rows(out.spacepoints, "spacepoints", {})),
             (out.seeds, self._rows(out.seeds, "seeds", {})),
+            (late_seeds, self._rows(late_seeds, "late.seeds", {})),
             (out.selection, self._rows(out.selection, "tracks", {})),
             (out.fitted, self._rows(out.fitted, "tracks", _OF_STATES)),
         ]
         n = ws.size(ws.extent("candidates"))
-        candidates = (out.candidates.event[:n], out.candidates.n_holes[:n])
+        candidates = (out.candidates.start.event[:n], out.candidates.n_holes[:n])
         columns = iter(ws.device.fetch(*(row for _, rows in collections for row in rows), *candidates))
         made: list[Any] = [type(collection)(*(next(columns) for _ in rows)) for collection, rows in collections]
-        self.measurement, self.spacepoint, self.seed, self.selection, self.fitted = made
+        self.measurement, self.spacepoint, self.seed, self.late_seed, self.selection, self.fitted = made
         self.candidate_event, self.candidate_holes = columns
         self.selection.state_offsets[0] = 0  # not written if there is no candidate
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from traccc_py.edm import STAGES
 from traccc_py.errors import CapacityError, GeometryError
 from traccc_py.geometry import Detector, DetectorArrays
 from traccc_py.geometry.field import likely_units
-from traccc_py.geometry.layer_map import LayerMap
+from traccc_py.geometry.layer_map import LayerMap, make_late_map
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
 from traccc_py.gnn.weights import finder_arrays, read_weights
@@ -27,14 +27,17 @@ from traccc_py.kernels.finding.layers import MAX_SURFACES_IN_BIN
 from traccc_py.kernels.fitting.fitting import fit_tracks
 from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds, put_off_outer_seeds
 from traccc_py.kernels.gnn.gnn_finding import FinderArrays, find_point_lists
-from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds
+from traccc_py.kernels.seeding.chain_seeds import find_chain_seeds, find_late_seeds
+from traccc_py.kernels.seeding.chains import Density
 from traccc_py.kernels.seeding.cluster_slopes import find_cluster_slopes
+from traccc_py.kernels.seeding.cuts import late_config
+from traccc_py.kernels.seeding.layer_points import SeedingPoints
 from traccc_py.kernels.seeding.parameter_estimation import estimate_parameters
 from traccc_py.kernels.seeding.seeding import find_seeds
 from traccc_py.kernels.seeding.spacepoint_formation import form_spacepoints
 from traccc_py.kernels.seeding.spacepoint_variances import find_spacepoint_variances
 from traccc_py.kernels.seeding.thinning import thin_seeds
-from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SeedBatch, SpacepointBatch
+from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
 from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.kernels.tracking.navigation import StackRanges
 from traccc_py.pipeline.prepare import PreparedEvent
@@ -43,6 +46,7 @@ from traccc_py.pipeline.upload import upload_candidates, upload_measurements, up
 
 __all__ = ["StageClock", "StageInput", "Stages", "on_device"]
 
+Lap = Callable[[str], None]  # see `StageClock.lap`
 _SMALLEST_FIELD = 0.1  # [T]
 _WITH_SPACEPOINTS = ("seeding", "parameter_estimation")  # stages that events with spacepoints start with
 
@@ -123,16 +127,20 @@ class Stages:
         _check_field(detector)
         _check_bins(host)
         host = host._replace(path_sigmas=path_sigmas(host, config.clusterization))
-        self._detector: DetectorArrays = on_device(device, host)
+        self.detector: DetectorArrays = on_device(device, host)
         self._stacks = _stack_ranges(host.stacks)
         self._layer_map: LayerMap | None = None
+        self._late_map: LayerMap | None = None  # all layers
         self._finder: FinderArrays | None = None
         if config.finder.method == "gnn":
             self._finder = on_device(device, finder_arrays(read_weights(config.finder.weights), host))
         elif config.seeding.method == "layer_pairs":
             self._layer_map = on_device(device, detector.layer_map(config.seeding))
-        self._n_modules = len(detector.geometry_ids)
-        self._config = config
+            if config.seeding.late_points > 0:
+                late_map = make_late_map(host, config.seeding, late_config(config.seeding))
+                self._late_map = late_map and on_device(device, late_map)
+        self.n_modules = len(detector.geometry_ids)
+        self.config = config
 
     def run(self, ws: Workspace, given: StageInput, clock: StageClock) -> BatchOutput:
         """Launch all stages from the first one that the events need.
@@ -151,74 +159,83 @@ class Stages:
         BatchOutput
             Collections in device memory.
         """
-        detector, config, stacks, n_modules = self._detector, self._config, self._stacks, self._n_modules
+        detector, config, stacks, n_modules = self.detector, self.config, self._stacks, self.n_modules
         measurements, spacepoints = self._form_spacepoints(ws, given, clock)
+        n_events, seed_the_rest = len(given.prepared), None
         if given.first_stage == "parameter_estimation":
             lists = upload_candidates(ws, given.prepared)
             seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
         elif self._finder is not None:
-            n_events = len(given.prepared)
             lists = find_point_lists(
                 ws, spacepoints, measurements, detector, self._finder, config.graph, n_modules, n_events, clock.lap
             )
             seeds, is_kept = self._seeds_of(ws, lists, measurements, spacepoints)
         else:
-            seeds, is_kept = self._find_seeds(ws, measurements, spacepoints, len(given.prepared))
+            points = self._seeding_points(ws, measurements, spacepoints)
+            seeds, is_kept = self._find_seeds(ws, points, n_events)
+            if self._late_map is not None:
+                seed_the_rest = _LateSeeds(self, self._late_map, points, n_events, clock.lap)
         clock.lap("seeding")
-        parameters = estimate_parameters(
-            ws, seeds, spacepoints, measurements, detector, config.parameter_estimation, n_modules
-        )
+        parameters = self.estimate(ws, seeds, spacepoints, measurements)
         clock.lap("parameter_estimation")
         links = spacepoints.measurement_index
-        candidates = find_tracks(ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding)
+        candidates = find_tracks(
+            ws, seeds, is_kept, parameters, links, measurements, detector, stacks, config.finding, seed_the_rest
+        )
         clock.lap("finding")
         selection = resolve_ambiguities(ws, candidates, measurements.offsets, n_modules, config.ambiguity_resolution)
         clock.lap("ambiguity_resolution")
         kink = kink_of(config.finding, parameters.params.dtype.type)
-        fitted = fit_tracks(ws, candidates, selection, parameters, measurements, detector, stacks, config.fitting, kink)
+        fitted = fit_tracks(ws, candidates, selection, measurements, detector, stacks, config.fitting, kink)
         clock.lap("fitting")
-        return BatchOutput(measurements, spacepoints, seeds, candidates, selection, fitted)
+        late = None if seed_the_rest is None else seed_the_rest.seeds
+        return BatchOutput(measurements, spacepoints, seeds, late, candidates, selection, fitted)
 
-    def _find_seeds(
-        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch, n_events: int
-    ) -> tuple[SeedBatch, Any]:
-        """Return the seeds, by the method of the configuration, and which are followed first."""
-        detector, seeding, thinning = self._detector, self._config.seeding, self._config.seed_thinning
+    def estimate(
+        self, ws: Workspace, seeds: SeedBatch, spacepoints: SpacepointBatch, measurements: MeasurementBatch
+    ) -> SeedParameters:
+        """Return the track parameters of seeds."""
+        config = self.config.parameter_estimation
+        return estimate_parameters(ws, seeds, spacepoints, measurements, self.detector, config, self.n_modules)
+
+    def _seeding_points(
+        self, ws: Workspace, measurements: MeasurementBatch, spacepoints: SpacepointBatch
+    ) -> SeedingPoints:
+        """Return the spacepoints with all that the seeding wants to know of them."""
+        seeding = self.config.seeding
         slopes = find_cluster_slopes(
             ws,
             spacepoints,
             measurements,
-            detector,
-            self._n_modules,
+            self.detector,
+            self.n_modules,
             seeding.cluster_size_tolerance,
             seeding.r_max,
             seeding.max_module_measurements,
         )
-        variances = find_spacepoint_variances(ws, spacepoints, measurements, detector, self._n_modules)
-        if self._layer_map is not None:
-            return find_chain_seeds(
-                ws,
-                spacepoints,
-                measurements,
-                variances,
-                slopes,
-                detector,
-                self._layer_map,
-                seeding,
-                thinning,
-                self._n_modules,
-                n_events,
+        variances = find_spacepoint_variances(ws, spacepoints, measurements, self.detector, self.n_modules)
+        return SeedingPoints(spacepoints, measurements, variances, slopes)
+
+    def _find_seeds(self, ws: Workspace, points: SeedingPoints, n_events: int) -> tuple[SeedBatch, Any]:
+        """Return the seeds, by the method of the configuration, and which are followed first."""
+        detector, seeding, thinning = self.detector, self.config.seeding, self.config.seed_thinning
+        if self._layer_map is None:
+            seeds = find_seeds(
+                ws, points.spacepoints, points.variances, points.slopes, seeding, float(detector.b_z), n_events
             )
-        seeds = find_seeds(ws, spacepoints, variances, slopes, seeding, float(detector.b_z), n_events)
-        return seeds, thin_seeds(ws, seeds, spacepoints, measurements, thinning)
+            return seeds, thin_seeds(ws, seeds, points.spacepoints, points.measurements, thinning)
+        short_in = tuple(Density) if self._late_map is None else (Density.SPARSE,)
+        return find_chain_seeds(
+            ws, points, detector, self._layer_map, seeding, thinning, self.n_modules, n_events, short_in
+        )
 
     def _seeds_of(
         self, ws: Workspace, lists: PointLists, measurements: MeasurementBatch, spacepoints: SpacepointBatch
     ) -> tuple[SeedBatch, Any]:
         """Return the seeds of track candidates, and which are followed first."""
-        seeds = find_candidate_seeds(ws, lists, spacepoints, measurements, self._detector, self._n_modules)
-        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, self._config.seed_thinning)
-        if self._config.seed_thinning.enabled:
+        seeds = find_candidate_seeds(ws, lists, spacepoints, measurements, self.detector, self.n_modules)
+        is_kept = thin_seeds(ws, seeds, spacepoints, measurements, self.config.seed_thinning)
+        if self.config.seed_thinning.enabled:
             put_off_outer_seeds(ws, is_kept)
         return seeds, is_kept
 
@@ -228,18 +245,46 @@ class Stages:
         """Run the stages before seeding that the events still need."""
         if given.cells is not None:
             clock.lap("preparation")
-            measurements = form_measurements(ws, given.cells, self._detector, self._config.clusterization)
+            measurements = form_measurements(ws, given.cells, self.detector, self.config.clusterization)
             clock.lap("clusterization")
         else:
-            measurements = upload_measurements(ws, given.prepared, self._n_modules)
+            measurements = upload_measurements(ws, given.prepared, self.n_modules)
             clock.lap("preparation")
         if given.first_stage in _WITH_SPACEPOINTS:
             spacepoints = upload_spacepoints(ws, given.prepared)
             clock.lap("preparation")
         else:
-            spacepoints = form_spacepoints(ws, measurements, self._detector, self._n_modules)
+            spacepoints = form_spacepoints(ws, measurements, self.detector, self.n_modules)
             clock.lap("spacepoint_formation")
         return measurements, spacepoints
+
+
+class _LateSeeds:
+    """Makes seeds of the spacepoints that no track has, for `find_tracks`."""
+
+    def __init__(self, stages: Stages, layer_map: LayerMap, points: SeedingPoints, n_events: int, lap: Lap) -> None:
+        self._stages, self._layer_map, self._points = stages, layer_map, points
+        self._n_events, self._lap = n_events, lap
+        self.seeds: SeedBatch | None = None  #: those that were made
+
+    def __call__(self, ws: Workspace, is_used: Any) -> tuple[SeedParameters, Any]:
+        """Return their parameters, and which are followed."""
+        stages, points = self._stages, self._points
+        self._lap("finding")
+        self.seeds, is_kept = find_late_seeds(
+            ws,
+            points,
+            stages.detector,
+            self._layer_map,
+            stages.config.seeding,
+            is_used,
+            stages.n_modules,
+            self._n_events,
+        )
+        self._lap("seeding")
+        parameters = stages.estimate(ws, self.seeds, points.spacepoints, points.measurements)
+        self._lap("parameter_estimation")
+        return parameters, is_kept
 
 
 def _check_field(detector: Detector) -> None:

@@ -283,7 +283,7 @@ def _payload(
         candidate=ws.array("resolution.owners", entries, np.int32),
     )
     return _Payload(
-        event=candidates.event,
+        event=candidates.start.event,
         counts=ws.counts,
         slot=np.int32(extent.slot),
         held=_Held(offsets=candidates.measurement_offsets, measurements=candidates.measurements),

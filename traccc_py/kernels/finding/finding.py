@@ -3,6 +3,7 @@
 Seed thinning, the stage before, keeps one of the seeds that would follow the same particle. A second pass follows those
 that it dropped where no track was found: the middle spacepoint is on none, and at most one of the others (`retry`). It
 finds particles whose kept seed picked up wrong measurements, and has a wider chi2 gate and a stricter rule for holes.
+A third pass follows seeds that are made of what no track has (`seed_the_rest`).
 
 A branch is a track on its way: `Branch` in `tracking/state.py` lists its state, `branches` says where that is stored.
 It ends where the detector ends, at a limit of holes, of momentum, of measurements or of surfaces, or if material stops
@@ -16,6 +17,7 @@ all branches per launch instead.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,11 +38,11 @@ from traccc_py.kernels.finding.branches import (
     save_branch,
     store_outcome,
 )
-from traccc_py.kernels.finding.candidates import CandidateBatch, collect_candidates
+from traccc_py.kernels.finding.candidates import CandidateBatch, Followed, collect_candidates
 from traccc_py.kernels.finding.kinks import keep_continuations, resume_at_kinks
 from traccc_py.kernels.finding.layers import cross_layer, first_navigation, nearest_surface, without_bit
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
-from traccc_py.kernels.finding.retry import list_retried
+from traccc_py.kernels.finding.retry import find_used, list_retried
 from traccc_py.kernels.finding.starts import move_starts
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters
 from traccc_py.kernels.tracking.dead_channels import may_cross_dead_channels
@@ -58,8 +60,11 @@ from traccc_py.kernels.tracking.propagation import (
 from traccc_py.kernels.tracking.selection import list_flagged
 from traccc_py.kernels.tracking.state import Branch, Counters, Local
 
-__all__ = ["find_tracks"]
+__all__ = ["SeedTheRest", "find_tracks"]
 
+SeedTheRest = Callable[[Workspace, Any], tuple[SeedParameters, Any]]  #: see `find_tracks`
+
+_SHARED = ("events", "event_modules", "measurements", "spacepoints")  # collections of all passes
 _SEED_MEASUREMENTS = 3
 _MAX_STEPS = 1000  # of one branch: a helix at theta = 90 degrees never leaves
 
@@ -362,6 +367,41 @@ def _cuts_behind_kink(first: _Cuts, config: FindingConfig, real: Any) -> _Cuts:
     )
 
 
+def _payload(
+    ws: Workspace,
+    parameters: SeedParameters,
+    measurements: MeasurementBatch,
+    detector: DetectorPayload,
+    config: FindingConfig,
+) -> _Payload:
+    """Return the payload of the first pass, without the list of seeds."""
+    seeds, dtype, n_branches = ws.extent("seeds"), parameters.params.dtype, _branches_per_seed(config)
+    return _Payload(
+        detector=detector,
+        measurements=measurements,
+        seeds=parameters,
+        listed=None,
+        is_resumed=np.int32(0),
+        cuts=_first_cuts(config, dtype.type),
+        mass=dtype.type(MASSES[config.particle]),
+        waiting=make_waiting_branches(ws, seeds, dtype, n_branches),
+        out=make_branches(ws, seeds, dtype, n_branches, config.max_surfaces),
+    )
+
+
+def _follow_the_rest(
+    ws: Workspace, rest: tuple[SeedParameters, Any], first: _Payload, config: FindingConfig
+) -> Followed:
+    """Follow the seeds that were made of the measurements that no track has; `first` has the cuts."""
+    (parameters, is_kept), seeds = rest, ws.extent("seeds")
+    payload = _payload(ws, parameters, first.measurements, first.detector, config)
+    payload = payload._replace(listed=list_flagged(ws, is_kept, seeds, "kept_seeds"), cuts=first.cuts)
+    ws.clear(payload.out.n_measurements)
+    move_starts(ws, payload.listed, "kept_seeds", parameters, payload.measurements, payload.detector, config)
+    ws.launch(follow_seeds, ws.extent("kept_seeds"), payload)
+    return Followed(parameters, seeds, payload.out)
+
+
 def find_tracks(
     ws: Workspace,
     seeds: SeedBatch,
@@ -372,6 +412,7 @@ def find_tracks(
     detector: DetectorArrays,
     stacks: StackRanges,
     config: FindingConfig,
+    seed_the_rest: SeedTheRest | None = None,
 ) -> CandidateBatch:
     """Follow seeds through the detector: those that thinning kept, then the dropped ones that no track accounts for.
 
@@ -395,25 +436,18 @@ def find_tracks(
         Ranges of its layers, ordered by radius or z: cylinders, discs, planes.
     config : FindingConfig
         Cuts.
+    seed_the_rest : callable, optional
+        Given a workspace for them and an array of shape (n_measurements,), int32, 1 for those on tracks, it returns the
+        parameters of seeds that are made of the others, and which are followed.
 
     Returns
     -------
     CandidateBatch
-        Candidates with enough measurements (`is_accepted`), ordered by seed, then branch.
+        Candidates with enough measurements (`is_accepted`), ordered by event, then seed, then branch.
     """
-    extent, n_branches = ws.extent("seeds"), _branches_per_seed(config)
-    dtype = parameters.params.dtype
-    payload = _Payload(
-        detector=detector_payload(detector, stacks, dtype.type),
-        measurements=measurements,
-        seeds=parameters,
-        listed=list_flagged(ws, is_kept, extent, "kept_seeds"),
-        is_resumed=np.int32(0),
-        cuts=_first_cuts(config, dtype.type),
-        mass=dtype.type(MASSES[config.particle]),
-        waiting=make_waiting_branches(ws, extent, dtype, n_branches),
-        out=make_branches(ws, extent, dtype, n_branches, config.max_surfaces),
-    )
+    n_branches, dtype = _branches_per_seed(config), parameters.params.dtype
+    payload = _payload(ws, parameters, measurements, detector_payload(detector, stacks, dtype.type), config)
+    payload = payload._replace(listed=list_flagged(ws, is_kept, ws.extent("seeds"), "kept_seeds"))
     ws.clear(payload.out.n_measurements)  # of seeds that are not followed
     move_starts(ws, payload.listed, "kept_seeds", parameters, measurements, payload.detector, config)
     ws.launch(follow_seeds, ws.extent("kept_seeds"), payload)
@@ -426,4 +460,9 @@ def find_tracks(
         resumed = resume_at_kinks(ws, payload, behind, config)
         ws.launch(follow_seeds, ws.extent("kinks"), resumed)
         keep_continuations(ws, payload.out, payload.cuts.branches_per_seed, resumed, config)
-    return collect_candidates(ws, payload.out, parameters.event, n_branches, config)
+    passes = [Followed(parameters, ws.extent("seeds"), payload.out)]
+    if seed_the_rest is not None:
+        late = ws.scope("late", _SHARED)
+        rest = seed_the_rest(late, find_used(ws, payload.out, n_branches, config))
+        passes.append(_follow_the_rest(late, rest, payload._replace(cuts=wider), config))
+    return collect_candidates(ws, passes, n_branches, config)

@@ -22,7 +22,7 @@ from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import TrackSel
 from traccc_py.kernels.constants import ONE, PI, TWO_DIMENSIONS, ZERO
 from traccc_py.kernels.finding.candidates import CandidateBatch
 from traccc_py.kernels.fitting.perigee import track_at_beam_line
-from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedParameters
+from traccc_py.kernels.tracking.batch import MeasurementBatch
 from traccc_py.kernels.tracking.detector import DetectorPayload, detector_payload
 from traccc_py.kernels.tracking.entries import (
     KINK_PARAMETERS,
@@ -91,7 +91,6 @@ class FittedBatch(NamedTuple):
 class _Payload(NamedTuple):
     detector: DetectorPayload
     measurements: MeasurementBatch
-    seeds: SeedParameters
     candidates: CandidateBatch
     tracks: TrackSelection
     mass: Any  # [GeV]
@@ -296,8 +295,8 @@ def fit_track(i, p, work):
     if p.tracks.state_offsets[i + 1] > p.out.measurement.shape[0]:
         return
     entries = _Entries(first=p.candidates.entry_offsets[candidate], end=p.candidates.entry_offsets[candidate + 1])
-    seed = p.candidates.seed[candidate]
-    start = seed_track(p.detector.surfaces, p.seeds.module[seed], p.seeds, seed, p.seed_inflation)
+    seeds = p.candidates.start
+    start = seed_track(p.detector.surfaces, seeds.module[candidate], seeds, candidate, p.seed_inflation)
     for state in range(p.tracks.state_offsets[i], p.tracks.state_offsets[i + 1]):
         p.out.is_outlier[state] = np.int32(0)
     track, outcome, chi2, ndf = start, _SUCCESS, ZERO * p.mass, np.int32(0)
@@ -309,7 +308,7 @@ def fit_track(i, p, work):
         worst = np.int32(-1)
         track, outcome = _forward(p, start, entries, p.tracks.state_offsets[i])
         if outcome == _FITTER:  # variances lost their digits: from the seed's own variances they seldom do
-            narrow = seed_track(p.detector.surfaces, p.seeds.module[seed], p.seeds, seed, ONE)
+            narrow = seed_track(p.detector.surfaces, seeds.module[candidate], seeds, candidate, ONE)
             track, outcome = _forward(p, narrow, entries, p.tracks.state_offsets[i])
         if outcome == _SUCCESS:
             track, chi2, ndf, outcome = _backward(p, track, entries, p.tracks.state_offsets[i + 1], work)
@@ -357,7 +356,6 @@ def fit_tracks(
     ws: Workspace,
     candidates: CandidateBatch,
     selection: TrackSelection,
-    seeds: SeedParameters,
     measurements: MeasurementBatch,
     detector: DetectorArrays,
     stacks: StackRanges,
@@ -374,8 +372,6 @@ def fit_tracks(
         Candidates with their entries.
     selection : TrackSelection
         Which of them to fit.
-    seeds : SeedParameters
-        Start parameters.
     measurements : MeasurementBatch
         Measurements of the batch.
     detector : DetectorArrays
@@ -392,11 +388,10 @@ def fit_tracks(
     FittedBatch
         One row per selected candidate; a fit that failed says so in `outcome`.
     """
-    dtype = seeds.params.dtype
+    dtype = candidates.chi2.dtype
     payload = _Payload(
         detector=detector_payload(detector, stacks, dtype.type),
         measurements=measurements,
-        seeds=seeds,
         candidates=candidates,
         tracks=selection,
         mass=dtype.type(MASSES[config.particle]),

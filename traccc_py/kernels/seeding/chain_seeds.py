@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,13 +14,13 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.layer_map import LayerMap
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import HALF, QUARTER, TWO
-from traccc_py.kernels.seeding.chains import LONG_CHAIN, MAX_HITS, Chains, find_chains
-from traccc_py.kernels.seeding.cuts import seeding_cuts
-from traccc_py.kernels.seeding.layer_points import LayerPoints, sort_by_layer
+from traccc_py.kernels.seeding.chains import LONG_CHAIN, MAX_HITS, Chains, Density, find_chains, find_late_chains
+from traccc_py.kernels.seeding.cuts import dense_config, late_config, seeding_cuts
+from traccc_py.kernels.seeding.layer_points import LayerPoints, SeedingPoints, sort_by_layer
 from traccc_py.kernels.seeding.seeding import make_seed_batch
-from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
+from traccc_py.kernels.tracking.batch import SeedBatch
 
-__all__ = ["find_chain_seeds"]
+__all__ = ["find_chain_seeds", "find_late_seeds"]
 
 _SHORT_CHAIN = 3
 _SPAN = 3  # points of a chain between the ends of a seed, and one: farther out scattering spoils the direction
@@ -55,6 +56,7 @@ class _SeedPayload(NamedTuple):
     rows: _ChainRows
     is_first: Any  # (n_chains,) int32
     offsets: Any  # (n_chains + 1,) int32, first seed
+    all_kept: Any  # int32
     out: SeedBatch
     out_is_kept: Any  # (n_seeds,) int32
 
@@ -151,21 +153,19 @@ def _fill_seeds(i, p):
         return
     for seed in range(first, last):
         _write_seed(p, seed, i, p.rows.n_hits[i] - 1 - (seed - first))
-        p.out_is_kept[seed] = p.is_first[i] if seed == first else np.int32(0)
+        p.out_is_kept[seed] = max(p.all_kept, p.is_first[i] if seed == first else np.int32(0))
 
 
 def find_chain_seeds(
     ws: Workspace,
-    spacepoints: SpacepointBatch,
-    measurements: MeasurementBatch,
-    variances: Any,
-    slopes: Any,
+    points: SeedingPoints,
     detector: DetectorArrays,
     layer_map: LayerMap,
     config: SeedingConfig,
     thinning: SeedThinningConfig,
     n_modules: int,
     n_events: int,
+    short_in: Sequence[Density] = tuple(Density),
 ) -> tuple[SeedBatch, Any]:
     """Find seeds by layer pairs, and say which to follow first.
 
@@ -173,14 +173,8 @@ def find_chain_seeds(
     ----------
     ws : Workspace
         Buffers. The size of "spacepoints" must be set; that of "seeds" is set here.
-    spacepoints : SpacepointBatch
-        Global positions [mm].
-    measurements : MeasurementBatch
-        Their modules.
-    variances : array of shape (n_spacepoints, 3), scalar
-        Of their radii, z and arcs r phi [mm^2], from `find_spacepoint_variances`.
-    slopes : array of shape (n_spacepoints, 4), scalar
-        Slopes that fit their clusters, from `find_cluster_slopes`.
+    points : SeedingPoints
+        The spacepoints.
     detector : DetectorArrays
         The detector on the device.
     layer_map : LayerMap
@@ -193,6 +187,8 @@ def find_chain_seeds(
         Number of surfaces [1].
     n_events : int
         Number of events in the batch [1].
+    short_in : sequence of Density, optional
+        Events in which chains of three spacepoints make seeds.
 
     Returns
     -------
@@ -203,8 +199,52 @@ def find_chain_seeds(
         1 for those to follow first.
     """
     cuts = seeding_cuts(config, float(detector.b_z))
-    sp = sort_by_layer(ws, spacepoints, measurements, variances, slopes, detector, layer_map, cuts, n_modules, n_events)
-    chains = find_chains(ws, sp, layer_map, cuts)
+    sp = sort_by_layer(ws, points, detector, layer_map, cuts, n_modules, n_events)
+    first_hits = LONG_CHAIN if thinning.enabled and thinning.min_agreeing_seeds > 0 else _SHORT_CHAIN
+    return _seeds_of(ws, sp, find_chains(ws, sp, layer_map, cuts, short_in=short_in), first_hits)
+
+
+def find_late_seeds(
+    ws: Workspace,
+    points: SeedingPoints,
+    detector: DetectorArrays,
+    layer_map: LayerMap,
+    config: SeedingConfig,
+    is_used: Any,
+    n_modules: int,
+    n_events: int,
+) -> tuple[SeedBatch, Any]:
+    """Find seeds of the spacepoints that no track has, by long chains over all layers.
+
+    A particle that kinks or scatters far between the layers of the first seeds, or crosses too few of them, has chains
+    farther out. There are few other chains of `late_points` spacepoints, once those of tracks are gone.
+
+    Parameters
+    ----------
+    ws, points, detector, n_modules, n_events
+        As for `find_chain_seeds`.
+    layer_map : LayerMap
+        From `make_late_map`, on the device.
+    config : SeedingConfig
+        Cuts, see `late_config`.
+    is_used : array of shape (n_measurements,), int32
+        1 for those on tracks.
+
+    Returns
+    -------
+    seeds : SeedBatch
+        As of `find_chain_seeds`.
+    is_kept : array of shape (n_seeds,), int32
+        1 for all of them.
+    """
+    wide, narrow = (seeding_cuts(some, float(detector.b_z)) for some in (late_config(config), dense_config(config)))
+    sp = sort_by_layer(ws, points, detector, layer_map, wide, n_modules, n_events, is_used)
+    cuts = {Density.DENSE: narrow, Density.SPARSE: wide}
+    return _seeds_of(ws, sp, find_late_chains(ws, sp, layer_map, cuts, config.late_points), 0)
+
+
+def _seeds_of(ws: Workspace, sp: LayerPoints, chains: Chains, first_hits: int) -> tuple[SeedBatch, Any]:
+    """Return the seeds of chains, and which to follow first: of chains of at least `first_hits` spacepoints."""
     rows = _fill(ws, sp, chains)
     n_chains, seeds = ws.extent("chains"), ws.extent("seeds")
     n_seeds = ws.array("seeding.chain_n_seeds", n_chains, np.int32)
@@ -219,7 +259,7 @@ def find_chain_seeds(
             ws.extent("chain_points"),
             width=MAX_HITS,
         ),
-        first_hits=np.int32(LONG_CHAIN if thinning.enabled and thinning.min_agreeing_seeds > 0 else _SHORT_CHAIN),
+        first_hits=np.int32(first_hits),
         out_n_seeds=n_seeds,
         out_is_first=ws.array("seeding.chain_is_first", n_chains, np.int32),
     )
@@ -231,6 +271,7 @@ def find_chain_seeds(
         rows=rows,
         is_first=choice.out_is_first,
         offsets=offsets,
+        all_kept=np.int32(first_hits == 0),
         out=make_seed_batch(ws, "seeds", sp.x.dtype),
         out_is_kept=ws.array("seeding.is_kept", seeds, np.int32),
     )

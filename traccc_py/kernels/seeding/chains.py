@@ -10,6 +10,8 @@ For a small angle a particle with curvature k and impact parameter d0 is at phi(
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +25,7 @@ from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, f
 from traccc_py.kernels.seeding.layer_points import PHI_BINS_PER_RAD, LayerPoints, other_bin
 from traccc_py.kernels.tracking.selection import list_flagged
 
-__all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "find_chains"]
+__all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "Density", "find_chains", "find_late_chains"]
 
 MAX_HITS = 8  #: spacepoints of a chain
 MOST_CHAINS = 3  #: chains of an outermost spacepoint
@@ -33,6 +35,7 @@ _SHORT_COST = scalar(1.5)  # largest cost of a short chain
 _SPARSE = 20_000  # spacepoints of an event: with fewer, short chains may cost more, in proportion
 _SHARING_COST = scalar(0.5)  # ... whose innermost point is used: one of a hundred is right
 _SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
+_ANY_DENSITY = -1
 _PER_TRIPLET = 3
 _FIRST, _SECOND, _THIRD = range(_PER_TRIPLET)  # points of a chain from the outside in
 _THREE_PI = scalar(3 * math.pi)
@@ -42,6 +45,13 @@ _SMALL = scalar(1e-3)
 _SMALLEST_DR = scalar(2)  # of a link: nearer ones have no direction [mm]
 _CURVATURE_TOLERANCE = scalar(0.0001)  # of triplets in one chain, 1/(2 R) [1/mm]
 _CURVATURE_SCATTERING = scalar(0.25)  # part of the curvature, added to that
+
+
+class Density(IntEnum):
+    """Whether an event has many spacepoints in the layers of the map."""
+
+    DENSE = 0
+    SPARSE = 1
 
 
 class Chains(NamedTuple):
@@ -61,18 +71,20 @@ class _Payload(NamedTuple):
     impact_scale2: Any  # scalar, square of the impact parameter that costs as much as the largest mismatch [mm^2]
     impact_max2: Any  # scalar, square of the largest impact parameter, errors included [mm^2]
     sparse: Any  # scalar, see `_SPARSE`
+    shortest: Any  # int32, spacepoints of a chain
     is_second: Any  # int32, 1: short chains of points that are not used, layers may be left out
     is_used: Any  # (n_points,) int32, 1: on a chain that is hardly wrong
     listed: Any  # (n_listed,) int32, outermost points of the second pass
     out: Chains
 
 
-class _UsePayload(NamedTuple):
+class _StartPayload(NamedTuple):
     sp: LayerPoints
     map: LayerMap
     chains: Chains
+    shortest: Any  # int32, spacepoints of a chain
     sparse: Any  # scalar, see `_SPARSE`
-    is_sparse: Any  # int32, 1: points of sparse events are listed, 0: of the others
+    density: Any  # int32, `Density` of the events whose points are listed, or `_ANY_DENSITY`
     out_is_used: Any  # (n_points,) int32
     out_is_listed: Any  # (n_points,) int32
 
@@ -439,7 +451,7 @@ def _follow_to(p, number, path, hits, n_chains):
                 triplet = _triplet(p, outer, inner, path.line, hits[_THIRD])
                 if triplet.is_allowed:
                     n, cost = _extend(p, hits, triplet.curvature, triplet.cost)
-                    if n >= LONG_CHAIN or (p.is_second == 1 and cost <= _largest_cost(p, hits[_THIRD])):
+                    if n >= p.shortest or (p.is_second == 1 and cost <= _largest_cost(p, hits[_THIRD])):
                         n_chains = _keep(p.out, outer, n_chains, hits, n, cost)
     return n_chains
 
@@ -488,7 +500,7 @@ def _find_chains(k, p, hits):
     i = p.listed[k]
     layer = p.map.layers[p.sp.layer[i]]
     n_chains = p.out.n[i]
-    for m in range(layer.n_neighbours if p.is_second == 1 else layer.n_adjacent):
+    for m in range(layer.n_neighbours if p.is_second == 1 else layer.n_first):
         n_chains = _links_to(p, i, p.map.neighbours[layer.first_neighbour + m], hits, n_chains)
     p.out.n[i] = n_chains
 
@@ -504,21 +516,95 @@ def _mark_used(i, p):
 
 
 @kernel(grain=4096)
-def _flag_first(i, p):
-    """Flag point i if long chains can begin there."""
-    p.chains.n[i] = 0
-    p.out_is_listed[i] = np.int32(p.map.layers[p.sp.layer[i]].most_points >= LONG_CHAIN)
-
-
-@kernel(grain=4096)
-def _flag_second(i, p):
+def _flag_starts(i, p):
     """Flag point i if chains can begin there, it is on none that is hardly wrong, and its event is as dense."""
-    is_free = p.map.layers[p.sp.layer[i]].most_points >= _PER_TRIPLET and p.out_is_used[i] == 0
     is_sparse = np.int32(_n_points(p.sp, p.map, i) < p.sparse)
-    p.out_is_listed[i] = np.int32(is_free and is_sparse == p.is_sparse)
+    is_free = p.map.layers[p.sp.layer[i]].most_points >= p.shortest and p.out_is_used[i] == 0
+    p.out_is_listed[i] = np.int32(is_free and (p.density < 0 or p.density == is_sparse))
 
 
-def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: SeedingCuts) -> Chains:
+class _Searches:
+    """Searches in the same spacepoints, one after another.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The size of "seeding_spacepoints" must be set.
+    sp : LayerPoints
+        Each may be the outermost point of chains.
+    layer_map : LayerMap
+        On the device.
+    """
+
+    def __init__(self, ws: Workspace, sp: LayerPoints, layer_map: LayerMap) -> None:
+        points, dtype = ws.extent("seeding_spacepoints"), sp.x.dtype
+        self._ws, self._points = ws, points
+        self.found = Chains(
+            n=ws.array("seeding.n_chains", points, np.int32),
+            n_hits=ws.array("seeding.chain_n_hits", points, np.int32, MOST_CHAINS),
+            cost=ws.array("seeding.chain_cost", points, dtype, MOST_CHAINS),
+            hits=ws.array("seeding.chain_hits", points, np.int32, MOST_CHAINS * MAX_HITS),
+        )
+        self._starts = _StartPayload(
+            sp=sp,
+            map=layer_map,
+            chains=self.found,
+            shortest=np.int32(0),
+            sparse=scalar(_SPARSE),
+            density=np.int32(_ANY_DENSITY),
+            out_is_used=ws.array("seeding.is_used", points, np.int32),
+            out_is_listed=ws.array("seeding.is_listed", points, np.int32),
+        )
+        ws.clear(self.found.n)
+        ws.clear(self._starts.out_is_used)
+
+    def mark_used(self) -> None:
+        """Let points of good chains begin no further ones."""
+        self._ws.launch(_mark_used, self._points, self._starts)
+
+    def run(self, name: str, cuts: SeedingCuts, shortest: int, density: int = _ANY_DENSITY) -> None:
+        """Search chains of at least `shortest` points; three are short ones, of points that are not used.
+
+        `name` is that of the list of outermost points. Distances of links are the map's.
+        """
+        ws, starts, impact_max = self._ws, self._starts, float(cuts.impact_max)
+        flag = starts._replace(shortest=np.int32(shortest), density=np.int32(density))
+        ws.launch(_flag_starts, self._points, flag)
+        scale = _impact_scale(cuts, starts.map)
+        if shortest < LONG_CHAIN and density != Density.SPARSE:
+            impact_max = min(_SHORT_IMPACT * scale, impact_max)
+        per_diameter = 1 / math.sqrt(float(cuts.min_helix_diameter2))
+        payload = _Payload(
+            sp=starts.sp,
+            map=starts.map,
+            cuts=cuts._replace(
+                delta_r_min=_SMALLEST_DR,
+                delta_r_max=INFINITY,
+                delta_z_max=INFINITY,
+                impact_max=scalar(impact_max),
+                impact_allowance=scalar(impact_max / per_diameter - impact_max**2),
+            ),
+            per_diameter=scalar(per_diameter),
+            impact_scale2=scalar(scale**2),
+            impact_max2=scalar(float(cuts.impact_max) ** 2),
+            sparse=starts.sparse,
+            shortest=np.int32(max(shortest, LONG_CHAIN)),
+            is_second=np.int32(shortest < LONG_CHAIN),
+            is_used=starts.out_is_used,
+            listed=list_flagged(ws, starts.out_is_listed, self._points, name),
+            out=self.found,
+        )
+        ws.launch(_find_chains, ws.extent(name), payload)
+
+
+def _impact_scale(cuts: SeedingCuts, layer_map: LayerMap) -> float:
+    """Return the impact parameter that costs as much as the largest mismatch [mm]."""
+    return min(math.sqrt(float(cuts.scattering2)) * float(layer_map.r_min), float(cuts.impact_max))
+
+
+def find_chains(
+    ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: SeedingCuts, short_in: Sequence[Density] = tuple(Density)
+) -> Chains:
     """Find chains of spacepoints that charged particles from the beam region may have left.
 
     Parameters
@@ -530,53 +616,44 @@ def find_chains(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: Seedi
     layer_map : LayerMap
         On the device.
     cuts : SeedingCuts
-        Cuts of links and triplets. Distances of links are the map's.
+        Cuts of links and triplets.
+    short_in : sequence of Density, optional
+        Events in which chains of three spacepoints are looked for, too, of points that are on no good chain.
 
     Returns
     -------
     Chains
         Up to `MOST_CHAINS` of each spacepoint.
     """
-    points, dtype = ws.extent("seeding_spacepoints"), sp.x.dtype
-    out = Chains(
-        n=ws.array("seeding.n_chains", points, np.int32),
-        n_hits=ws.array("seeding.chain_n_hits", points, np.int32, MOST_CHAINS),
-        cost=ws.array("seeding.chain_cost", points, dtype, MOST_CHAINS),
-        hits=ws.array("seeding.chain_hits", points, np.int32, MOST_CHAINS * MAX_HITS),
-    )
-    used = _UsePayload(
-        sp=sp,
-        map=layer_map,
-        chains=out,
-        sparse=scalar(_SPARSE),
-        is_sparse=np.int32(0),
-        out_is_used=ws.array("seeding.is_used", points, np.int32),
-        out_is_listed=ws.array("seeding.is_listed", points, np.int32),
-    )
-    linking = cuts._replace(delta_r_min=_SMALLEST_DR, delta_r_max=INFINITY, delta_z_max=INFINITY)
-    per_diameter = 1 / math.sqrt(float(cuts.min_helix_diameter2))
-    impact_scale = min(math.sqrt(float(cuts.scattering2)) * float(layer_map.r_min), float(cuts.impact_max))
-    ws.launch(_flag_first, points, used)
-    first = _Payload(
-        sp=sp,
-        map=layer_map,
-        cuts=linking,
-        per_diameter=scalar(per_diameter),
-        impact_scale2=scalar(impact_scale**2),
-        impact_max2=scalar(float(cuts.impact_max) ** 2),
-        sparse=used.sparse,
-        is_second=np.int32(0),
-        is_used=used.out_is_used,
-        listed=list_flagged(ws, used.out_is_listed, points, "chain_starts"),
-        out=out,
-    )
-    ws.launch(_find_chains, ws.extent("chain_starts"), first)
-    ws.clear(used.out_is_used)
-    ws.launch(_mark_used, points, used)
-    impact = min(_SHORT_IMPACT * impact_scale, float(cuts.impact_max))
-    narrow = linking._replace(impact_max=scalar(impact), impact_allowance=scalar(impact / per_diameter - impact**2))
-    for is_sparse, of_event, starts in ((0, narrow, "short_chain_starts"), (1, linking, "sparse_chain_starts")):
-        ws.launch(_flag_second, points, used._replace(is_sparse=np.int32(is_sparse)))
-        listed = list_flagged(ws, used.out_is_listed, points, starts)
-        ws.launch(_find_chains, ws.extent(starts), first._replace(cuts=of_event, is_second=np.int32(1), listed=listed))
-    return out
+    searches = _Searches(ws, sp, layer_map)
+    searches.run("chain_starts", cuts, LONG_CHAIN)
+    if short_in:
+        searches.mark_used()
+    for density in short_in:
+        searches.run(f"chain_starts_{density.name.lower()}", cuts, _PER_TRIPLET, density)
+    return searches.found
+
+
+def find_late_chains(
+    ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: dict[Density, SeedingCuts], shortest: int
+) -> Chains:
+    """Find chains among the spacepoints that no track has.
+
+    Parameters
+    ----------
+    ws, sp, layer_map
+        As for `find_chains`.
+    cuts : dict of Density to SeedingCuts
+        Cuts of links and triplets in each kind of events.
+    shortest : int
+        Spacepoints of a chain [1].
+
+    Returns
+    -------
+    Chains
+        Up to `MOST_CHAINS` of each spacepoint.
+    """
+    searches = _Searches(ws, sp, layer_map)
+    for density, of_events in cuts.items():
+        searches.run(f"chain_starts_{density.name.lower()}", of_events, max(shortest, LONG_CHAIN), density)
+    return searches.found

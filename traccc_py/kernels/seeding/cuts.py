@@ -9,6 +9,7 @@ points count, as in Acts (v45, `Core/include/Acts/Seeding/SeedFinder.ipp`), besi
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,9 @@ __all__ = [
     "PointVariance",
     "SeedingCuts",
     "TripletCircle",
+    "dense_config",
     "doublet_is_allowed",
+    "late_config",
     "linearise",
     "polar_tolerance",
     "seeding_cuts",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 _SMALLEST_FIELD = 1e-9  # [GeV / (e mm)]: without field the smallest helix is very large, but finite
+
+_FAR_AWAY = 1e6  # [mm]
 
 
 class SeedingCuts(NamedTuple):
@@ -89,6 +94,21 @@ class TripletCircle(NamedTuple):
     is_allowed: Any
     curvature: Any  # 1/(2 R) with sign [1/mm]
     impact: Any  # transverse impact parameter [mm]
+
+
+def late_config(config: SeedingConfig) -> SeedingConfig:
+    """Return the configuration of the search among what no track has: in all layers, above another pT."""
+    min_pt = max(config.min_pt, config.late_min_pt)
+    return replace(config, z_min=-_FAR_AWAY, z_max=_FAR_AWAY, r_max=_FAR_AWAY, min_pt=min_pt)
+
+
+def dense_config(config: SeedingConfig) -> SeedingConfig:
+    """Return that of dense events: from the middle of the collision region, as most particles come from there."""
+    return replace(
+        late_config(config),
+        collision_region_min=max(config.collision_region_min, -config.late_collision_region),
+        collision_region_max=min(config.collision_region_max, config.late_collision_region),
+    )
 
 
 def seeding_cuts(config: SeedingConfig, b_z: float) -> SeedingCuts:

@@ -19,7 +19,7 @@ from traccc_py.kernels.seeding.grid import SlopeBounds
 from traccc_py.kernels.seeding.spacepoint_variances import PHI_VARIANCE, R_VARIANCE, Z_VARIANCE
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["PHI_BINS_PER_RAD", "LayerPoints", "other_bin", "sort_by_layer"]
+__all__ = ["PHI_BINS_PER_RAD", "LayerPoints", "SeedingPoints", "other_bin", "sort_by_layer"]
 
 PHI_BINS_PER_RAD = scalar(N_PHI / (2 * math.pi))
 _NOT_ACCEPTED = np.int32(-1)
@@ -44,12 +44,22 @@ class LayerPoints(NamedTuple):
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
 
 
+class SeedingPoints(NamedTuple):
+    """Spacepoints with all that the seeding wants to know of them. Extent: "spacepoints"."""
+
+    spacepoints: SpacepointBatch
+    measurements: MeasurementBatch
+    variances: Any  # (n_spacepoints, 3) scalar, of their radii, z and arcs r phi [mm^2]; see `spacepoint_variances`
+    slopes: Any  # (n_spacepoints, N_SLOPES) scalar, slopes that fit their clusters; see `cluster_slopes`
+
+
 class _CellPayload(NamedTuple):
     spacepoints: SpacepointBatch
     measurements: MeasurementBatch
     slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     surfaces: Any  # (n_modules,) SURFACE
     n_modules: Any  # int32
+    is_used: Any  # (n_measurements,) int32, 1: on a track
     cuts: SeedingCuts
     map: LayerMap
     out_layer: Any  # (n_spacepoints,) int32
@@ -76,15 +86,16 @@ def other_bin(layer, other):
 
 @kernel(grain=2048)
 def _find_cells(i, p):
-    """One spacepoint: its layer and cell, if it is in the acceptance of the seeding."""
-    module = p.measurements.event_module[p.spacepoints.measurement_index[i]] % p.n_modules
+    """One spacepoint: its layer and cell, if it is in the acceptance of the seeding, and on no track."""
+    m = p.spacepoints.measurement_index[i]
+    module = p.measurements.event_module[m] % p.n_modules
     place = p.map.layer_of[p.surfaces[module].layer]
     position = p.spacepoints.global_position
     x, y, z = position[i, X], position[i, Y], position[i, Z]
     r = math.sqrt(x * x + y * y)
     is_inside = p.cuts.z_min <= z <= p.cuts.z_max and ZERO < r < p.cuts.r_max
     p.out_layer[i] = place
-    if place < 0 or not is_inside or fits_no_slope(p.slopes, i):
+    if place < 0 or not is_inside or p.is_used[m] == 1 or fits_no_slope(p.slopes, i):
         p.out_cell[i] = _NOT_ACCEPTED
         return
     layer = p.map.layers[place]
@@ -120,15 +131,13 @@ def _gather_points(i, p):
 
 def sort_by_layer(
     ws: Workspace,
-    spacepoints: SpacepointBatch,
-    measurements: MeasurementBatch,
-    variances: Any,
-    slopes: Any,
+    points: SeedingPoints,
     detector: DetectorArrays,
     layer_map: LayerMap,
     cuts: SeedingCuts,
     n_modules: int,
     n_events: int,
+    is_used: Any = None,
 ) -> LayerPoints:
     """Select and sort the spacepoints of a batch.
 
@@ -136,14 +145,8 @@ def sort_by_layer(
     ----------
     ws : Workspace
         Buffers. The size of "spacepoints" must be set; that of "seeding_spacepoints" is set here.
-    spacepoints : SpacepointBatch
-        Global positions [mm].
-    measurements : MeasurementBatch
-        Their modules.
-    variances : array of shape (n_spacepoints, 3), scalar
-        Of their radii, z and arcs r phi [mm^2], from `find_spacepoint_variances`.
-    slopes : array of shape (n_spacepoints, N_SLOPES), scalar
-        Slopes that fit their clusters, from `find_cluster_slopes`.
+    points : SeedingPoints
+        The spacepoints.
     detector : DetectorArrays
         Surfaces.
     layer_map : LayerMap
@@ -154,6 +157,8 @@ def sort_by_layer(
         Number of surfaces [1].
     n_events : int
         Number of events in the batch [1].
+    is_used : array of shape (n_measurements,), int32, optional
+        1 for measurements whose spacepoints are left out.
 
     Returns
     -------
@@ -162,15 +167,19 @@ def sort_by_layer(
     """
     extent, accepted = ws.extent("spacepoints"), ws.extent("seeding_spacepoints")
     cells = ws.fixed("seeding_cells", n_events * int(layer_map.n_cells))
-    dtype = spacepoints.global_position.dtype
+    spacepoints, dtype = points.spacepoints, points.variances.dtype
+    if is_used is None:
+        is_used = ws.array("seeding.none_used", ws.extent("measurements"), np.int32)
+        ws.clear(is_used)
     cell = ws.array("seeding.cell", extent, np.int32)
     layer = ws.array("seeding.layer", extent, np.int32)
     find = _CellPayload(
         spacepoints=spacepoints,
-        measurements=measurements,
-        slopes=slopes,
+        measurements=points.measurements,
+        slopes=points.slopes,
         surfaces=detector.surfaces,
         n_modules=np.int32(n_modules),
+        is_used=is_used,
         cuts=cuts,
         map=layer_map,
         out_layer=layer,
@@ -188,8 +197,8 @@ def sort_by_layer(
     )
     gather = _GatherPayload(
         spacepoints=spacepoints,
-        variances=variances,
-        slopes=slopes,
+        variances=points.variances,
+        slopes=points.slopes,
         layer=layer,
         order=groups.order,
         out=out,

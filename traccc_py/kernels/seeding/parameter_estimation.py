@@ -18,10 +18,16 @@ import numpy as np
 from traccc_py.config import ParameterEstimationConfig
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
-from traccc_py.edm.parameters import LOC0, LOC1, N_PARAMETERS, PHI, QOP, THETA
+from traccc_py.edm.parameters import LOC0, LOC1, PHI, QOP, THETA
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.constants import FOUR, HALF, ONE, TWO, X, Y, Z
-from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
+from traccc_py.kernels.tracking.batch import (
+    MeasurementBatch,
+    SeedBatch,
+    SeedParameters,
+    SpacepointBatch,
+    make_seed_parameters,
+)
 from traccc_py.kernels.tracking.helix import direction_of
 from traccc_py.kernels.tracking.magnetic_field import HOMOGENEOUS, bending_field, field_in_precision
 from traccc_py.kernels.tracking.state import Vector
@@ -189,13 +195,7 @@ def estimate_parameters(
     """
     extent = ws.extent("seeds")
     dtype = spacepoints.global_position.dtype
-    out = SeedParameters(
-        module=ws.array("seed_parameters.module", extent, np.int32),
-        measurement=ws.array("seed_parameters.measurement", extent, np.int32),
-        event=ws.array("seed_parameters.event", extent, np.int32),
-        params=ws.array("seed_parameters.params", extent, dtype, N_PARAMETERS),
-        variance=ws.array("seed_parameters.variance", extent, dtype, N_PARAMETERS),
-    )
+    out = make_seed_parameters(ws, extent, dtype, "seed_parameters")
     squares = _Squares(
         loc0=scalar(config.sigma_loc0**2),
         loc1=scalar(config.sigma_loc1**2),

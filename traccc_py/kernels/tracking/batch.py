@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-__all__ = ["CellBatch", "MeasurementBatch", "SeedBatch", "SeedParameters", "SpacepointBatch"]
+import numpy as np
+
+from traccc_py.device.workspace import Extent, Workspace
+from traccc_py.edm.parameters import N_PARAMETERS
+
+__all__ = [
+    "CellBatch",
+    "MeasurementBatch",
+    "SeedBatch",
+    "SeedParameters",
+    "SpacepointBatch",
+    "make_seed_parameters",
+]
 
 
 class CellBatch(NamedTuple):
@@ -61,3 +73,14 @@ class SeedParameters(NamedTuple):
     event: Any  # (n_seeds,) int32
     params: Any  # (n_seeds, 5) scalar: loc0, loc1 [mm], phi, theta [rad], q/p [e/GeV]
     variance: Any  # (n_seeds, 5) scalar, diagonal of the covariance
+
+
+def make_seed_parameters(ws: Workspace, extent: Extent, dtype: Any, name: str) -> SeedParameters:
+    """Return arrays for the parameters of a collection, with names that begin with `name`."""
+    return SeedParameters(
+        module=ws.array(f"{name}.module", extent, np.int32),
+        measurement=ws.array(f"{name}.measurement", extent, np.int32),
+        event=ws.array(f"{name}.event", extent, np.int32),
+        params=ws.array(f"{name}.params", extent, dtype, N_PARAMETERS),
+        variance=ws.array(f"{name}.variance", extent, dtype, N_PARAMETERS),
+    )

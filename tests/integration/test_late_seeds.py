@@ -1,0 +1,96 @@
+"""Seeds of what no track has: particles with too few layers of the seeding, batches, where chains begin."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.integration.small_events import columns
+from traccc_py.chain import TrackingChain
+from traccc_py.config import SeedingConfig, read_config
+from traccc_py.derivation import derive
+from traccc_py.edm import columns_of
+from traccc_py.errors import ConfigError
+from traccc_py.geometry import build_detector
+from traccc_py.geometry.layer_map import make_late_map
+from traccc_py.geometry.surfaces import decode_geometry_id
+from traccc_py.kernels.seeding.cuts import late_config
+from traccc_py.simulation.events import simulate_events
+from traccc_py.simulation.generators.gun import ParticleGunConfig
+
+N_MUONS = 100
+PIXEL_BARREL, LAYERS_LEFT = 17, (2, 4)  # of 2, 4, 6, 8
+FIRST_SHORT_STRIP_RADIUS = 300.0  # between the first two barrel layers of short strips [mm]
+
+
+@pytest.fixture(scope="module")
+def detector():
+    return build_detector("odd")
+
+
+@pytest.fixture(scope="module")
+def events(detector):
+    """Central muons that left two measurements in pixels."""
+    gun = ParticleGunConfig(N_MUONS, momentum=(1.0, 10.0), eta=(-0.8, 0.8), vertex_sigma=(0.01, 0.01, 50.0))
+    return [left(event.cells) for event in simulate_events(detector, gun, 5, 2)]
+
+
+def left(cells):
+    place = decode_geometry_id(cells.geometry_id)
+    rows = (place.volume != PIXEL_BARREL) | np.isin(place.layer, LAYERS_LEFT)
+    return type(cells)(**{name: getattr(cells, name)[rows] for name in columns_of(type(cells))})
+
+
+@pytest.fixture(scope="module")
+def chain(detector):
+    return TrackingChain(detector, device="cpu", threads=1)
+
+
+def test_muons_with_two_pixel_layers_are_found(chain, events, detector):
+    for event in events:
+        result = chain.run(event)
+        assert len(result.tracks) >= 0.98 * N_MUONS
+        assert (result.tracks.n_measurements >= 7).all()
+        assert (result.track_states.measurement_index >= 0).all()
+    off = read_config(None)
+    off = replace(off, seeding=replace(off.seeding, late_points=0))
+    assert len(TrackingChain(detector, off, device="cpu", threads=1).run(events[0]).tracks) < 0.1 * N_MUONS
+
+
+def test_a_batch_has_what_its_events_have(chain, events):
+    """Candidates of both searches are merged by event."""
+    batch = [events[0], events[1], events[0]]
+    for event, together in zip(batch, chain.run_batch(batch), strict=True):
+        alone = columns(chain.run(event))
+        for name, column in columns(together).items():
+            np.testing.assert_array_equal(column, alone[name], err_msg=name)
+
+
+def test_seeds_are_told_with_the_others(chain, events):
+    result = chain.run(events[0])
+    points = result.spacepoints.global_position
+    radius = np.hypot(*points[result.seeds.top_index].T[:2])
+    assert (radius > FIRST_SHORT_STRIP_RADIUS).sum() >= 0.98 * N_MUONS
+
+
+def test_chains_begin_two_layers_beyond_those_of_the_seeding(detector):
+    seeding = derive(read_config(None), detector)[0].seeding
+    layers = make_late_map(detector.arrays(), seeding, late_config(seeding)).layers
+    radius = layers["low"][layers["is_disc"] == 0]
+    begins = layers["most_points"][layers["is_disc"] == 0] > 0
+    assert begins.tolist() == (radius > FIRST_SHORT_STRIP_RADIUS).tolist()
+    in_pixels = (layers["is_disc"] == 1) & (layers["other_max"] < seeding.r_max)
+    assert not layers["most_points"][in_pixels].any()
+    assert (layers["n_first"] <= layers["n_adjacent"]).all()
+
+
+def test_a_detector_without_such_layers_has_no_such_search():
+    detector = build_detector("toy")
+    seeding = derive(read_config(None), detector)[0].seeding
+    assert make_late_map(detector.arrays(), seeding, late_config(seeding)) is None
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, -1])
+def test_shorter_chains_are_refused(n):
+    with pytest.raises(ConfigError, match="late_points"):
+        SeedingConfig(late_points=n)
