@@ -27,7 +27,7 @@ _LONG_GRAIN = (
 )
 _LONGEST_GRAIN = 16  # an index of a kernel with at most this grain takes so long that blocks wait for a place
 _WARPS_OF_LONG = 40  # of each multiprocessor: before there are as many, a warp gets fewer long indices
-_WARPS_OF_LONGEST = 24
+_WARPS_OF_LONGEST = 18
 _MAX_PREPARED = 32  # parameter blocks of a kernel that are kept
 _NO_SLOT = -1  # the size is known on the host
 
