@@ -1,10 +1,10 @@
 """Model the time of a batch on an H200 from its PTX, which is executed on the CPU. Needs gcc, and no GPU.
 
-Usage: python -m studies.gpu_model CELLS.csv ... [--batch 8] [--set KEY=VALUE] [--page docs/gpu.md]
-       python -m studies.gpu_model --muons 1000
+Usage: python -m studies.gpu_model CELLS.csv CELLS.csv:8 ... [--muons 1000] [--set KEY=VALUE] [--page docs/gpu.md]
+       python -m studies.gpu_model --muons 1000 --batch 1 --batch 8
 
-Each event is modelled in a batch of so many copies of itself. In the page that is given, the table between the two
-markers is replaced. What the model knows is in tests/ptx/model.py.
+Each event is modelled alone or, with a number behind its file, in a batch of so many copies of itself. In the page that
+is given, the table between the two markers is replaced. What the model knows is in tests/ptx/model.py.
 """
 
 from __future__ import annotations
@@ -77,9 +77,15 @@ def described(name: str, batch: int, estimates: list[Estimate], result: Any) -> 
     )
 
 
+def with_batch(text: str, batches: list[int]) -> tuple[Path, list[int]]:
+    """Return the file, and the sizes of batches: the one behind it, or those for all."""
+    path, _, n = text.rpartition(":")
+    return (Path(path), [int(n)]) if path and n.isdigit() else (Path(text), batches)
+
+
 def main(
-    cells: Annotated[list[Path] | None, typer.Argument(help="CSV files of cells.")] = None,
-    muons: Annotated[int, typer.Option(min=0, help="Muons of a simulated event, where no file is given.")] = 1000,
+    cells: Annotated[list[str] | None, typer.Argument(help="CSV files of cells, each with :N for a batch.")] = None,
+    muons: Annotated[int | None, typer.Option(min=0, help="Muons of a simulated event, 1000 without files.")] = None,
     batch: Annotated[list[int], typer.Option(min=1, help="Events in a batch; may be repeated.")] = [1],  # noqa: B006
     setting: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting.")] = None,
     page: Annotated[Path | None, typer.Option(help="File with the two markers.")] = None,
@@ -90,15 +96,18 @@ def main(
 
     detector = detector_in("odd")
     config = ChainConfig().with_settings({key: value for key, (_, value) in assigned(setting or []).items()})
-    events = {path.parent.name: read_cells(path) for path in cells or []}
-    if not events:
-        events[f"{muons:,} muons"] = simulate_event(detector, muon_gun(muons), seed).cells
+    events = []
+    for text in cells or []:
+        path, batches = with_batch(text, batch)
+        events.append((path.parent.name, read_cells(path), batches))
+    if muons is not None or not events:
+        n_muons = 1000 if muons is None else muons
+        events.append((f"{n_muons:,} muons", simulate_event(detector, muon_gun(n_muons), seed).cells, batch))
     parts = []
-    for name, event in events.items():
-        for n in batch:
+    for name, event, batches in events:
+        for n in batches:
             parts.append(described(name, n, *modelled(detector, [event] * n, config)))
-            if page is None:
-                print(parts[-1], "\n", flush=True)
+            print(parts[-1], "\n", flush=True)
     if page is not None:
         write_between(page, BEGIN, END, "\n\n".join(parts))
 

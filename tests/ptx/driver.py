@@ -73,6 +73,11 @@ class PtxDriver:
             self._loaded[compiled.path] = Loaded(compiled, function)
         return self._loaded[compiled.path]
 
+    @property
+    def kernels(self) -> set[str]:
+        """Names of the kernels that were loaded."""
+        return {one.compiled.name for one in self._loaded.values()}
+
     def launch(self, function: Loaded, blocks: int, threads: int, stream: int, parameters: int) -> None:
         """Run a kernel when the stream comes to it; the addresses of its parameters are read now, as by the driver."""
         assert 1 <= blocks < 2**31

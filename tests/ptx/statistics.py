@@ -25,7 +25,10 @@ class _Counts(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("cost", "latency", "latency_hit", "is_load")),
         *((f"{name}", ctypes.c_void_p) for name in ("thread_instructions", "warp_instructions", "warp_cycles")),
-        *((name, ctypes.c_void_p) for name in ("block_cycles", "requests", "hits", "sectors", "lanes", "touched")),
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("block_cycles", "cycles_at", "requests", "hits", "sectors", "lanes", "touched")
+        ),
         ("base", ctypes.c_uint64),
     )
 
@@ -50,6 +53,8 @@ class Statistics:
         Instructions that each thread needed, and that were issued for each warp.
     block_cycles : ndarray of uint64
         Cycles of each block of threads, if nothing but its own chains of dependent instructions delays it.
+    cycles_at : ndarray of uint64
+        The same of all warps, by basic block of the PTX.
     requests, hits, sectors, lanes : ndarray of uint64
         Of each instruction that accesses memory: how often it was issued and, of loads, found in L1; sectors and lanes.
     """
@@ -64,9 +69,16 @@ class Statistics:
         self.thread_instructions = np.zeros(blocks * threads, np.uint64)
         self.warp_instructions, self._warp_cycles = np.zeros((2, n_warps), np.uint64)
         self.block_cycles = np.zeros(blocks, np.uint64)
+        self.cycles_at = np.zeros(len(loaded.function.blocks), np.uint64)
         self.requests, self.hits, self.sectors, self.lanes = np.zeros((4, len(self.width)), np.uint64)
         self._touched = np.zeros(memory.used // SECTOR + 2, np.uint8)
-        counted = (self.thread_instructions, self.warp_instructions, self._warp_cycles, self.block_cycles)
+        counted = (
+            self.thread_instructions,
+            self.warp_instructions,
+            self._warp_cycles,
+            self.block_cycles,
+            self.cycles_at,
+        )
         of_sites = (self.requests, self.hits, self.sectors, self.lanes, self._touched)
         self._c = _Counts(*(a.ctypes.data for a in (*self._tables, *counted, *of_sites)), memory.base)
 

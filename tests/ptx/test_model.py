@@ -1,11 +1,12 @@
 """Known answers of the model of a GPU, and of the translation of PTX."""
 
 import ctypes
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from studies.gpu_model import described
+from studies.gpu_model import described, with_batch
 from tests.ptx.costs import L1_HIT, L2_HIT, block_costs
 from tests.ptx.device import ptx_device
 from tests.ptx.driver import Loaded
@@ -110,6 +111,12 @@ def test_times_are_added_with_what_launches_cost():
     text = described("an event", 2, [one, one], Result)
     assert "in a batch of 2: 0.02 ms, 0.01 ms an event" in text
     assert "| `a_kernel` | 2 | 14 | 3 x 32 | 90 | 50 % | 1 | 7 | 7 | 2 | 3 | 50 % | 25 % | 40 |" in text
+
+
+def test_a_number_behind_a_file_is_the_size_of_its_batch():
+    assert with_batch("mu20/cells.csv:8", [1, 2]) == (Path("mu20/cells.csv"), [8])
+    assert with_batch("mu20/cells.csv", [1, 2]) == (Path("mu20/cells.csv"), [1, 2])
+    assert with_batch("C:/cells.csv", [1]) == (Path("C:/cells.csv"), [1])
 
 
 def test_what_is_not_translated_is_an_error():

@@ -140,11 +140,14 @@ def test_grid_covers_the_range_or_strides(capacity, n_multiprocessors, expected)
 
 
 @pytest.mark.parametrize(
-    ("capacity", "expected"),
-    [(1, (1, 1)), (1300, (1300, 1)), (7000, (3500, 2)), (60000, (3750, 16)), (10**6, (31250, 32))],
+    ("grain", "capacity", "expected"),
+    [
+        *((8, n, grid) for n, grid in ((1, (1, 1)), (1300, (1300, 1)), (7000, (3500, 2)), (60000, (3750, 16)))),
+        *((64, n, grid) for n, grid in ((1, (1, 1)), (7000, (7000, 1)), (60000, (7500, 8)), (10**6, (31250, 32)))),
+    ],
 )
-def test_indices_that_take_long_get_small_warps_while_there_is_room(capacity, expected):
-    assert grid_of(replace(SHORT, grain=8), capacity, 132) == expected
+def test_indices_that_take_long_get_small_warps_while_there_is_room(grain, capacity, expected):
+    assert grid_of(replace(SHORT, grain=grain), capacity, 132) == expected
 
 
 def test_blocks_that_work_on_an_index_have_the_threads_they_ask_for():

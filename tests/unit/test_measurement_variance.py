@@ -12,6 +12,7 @@ from traccc_py.geometry.variance_table import path_sigmas, with_largest
 from traccc_py.kernels.tracking.helix import direction_of
 from traccc_py.kernels.tracking.measurement_variance import (
     channel_paths,
+    loc0_bound,
     loc0_variance,
     measurement_variance,
     most_loc0_variance,
@@ -95,7 +96,8 @@ def test_no_variance_is_above_the_bound():
         direction = direction_of(np.float32(rng.uniform(-3, 3)), np.float32(rng.uniform(0.1, 3)))
         p = payload(detector, rng.integers(-5, 24, 2).tolist())
         paths = channel_paths(p.detector, 0, direction)
-        assert loc0_variance(p, 0, paths, 0) <= most_loc0_variance(p, 0, paths, 0)
+        given, size = p.measurements.local_variance[0, 0], p.measurements.cluster_size[0, 0]
+        assert loc0_variance(p, 0, paths, 0) <= most_loc0_variance(loc0_bound(p, 0, paths), given, size)
 
 
 def test_variances_are_continuous_in_the_direction():

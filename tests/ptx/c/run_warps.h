@@ -4,6 +4,7 @@ typedef struct {
   const uint32_t *cost, *latency, *latency_hit; /* of each basic block: instructions; cycles, loads found in L1 or not */
   const uint8_t *is_load;                       /* of each instruction that accesses memory */
   uint64_t *thread_instructions, *warp_instructions, *warp_cycles, *block_cycles; /* issued, and spent */
+  uint64_t *cycles_at;                          /* of warps, in each basic block */
   uint64_t *requests, *hits, *sectors, *lanes;  /* of each instruction that accesses memory */
   uint8_t *touched;                             /* of every 32 bytes of device memory */
   uint64_t base;                                /* of device memory */
@@ -58,7 +59,9 @@ static void issue(Context *c, Registers *registers, Counts *s, uint32_t first, u
   count_accesses(s, warp, mask, most, &loads, &found);
   s->warp_instructions[warp] += s->cost[at];
   uint64_t of_misses = s->latency[at] - s->latency_hit[at];
-  s->warp_cycles[warp] += s->latency_hit[at] + (loads ? of_misses * (loads - found) / loads : 0);
+  uint64_t cycles = s->latency_hit[at] + (loads ? of_misses * (loads - found) / loads : 0);
+  s->warp_cycles[warp] += cycles;
+  s->cycles_at[at] += cycles;
 }
 /* Runs a warp until each lane ended or waits at a barrier; returns whether any waits. */
 static int run_warp(Context *c, Registers *registers, Counts *s, uint32_t first, uint64_t warp) {

@@ -25,7 +25,9 @@ _BLOCKS_PER_MULTIPROCESSOR = 32  # beyond that a loop strides: more blocks only 
 _LONG_GRAIN = (
     128  # an index of a kernel with at most this grain takes long, and some take many times longer than others
 )
-_WARPS_OF_LONG = 24  # of each multiprocessor: before there are as many, a warp gets fewer long indices
+_LONGEST_GRAIN = 16  # an index of a kernel with at most this grain takes so long that blocks wait for a place
+_WARPS_OF_LONG = 40  # of each multiprocessor: before there are as many, a warp gets fewer long indices
+_WARPS_OF_LONGEST = 18
 _MAX_PREPARED = 32  # parameter blocks of a kernel that are kept
 _NO_SLOT = -1  # the size is known on the host
 
@@ -91,8 +93,9 @@ def grid_of(kernel: Kernel, capacity: int, n_multiprocessors: int) -> tuple[int,
     if kernel.cuda is not None and kernel.cuda.threads:
         return min(capacity, n_multiprocessors * _BLOCKS_PER_MULTIPROCESSOR), kernel.cuda.threads
     if kernel.grain <= _LONG_GRAIN:
+        warps = n_multiprocessors * (_WARPS_OF_LONGEST if kernel.grain <= _LONGEST_GRAIN else _WARPS_OF_LONG)
         threads = _MIN_BLOCK
-        while threads > 1 and -(-capacity // threads) < n_multiprocessors * _WARPS_OF_LONG:
+        while threads > 1 and -(-capacity // threads) < warps:
             threads //= 2
         return -(-capacity // threads), threads
     threads = _MAX_BLOCK

@@ -193,11 +193,12 @@ def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
     n_cells = 0
     cell = first
     while cell != _NO_CELL:
+        following = p.clusters.next[cell]  # before anything is written: on a GPU a load that comes later waits for it
+        activation = cells.activation[cell]
         c0, c1 = cells.channel0[cell], cells.channel1[cell]
         low0, high0, low1, high1 = min(low0, c0), max(high0, c0), min(low1, c1), max(high1, c1)
         p.out.cell_measurement[cell] = measurement
         n_cells += 1
-        activation = cells.activation[cell]
         if activation > ZERO:
             weight += activation
             share = activation / weight
@@ -207,7 +208,7 @@ def _weighted_moments(p, measurement, pitch0, pitch1, is_digital):
             mean1 += share * d1
             variance0 = (ONE - share) * (variance0 + share * d0 * d0)
             variance1 = (ONE - share) * (variance1 + share * d1 * d1)
-        cell = p.clusters.next[cell]
+        cell = following
     # Activations that are all zero carry no weight. With digital readout a mean of the cells would lean towards the row
     # in which more of them fired, which says nothing about where the path crossed the border between the rows.
     if weight == ZERO or is_digital == 1:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
+from traccc_py.edm.parameters import LOC0
+from traccc_py.kernels.seeding.doublets import MAX_BITS, lowest_bit
 from traccc_py.kernels.tracking.kalman import predicted_chi2
 from traccc_py.kernels.tracking.measurement_variance import (
     channel_paths,
+    loc0_bound,
     loc0_variance,
+    loc1_variance,
     measurement_variance,
     most_loc0_variance,
 )
 from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import local_position
-from traccc_py.kernels.tracking.state import Local
+from traccc_py.kernels.tracking.state import AXIS0, Local
 
 __all__ = ["best_measurement", "variance_on"]
 
 _SLACK = scalar(1.001)  # for rounding: what is out of reach along one axis must not have a better chi2 along both
+_ALL = np.uint32(0xFFFFFFFF)
 
 
 @device_function(inlined=True)
@@ -28,36 +33,61 @@ def variance_on(p, surface, direction, m):
 
 
 @device_function(inlined=True)
+def _reachable(p, bound, most_chi2, track, first, n):
+    """Return which of the measurements first ... first + n - 1 a track may reach along loc0, a bit for each.
+
+    Most of a module's are out of reach, which takes neither the table of variances to tell nor a branch.
+    """
+    predicted, spread = track.params.loc0, track.covariance.loc0_loc0
+    bits = np.uint32(0)
+    k = np.uint64(0)
+    while k < np.uint64(n):
+        m = np.uint64(first) + k
+        residual = p.measurements.local_position[m, LOC0] - predicted
+        given, size = p.measurements.local_variance[m, AXIS0], p.measurements.cluster_size[m, AXIS0]
+        is_near = residual * residual <= most_chi2 * (spread + most_loc0_variance(bound, given, size))
+        bits |= np.uint32(is_near) << np.uint32(k)
+        k += np.uint64(1)
+    return bits
+
+
+@device_function(inlined=True)
 def best_measurement(p, event, surface, track, direction, after_chi2, after):
     """Return (measurement or -1, chi2): the next in the order of (chi2, index) after (after_chi2, after)."""
     best = np.int32(-1)
     best_chi2 = p.cuts.chi2_max
     event_module = event * p.detector.n_modules + surface
-    first, end = p.measurements.offsets[event_module], p.measurements.offsets[event_module + 1]
-    if first == end:
+    start, end = p.measurements.offsets[event_module], p.measurements.offsets[event_module + 1]
+    if start == end:
         return best, best_chi2
     x, c = track.params, track.covariance
     paths = channel_paths(p.detector, surface, direction)
     on_polar = is_polar(p.detector.surfaces, surface)
-    for m in range(first, end):
-        local = local_position(p.measurements, m)
-        residual = Local(loc0=local.loc0 - x.loc0, loc1=local.loc1 - x.loc1)
-        if not on_polar:  # most measurements of a module are out of reach along its first axis
-            square, spread = residual.loc0 * residual.loc0, track.covariance.loc0_loc0
-            if square > _SLACK * best_chi2 * (spread + most_loc0_variance(p, surface, paths, m)):
+    bound = loc0_bound(p, surface, paths)
+    for first in range(start, end, MAX_BITS):
+        n = min(end - first, MAX_BITS)
+        bits = _ALL if on_polar else _reachable(p, bound, _SLACK * best_chi2, track, first, n)
+        if on_polar and n < MAX_BITS:
+            bits = (np.uint32(1) << np.uint32(n)) - np.uint32(1)
+        while bits != np.uint32(0):
+            m = np.int32(first + lowest_bit(bits))
+            bits &= bits - np.uint32(1)
+            local = local_position(p.measurements, m)
+            residual = Local(loc0=local.loc0 - x.loc0, loc1=local.loc1 - x.loc1)
+            variance0 = loc0_variance(p, surface, paths, m)
+            square = residual.loc0 * residual.loc0
+            if not on_polar and square > _SLACK * best_chi2 * (track.covariance.loc0_loc0 + variance0):
                 continue
-            if square > _SLACK * best_chi2 * (spread + loc0_variance(p, surface, paths, m)):
-                continue
-        variance = measurement_variance(p, surface, paths, m)
-        if on_polar:
-            sine, cosine = strip_direction(p.detector.surfaces, surface, local)
-            residual = rotated(residual.loc0, residual.loc1, sine, cosine)
-            across = variance.loc0 * widening(p.detector.surfaces, surface, local, x)
-            variance = Local(loc0=across, loc1=variance.loc1)
-            c = rotated_covariance(track.covariance, sine, cosine)
-        chi2 = predicted_chi2(residual, variance, p.measurements.dimensions[m], c)
-        follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
-        if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
-            best = np.int32(m)
-            best_chi2 = chi2
+            variance = Local(loc0=variance0, loc1=loc1_variance(p, surface, paths, m))
+            if on_polar:
+                sine, cosine = strip_direction(p.detector.surfaces, surface, local)
+                residual = rotated(residual.loc0, residual.loc1, sine, cosine)
+                across = variance.loc0 * widening(p.detector.surfaces, surface, local, x)
+                variance = Local(loc0=across, loc1=variance.loc1)
+                c = rotated_covariance(track.covariance, sine, cosine)
+            chi2 = predicted_chi2(residual, variance, p.measurements.dimensions[m], c)
+            follows = chi2 > after_chi2 or (chi2 == after_chi2 and m > after)
+            if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
+                best = m
+                best_chi2 = chi2
     return best, best_chi2

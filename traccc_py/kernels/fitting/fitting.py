@@ -34,9 +34,9 @@ from traccc_py.kernels.tracking.entries import (
     with_material,
 )
 from traccc_py.kernels.tracking.kalman import COMBINATION_SCRATCH, chi2_survival, combine_estimates, scale_diagonal
-from traccc_py.kernels.tracking.linalg import wrap_angle
+from traccc_py.kernels.tracking.linalg import as_precise_as, wrap_angle
 from traccc_py.kernels.tracking.measurement_variance import channel_paths, measurement_variance
-from traccc_py.kernels.tracking.navigation import StackRanges
+from traccc_py.kernels.tracking.navigation import StackRanges, surface_axes
 from traccc_py.kernels.tracking.polar import is_polar, rotated, rotated_covariance, strip_direction, widening
 from traccc_py.kernels.tracking.propagation import (
     MASSES,
@@ -51,6 +51,7 @@ from traccc_py.kernels.tracking.state import (
     BoundParameters,
     Local,
     Track,
+    Vector,
     load_covariance,
     load_parameters,
     store_covariance,
@@ -66,6 +67,10 @@ _FITTER = np.int32(FitOutcome.FITTER)
 _SMOOTHER = np.int32(FitOutcome.SMOOTHER)
 _FORWARD_PROPAGATION = np.int32(FitOutcome.FORWARD_PROPAGATION)
 _BACKWARD_PROPAGATION = np.int32(FitOutcome.BACKWARD_PROPAGATION)
+
+# Columns of `_Payload.predicted`.
+_PARAMETERS, _COVARIANCE, _POSITION = 0, N_PARAMETERS, N_PARAMETERS + N_COVARIANCE
+_CHI2, _NDF, _N_PREDICTED = _POSITION + 3, _POSITION + 4, _POSITION + 5
 
 
 class FittedBatch(NamedTuple):
@@ -100,6 +105,7 @@ class _Payload(NamedTuple):
     max_outliers: Any  # int32
     kink: Kink
     used_variance: Any  # (n_states, 2) variances of the measurements, for the direction of the forward filter
+    predicted: Any  # (n_states, _N_PREDICTED) scalar, what the backward filter knew before each measurement
     out: FittedBatch
 
 
@@ -170,6 +176,23 @@ def _forward(p, track, entries, state):
 
 
 @device_function(inlined=True)
+def _forward_from(p, candidate, entries, state):
+    """Filter along the entries from a candidate's seed; return the last track and the outcome.
+
+    Where variances lose their digits from the enlarged ones of the seed, they seldom do from its own.
+    """
+    surfaces, seeds = p.detector.surfaces, p.candidates.start
+    module, inflation = seeds.module[candidate], p.seed_inflation
+    track, outcome = seed_track(surfaces, module, seeds, candidate, inflation), _FITTER
+    for _ in range(np.int32(2)):
+        track, outcome = _forward(p, seed_track(surfaces, module, seeds, candidate, inflation), entries, state)
+        if outcome != _FITTER:
+            break
+        inflation = ONE + ZERO * inflation
+    return track, outcome
+
+
+@device_function(inlined=True)
 def _variance_used(p, state):
     """Return the variances that the forward filter took for a state's measurement."""
     return Local(loc0=p.used_variance[state, AXIS0], loc1=p.used_variance[state, AXIS1])
@@ -199,24 +222,30 @@ def _state_chi2(p, state, x, c):
 
 
 @device_function(inlined=True)
-def _smooth(p, state, track, is_outermost, work):
-    """Combine a stored forward state with the backward prediction `track`; return whether it worked."""
-    x = load_parameters(p.out.state_params, state, 0)
-    c = load_covariance(p.out.state_covariance, state, 0)
-    sound = True
-    if not is_outermost:
-        near = track.params
-        phi = x.phi + wrap_angle(near.phi - x.phi)
-        near = BoundParameters(loc0=near.loc0, loc1=near.loc1, phi=phi, theta=near.theta, qop=near.qop)
-        x, c, sound = combine_estimates(near, track.covariance, x, c, work)
-        _store(p.out.state_params, p.out.state_covariance, state, x, c)
-    p.out.state_chi2[state] = _state_chi2(p, state, x, c)
-    return sound and _is_sound(x, c)
+def _store_prediction(p, state, track, chi2, ndf):
+    """Keep what the backward filter knows before the measurement of a state."""
+    array, position = p.predicted, track.position
+    store_parameters(array, state, _PARAMETERS, track.params)
+    store_covariance(array, state, _COVARIANCE, track.covariance)
+    array[state, _POSITION], array[state, _POSITION + 1], array[state, _POSITION + 2] = position
+    array[state, _CHI2] = chi2
+    array[state, _NDF] = ndf
 
 
 @device_function(inlined=True)
-def _backward(p, track, entries, state, work):
-    """Filter against the direction of flight and smooth; return (track at the first surface, chi2, ndf, outcome)."""
+def _load_prediction(p, state):
+    """Return (track, chi2, ndf) as `_store_prediction` had them."""
+    array = p.predicted
+    x, c = load_parameters(array, state, _PARAMETERS), load_covariance(array, state, _COVARIANCE)
+    position = Vector(array[state, _POSITION], array[state, _POSITION + 1], array[state, _POSITION + 2])
+    u, v = surface_axes(p.detector.surfaces, surface_of(p, p.out.measurement[state]))
+    track = Track(position=position, params=x, covariance=c, u=as_precise_as(x.loc0, u), v=as_precise_as(x.loc0, v))
+    return track, array[state, _CHI2], np.int32(array[state, _NDF])
+
+
+@device_function(inlined=True)
+def _backward(p, track, entries, state):
+    """Filter against the direction of flight; return (track at the first surface, chi2, ndf, outcome, last state)."""
     chi2 = ZERO * track.params.loc0
     ndf = np.int32(-N_PARAMETERS)
     wide = scale_diagonal(track.covariance, p.backward_inflation)
@@ -230,8 +259,7 @@ def _backward(p, track, entries, state, work):
             track, direction = move_to(p, track, surface, -p.candidates.path[k + 1])
         if code >= 0:
             state = np.int32(state - 1)
-            if k > entries.first and not _smooth(p, state, track, back == 0, work):
-                return track, chi2, ndf, _SMOOTHER
+            _store_prediction(p, state, track, chi2, ndf)
             if p.out.is_outlier[state] == 0:
                 track, more = updated(track, p, surface, code, _variance_used(p, state))
                 chi2 = chi2 + more
@@ -240,12 +268,40 @@ def _backward(p, track, entries, state, work):
         elif is_kink(p, code):
             ndf = np.int32(ndf - KINK_PARAMETERS)
         if not _is_sound(track.params, track.covariance):
-            return track, chi2, ndf, _BACKWARD_PROPAGATION
+            return track, chi2, ndf, _BACKWARD_PROPAGATION, state
         if k > entries.first:
             track, _ = _behind(p, track, direction, code, surface, -ONE)
-    _store(p.out.state_params, p.out.state_covariance, state, track.params, track.covariance)
-    p.out.state_chi2[state] = _state_chi2(p, state, track.params, track.covariance)
-    return track, chi2, ndf, _SUCCESS
+    return track, chi2, ndf, _SUCCESS, state
+
+
+@device_function(inlined=True)
+def _smooth(p, state, is_outermost, work):
+    """Combine a stored forward state with what the backward filter predicted there; return whether it worked."""
+    x = load_parameters(p.out.state_params, state, 0)
+    c = load_covariance(p.out.state_covariance, state, 0)
+    sound = True
+    if not is_outermost:
+        near = load_parameters(p.predicted, state, _PARAMETERS)
+        phi = x.phi + wrap_angle(near.phi - x.phi)
+        near = BoundParameters(loc0=near.loc0, loc1=near.loc1, phi=phi, theta=near.theta, qop=near.qop)
+        x, c, sound = combine_estimates(near, load_covariance(p.predicted, state, _COVARIANCE), x, c, work)
+        _store(p.out.state_params, p.out.state_covariance, state, x, c)
+    p.out.state_chi2[state] = _state_chi2(p, state, x, c)
+    return sound and _is_sound(x, c)
+
+
+@device_function(inlined=True)
+def _smooth_states(p, entries, first, last, end, work):
+    """Smooth the states from end - 1 down to `last`, but for `first`; return the one where it failed, or -1.
+
+    In a loop of its own: together with the filter's they are more numbers than a GPU has registers for.
+    """
+    ends_measured = p.candidates.code[entries.end - 1] >= 0
+    for back in range(end - max(last, np.int32(first + 1))):
+        state = np.int32(end - 1 - back)
+        if not _smooth(p, state, back == 0 and ends_measured, work):
+            return state
+    return np.int32(-1)
 
 
 @device_function(inlined=True)
@@ -295,25 +351,30 @@ def fit_track(i, p, work):
     if p.tracks.state_offsets[i + 1] > p.out.measurement.shape[0]:
         return
     entries = _Entries(first=p.candidates.entry_offsets[candidate], end=p.candidates.entry_offsets[candidate + 1])
-    seeds = p.candidates.start
-    start = seed_track(p.detector.surfaces, seeds.module[candidate], seeds, candidate, p.seed_inflation)
-    for state in range(p.tracks.state_offsets[i], p.tracks.state_offsets[i + 1]):
+    first, end = p.tracks.state_offsets[i], p.tracks.state_offsets[i + 1]
+    for state in range(first, end):
         p.out.is_outlier[state] = np.int32(0)
-    track, outcome, chi2, ndf = start, _SUCCESS, ZERO * p.mass, np.int32(0)
+    seeds = p.candidates.start
+    track = seed_track(p.detector.surfaces, seeds.module[candidate], seeds, candidate, p.seed_inflation)
+    outcome, chi2, ndf = _SUCCESS, ZERO * p.mass, np.int32(0)
     n_outliers, worst = np.int32(-1), np.int32(-1)
     while n_outliers < 0 or worst >= 0:
         if worst >= 0:
             p.out.is_outlier[worst] = np.int32(1)
         n_outliers = np.int32(n_outliers + 1)
         worst = np.int32(-1)
-        track, outcome = _forward(p, start, entries, p.tracks.state_offsets[i])
-        if outcome == _FITTER:  # variances lost their digits: from the seed's own variances they seldom do
-            narrow = seed_track(p.detector.surfaces, seeds.module[candidate], seeds, candidate, ONE)
-            track, outcome = _forward(p, narrow, entries, p.tracks.state_offsets[i])
+        track, outcome = _forward_from(p, candidate, entries, first)
         if outcome == _SUCCESS:
-            track, chi2, ndf, outcome = _backward(p, track, entries, p.tracks.state_offsets[i + 1], work)
-        if outcome == _SUCCESS and n_outliers < p.max_outliers:
-            worst = _worst_state(p, i, ndf)
+            track, chi2, ndf, outcome, last = _backward(p, track, entries, end)
+            failed = _smooth_states(p, entries, first, last, end, work)
+            if failed >= 0:
+                outcome = _SMOOTHER
+                track, chi2, ndf = _load_prediction(p, failed)
+        if outcome == _SUCCESS:
+            _store(p.out.state_params, p.out.state_covariance, first, track.params, track.covariance)
+            p.out.state_chi2[first] = _state_chi2(p, first, track.params, track.covariance)
+            if n_outliers < p.max_outliers:
+                worst = _worst_state(p, i, ndf)
     if outcome == _SUCCESS and ndf <= 0:
         outcome = _NON_POSITIVE_NDF
     _store(p.out.params, p.out.covariance, i, track.params, track.covariance)
@@ -401,6 +462,7 @@ def fit_tracks(
         max_outliers=np.int32(config.max_outliers),
         kink=kink,
         used_variance=ws.array("fitting.variance", ws.extent("track_states"), dtype, 2),
+        predicted=ws.array("fitting.predicted", ws.extent("track_states"), dtype, _N_PREDICTED),
         out=_make_fitted(ws, dtype),
     )
     ws.launch(fit_track, ws.extent("tracks"), payload)

@@ -283,8 +283,10 @@ def _may_continue(sp, outer, middle, path, inner):
 def _next_bits(sp, outer, middle, path, first, n):
     """Return which of the points first ... first + n - 1 may continue a link, a bit for each; see `doublet_bits`."""
     bits = np.uint32(0)
-    for k in range(np.uint64(n)):
+    k = np.uint64(0)
+    while k < np.uint64(n):
         bits |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(first) + k)) << np.uint32(k)
+        k += np.uint64(1)
     return bits
 
 

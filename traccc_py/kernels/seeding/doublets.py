@@ -100,9 +100,11 @@ def doublet_bits(cuts, sp, i, first, n, side):
     for negative ones), compilers for the CPU turn the loop into vector instructions.
     """
     bits = np.uint32(0)
-    for k in range(np.uint64(n)):
+    k = np.uint64(0)
+    while k < np.uint64(n):
         is_doublet = _is_doublet(cuts, sp, i, np.uint64(first) + k, side)
         bits |= np.uint32(is_doublet) << np.uint32(k)
+        k += np.uint64(1)
     return bits
 
 

@@ -10,6 +10,8 @@ size are not in the table.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
@@ -19,13 +21,28 @@ from traccc_py.kernels.tracking.helix import unit_vector
 from traccc_py.kernels.tracking.navigation import MIN_INCIDENCE
 from traccc_py.kernels.tracking.state import AXIS0, AXIS1, Local
 
-__all__ = ["channel_paths", "loc0_variance", "measurement_variance", "most_loc0_variance"]
+__all__ = [
+    "channel_paths",
+    "loc0_bound",
+    "loc0_variance",
+    "loc1_variance",
+    "measurement_variance",
+    "most_loc0_variance",
+]
 
 _STEP = scalar(END_PATH_STEP)
 _PER_STEP = scalar(1 / END_PATH_STEP)
 _LAST = scalar(N_END_PATHS - 1)
 _BEFORE_LAST = N_END_PATHS - 2
 _SHORTEST = 0  # column of the smallest end path: 0 where the table has no entry
+
+
+class Bound(NamedTuple):
+    """What a bound of the variances of a surface's measurements is made of, for a path through it."""
+
+    sigma: Any  # [mm], without channels
+    per_channel: Any  # what each channel adds to it [mm]
+    growth: Any  # ... and to the variance [mm^2]
 
 
 @device_function
@@ -84,24 +101,37 @@ def loc0_variance(p, surface, paths, m):
 
 
 @device_function(inlined=True)
-def most_loc0_variance(p, surface, paths, m):
-    """Return a variance [mm^2] that `loc0_variance` is not above, without the measurement's row of the table."""
+def loc1_variance(p, surface, paths, m):
+    """Return the variance [mm^2] of `measurement_variance` along the second axis alone."""
     i = p.detector.surfaces[surface].design
     design = p.detector.designs[i]
-    size = scalar(abs(p.measurements.cluster_size[m, AXIS0]))
-    sigma = p.detector.path_sigmas[i, AXIS0, LARGEST, _SHORTEST] + HALF * design.pitch0 * (paths.loc0 + size + ONE)
-    growth = size * _variance_per_channel(design)
-    return p.measurements.local_variance[m, AXIS0] + sigma * sigma + growth
+    size, given = p.measurements.cluster_size[m, AXIS1], p.measurements.local_variance[m, AXIS1]
+    growth = _variance_per_channel(design)
+    return _axis_variance(p.detector.path_sigmas, i, AXIS1, size, paths.loc1, design.pitch1, growth, given)
+
+
+@device_function(inlined=True)
+def loc0_bound(p, surface, paths):
+    """Return what `most_loc0_variance` needs to know of a surface."""
+    i = p.detector.surfaces[surface].design
+    design = p.detector.designs[i]
+    half_pitch = HALF * design.pitch0
+    sigma = p.detector.path_sigmas[i, AXIS0, LARGEST, _SHORTEST] + half_pitch * (paths.loc0 + ONE)
+    return Bound(sigma=sigma, per_channel=half_pitch, growth=_variance_per_channel(design))
+
+
+@device_function(inlined=True)
+def most_loc0_variance(bound, given, size):
+    """Return a variance [mm^2] that `loc0_variance` is not above, without a row of the table.
+
+    `given` and `size` are those of the measurement along the first axis.
+    """
+    channels = scalar(abs(size))
+    sigma = bound.sigma + bound.per_channel * channels
+    return given + sigma * sigma + bound.growth * channels
 
 
 @device_function(inlined=True)
 def measurement_variance(p, surface, paths, m):
     """Return the variances [mm^2] of measurement m on a surface for a path (`channel_paths`) through it."""
-    i = p.detector.surfaces[surface].design
-    design = p.detector.designs[i]
-    given, size = p.measurements.local_variance, p.measurements.cluster_size
-    sigmas, growth = p.detector.path_sigmas, _variance_per_channel(design)
-    return Local(
-        loc0=_axis_variance(sigmas, i, AXIS0, size[m, AXIS0], paths.loc0, design.pitch0, growth, given[m, AXIS0]),
-        loc1=_axis_variance(sigmas, i, AXIS1, size[m, AXIS1], paths.loc1, design.pitch1, growth, given[m, AXIS1]),
-    )
+    return Local(loc0=loc0_variance(p, surface, paths, m), loc1=loc1_variance(p, surface, paths, m))

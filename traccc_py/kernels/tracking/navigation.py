@@ -16,7 +16,7 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.geometry.records import LayerKind, Shape
-from traccc_py.kernels.constants import ONE, PI, TWO, TWO_PI, ZERO
+from traccc_py.kernels.constants import HALF, ONE, PI, TWO, TWO_PI, ZERO
 from traccc_py.kernels.tracking.helix import (
     direction_after,
     helix_displacement,
@@ -57,6 +57,7 @@ MIN_INCIDENCE = scalar(0.02)  #: smallest |cos| of an angle of incidence: slabs 
 _LONGEST_STEP = scalar(6000)  # [mm], longer than any path between layers: a helix outside of them never ends
 _BEYOND = scalar(100)  # [mm], a track that gets this far outside of all layers does not come back: it meets the coil
 ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
+_ROUNDING = scalar(0.1)  # [mm], far more than of a crossing
 _TRAPEZOID = np.int32(Shape.TRAPEZOID)
 
 
@@ -197,6 +198,20 @@ def _within_extent(layers, layer, position):
 
 
 @device_function
+def _passes_disc(layers, layer, position, direction, curvature, path):
+    """Return True only if a track crosses the plane of a disc outside of its ends.
+
+    A straight line and the most that the track bends tell it of most discs, without sines.
+    """
+    along = path * direction.sin_theta
+    x, y = position.x + along * direction.cos_phi, position.y + along * direction.sin_phi
+    slack = HALF * abs(curvature * path) * along + _ROUNDING
+    outer, inner = layers[layer].extent_max + slack, layers[layer].extent_min - slack
+    r2 = x * x + y * y
+    return r2 > outer * outer or (inner > ZERO and r2 < inner * inner)
+
+
+@device_function
 def is_on_new_leg(position, direction, curvature, path, crossing):
     """Return whether a track comes to a crossing after a turn.
 
@@ -246,6 +261,9 @@ def next_layer(layers, stacks, gaps, position, direction, curvature):
             behind = Gaps(cylinder=behind.cylinder, disc=behind.disc, plane=plane_gap)
         if layer == NONE or not path < _LONGEST_STEP:
             break
+        if layer == disc and _passes_disc(layers, layer, position, direction, curvature, path):
+            disc, disc_path, disc_gap = cross_stack(layers, stacks, DISC, behind.disc, position, direction, curvature)
+            continue
         crossing = add(position, helix_displacement(direction, curvature, path))
         if _within_extent(layers, layer, crossing):
             if _leaves_world(layers, stacks, position, direction, curvature, path, crossing):
