@@ -32,6 +32,8 @@ class _TrainOptions(Settings):
     events: PositiveCount = 60  #: simulated events to learn from, of 20 to 200 interactions
     minutes: Positive = 20.0  #: processor time of the training, the simulation not included
     seed: PositiveCount = 1  #: of events and networks
+    #: weights to go on from: a file, or odd; their layer map and filter stay
+    start: Annotated[str | None, Option(metavar="WEIGHTS")] = None
 
 
 @command(detector=DETECTOR, options=options_of(_TrainOptions))
@@ -50,14 +52,15 @@ def train(detector: DetectorOptions, options: _TrainOptions) -> None:
     samples = options.samples or options.output.with_name(options.output.name + ".samples")
     check_directory(samples, "--samples")
     optional_module("torch", "training", "the training")
-    from traccc_py.gnn.weights import write_weights
+    from traccc_py.gnn.weights import read_weights, write_weights
     from traccc_py.training.session import train_weights
     from traccc_py.training.train import TrainingOptions
 
     console, log = consoles()
     checkpoint = options.output.with_name(options.output.name + ".checkpoint")
     chosen = TrainingOptions(options.minutes, options.seed)
-    weights = train_weights(detector.load(), samples, options.events, chosen, checkpoint, log.print)
+    start = None if options.start is None else read_weights(options.start)
+    weights = train_weights(detector.load(), samples, options.events, chosen, checkpoint, log.print, start)
     write_weights(options.output, weights)
     checkpoint.unlink(missing_ok=True)
     console.print(f"weights: {options.output}; traccc-py run EVENTS --finder gnn --set finder.weights={options.output}")
