@@ -11,14 +11,15 @@ from tests.reference.best_paths import best_paths
 from tests.reference.interaction_network import filter_logits, network_logits
 from traccc_py import ConfigError, GeometryError, build_detector
 from traccc_py.device.cpu.executor import CpuDevice
-from traccc_py.device.cpu.products import COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
+from traccc_py.device.cpu.products import BLOCK_ROWS, COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
 from traccc_py.device.deferred import DeferredDevice
-from traccc_py.device.dense import BLOCK_ROWS, launch_dense
+from traccc_py.device.dense import BLOCK_ROWS as DENSE_ROWS
+from traccc_py.device.dense import launch_dense
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Spacepoints
 from traccc_py.gnn.weights import finder_arrays, read_weights, untrained_weights, weight_shapes, write_weights
 from traccc_py.kernels.gnn.graph_points import GraphPoints
-from traccc_py.kernels.gnn.networks import BLOCK, FilteredGraph, ScoredEdges, filter_edges, score_edges
+from traccc_py.kernels.gnn.networks import FilteredGraph, ScoredEdges, filter_edges, score_edges
 from traccc_py.kernels.gnn.segmentation import find_paths
 from traccc_py.simulation.events import simulate_event, truth_measurements
 from traccc_py.simulation.generators.gun import ParticleGunConfig
@@ -146,7 +147,7 @@ def test_a_rows_bits_depend_on_that_row_alone(columns):
         ws = Workspace(device)
         extent = ws.extent("rows")
         ws.set_size(extent, len(x))
-        given, out = (ws.array(n, extent, np.float32, c, extra=BLOCK_ROWS) for n, c in zip("xy", columns, strict=True))
+        given, out = (ws.array(n, extent, np.float32, c, extra=DENSE_ROWS) for n, c in zip("xy", columns, strict=True))
         given[: len(x)] = x
         if by_kernel:
             launch_dense(device, extent, given, weights, bias, out, np.int32(1))
@@ -191,7 +192,7 @@ def test_blocks_of_rows_have_the_bits_of_the_same_rows_elsewhere(detector, weigh
     arrays = finder_arrays(weights, detector.arrays())
     graph = filter_edges(maker.workspace, *maker.last, arrays.edge_filter, 0.5)
     n_edges, n_nodes = (maker.workspace.size(maker.workspace.extent(name)) for name in ("kept_edges", "graph_nodes"))
-    assert n_edges > 2 * BLOCK
+    assert n_edges > 2 * BLOCK_ROWS
     expected = score_edges(maker.workspace, graph, arrays.network).logit[:n_edges].copy()
 
     def logits(graph, n_nodes, device):
@@ -209,7 +210,7 @@ def test_blocks_of_rows_have_the_bits_of_the_same_rows_elsewhere(detector, weigh
     )
     for threads in (1, 2):
         assert logits(alone, n_nodes, CpuDevice(threads)).tobytes() == expected.tobytes()
-    for before in (1, 17, BLOCK):  # nodes and edges of another event
+    for before in (1, 17, BLOCK_ROWS):  # nodes and edges of another event
         other = {
             name: np.concatenate([getattr(alone, name)[:before], getattr(alone, name)])
             for name in ("node_features", "edge_features")

@@ -97,7 +97,7 @@ def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
         evaluation.evaluate_edges(made, weights, event, config.graph, counts)
     chains = (ChainConfig(), replace(config, finder=config.finder))
     tracks = [evaluation.evaluate_tracks(made, folder, options.events, chosen, log.print) for chosen in chains]
-    for table in (_edge_table(counts.rows()), _track_table(tracks)):
+    for table in (_edge_table(counts.rows()), _track_table(tracks), _pull_table(tracks)):
         console.print(table)
     if options.json is not None:
         numbers = {"weights": options.weights, "pileup": options.pileup, "seed": seed, "events": options.events}
@@ -133,6 +133,15 @@ def _track_table(rows: list[dict[str, Any]]) -> Any:
         parts = (f"{_PER_CENT * row[n]:.2f} %" for n in names)
         milliseconds = sum(row["milliseconds"].values())
         table.add_row(row["finder"], found, *parts, f"{row['tracks_per_event']:.0f}", f"{milliseconds:.0f}")
+    return table
+
+
+def _pull_table(rows: list[dict[str, Any]]) -> Any:
+    names = tuple(dict.fromkeys(name for row in rows for name in row["pulls"]))
+    table = _table("widths of pulls at the beam line", "finder", *names)
+    for row in rows:
+        fits = (row["pulls"].get(name) for name in names)
+        table.add_row(row["finder"], *(f"{f['sigma']:.3f} +- {f['sigma_error']:.3f}" if f else "" for f in fits))
     return table
 
 

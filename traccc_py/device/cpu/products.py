@@ -12,10 +12,12 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-__all__ = ["COLUMNS_TOGETHER", "ROWS_TOGETHER", "add_columns", "add_products"]
+__all__ = ["BLOCK_ROWS", "COLUMNS_TOGETHER", "ROWS_TOGETHER", "add_columns", "add_products"]
 
 ROWS_TOGETHER = 6  #: rows whose sums are in registers at a time
 COLUMNS_TOGETHER = 16  #: columns of these sums
+#: Rows that go through the layers of a network together; arrays have room for so many beyond their size.
+BLOCK_ROWS = 16 * ROWS_TOGETHER
 _INDEX = ir.IntType(64)
 
 

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.cpu.products import COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
-from traccc_py.device.dense import BLOCK_ROWS
+from traccc_py.device.cpu.products import BLOCK_ROWS, COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
 from traccc_py.device.grouping import Groups, group_rows
 from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Extent, Workspace
@@ -31,7 +30,6 @@ from traccc_py.kernels.gnn.graph_construction import N_EDGE_FEATURES, Edges
 from traccc_py.kernels.gnn.graph_points import N_NODE_FEATURES, GraphPoints
 
 __all__ = [
-    "BLOCK",
     "HIDDEN",
     "N_STEPS",
     "SCALE",
@@ -51,9 +49,7 @@ SCALE = scalar(SUM_SCALE)
 _PER_COLUMN = scalar(1 / HIDDEN)
 _EPSILON = scalar(1e-5)  # of the normalisation
 _WEIGHT, _BIAS = 0, 1
-#: Rows that go through the layers together; arrays have room for so many beyond their size.
-BLOCK = 16 * ROWS_TOGETHER
-_STATES, _WIDE, _ROWS = Scratch(BLOCK * HIDDEN), Scratch(2 * BLOCK * HIDDEN), Scratch(BLOCK)
+_STATES, _WIDE, _ROWS = Scratch(BLOCK_ROWS * HIDDEN), Scratch(2 * BLOCK_ROWS * HIDDEN), Scratch(BLOCK_ROWS)
 _CUDA = "traccc_py.kernels.gnn.networks_cuda:"
 
 
@@ -221,14 +217,14 @@ class _ScorePayload(NamedTuple):
 @device_function(inlined=True)
 def rows_of_block(size, first):
     """Return how many rows the block that begins at a row has; 0 or less if there is no such row."""
-    return min(size.counts[size.slot] - first, np.int32(BLOCK))
+    return min(size.counts[size.slot] - first, np.int32(BLOCK_ROWS))
 
 
 @device_function(inlined=True)
 def _add_layer(x, first, n_in, weights, width, sums, first_sum):
     """Add the products of a block of rows of x with weights to the sums; both begin at a row."""
     for column in range(0, width, COLUMNS_TOGETHER):
-        for row in range(0, BLOCK, ROWS_TOGETHER):
+        for row in range(0, BLOCK_ROWS, ROWS_TOGETHER):
             place = (first_sum + row) * width + column
             add_products(x, (first + row) * n_in, n_in, n_in, weights, column, width, sums, place, width)
 
@@ -238,7 +234,7 @@ def _write_ends(p, x, n_in, first, n, zeros, sums):
     """Write what n nodes of states or features x add to the first layer of networks of edges."""
     for k in range(HIDDEN):
         zeros[k] = ZERO
-    for row in range(0, 2 * BLOCK * HIDDEN, 2 * HIDDEN):
+    for row in range(0, 2 * BLOCK_ROWS * HIDDEN, 2 * HIDDEN):
         add_columns(p.ends_bias, 0, zeros, 0, sums, row)
         add_columns(p.ends_bias, HIDDEN, zeros, 0, sums, row + HIDDEN)
     _add_layer(x, first, n_in, p.ends, 2 * HIDDEN, sums, 0)
@@ -257,14 +253,14 @@ def _add_ends(ends, inner, outer, i, n, out):
 @device_function(inlined=True)
 def _repeat(bias, out):
     """Write the bias to each row of a block."""
-    for row in range(BLOCK):
+    for row in range(BLOCK_ROWS):
         for k in range(HIDDEN):
             out[row * HIDDEN + k] = bias[k]
 
 
 @device_function(inlined=True)
 def _rectify(block):
-    for k in range(BLOCK * HIDDEN):
+    for k in range(BLOCK_ROWS * HIDDEN):
         block[k] = max(block[k], ZERO) + ZERO  # without the sum the compiler stores only what changes, one by one
 
 
@@ -340,11 +336,11 @@ def factor_of(variance):
 @device_function(inlined=True)
 def _normalise(x, n, norm, mean, factor, state, first):
     """Write a block of rows, normalised, to n states."""
-    for row in range(BLOCK):
+    for row in range(BLOCK_ROWS):
         mean[row] = mean_of(x, row * HIDDEN)
-    for row in range(BLOCK):
+    for row in range(BLOCK_ROWS):
         factor[row] = variance_of(x, row * HIDDEN, mean[row])
-    for row in range(BLOCK):
+    for row in range(BLOCK_ROWS):
         factor[row] = factor_of(factor[row])
     for row in range(n):
         for k in range(HIDDEN):
@@ -368,19 +364,19 @@ def keep_edge(p, i, logit):
         p.out_is_node[p.edges.outer[i]] = np.int32(1)
 
 
-@kernel(grain=16, scratch=(Scratch(HIDDEN), _WIDE), cuda=CudaBody(f"{_CUDA}prepare_points", BLOCK))
+@kernel(grain=16, scratch=(Scratch(HIDDEN), _WIDE), cuda=CudaBody(f"{_CUDA}prepare_points", BLOCK_ROWS))
 def _prepare_points(i, p, zeros, sums):
     """Write what a block of points adds to the filter of edges."""
-    first = i * np.int32(BLOCK)
+    first = i * np.int32(BLOCK_ROWS)
     n = rows_of_block(p.size, first)
     if n > 0:
         _write_ends(p, p.features, N_NODE_FEATURES, first, n, zeros, sums)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}filter_edges", BLOCK))
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}filter_edges", BLOCK_ROWS))
 def _filter_edges(i, p, u, v):
     """Decide for a block of edges whether each is kept."""
-    first, w = i * np.int32(BLOCK), p.weights
+    first, w = i * np.int32(BLOCK_ROWS), p.weights
     n = rows_of_block(p.size, first)
     if n <= 0:
         return
@@ -429,10 +425,10 @@ def _encode(p, first, n, n_features, u, v):
             p.out_state[first + row, k] = v[row * HIDDEN + k]
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES, _WIDE), cuda=CudaBody(f"{_CUDA}encode_nodes", BLOCK))
+@kernel(grain=8, scratch=(_STATES, _STATES, _WIDE), cuda=CudaBody(f"{_CUDA}encode_nodes", BLOCK_ROWS))
 def _encode_nodes(i, p, u, v, sums):
     """Write the states of a block of nodes, and what they add to networks of edges."""
-    first = i * np.int32(BLOCK)
+    first = i * np.int32(BLOCK_ROWS)
     n = rows_of_block(p.size, first)
     if n <= 0:
         return
@@ -440,20 +436,20 @@ def _encode_nodes(i, p, u, v, sums):
     _write_ends(p, p.out_state, HIDDEN, first, n, u, sums)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}encode_edges", BLOCK))
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}encode_edges", BLOCK_ROWS))
 def _encode_edges(i, p, u, v):
     """Write the states of a block of edges."""
-    first = i * np.int32(BLOCK)
+    first = i * np.int32(BLOCK_ROWS)
     n = rows_of_block(p.size, first)
     if n <= 0:
         return
     _encode(p, first, n, N_EDGE_FEATURES, u, v)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES, _ROWS, _ROWS), cuda=CudaBody(f"{_CUDA}tell_edges", BLOCK))
+@kernel(grain=8, scratch=(_STATES, _STATES, _ROWS, _ROWS), cuda=CudaBody(f"{_CUDA}tell_edges", BLOCK_ROWS))
 def _tell_edges(i, p, u, v, mean, factor):
     """Add what their ends tell them to the states of a block of edges, and normalise these."""
-    first = i * np.int32(BLOCK)
+    first = i * np.int32(BLOCK_ROWS)
     n = rows_of_block(p.size, first)
     if n <= 0:
         return
@@ -478,12 +474,12 @@ def _sum_edges(p, groups, i, first, out):
 
 @kernel(
     grain=8,
-    scratch=(Scratch(3 * BLOCK * HIDDEN), _STATES, _STATES, _ROWS, _ROWS),
-    cuda=CudaBody(f"{_CUDA}tell_nodes", BLOCK),
+    scratch=(Scratch(3 * BLOCK_ROWS * HIDDEN), _STATES, _STATES, _ROWS, _ROWS),
+    cuda=CudaBody(f"{_CUDA}tell_nodes", BLOCK_ROWS),
 )
 def _tell_nodes(i, p, joined, u, v, mean, factor):
     """Add what their edges tell them to the states of a block of nodes, and normalise these."""
-    first = i * np.int32(BLOCK)
+    first = i * np.int32(BLOCK_ROWS)
     n = rows_of_block(p.size, first)
     if n <= 0:
         return
@@ -502,10 +498,10 @@ def _tell_nodes(i, p, joined, u, v, mean, factor):
     _write_ends(p, p.out_state, HIDDEN, first, n, u, joined)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}score_edges", BLOCK))
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}score_edges", BLOCK_ROWS))
 def _score_edges(i, p, u, v):
     """Write the logits of a block of edges."""
-    first = i * np.int32(BLOCK)
+    first = i * np.int32(BLOCK_ROWS)
     n = rows_of_block(p.size, first)
     if n <= 0:
         return
@@ -586,7 +582,7 @@ def _size(ws: Workspace, extent: Extent) -> _Size:
 
 def _blocks(ws: Workspace, extent: Extent) -> int:
     """Return the number of blocks of rows; where sizes stay on the device, of those that there is room for."""
-    return -(-(ws.size(extent) if ws.device.sizes_are_on_host else extent.capacity) // BLOCK)
+    return -(-(ws.size(extent) if ws.device.sizes_are_on_host else extent.capacity) // BLOCK_ROWS)
 
 
 def _logit(score: float) -> float:

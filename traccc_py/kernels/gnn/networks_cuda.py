@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from traccc_py.device.cpu.products import BLOCK_ROWS
 from traccc_py.device.cuda.block import block_function, cuda
 from traccc_py.device.kernel import scalar
 from traccc_py.kernels.constants import ZERO
 from traccc_py.kernels.gnn.graph_construction import N_EDGE_FEATURES
 from traccc_py.kernels.gnn.graph_points import N_NODE_FEATURES
 from traccc_py.kernels.gnn.networks import (
-    BLOCK,
     HIDDEN,
     SCALE,
     factor_of,
@@ -71,7 +71,7 @@ def _normalise(x, norm, state, i):
 def filter_edges(i, thread, n_threads, p):
     """Decide for a block of edges whether each is kept."""
     u, v = cuda.local.array(HIDDEN, scalar), cuda.local.array(HIDDEN, scalar)
-    w, first = p.weights, i * BLOCK
+    w, first = p.weights, i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _set_ends(p.ends, p.edges.inner[row], p.edges.outer[row], u)
         _add_row(p.edges.features, row, N_EDGE_FEATURES, w.edge, u)
@@ -104,7 +104,7 @@ def _write_ends(p, x, n_in, i):
 @block_function
 def prepare_points(i, thread, n_threads, p):
     """Write what a block of points adds to the filter of edges."""
-    first = i * BLOCK
+    first = i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _write_ends(p, p.features, N_NODE_FEATURES, row)
 
@@ -113,7 +113,7 @@ def prepare_points(i, thread, n_threads, p):
 def encode_nodes(i, thread, n_threads, p):
     """Write the states of a block of nodes, and what they add to networks of edges."""
     u, v = cuda.local.array(HIDDEN, scalar), cuda.local.array(HIDDEN, scalar)
-    first = i * BLOCK
+    first = i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _encode(p, row, N_NODE_FEATURES, u, v)
         _write_ends(p, p.out_state, HIDDEN, row)
@@ -123,7 +123,7 @@ def encode_nodes(i, thread, n_threads, p):
 def encode_edges(i, thread, n_threads, p):
     """Write the states of a block of edges."""
     u, v = cuda.local.array(HIDDEN, scalar), cuda.local.array(HIDDEN, scalar)
-    first = i * BLOCK
+    first = i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _encode(p, row, N_EDGE_FEATURES, u, v)
 
@@ -132,7 +132,7 @@ def encode_edges(i, thread, n_threads, p):
 def tell_edges(i, thread, n_threads, p):
     """Add what their ends tell them to the states of a block of edges, and normalise these."""
     u, v = cuda.local.array(HIDDEN, scalar), cuda.local.array(HIDDEN, scalar)
-    first = i * BLOCK
+    first = i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _set_ends(p.ends, p.inner[row], p.outer[row], u)
         _add_row(p.out_state, row, HIDDEN, p.message, u)
@@ -166,7 +166,7 @@ def _add_sum(x, weights, first, out):
 def tell_nodes(i, thread, n_threads, p):
     """Add what their edges tell them to the states of a block of nodes, and normalise these."""
     u, v = cuda.local.array(HIDDEN, scalar), cuda.local.array(HIDDEN, scalar)
-    first = i * BLOCK
+    first = i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _set(p.hidden_bias, v)
         _add_row(p.out_state, row, HIDDEN, p.hidden, v)
@@ -184,7 +184,7 @@ def tell_nodes(i, thread, n_threads, p):
 def score_edges(i, thread, n_threads, p):
     """Write the logits of a block of edges."""
     u, v = cuda.local.array(HIDDEN, scalar), cuda.local.array(HIDDEN, scalar)
-    first = i * BLOCK
+    first = i * BLOCK_ROWS
     for row in range(first + thread, first + rows_of_block(p.size, first), n_threads):
         _set_ends(p.ends, p.inner[row], p.outer[row], u)
         _add_row(p.state, row, HIDDEN, p.message, u)
