@@ -32,6 +32,7 @@ from traccc_py.kernels.gnn.graph_points import N_NODE_FEATURES, GraphPoints
 __all__ = [
     "HIDDEN",
     "N_STEPS",
+    "ROOM",
     "SCALE",
     "SUM_SCALE",
     "FilterWeights",
@@ -51,6 +52,8 @@ _EPSILON = scalar(1e-5)  # of the normalisation
 _WEIGHT, _BIAS = 0, 1
 _STATES, _WIDE, _ROWS = Scratch(BLOCK_ROWS * HIDDEN), Scratch(2 * BLOCK_ROWS * HIDDEN), Scratch(BLOCK_ROWS)
 _CUDA = "traccc_py.kernels.gnn.networks_cuda:"
+ROOM = HIDDEN + 1  #: elements of a row in the memory that a block's threads share; one more avoids conflicts of banks
+_PAIR = (Scratch(BLOCK_ROWS * ROOM), Scratch(BLOCK_ROWS * ROOM))
 
 
 class FilterWeights(NamedTuple):
@@ -373,7 +376,7 @@ def _prepare_points(i, p, zeros, sums):
         _write_ends(p, p.features, N_NODE_FEATURES, first, n, zeros, sums)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}filter_edges", BLOCK_ROWS))
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}filter_edges", BLOCK_ROWS, _PAIR))
 def _filter_edges(i, p, u, v):
     """Decide for a block of edges whether each is kept."""
     first, w = i * np.int32(BLOCK_ROWS), p.weights
@@ -425,7 +428,7 @@ def _encode(p, first, n, n_features, u, v):
             p.out_state[first + row, k] = v[row * HIDDEN + k]
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES, _WIDE), cuda=CudaBody(f"{_CUDA}encode_nodes", BLOCK_ROWS))
+@kernel(grain=8, scratch=(_STATES, _STATES, _WIDE), cuda=CudaBody(f"{_CUDA}encode_nodes", BLOCK_ROWS, _PAIR))
 def _encode_nodes(i, p, u, v, sums):
     """Write the states of a block of nodes, and what they add to networks of edges."""
     first = i * np.int32(BLOCK_ROWS)
@@ -436,7 +439,7 @@ def _encode_nodes(i, p, u, v, sums):
     _write_ends(p, p.out_state, HIDDEN, first, n, u, sums)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}encode_edges", BLOCK_ROWS))
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}encode_edges", BLOCK_ROWS, _PAIR))
 def _encode_edges(i, p, u, v):
     """Write the states of a block of edges."""
     first = i * np.int32(BLOCK_ROWS)
@@ -446,7 +449,7 @@ def _encode_edges(i, p, u, v):
     _encode(p, first, n, N_EDGE_FEATURES, u, v)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES, _ROWS, _ROWS), cuda=CudaBody(f"{_CUDA}tell_edges", BLOCK_ROWS))
+@kernel(grain=8, scratch=(_STATES, _STATES, _ROWS, _ROWS), cuda=CudaBody(f"{_CUDA}tell_edges", BLOCK_ROWS, _PAIR))
 def _tell_edges(i, p, u, v, mean, factor):
     """Add what their ends tell them to the states of a block of edges, and normalise these."""
     first = i * np.int32(BLOCK_ROWS)
@@ -475,7 +478,7 @@ def _sum_edges(p, groups, i, first, out):
 @kernel(
     grain=8,
     scratch=(Scratch(3 * BLOCK_ROWS * HIDDEN), _STATES, _STATES, _ROWS, _ROWS),
-    cuda=CudaBody(f"{_CUDA}tell_nodes", BLOCK_ROWS),
+    cuda=CudaBody(f"{_CUDA}tell_nodes", BLOCK_ROWS, _PAIR),
 )
 def _tell_nodes(i, p, joined, u, v, mean, factor):
     """Add what their edges tell them to the states of a block of nodes, and normalise these."""
@@ -498,7 +501,7 @@ def _tell_nodes(i, p, joined, u, v, mean, factor):
     _write_ends(p, p.out_state, HIDDEN, first, n, u, joined)
 
 
-@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}score_edges", BLOCK_ROWS))
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}score_edges", BLOCK_ROWS, _PAIR))
 def _score_edges(i, p, u, v):
     """Write the logits of a block of edges."""
     first = i * np.int32(BLOCK_ROWS)
