@@ -72,9 +72,16 @@ def draw_efficiencies(evaluation: dict[str, Any], path: Path) -> None:
     _save(figure, path)
 
 
+def _curve(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the points of a training's curve, behind those of the one that it goes on from."""
+    before = _curve(facts["start"]) if "start" in facts else []
+    begin = before[-1]["seconds"] if before else 0.0
+    return before + [point | {"seconds": begin + point["seconds"]} for point in facts["progress"]["curve"]]
+
+
 def draw_training(weights: Weights, path: Path) -> None:
     """Draw how edge efficiency and purity grew."""
-    curve = weights.facts["progress"]["curve"]
+    curve = _curve(weights.facts)
     figure, panels = _figure(2, 11, 4)
     minutes = [point["seconds"] / 60 for point in curve]
     for panel, name in zip(panels, ("efficiency", "purity"), strict=True):

@@ -3,6 +3,7 @@
 import itertools
 from typing import NamedTuple
 
+import numba
 import numpy as np
 import pytest
 
@@ -10,9 +11,12 @@ from tests.reference.best_paths import best_paths
 from tests.reference.interaction_network import filter_logits, network_logits
 from traccc_py import ConfigError, GeometryError, build_detector
 from traccc_py.device.cpu.executor import CpuDevice
+from traccc_py.device.cpu.products import BLOCK_ROWS, COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
 from traccc_py.device.deferred import DeferredDevice
-from traccc_py.device.dense import BLOCK_ROWS, launch_dense
+from traccc_py.device.dense import BLOCK_ROWS as DENSE_ROWS
+from traccc_py.device.dense import launch_dense
 from traccc_py.device.workspace import Workspace
+from traccc_py.edm import Spacepoints
 from traccc_py.gnn.weights import finder_arrays, read_weights, untrained_weights, weight_shapes, write_weights
 from traccc_py.kernels.gnn.graph_points import GraphPoints
 from traccc_py.kernels.gnn.networks import FilteredGraph, ScoredEdges, filter_edges, score_edges
@@ -38,12 +42,9 @@ def weights(detector):
     return untrained_weights(detector.arrays())
 
 
-@pytest.fixture(scope="module")
-def event(detector):
-    """Return 60 particles as measurements and spacepoints, with clusters of made-up sizes."""
-    from traccc_py.edm import Spacepoints
-
-    gun = ParticleGunConfig(n_particles=60, momentum=(0.5, 20.0), vertex_sigma=(0.01, 0.01, 55.0))
+def gun_event(detector, n_particles, **options):
+    """Return particles as measurements and spacepoints, with clusters of made-up sizes."""
+    gun = ParticleGunConfig(n_particles=n_particles, momentum=(0.5, 20.0), vertex_sigma=(0.01, 0.01, 55.0), **options)
     m = truth_measurements(detector, simulate_event(detector, gun, seed=5))
     m = m[np.argsort(detector.module_index(m.geometry_id), kind="stable")]
     m.module_index = detector.module_index(m.geometry_id).astype(np.int32)
@@ -54,14 +55,18 @@ def event(detector):
 
 
 @pytest.fixture(scope="module")
+def event(detector):
+    return gun_event(detector, 60)
+
+
+@pytest.fixture(scope="module")
 def made(detector, weights, event):
     """Return a maker of graphs, and the graph of the event."""
     maker = GraphMaker(detector, finder_arrays(weights, detector.arrays()).graph_map)
     return maker, maker.graph(*event)
 
 
-def test_edges_are_the_doublets_within_the_windows(weights, made):
-    _, graph = made
+def assert_edges_are_doublets(weights, graph):
     p = graph.points
     pairs = {tuple(pair): window for pair, window in zip(weights.pairs.tolist(), weights.windows, strict=True)}
     found = set(zip(graph.inner.tolist(), graph.outer.tolist(), strict=True))
@@ -80,6 +85,20 @@ def test_edges_are_the_doublets_within_the_windows(weights, made):
             for i, j in zip(inner[inside == is_expected], outer[inside == is_expected], strict=True):
                 wrong += ((i, j) in found) != is_expected
     assert wrong == 0
+
+
+def test_edges_are_the_doublets_within_the_windows(weights, made):
+    assert_edges_are_doublets(weights, made[1])
+
+
+def test_points_with_more_edges_than_are_noted_have_all_of_them(detector, weights):
+    outward = weights._replace(windows=weights.windows.copy())
+    outward.windows[:, 0, 0] = 0  # what comes back to smaller r is no edge of a window in z0
+    maker = GraphMaker(detector, finder_arrays(outward, detector.arrays()).graph_map)
+    graph = maker.graph(*gun_event(detector, 400, phi=(0.0, 0.2)), has_clusters=False)
+    n = np.bincount(graph.outer)
+    assert np.median(n[graph.outer]) > 64 > np.median(n)
+    assert_edges_are_doublets(outward, graph)
 
 
 def test_edges_are_ordered_by_their_outer_point(made):
@@ -128,7 +147,7 @@ def test_a_rows_bits_depend_on_that_row_alone(columns):
         ws = Workspace(device)
         extent = ws.extent("rows")
         ws.set_size(extent, len(x))
-        given, out = (ws.array(n, extent, np.float32, c, extra=BLOCK_ROWS) for n, c in zip("xy", columns, strict=True))
+        given, out = (ws.array(n, extent, np.float32, c, extra=DENSE_ROWS) for n, c in zip("xy", columns, strict=True))
         given[: len(x)] = x
         if by_kernel:
             launch_dense(device, extent, given, weights, bias, out, np.int32(1))
@@ -145,6 +164,64 @@ def test_a_rows_bits_depend_on_that_row_alone(columns):
         assert multiplied(rows[:n], DeferredDevice(1)).tobytes() == expected[:n].tobytes()
     assert len(multiplied(rows[:0], CpuDevice(1))) == 0
     assert np.allclose(multiplied(rows[:200], CpuDevice(1), by_kernel=True), expected[:200], atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_in_registers_have_the_bits_of_plain_sums(dtype):
+    random = np.random.default_rng(4)
+    x, weights = random.standard_normal((9, 13)).astype(dtype), random.standard_normal((13, 40)).astype(dtype)
+    sums = random.standard_normal((8, 48)).astype(dtype)
+    expected = sums.copy()
+    for k in range(13):
+        expected[2:, 16:32] += x[3:, k : k + 1] * weights[k, 24:]
+
+    @numba.njit
+    def multiply(x, weights, sums):
+        add_products(x, 3 * 13, 13, 13, weights, 24, 40, sums, 2 * 48 + 16, 48)
+        add_columns(sums, 0, weights, 40, sums, 48)
+
+    multiply(x, weights, sums)
+    expected[1, :32] = expected[0, :32] + weights[1, :32]
+    assert sums.tobytes() == expected.tobytes()
+    assert (ROWS_TOGETHER, COLUMNS_TOGETHER) == (6, 16)
+
+
+def test_blocks_of_rows_have_the_bits_of_the_same_rows_elsewhere(detector, weights, made, event):
+    maker, _ = made
+    maker.graph(*event)
+    arrays = finder_arrays(weights, detector.arrays())
+    graph = filter_edges(maker.workspace, *maker.last, arrays.edge_filter, 0.5)
+    n_edges, n_nodes = (maker.workspace.size(maker.workspace.extent(name)) for name in ("kept_edges", "graph_nodes"))
+    assert n_edges > 2 * BLOCK_ROWS
+    expected = score_edges(maker.workspace, graph, arrays.network).logit[:n_edges].copy()
+
+    def logits(graph, n_nodes, device):
+        ws = Workspace(device)
+        ws.set_sizes(graph_nodes=n_nodes, kept_edges=len(graph.inner))
+        room = [(0, BLOCK_ROWS), (0, 0)]
+        padded = {name: np.pad(getattr(graph, name), room) for name in ("node_features", "edge_features")}
+        return score_edges(ws, graph._replace(**padded), arrays.network).logit[: len(graph.inner)].copy()
+
+    alone = graph._replace(
+        inner=graph.inner[:n_edges],
+        outer=graph.outer[:n_edges],
+        node_features=graph.node_features[:n_nodes],
+        edge_features=graph.edge_features[:n_edges],
+    )
+    for threads in (1, 2):
+        assert logits(alone, n_nodes, CpuDevice(threads)).tobytes() == expected.tobytes()
+    for before in (1, 17, BLOCK_ROWS):  # nodes and edges of another event
+        other = {
+            name: np.concatenate([getattr(alone, name)[:before], getattr(alone, name)])
+            for name in ("node_features", "edge_features")
+        }
+        first = np.arange(before, dtype=np.int32)
+        moved = alone._replace(
+            inner=np.concatenate([first, alone.inner + before]),
+            outer=np.concatenate([first, alone.outer + before]),
+            **other,
+        )
+        assert logits(moved, n_nodes + before, CpuDevice(1))[before:].tobytes() == expected.tobytes()
 
 
 def paths_of(links, n_nodes, *, only_best=False, cut=0.3, threads=1):

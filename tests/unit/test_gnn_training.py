@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from tests.reference.interaction_network import filter_logits
 from traccc_py import build_detector
 from traccc_py.edm import Spacepoints
+from traccc_py.gnn.weights import finder_arrays, untrained_weights
 from traccc_py.kernels.gnn.graph_map import N_VALUES, layer_places, make_graph_map
 from traccc_py.simulation.events import simulate_event, truth_measurements
 from traccc_py.simulation.generators.gun import ParticleGunConfig
@@ -166,3 +168,31 @@ def test_training_learns_and_goes_on_from_its_checkpoint(tmp_path, graphs):
     assert last.purity[0] > 1.2 * graphs[2].is_true.mean()
     assert {k: v.tobytes() for k, v in again.run().items()} == {k: v.tobytes() for k, v in weights.items()}
     assert any(line.startswith("goes on from") for line in lines)
+
+
+def test_training_that_starts_with_weights_keeps_their_filter(tmp_path, graphs):
+    torch = pytest.importorskip("torch")
+    from traccc_py.training.networks import EdgeFilter, InteractionNetwork, arrays_of
+    from traccc_py.training.train import Trainer, TrainingOptions
+
+    torch.set_num_threads(1)
+    start = arrays_of(EdgeFilter(), InteractionNetwork(), 0.0)
+    options = TrainingOptions(minutes=0.03, most_edges=4000)
+    trainer = Trainer(graphs[:2], graphs[2:], options, tmp_path / "state", lambda line: None, start)
+    weights = trainer.run()
+    same = {name for name in start if np.array_equal(start[name], weights[name])}
+    assert {name for name in start if name.startswith("filter.")} <= same
+    assert "network.message" not in same
+    assert trainer.progress.filter_steps == 0 < trainer.progress.network_steps
+
+
+def test_graphs_that_a_filter_has_been_through_have_the_edges_it_keeps(detector, events):
+    weights = untrained_weights(detector.arrays())
+    arrays = finder_arrays(weights, detector.arrays())
+    maker = GraphMaker(detector, arrays.graph_map)
+    found = events[0].measurements, events[0].spacepoints
+    whole, kept = maker.graph(*found), maker.graph(*found, edge_filter=arrays.edge_filter)
+    expected = filter_logits(weights.arrays, whole.points.features, whole.inner, whole.outer, whole.features) > 0
+    assert 0 < len(kept.inner) < len(whole.inner)
+    for name in ("inner", "outer", "features"):
+        assert np.array_equal(getattr(kept, name), getattr(whole, name)[expected])

@@ -32,6 +32,8 @@ class _TrainOptions(Settings):
     events: PositiveCount = 60  #: simulated events to learn from, of 20 to 200 interactions
     minutes: Positive = 20.0  #: processor time of the training, the simulation not included
     seed: PositiveCount = 1  #: of events and networks
+    #: weights to go on from: a file, or odd; their layer map and filter stay
+    start: Annotated[str | None, Option(metavar="WEIGHTS")] = None
 
 
 @command(detector=DETECTOR, options=options_of(_TrainOptions))
@@ -50,14 +52,15 @@ def train(detector: DetectorOptions, options: _TrainOptions) -> None:
     samples = options.samples or options.output.with_name(options.output.name + ".samples")
     check_directory(samples, "--samples")
     optional_module("torch", "training", "the training")
-    from traccc_py.gnn.weights import write_weights
+    from traccc_py.gnn.weights import read_weights, write_weights
     from traccc_py.training.session import train_weights
     from traccc_py.training.train import TrainingOptions
 
     console, log = consoles()
     checkpoint = options.output.with_name(options.output.name + ".checkpoint")
     chosen = TrainingOptions(options.minutes, options.seed)
-    weights = train_weights(detector.load(), samples, options.events, chosen, checkpoint, log.print)
+    start = None if options.start is None else read_weights(options.start)
+    weights = train_weights(detector.load(), samples, options.events, chosen, checkpoint, log.print, start)
     write_weights(options.output, weights)
     checkpoint.unlink(missing_ok=True)
     console.print(f"weights: {options.output}; traccc-py run EVENTS --finder gnn --set finder.weights={options.output}")
@@ -94,7 +97,7 @@ def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
         evaluation.evaluate_edges(made, weights, event, config.graph, counts)
     chains = (ChainConfig(), replace(config, finder=config.finder))
     tracks = [evaluation.evaluate_tracks(made, folder, options.events, chosen, log.print) for chosen in chains]
-    for table in (_edge_table(counts.rows()), _track_table(tracks)):
+    for table in (_edge_table(counts.rows()), _track_table(tracks), _pull_table(tracks)):
         console.print(table)
     if options.json is not None:
         numbers = {"weights": options.weights, "pileup": options.pileup, "seed": seed, "events": options.events}
@@ -130,6 +133,15 @@ def _track_table(rows: list[dict[str, Any]]) -> Any:
         parts = (f"{_PER_CENT * row[n]:.2f} %" for n in names)
         milliseconds = sum(row["milliseconds"].values())
         table.add_row(row["finder"], found, *parts, f"{row['tracks_per_event']:.0f}", f"{milliseconds:.0f}")
+    return table
+
+
+def _pull_table(rows: list[dict[str, Any]]) -> Any:
+    names = tuple(dict.fromkeys(name for row in rows for name in row["pulls"]))
+    table = _table("widths of pulls at the beam line", "finder", *names)
+    for row in rows:
+        fits = (row["pulls"].get(name) for name in names)
+        table.add_row(row["finder"], *(f"{f['sigma']:.3f} +- {f['sigma_error']:.3f}" if f else "" for f in fits))
     return table
 
 

@@ -13,14 +13,16 @@ import numpy as np
 from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig, GraphConfig
 from traccc_py.device.cpu.executor import CpuDevice
-from traccc_py.edm import EventResult
+from traccc_py.edm import N_PARAMETERS, EventResult
 from traccc_py.geometry import Detector
 from traccc_py.gnn.weights import Weights, finder_arrays
 from traccc_py.kernels.gnn.networks import filter_edges, score_edges
 from traccc_py.performance.definitions import TRACCC, collision_selections
 from traccc_py.performance.match import match
 from traccc_py.performance.matching import Counts, count_matches
+from traccc_py.performance.residuals import PERIGEE_NAMES
 from traccc_py.performance.selection import select_particles
+from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.truth import simulated_truth
 from traccc_py.simulation.events import read_event
 from traccc_py.training.graphs import EventGraph, GraphMaker
@@ -147,8 +149,8 @@ def evaluate_tracks(
     Returns
     -------
     dict
-        Efficiency, also in bins of pT and eta, fakes and duplicates a track, fits that succeed, tracks an event, and
-        milliseconds a stage.
+        Efficiency, also in bins of pT and eta, fakes and duplicates a track, fits that succeed, pulls at the beam line,
+        tracks an event, and milliseconds a stage.
     """
     chain = TrackingChain(detector, config, CpuDevice(1))
     chain.initialize()
@@ -156,6 +158,7 @@ def evaluate_tracks(
     counts, n_tracks, n_fitted = Counts(), 0, 0
     times: dict[str, float] = {}
     particles: dict[str, list[np.ndarray]] = {"pt": [], "eta": [], "is_found": []}
+    pulls: list[np.ndarray] = []
     for number in range(n_events):
         event = read_event(folder, detector, number)
         result: EventResult = chain.run(event.cells)
@@ -167,6 +170,8 @@ def evaluate_tracks(
         particles["pt"].append(truth.particles.pt[rows])
         particles["eta"].append(truth.particles.eta[rows])
         particles["is_found"].append(np.isin(rows, found.particle_index[found.is_matched]))
+        residuals = found.perigee_residuals(detector.b_field_z)
+        pulls.append(residuals.pull[selected[residuals.particle_index]])
         n_tracks += len(result.tracks)
         n_fitted += int(np.count_nonzero(result.tracks.fit_outcome == 1))
         for stage, milliseconds in result.stage_milliseconds.items():
@@ -180,10 +185,17 @@ def evaluate_tracks(
         "fakes_per_track": counts.fakes_per_group,
         "duplicates_per_track": counts.duplicates_per_group,
         "fits_that_succeed": n_fitted / max(n_tracks, 1),
+        "pulls": _pulls(np.concatenate(pulls)),
         "tracks_per_event": n_tracks / n_events,
         "versus": {name: _in_bins(particles, name) for name in _BINS},
         "milliseconds": times,
     }
+
+
+def _pulls(pull: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Return the Gaussian of the pulls of each parameter of particles that the ruler selects."""
+    known = {name: pull[np.isfinite(pull[:, k]), k] for k, name in enumerate(PERIGEE_NAMES[:N_PARAMETERS])}
+    return {name: fit_gaussian(values).as_dict() for name, values in known.items() if len(values)}
 
 
 def _in_bins(particles: dict[str, list[np.ndarray]], name: str) -> dict[str, list[float]]:

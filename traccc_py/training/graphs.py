@@ -13,11 +13,13 @@ from traccc_py.geometry import Detector
 from traccc_py.kernels.gnn.graph_construction import find_edges
 from traccc_py.kernels.gnn.graph_map import GraphMap
 from traccc_py.kernels.gnn.graph_points import sort_points
+from traccc_py.kernels.gnn.networks import FilterWeights, filter_edges
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 __all__ = ["EventGraph", "EventPoints", "GraphMaker", "doublet_values"]
 
 _FEWEST = 1e-3
+_FILTER_CUT = 0.5  # of the filter's score
 
 
 class EventPoints(NamedTuple):
@@ -68,13 +70,25 @@ class GraphMaker:
         """Return the nodes of an event; without clusters as of one that came as spacepoints."""
         return self._host(self._sorted(measurements, spacepoints, has_clusters))
 
-    def graph(self, measurements: Measurements, spacepoints: Spacepoints, *, has_clusters: bool = True) -> EventGraph:
-        """Return the graph of an event."""
+    def graph(
+        self,
+        measurements: Measurements,
+        spacepoints: Spacepoints,
+        *,
+        has_clusters: bool = True,
+        edge_filter: FilterWeights | None = None,
+    ) -> EventGraph:
+        """Return the graph of an event, or what a filter leaves of it."""
         points = self._sorted(measurements, spacepoints, has_clusters)
         edges, _ = find_edges(self._ws, points, self._map)
         self.last = points, edges
-        n = self._ws.size(self._ws.extent("graph_edges"))
-        return EventGraph(self._host(points), *(column[:n].copy() for column in edges))
+        all_edges = self._ws.extent("graph_edges")
+        n = self._ws.size(all_edges)
+        kept: Any = slice(None)
+        if edge_filter is not None:
+            filter_edges(self._ws, points, edges, edge_filter, _FILTER_CUT)
+            kept = self._ws.array("network.is_kept", all_edges, np.int32)[:n] == 1
+        return EventGraph(self._host(points), *(column[:n][kept].copy() for column in edges))
 
     def _sorted(self, measurements: Measurements, spacepoints: Spacepoints, has_clusters: bool) -> Any:
         ws = self._ws

@@ -22,10 +22,10 @@ class Wide(NamedTuple):
     sigma_z: float  # [mm]
 
 
-#: Part of the events by their mean number of interactions. Dense events are many graphs each.
-MIXTURE = {20: 0.2, 30: 0.4, 60: 0.2, 100: 0.14, 200: 0.06}
+#: Part of the events by their mean number of interactions. One of 200 has as many edges as ten of 30.
+MIXTURE = {20: 0.12, 30: 0.3, 60: 0.12, 100: 0.11, 200: 0.35}
 #: Besides, a part of the events has its collisions spread out farther, so that the finder knows the whole region.
-WIDE = Wide(part=0.15, pileup=20, sigma_z=150.0)
+WIDE = Wide(part=0.12, pileup=20, sigma_z=150.0)
 HELD_OUT_SEED = 1_000_000  #: seeds from here on are for evaluation; those of training are below
 
 

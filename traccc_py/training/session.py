@@ -14,8 +14,9 @@ import torch
 from traccc_py.chain import TrackingChain
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import Detector
-from traccc_py.gnn.weights import Weights
-from traccc_py.kernels.gnn.graph_map import N_VALUES, GraphMap, layer_places, make_graph_map
+from traccc_py.gnn.weights import Weights, finder_arrays
+from traccc_py.kernels.gnn.graph_map import N_VALUES, layer_places, make_graph_map
+from traccc_py.kernels.gnn.networks import FilterWeights
 from traccc_py.training.graphs import GraphMaker
 from traccc_py.training.samples import LabelledEvent, read_labelled
 from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, WIDE, ensure_sample
@@ -54,6 +55,7 @@ def train_weights(
     options: TrainingOptions,
     checkpoint: Path,
     report: Callable[[str], None],
+    start: Weights | None = None,
 ) -> Weights:
     """Train the finder for a detector.
 
@@ -71,6 +73,8 @@ def train_weights(
         Where the state is kept, to go on from.
     report : callable
         Called with lines for the user.
+    start : Weights, optional
+        What to go on from: its map and its filter stay, its network learns from these events.
 
     Returns
     -------
@@ -95,28 +99,46 @@ def train_weights(
     n_wide = max(1, round(WIDE.part * n_events))
     wide = list(_events(samples, chain, {WIDE.pileup: n_wide}, seed + _WIDE_SEED, report, WIDE.sigma_z))
     held_out = list(_events(samples, chain, _VALIDATION, seed + _SEEDS_APART, report))
-    no_pairs = np.zeros((0, 2), np.int32), np.zeros((0, N_VALUES, 2), np.float32)
-    maker = GraphMaker(detector, make_graph_map(arrays, places, *no_pairs))
-    examples = [_example(maker, event, is_wide=False) for event in events]
-    learned = learn_windows([*examples, *(_example(maker, event, is_wide=True) for event in wide)])
+    if start is None:
+        pairs, windows = _learned_map(detector, places, events, wide)
+        graph_map, edge_filter = make_graph_map(arrays, places, pairs, windows), None
+    else:
+        places, pairs, windows = start.places, start.pairs, start.windows
+        graph_map, edge_filter, _ = finder_arrays(start, arrays)
     events += wide
-    report(f"layer map: {len(learned.pairs)} pairs of layers from {len(events)} events")
-    graph_map = make_graph_map(arrays, places, learned.pairs, learned.windows)
-    graphs, validation = _graphs(detector, graph_map, events), _graphs(detector, graph_map, held_out, with_few=False)
-    trainer = Trainer(graphs, validation, options, checkpoint, report)
+    report(f"layer map: {len(pairs)} pairs of layers; {len(events)} events to learn from")
+    maker = GraphMaker(detector, graph_map)
+    graphs = _graphs(maker, events, edge_filter)
+    validation = _graphs(maker, held_out, edge_filter, with_few=False)
+    trainer = Trainer(graphs, validation, options, checkpoint, report, None if start is None else start.arrays)
     weights = trainer.run()
+    before = {} if start is None else start.facts
+    most = max(len(event.spacepoints) for event in events)
     facts = {
         "detector": detector.name,
         "mu": [min(numbers), max(numbers)],
         "wide_events": n_wide,
         "events": {str(pileup): n for pileup, n in numbers.items()},
-        "most_spacepoints": max(len(event.spacepoints) for event in events),
+        "most_spacepoints": max(most, before.get("most_spacepoints", 0)),
         "seeds": [seed, seed + _SEEDS_APART],
         "options": dataclasses.asdict(options),
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "progress": json.loads(json.dumps(dataclasses.asdict(trainer.progress))),
     }
-    return Weights(places, learned.pairs, learned.windows, weights, facts)
+    if start is not None:
+        facts["start"] = before
+    return Weights(places, pairs, windows, weights, facts)
+
+
+def _learned_map(
+    detector: Detector, places: np.ndarray, events: Sequence[LabelledEvent], wide: Sequence[LabelledEvent]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of layers and their windows."""
+    no_pairs = np.zeros((0, 2), np.int32), np.zeros((0, N_VALUES, 2), np.float32)
+    maker = GraphMaker(detector, make_graph_map(detector.arrays(), places, *no_pairs))
+    examples = [_example(maker, event, is_wide=False) for event in events]
+    learned = learn_windows([*examples, *(_example(maker, event, is_wide=True) for event in wide)])
+    return learned.pairs, learned.windows
 
 
 def _example(maker: GraphMaker, event: LabelledEvent, *, is_wide: bool) -> WindowExample:
@@ -126,14 +148,15 @@ def _example(maker: GraphMaker, event: LabelledEvent, *, is_wide: bool) -> Windo
 
 
 def _graphs(
-    detector: Detector, graph_map: GraphMap, events: Sequence[LabelledEvent], *, with_few: bool = True
+    maker: GraphMaker, events: Sequence[LabelledEvent], edge_filter: FilterWeights | None, *, with_few: bool = True
 ) -> list[LabelledGraph]:
     """Return the graphs of events, and some of them again without clusters."""
-    maker = GraphMaker(detector, graph_map)
     made = []
     for number, event in enumerate(events):
         again = with_few and number % _WITHOUT_CLUSTERS == 0 and len(event.spacepoints) < _MOST_WITHOUT_CLUSTERS
         for has_clusters in (True, False)[: 1 + again]:
-            graph = maker.graph(event.measurements, event.spacepoints, has_clusters=has_clusters)
+            graph = maker.graph(
+                event.measurements, event.spacepoints, has_clusters=has_clusters, edge_filter=edge_filter
+            )
             made.append(label_graph(event, graph, point_edges(event, graph.points)))
     return made

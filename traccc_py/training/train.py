@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from traccc_py.training.networks import EdgeFilter, InteractionNetwork, arrays_of
+from traccc_py.training.networks import EdgeFilter, InteractionNetwork, arrays_of, load_arrays
 from traccc_py.training.training_graphs import LabelledGraph, augmented, cropped, filtered
 
 __all__ = ["CurvePoint", "Progress", "Trainer", "TrainingOptions"]
@@ -29,6 +29,7 @@ _CUTS = (0.1, 0.3, 0.5)  # of scores that the curve is about
 _CHUNK = 200_000  # edges whose logits are computed at a time
 _MOST_GRADIENT = 1.0
 _DENSE_POWER = 0.5
+_START_RATE = 0.5  # of the largest one, for a network that has learned before
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class TrainingOptions:
     filter_batch: int = 12_288  # edges
     filter_efficiency: float = 0.996  # of wanted edges that the filter must keep
     network_rate: float = 2e-3
-    most_edges: int = 30_000  # of a graph in a step: those with more are cropped to a sector
+    most_edges: int = 80_000  # of a graph in a step: those with more are cropped to a sector
     true_weight: float = 1.0  # that true edges count more than others, in the network
     filter_true_weight: float = 4.0
 
@@ -85,6 +86,8 @@ class Trainer:
         Where the state is kept; if the file is there, training goes on from it.
     report : callable
         Called with lines for the user.
+    start : dict, optional
+        Weights by name to go on from: the filter stays, the network learns.
     """
 
     def __init__(
@@ -94,15 +97,17 @@ class Trainer:
         options: TrainingOptions,
         checkpoint: Path,
         report: Callable[[str], None],
+        start: dict[str, np.ndarray] | None = None,
     ) -> None:
         torch.manual_seed(options.seed)
         self._graphs, self._validation = graphs, validation
         self._options, self._checkpoint, self._report = options, checkpoint, report
-        self._filter, self._network = EdgeFilter(), InteractionNetwork()
+        self._filter, self._network = (EdgeFilter(), InteractionNetwork()) if start is None else load_arrays(start)
+        self._rate = 1.0 if start is None else _START_RATE
         self._filter_steps = torch.optim.Adam(self._filter.parameters(), options.filter_rate)
         self._network_steps = torch.optim.Adam(self._network.parameters(), options.network_rate)
         self._random = np.random.default_rng(options.seed)
-        self.progress = Progress()
+        self.progress = Progress(filter_logit=None if start is None else 0.0)  # where its score is 0.5
         if checkpoint.exists():
             self._resume()
 
@@ -177,7 +182,7 @@ class Trainer:
             done.network_seconds = used
             graph = cropped(kept[self._random.choice(len(kept), p=draws)], options.most_edges, self._random)
             wave = 0.5 * (1 + math.cos(math.pi * used / seconds)) + _LEAST_RATE
-            rate = options.network_rate * min(1.0, (done.network_steps + 1) / _WARM_UP) * wave
+            rate = self._rate * options.network_rate * min(1.0, (done.network_steps + 1) / _WARM_UP) * wave
             self._step(self._network, self._network_steps, graph, rate, options.true_weight)
             done.network_steps += 1
             if time.process_time() - saved > _CHECKPOINT_EVERY:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.device.cpu.products import BLOCK_ROWS
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.constants import HALF, ONE, PI, TWO_PI, ZERO
@@ -28,6 +29,7 @@ __all__ = ["N_EDGE_FEATURES", "Edges", "find_edges"]
 N_EDGE_FEATURES = N_VALUES
 _DR, _DPHI, _DZ, _Z0, _BEND, _COT, _INNER, _OUTER = range(N_VALUES)
 _LOW, _HIGH = 0, 1
+_NOTED = 64  # edges of a point that are searched for once; where there are more, twice
 _FEWEST = scalar(1e-3)
 _SLACK = scalar(0.1)  # [mm], by which cells are searched farther than the windows say: rounding
 _PER_200MM, _PER_100MRAD, _BEND_SCALE, _COT_SCALE, _PER_CHANNEL = (
@@ -52,6 +54,7 @@ class _Payload(NamedTuple):
     points: GraphPoints
     map: GraphMap
     offsets: Any  # (n_points + 1,) int32, first edge of each outer point
+    noted: Any  # (n_points, _NOTED) int32, inner points of the first edges of each outer one
     out_n: Any  # (n_points,) int32
     out: Edges
 
@@ -59,7 +62,6 @@ class _Payload(NamedTuple):
 class _Doublet(NamedTuple):
     """What a doublet measures."""
 
-    is_edge: Any
     dr: Any  # [mm]
     dphi: Any  # [rad]
     dz: Any  # [mm]
@@ -94,35 +96,50 @@ def _within(windows, pair, value, x):
 
 
 @device_function(inlined=True)
-def _doublet(p, pair, inner, outer):
-    """Return what two points measure, and whether that is within the windows of their pair of layers."""
-    points, windows = p.points, p.map.windows
-    dr = points.r[outer] - points.r[inner]
-    dz = points.z[outer] - points.z[inner]
+def _turn(points, inner, outer):
+    """Return the difference in phi [rad]."""
     dphi = points.phi[outer] - points.phi[inner]
     if dphi > PI:
         dphi -= TWO_PI
     elif dphi < -PI:
         dphi += TWO_PI
+    return dphi
+
+
+@device_function(inlined=True)
+def _doublet(points, inner, outer):
+    """Return what two points measure."""
+    dr = points.r[outer] - points.r[inner]
+    dz = points.z[outer] - points.z[inner]
+    dphi = _turn(points, inner, outer)
     bend = dphi / max(abs(dr), ONE)
     middle = HALF * (points.r[inner] + points.r[outer]) * dphi
     cot = dz / max(math.sqrt(dr * dr + middle * middle), _FEWEST)
     z0 = points.z[inner] - points.r[inner] * cot
-    is_edge = (
-        _within(windows, pair, _DPHI, dphi)
-        & _within(windows, pair, _DR, dr)
-        & _within(windows, pair, _DZ, dz)
-        & _within(windows, pair, _Z0, z0)
-        & _within(windows, pair, _BEND, bend)
-        & _within(windows, pair, _COT, cot)
-        & (_outward(points, outer) > _outward(points, inner))
+    return _Doublet(
+        dr, dphi, dz, z0, bend, cot, _extra_channels(points, inner, cot), _extra_channels(points, outer, cot)
     )
-    if not is_edge:
-        return _Doublet(False, dr, dphi, dz, z0, bend, cot, ZERO * cot, ZERO * cot)
-    extra_inner, extra_outer = _extra_channels(points, inner, cot), _extra_channels(points, outer, cot)
-    fits_inner = not points.size1[inner] > ZERO or _within(windows, pair, _INNER, extra_inner)
-    fits_outer = not points.size1[outer] > ZERO or _within(windows, pair, _OUTER, extra_outer)
-    return _Doublet(fits_inner and fits_outer, dr, dphi, dz, z0, bend, cot, extra_inner, extra_outer)
+
+
+@device_function(inlined=True)
+def _is_edge(p, pair, inner, outer):
+    """Return whether what two points measure is within the windows of their pair of layers."""
+    points, windows = p.points, p.map.windows
+    # Most are told by this alone: cells are wider than windows.
+    if not _within(windows, pair, _DPHI, _turn(points, inner, outer)):
+        return False
+    d = _doublet(points, inner, outer)
+    if not (
+        _within(windows, pair, _DR, d.dr)
+        & _within(windows, pair, _DZ, d.dz)
+        & _within(windows, pair, _Z0, d.z0)
+        & _within(windows, pair, _BEND, d.bend)
+        & _within(windows, pair, _COT, d.cot)
+        & (_outward(points, outer) > _outward(points, inner))
+    ):
+        return False
+    fits_inner = not points.size1[inner] > ZERO or _within(windows, pair, _INNER, d.inner)
+    return fits_inner and (not points.size1[outer] > ZERO or _within(windows, pair, _OUTER, d.outer))
 
 
 @device_function(inlined=True)
@@ -158,7 +175,8 @@ def _other_range(p, pair, layer, outer):
 
 
 @device_function(inlined=True)
-def _write(p, row, inner, outer, d):
+def _write(p, row, inner, outer):
+    d = _doublet(p.points, inner, outer)
     p.out.inner[row] = inner
     p.out.outer[row] = outer
     f = p.out.features
@@ -174,7 +192,7 @@ def _write(p, row, inner, outer, d):
 
 @device_function(inlined=True)
 def _search(p, i, row, writes):
-    """Visit the edges whose outer point is i; write them from `row` on, or only count. Return the row after."""
+    """Visit the edges whose outer point is i; write them from `row` on, or only note them. Return the row after."""
     points = p.points
     layer_index = points.layer[i]
     first_pair = p.map.layers[layer_index].first_pair
@@ -192,26 +210,32 @@ def _search(p, i, row, writes):
             wrapped = (phi_bin + np.int32(2 * N_PHI)) % np.int32(N_PHI)
             cell = points.event[i] * p.map.n_cells + layer.first_cell + wrapped * layer.n_other
             for inner in range(points.cell_offsets[cell + first_other], points.cell_offsets[cell + last_other + 1]):
-                d = _doublet(p, pair, inner, i)
-                if d.is_edge:
+                if _is_edge(p, pair, inner, i):
                     if writes:
-                        _write(p, row, inner, i, d)
+                        _write(p, row, inner, i)
+                    elif row < _NOTED:
+                        p.noted[i, row] = inner
                     row += 1
     return row
 
 
 @kernel(grain=64, fuses=False)
 def _count_edges(i, p):
-    """One outer point: the number of its edges."""
+    """One outer point: the number of its edges, and the inner points of the first of them."""
     p.out_n[i] = np.int32(_search(p, i, 0, False))
 
 
 @kernel(grain=64, fuses=False)
 def _fill_edges(i, p):
     """One outer point: write its edges."""
-    if p.offsets[i + 1] > p.out.inner.shape[0]:
+    first, last = p.offsets[i], p.offsets[i + 1]
+    if last > p.out.inner.shape[0]:
         return
-    _search(p, i, p.offsets[i], True)
+    if last - first > _NOTED:
+        _search(p, i, first, True)
+    else:
+        for row in range(first, last):
+            _write(p, row, p.noted[i, row - first], i)
 
 
 def find_edges(ws: Workspace, points: GraphPoints, graph_map: GraphMap) -> tuple[Edges, Any]:
@@ -236,14 +260,15 @@ def find_edges(ws: Workspace, points: GraphPoints, graph_map: GraphMap) -> tuple
     extent, edges = ws.extent("graph_points"), ws.extent("graph_edges")
     n = ws.array("graph.n_edges", extent, np.int32)
     offsets = ws.array("graph.edge_offsets", extent, np.int32, extra=1)
+    noted = ws.array("graph.noted", extent, np.int32, _NOTED)
 
     def payload() -> _Payload:
         out = Edges(
             inner=ws.array("graph.edge_inner", edges, np.int32),
             outer=ws.array("graph.edge_outer", edges, np.int32),
-            features=ws.array("graph.edge_features", edges, points.r.dtype, N_EDGE_FEATURES),
+            features=ws.array("graph.edge_features", edges, points.r.dtype, N_EDGE_FEATURES, extra=BLOCK_ROWS),
         )
-        return _Payload(points=points, map=graph_map, offsets=offsets, out_n=n, out=out)
+        return _Payload(points=points, map=graph_map, offsets=offsets, noted=noted, out_n=n, out=out)
 
     ws.launch(_count_edges, extent, payload())
     ws.scan(n, extent, offsets, edges)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.dense import BLOCK_ROWS
+from traccc_py.device.cpu.products import BLOCK_ROWS
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace

@@ -5,6 +5,9 @@ that a node's part is computed once for all of its edges. The interaction networ
 of its own state and an update from both of its ends, each node the same from the sums of its edges on the inner and on
 the outer side; both are normalised. Sums run over edges in their order, so their bits depend on nothing else.
 
+Each index of a kernel is a block of rows, which go through all layers between two gathers together, while they are in
+the cache. On CUDA each row of a block has a thread (`networks_cuda`).
+
 References
 ----------
 arXiv:2103.06995, interaction networks for tracks. arXiv:1612.00222, interaction networks. arXiv:1607.06450, the
@@ -18,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.dense import BLOCK_ROWS
+from traccc_py.device.cpu.products import BLOCK_ROWS, COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
 from traccc_py.device.grouping import Groups, group_rows
-from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
+from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Extent, Workspace
 from traccc_py.kernels.constants import ONE, ZERO
 from traccc_py.kernels.gnn.graph_construction import N_EDGE_FEATURES, Edges
@@ -29,6 +32,8 @@ from traccc_py.kernels.gnn.graph_points import N_NODE_FEATURES, GraphPoints
 __all__ = [
     "HIDDEN",
     "N_STEPS",
+    "ROOM",
+    "SCALE",
     "SUM_SCALE",
     "FilterWeights",
     "FilteredGraph",
@@ -41,11 +46,14 @@ __all__ = [
 HIDDEN = 32  #: width of all layers
 N_STEPS = 4  #: in which nodes and edges learn of each other
 SUM_SCALE = 0.3  #: of the sums of a node's edges
-_SCALE = scalar(SUM_SCALE)
-_LANES = 8  # partial sums, which the compiler adds in parallel
+SCALE = scalar(SUM_SCALE)
 _PER_COLUMN = scalar(1 / HIDDEN)
 _EPSILON = scalar(1e-5)  # of the normalisation
 _WEIGHT, _BIAS = 0, 1
+_STATES, _WIDE, _ROWS = Scratch(BLOCK_ROWS * HIDDEN), Scratch(2 * BLOCK_ROWS * HIDDEN), Scratch(BLOCK_ROWS)
+_CUDA = "traccc_py.kernels.gnn.networks_cuda:"
+ROOM = HIDDEN + 1  #: elements of a row in the memory that a block's threads share; one more avoids conflicts of banks
+_PAIR = (Scratch(BLOCK_ROWS * ROOM), Scratch(BLOCK_ROWS * ROOM))
 
 
 class FilterWeights(NamedTuple):
@@ -106,7 +114,23 @@ class ScoredEdges(NamedTuple):
     of_inner: Groups  # edges by their inner node
 
 
+class _Size(NamedTuple):
+    """How many rows there are."""
+
+    counts: Any  # sizes of all collections
+    slot: Any  # int32
+
+
+class _EndsPayload(NamedTuple):
+    size: _Size
+    features: Any  # (n_points, N_NODE_FEATURES) scalar
+    ends: Any  # (N_NODE_FEATURES, 2 * HIDDEN) scalar, weights
+    ends_bias: Any
+    out_ends: Any  # (n_points, 2 * HIDDEN) scalar
+
+
 class _FilterPayload(NamedTuple):
+    size: _Size
     edges: Edges
     ends: Any  # (n_points, 2 * HIDDEN) scalar, what points add to the first layer
     weights: FilterWeights
@@ -128,58 +152,244 @@ class _EdgePayload(NamedTuple):
     out: FilteredGraph
 
 
-class _MessagePayload(NamedTuple):
+class _EncodeEdgesPayload(NamedTuple):
+    size: _Size
+    features: Any  # (n_edges, N_EDGE_FEATURES) scalar
+    first: Any  # (N_EDGE_FEATURES, HIDDEN) scalar, weights
+    first_bias: Any
+    second: Any  # (HIDDEN, HIDDEN) scalar, weights
+    second_bias: Any
+    out_state: Any  # (n_edges, HIDDEN) scalar
+
+
+class _EncodeNodesPayload(NamedTuple):
+    size: _Size
+    features: Any  # (n_nodes, N_NODE_FEATURES) scalar
+    first: Any  # (N_NODE_FEATURES, HIDDEN) scalar, weights
+    first_bias: Any
+    second: Any  # (HIDDEN, HIDDEN) scalar, weights
+    second_bias: Any
+    ends: Any  # (HIDDEN, 2 * HIDDEN) scalar, weights
+    ends_bias: Any
+    out_state: Any  # (n_nodes, HIDDEN) scalar
+    out_ends: Any  # (n_nodes, 2 * HIDDEN) scalar
+
+
+class _EdgeStepPayload(NamedTuple):
+    size: _Size
     inner: Any  # (n_edges,) int32
     outer: Any  # (n_edges,) int32
-    ends: Any  # (n_nodes, 2 * HIDDEN) scalar
-    out_message: Any  # (n_edges, HIDDEN) scalar; holds what the edges add
-
-
-class _UpdatePayload(NamedTuple):
-    update: Any  # (n, HIDDEN) scalar
+    ends: Any  # (n_nodes, 2 * HIDDEN) scalar, what nodes add to the first layer
+    message: Any  # (HIDDEN, HIDDEN) scalar, weights
+    update: Any  # (HIDDEN, HIDDEN) scalar, weights
+    update_bias: Any
     norm: Any  # (2, HIDDEN) scalar
-    out_state: Any  # (n, HIDDEN) scalar
+    out_state: Any  # (n_edges, HIDDEN) scalar
 
 
-class _SumPayload(NamedTuple):
-    nodes: Any  # (n_nodes, HIDDEN) scalar
+class _NodeStepPayload(NamedTuple):
+    size: _Size
     edges: Any  # (n_edges, HIDDEN) scalar
     of_outer: Groups  # edges by their outer node
     of_inner: Groups
-    out_joined: Any  # (n_nodes, 3 * HIDDEN) scalar: the node's state, sums of its edges inwards and outwards
+    hidden: Any  # (3 * HIDDEN, HIDDEN) scalar, weights: of the node's state, of its edges inwards and outwards
+    hidden_bias: Any
+    update: Any  # (HIDDEN, HIDDEN) scalar, weights
+    update_bias: Any
+    norm: Any  # (2, HIDDEN) scalar
+    ends: Any  # (HIDDEN, 2 * HIDDEN) scalar, weights of what comes after this step
+    ends_bias: Any
+    out_state: Any  # (n_nodes, HIDDEN) scalar
+    out_ends: Any  # (n_nodes, 2 * HIDDEN) scalar
 
 
 class _ScorePayload(NamedTuple):
-    hidden: Any  # (n_edges, HIDDEN) scalar
+    size: _Size
+    inner: Any  # (n_edges,) int32
+    outer: Any  # (n_edges,) int32
+    ends: Any  # (n_nodes, 2 * HIDDEN) scalar
+    state: Any  # (n_edges, HIDDEN) scalar
+    message: Any  # (HIDDEN, HIDDEN) scalar, weights
+    hidden: Any  # (HIDDEN, HIDDEN) scalar, weights
+    hidden_bias: Any
     weights: Any  # (HIDDEN,) scalar
     bias: Any  # (1,) scalar
     out_logit: Any  # (n_edges,) scalar
 
 
-@kernel(grain=256, scratch=(Scratch(HIDDEN), Scratch(HIDDEN)))
-def _filter_edges(i, p, u, v):
-    """One edge: whether it is kept."""
-    w, inner, outer = p.weights, p.edges.inner[i], p.edges.outer[i]
+@device_function(inlined=True)
+def rows_of_block(size, first):
+    """Return how many rows the block that begins at a row has; 0 or less if there is no such row."""
+    return min(size.counts[size.slot] - first, np.int32(BLOCK_ROWS))
+
+
+@device_function(inlined=True)
+def _add_layer(x, first, n_in, weights, width, sums, first_sum):
+    """Add the products of a block of rows of x with weights to the sums; both begin at a row."""
+    for column in range(0, width, COLUMNS_TOGETHER):
+        for row in range(0, BLOCK_ROWS, ROWS_TOGETHER):
+            place = (first_sum + row) * width + column
+            add_products(x, (first + row) * n_in, n_in, n_in, weights, column, width, sums, place, width)
+
+
+@device_function(inlined=True)
+def _write_ends(p, x, n_in, first, n, zeros, sums):
+    """Write what n nodes of states or features x add to the first layer of networks of edges."""
     for k in range(HIDDEN):
-        u[k] = p.ends[inner, k] + p.ends[outer, HIDDEN + k]
-        v[k] = w.hidden_bias[k]
-    for j in range(N_EDGE_FEATURES):
-        x = p.edges.features[i, j]
+        zeros[k] = ZERO
+    for row in range(0, 2 * BLOCK_ROWS * HIDDEN, 2 * HIDDEN):
+        add_columns(p.ends_bias, 0, zeros, 0, sums, row)
+        add_columns(p.ends_bias, HIDDEN, zeros, 0, sums, row + HIDDEN)
+    _add_layer(x, first, n_in, p.ends, 2 * HIDDEN, sums, 0)
+    for half in range(0, 2 * n * HIDDEN, HIDDEN):
+        add_columns(sums, half, zeros, 0, p.out_ends, 2 * HIDDEN * first + half)
+
+
+@device_function(inlined=True)
+def _add_ends(ends, inner, outer, i, n, out):
+    """Write the sums of what both ends of n edges from edge i on add."""
+    for row in range(n):
+        a, b = 2 * HIDDEN * inner[i + row], 2 * HIDDEN * outer[i + row] + HIDDEN
+        add_columns(ends, a, ends, b, out, row * HIDDEN)
+
+
+@device_function(inlined=True)
+def _repeat(bias, out):
+    """Write the bias to each row of a block."""
+    for row in range(BLOCK_ROWS):
         for k in range(HIDDEN):
-            u[k] += x * w.edge[j, k]
-    for j in range(HIDDEN):
-        x = u[j]
-        if x > ZERO:
-            for k in range(HIDDEN):
-                v[k] += x * w.hidden[j, k]
-    logit = w.out_bias[0]
-    for k in range(HIDDEN):
-        logit += max(v[k], ZERO) * w.out[k]
+            out[row * HIDDEN + k] = bias[k]
+
+
+@device_function(inlined=True)
+def _rectify(block):
+    for k in range(BLOCK_ROWS * HIDDEN):
+        block[k] = max(block[k], ZERO) + ZERO  # without the sum the compiler stores only what changes, one by one
+
+
+# The lanes of these sums are variables: the compiler keeps them in one vector register.
+
+
+@device_function(inlined=True)
+def logit_of(x, first, weights, bias):
+    """Return the sum of a row's weighted columns that are greater than zero; `first` is the row's first element."""
+    a = b = c = d = e = f = g = h = ZERO
+    for k in range(0, HIDDEN, 8):
+        n = first + k
+        a += max(x[n], ZERO) * weights[k]
+        b += max(x[n + 1], ZERO) * weights[k + 1]
+        c += max(x[n + 2], ZERO) * weights[k + 2]
+        d += max(x[n + 3], ZERO) * weights[k + 3]
+        e += max(x[n + 4], ZERO) * weights[k + 4]
+        f += max(x[n + 5], ZERO) * weights[k + 5]
+        g += max(x[n + 6], ZERO) * weights[k + 6]
+        h += max(x[n + 7], ZERO) * weights[k + 7]
+    return ((a + e) + (c + g)) + ((b + f) + (d + h)) + bias[0]
+
+
+@device_function(inlined=True)
+def mean_of(x, first):
+    """Return the mean of a row."""
+    a = b = c = d = e = f = g = h = ZERO
+    for n in range(first, first + HIDDEN, 8):
+        a += x[n]
+        b += x[n + 1]
+        c += x[n + 2]
+        d += x[n + 3]
+        e += x[n + 4]
+        f += x[n + 5]
+        g += x[n + 6]
+        h += x[n + 7]
+    return (((a + e) + (c + g)) + ((b + f) + (d + h))) * _PER_COLUMN
+
+
+@device_function(inlined=True)
+def _squared(x):
+    return x * x
+
+
+@device_function(inlined=True)
+def variance_of(x, first, mean):
+    """Return the variance of a row."""
+    a = b = c = d = e = f = g = h = ZERO
+    for n in range(first, first + HIDDEN, 8):
+        a += _squared(x[n] - mean)
+        b += _squared(x[n + 1] - mean)
+        c += _squared(x[n + 2] - mean)
+        d += _squared(x[n + 3] - mean)
+        e += _squared(x[n + 4] - mean)
+        f += _squared(x[n + 5] - mean)
+        g += _squared(x[n + 6] - mean)
+        h += _squared(x[n + 7] - mean)
+    return (((a + e) + (c + g)) + ((b + f) + (d + h))) * _PER_COLUMN
+
+
+@device_function(inlined=True)
+def normalised(x, mean, factor, norm, column):
+    """Return a column of a row, normalised."""
+    return (x - mean) * factor * norm[_WEIGHT, column] + norm[_BIAS, column]
+
+
+@device_function(inlined=True)
+def factor_of(variance):
+    """Return what the columns of a row are multiplied by."""
+    return ONE / math.sqrt(variance + _EPSILON)
+
+
+@device_function(inlined=True)
+def _normalise(x, n, norm, mean, factor, state, first):
+    """Write a block of rows, normalised, to n states."""
+    for row in range(BLOCK_ROWS):
+        mean[row] = mean_of(x, row * HIDDEN)
+    for row in range(BLOCK_ROWS):
+        factor[row] = variance_of(x, row * HIDDEN, mean[row])
+    for row in range(BLOCK_ROWS):
+        factor[row] = factor_of(factor[row])
+    for row in range(n):
+        for k in range(HIDDEN):
+            state[first + row, k] = normalised(x[row * HIDDEN + k], mean[row], factor[row], norm, k)
+
+
+@device_function(inlined=True)
+def _add_state(state, i, n, bias, out):
+    """Write the sums of bias and the states of n rows from row i on."""
+    for row in range(n):
+        add_columns(state, HIDDEN * (i + row), bias, 0, out, row * HIDDEN)
+
+
+@device_function(inlined=True)
+def keep_edge(p, i, logit):
+    """Write whether edge i is kept."""
     is_kept = logit > p.cut
     p.out_is_kept[i] = np.int32(is_kept)
     if is_kept:  # several edges of a node write the same
-        p.out_is_node[inner] = np.int32(1)
-        p.out_is_node[outer] = np.int32(1)
+        p.out_is_node[p.edges.inner[i]] = np.int32(1)
+        p.out_is_node[p.edges.outer[i]] = np.int32(1)
+
+
+@kernel(grain=16, scratch=(Scratch(HIDDEN), _WIDE), cuda=CudaBody(f"{_CUDA}prepare_points", BLOCK_ROWS))
+def _prepare_points(i, p, zeros, sums):
+    """Write what a block of points adds to the filter of edges."""
+    first = i * np.int32(BLOCK_ROWS)
+    n = rows_of_block(p.size, first)
+    if n > 0:
+        _write_ends(p, p.features, N_NODE_FEATURES, first, n, zeros, sums)
+
+
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}filter_edges", BLOCK_ROWS, _PAIR))
+def _filter_edges(i, p, u, v):
+    """Decide for a block of edges whether each is kept."""
+    first, w = i * np.int32(BLOCK_ROWS), p.weights
+    n = rows_of_block(p.size, first)
+    if n <= 0:
+        return
+    _add_ends(p.ends, p.edges.inner, p.edges.outer, first, n, u)
+    _add_layer(p.edges.features, first, N_EDGE_FEATURES, w.edge, HIDDEN, u, 0)
+    _rectify(u)
+    _repeat(w.hidden_bias, v)
+    _add_layer(u, 0, HIDDEN, w.hidden, HIDDEN, v, 0)
+    for row in range(n):
+        keep_edge(p, first + row, logit_of(v, row * HIDDEN, w.out, w.out_bias))
 
 
 @kernel(grain=2048)
@@ -205,78 +415,110 @@ def _gather_edges(i, p):
         p.out.edge_features[row, k] = p.edges.features[i, k]
 
 
-@kernel(grain=1024)
-def _add_ends(i, p):
-    """One edge: add what its ends say to its message, and rectify it."""
-    inner, outer = p.inner[i], p.outer[i]
-    for k in range(HIDDEN):
-        total = p.out_message[i, k] + p.ends[inner, k] + p.ends[outer, HIDDEN + k]
-        p.out_message[i, k] = max(total, ZERO)
-
-
 @device_function(inlined=True)
-def _folded(part):
-    return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]))
-
-
-@kernel(grain=1024, scratch=(Scratch(_LANES),))
-def _update(i, p, part):
-    """One row: add the update to its state, and normalise that."""
-    state = p.out_state
-    for lane in range(_LANES):
-        part[lane] = ZERO
-    for first in range(0, HIDDEN, _LANES):
-        for lane in range(_LANES):
-            x = state[i, first + lane] + p.update[i, first + lane]
-            state[i, first + lane] = x
-            part[lane] += x
-    mean = _folded(part) * _PER_COLUMN
-    for lane in range(_LANES):
-        part[lane] = ZERO
-    for first in range(0, HIDDEN, _LANES):
-        for lane in range(_LANES):
-            x = state[i, first + lane] - mean
-            part[lane] += x * x
-    factor = ONE / math.sqrt(_folded(part) * _PER_COLUMN + _EPSILON)
-    for k in range(HIDDEN):
-        state[i, k] = (state[i, k] - mean) * factor * p.norm[_WEIGHT, k] + p.norm[_BIAS, k]
-
-
-@device_function(inlined=True)
-def _add_edges(p, groups, i, first_column):
-    """Write the scaled sum of a group of edges to columns of the joined row."""
-    for k in range(HIDDEN):
-        p.out_joined[i, first_column + k] = ZERO
-    for entry in range(groups.offsets[i], groups.offsets[i + 1]):
-        edge = groups.order[entry]
+def _encode(p, first, n, n_features, u, v):
+    """Write the states of n rows."""
+    _repeat(p.first_bias, u)
+    _add_layer(p.features, first, n_features, p.first, HIDDEN, u, 0)
+    _rectify(u)
+    _repeat(p.second_bias, v)
+    _add_layer(u, 0, HIDDEN, p.second, HIDDEN, v, 0)
+    for row in range(n):
         for k in range(HIDDEN):
-            p.out_joined[i, first_column + k] += p.edges[edge, k]
+            p.out_state[first + row, k] = v[row * HIDDEN + k]
+
+
+@kernel(grain=8, scratch=(_STATES, _STATES, _WIDE), cuda=CudaBody(f"{_CUDA}encode_nodes", BLOCK_ROWS, _PAIR))
+def _encode_nodes(i, p, u, v, sums):
+    """Write the states of a block of nodes, and what they add to networks of edges."""
+    first = i * np.int32(BLOCK_ROWS)
+    n = rows_of_block(p.size, first)
+    if n <= 0:
+        return
+    _encode(p, first, n, N_NODE_FEATURES, u, v)
+    _write_ends(p, p.out_state, HIDDEN, first, n, u, sums)
+
+
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}encode_edges", BLOCK_ROWS, _PAIR))
+def _encode_edges(i, p, u, v):
+    """Write the states of a block of edges."""
+    first = i * np.int32(BLOCK_ROWS)
+    n = rows_of_block(p.size, first)
+    if n <= 0:
+        return
+    _encode(p, first, n, N_EDGE_FEATURES, u, v)
+
+
+@kernel(grain=8, scratch=(_STATES, _STATES, _ROWS, _ROWS), cuda=CudaBody(f"{_CUDA}tell_edges", BLOCK_ROWS, _PAIR))
+def _tell_edges(i, p, u, v, mean, factor):
+    """Add what their ends tell them to the states of a block of edges, and normalise these."""
+    first = i * np.int32(BLOCK_ROWS)
+    n = rows_of_block(p.size, first)
+    if n <= 0:
+        return
+    _add_ends(p.ends, p.inner, p.outer, first, n, u)
+    _add_layer(p.out_state, first, HIDDEN, p.message, HIDDEN, u, 0)
+    _rectify(u)
+    _add_state(p.out_state, first, n, p.update_bias, v)
+    _add_layer(u, 0, HIDDEN, p.update, HIDDEN, v, 0)
+    _normalise(v, n, p.norm, mean, factor, p.out_state, first)
+
+
+@device_function(inlined=True)
+def _sum_edges(p, groups, i, first, out):
+    """Write the scaled sum of a group of edges to the elements from `first` on."""
     for k in range(HIDDEN):
-        p.out_joined[i, first_column + k] *= _SCALE
-
-
-@kernel(grain=512)
-def _join_node(i, p):
-    """One node: its state and the sums of its edges."""
+        out[first + k] = ZERO
+    for entry in range(groups.offsets[i], groups.offsets[i + 1]):
+        add_columns(out, first, p.edges, HIDDEN * groups.order[entry], out, first)
     for k in range(HIDDEN):
-        p.out_joined[i, k] = p.nodes[i, k]
-    _add_edges(p, p.of_outer, i, HIDDEN)
-    _add_edges(p, p.of_inner, i, 2 * HIDDEN)
+        out[first + k] *= SCALE
 
 
-@kernel(grain=1024, scratch=(Scratch(_LANES),))
-def _score(i, p, part):
-    """One edge: its logit."""
-    for lane in range(_LANES):
-        part[lane] = ZERO
-    for first in range(0, HIDDEN, _LANES):
-        for lane in range(_LANES):
-            part[lane] += p.hidden[i, first + lane] * p.weights[first + lane]
-    p.out_logit[i] = _folded(part) + p.bias[0]
+@kernel(
+    grain=8,
+    scratch=(Scratch(3 * BLOCK_ROWS * HIDDEN), _STATES, _STATES, _ROWS, _ROWS),
+    cuda=CudaBody(f"{_CUDA}tell_nodes", BLOCK_ROWS, _PAIR),
+)
+def _tell_nodes(i, p, joined, u, v, mean, factor):
+    """Add what their edges tell them to the states of a block of nodes, and normalise these."""
+    first = i * np.int32(BLOCK_ROWS)
+    n = rows_of_block(p.size, first)
+    if n <= 0:
+        return
+    for row in range(n):
+        place = 3 * HIDDEN * row
+        for k in range(HIDDEN):
+            joined[place + k] = p.out_state[first + row, k]
+        _sum_edges(p, p.of_outer, first + row, place + HIDDEN, joined)
+        _sum_edges(p, p.of_inner, first + row, place + 2 * HIDDEN, joined)
+    _repeat(p.hidden_bias, u)
+    _add_layer(joined, 0, 3 * HIDDEN, p.hidden, HIDDEN, u, 0)
+    _rectify(u)
+    _add_state(p.out_state, first, n, p.update_bias, v)
+    _add_layer(u, 0, HIDDEN, p.update, HIDDEN, v, 0)
+    _normalise(v, n, p.norm, mean, factor, p.out_state, first)
+    _write_ends(p, p.out_state, HIDDEN, first, n, u, joined)
+
+
+@kernel(grain=8, scratch=(_STATES, _STATES), cuda=CudaBody(f"{_CUDA}score_edges", BLOCK_ROWS, _PAIR))
+def _score_edges(i, p, u, v):
+    """Write the logits of a block of edges."""
+    first = i * np.int32(BLOCK_ROWS)
+    n = rows_of_block(p.size, first)
+    if n <= 0:
+        return
+    _add_ends(p.ends, p.inner, p.outer, first, n, u)
+    _add_layer(p.state, first, HIDDEN, p.message, HIDDEN, u, 0)
+    _rectify(u)
+    _repeat(p.hidden_bias, v)
+    _add_layer(u, 0, HIDDEN, p.hidden, HIDDEN, v, 0)
+    for row in range(n):
+        p.out_logit[first + row] = logit_of(v, row * HIDDEN, p.weights, p.bias)
 
 
 def _rows(ws: Workspace, name: str, extent: Extent, dtype: Any, columns: int) -> Any:
-    """Return an array for `Device.dense`."""
+    """Return an array with room for a whole block at its end."""
     return ws.array(f"network.{name}", extent, dtype, columns, extra=BLOCK_ROWS)
 
 
@@ -306,11 +548,13 @@ def filter_edges(ws: Workspace, points: GraphPoints, edges: Edges, weights: Filt
     nodes, kept = ws.extent("graph_nodes"), ws.extent("kept_edges")
     dtype = points.features.dtype
     ends = _rows(ws, "filter_ends", n_points, dtype, 2 * HIDDEN)
-    ws.device.dense(n_points, points.features, weights.ends, weights.ends_bias, ends)
+    prepared = _EndsPayload(_size(ws, n_points), points.features, weights.ends, weights.ends_bias, ends)
+    ws.launch(_prepare_points, _blocks(ws, n_points), prepared)
     is_kept = ws.array("network.is_kept", n_edges, np.int32)
     is_node = ws.array("network.is_node", n_points, np.int32)
     ws.clear(is_node)
     payload = _FilterPayload(
+        size=_size(ws, n_edges),
         edges=edges,
         ends=ends,
         weights=weights,
@@ -318,7 +562,7 @@ def filter_edges(ws: Workspace, points: GraphPoints, edges: Edges, weights: Filt
         out_is_kept=is_kept,
         out_is_node=is_node,
     )
-    ws.launch(_filter_edges, n_edges, payload)
+    ws.launch(_filter_edges, _blocks(ws, n_edges), payload)
     node = ws.array("network.node", n_points, np.int32, extra=1)
     place = ws.array("network.place", n_edges, np.int32, extra=1)
     ws.scan(is_node, n_points, node, nodes)
@@ -333,6 +577,15 @@ def filter_edges(ws: Workspace, points: GraphPoints, edges: Edges, weights: Filt
     ws.launch(_gather_nodes, n_points, _NodePayload(points=points, offsets=node, out=out))
     ws.launch(_gather_edges, n_edges, _EdgePayload(edges=edges, offsets=place, node=node, out=out))
     return out
+
+
+def _size(ws: Workspace, extent: Extent) -> _Size:
+    return _Size(ws.counts, np.int32(extent.slot))
+
+
+def _blocks(ws: Workspace, extent: Extent) -> int:
+    """Return the number of blocks of rows; where sizes stay on the device, of those that there is room for."""
+    return -(-(ws.size(extent) if ws.device.sizes_are_on_host else extent.capacity) // BLOCK_ROWS)
 
 
 def _logit(score: float) -> float:
@@ -359,35 +612,24 @@ def score_edges(ws: Workspace, graph: FilteredGraph, weights: NetworkWeights) ->
     n_nodes, n_edges = ws.extent("graph_nodes"), ws.extent("kept_edges")
     dtype, w = graph.node_features.dtype, weights
     nodes, edges = (_rows(ws, name, n, dtype, HIDDEN) for name, n in (("nodes", n_nodes), ("edges", n_edges)))
-    node_hidden, message = (_rows(ws, n, e, dtype, HIDDEN) for n, e in (("node_hidden", n_nodes), ("message", n_edges)))
-    node_update, edge_update = (
-        _rows(ws, n, e, dtype, HIDDEN) for n, e in (("node_update", n_nodes), ("edge_update", n_edges))
-    )
-    ends, joined = (_rows(ws, n, n_nodes, dtype, c) for n, c in (("ends", 2 * HIDDEN), ("joined", 3 * HIDDEN)))
-    ws.device.dense(n_nodes, graph.node_features, w.node1, w.node1_bias, node_hidden, is_rectified=True)
-    ws.device.dense(n_nodes, node_hidden, w.node2, w.node2_bias, nodes)
-    ws.device.dense(n_edges, graph.edge_features, w.edge1, w.edge1_bias, message, is_rectified=True)
-    ws.device.dense(n_edges, message, w.edge2, w.edge2_bias, edges)
+    ends = _rows(ws, "ends", n_nodes, dtype, 2 * HIDDEN)
+    of_nodes, of_edges = _size(ws, n_nodes), _size(ws, n_edges)
+    node_blocks, edge_blocks = _blocks(ws, n_nodes), _blocks(ws, n_edges)
+    encoder = (w.node1, w.node1_bias, w.node2, w.node2_bias, w.ends[0], w.ends_bias[0])
+    encoded = _EncodeNodesPayload(of_nodes, graph.node_features, *encoder, nodes, ends)
+    ws.launch(_encode_nodes, node_blocks, encoded)
+    weights_of_edges = (w.edge1, w.edge1_bias, w.edge2, w.edge2_bias)
+    ws.launch(_encode_edges, edge_blocks, _EncodeEdgesPayload(of_edges, graph.edge_features, *weights_of_edges, edges))
     of_outer = group_rows(ws, "network.outer", graph.outer, n_edges, n_nodes, ws.extent("edges_by_outer"))
     of_inner = group_rows(ws, "network.inner", graph.inner, n_edges, n_nodes, ws.extent("edges_by_inner"))
-    no_bias = ws.array("network.no_bias", ws.fixed("columns", HIDDEN), dtype)
-    ws.clear(no_bias)
-
-    def tell_edges(step: int) -> None:
-        ws.device.dense(n_nodes, nodes, w.ends[step], w.ends_bias[step], ends)
-        ws.device.dense(n_edges, edges, w.message[step], no_bias, message)
-        ws.launch(_add_ends, n_edges, _MessagePayload(graph.inner, graph.outer, ends, message))
-
-    for step in range(N_STEPS):
-        tell_edges(step)
-        ws.device.dense(n_edges, message, w.edge_update[step], w.edge_update_bias[step], edge_update)
-        ws.launch(_update, n_edges, _UpdatePayload(edge_update, w.edge_norm[step], edges))
-        ws.launch(_join_node, n_nodes, _SumPayload(nodes, edges, of_outer, of_inner, joined))
-        ws.device.dense(n_nodes, joined, w.node_hidden[step], w.node_hidden_bias[step], node_hidden, is_rectified=True)
-        ws.device.dense(n_nodes, node_hidden, w.node_update[step], w.node_update_bias[step], node_update)
-        ws.launch(_update, n_nodes, _UpdatePayload(node_update, w.node_norm[step], nodes))
-    tell_edges(N_STEPS)
-    ws.device.dense(n_edges, message, w.out1, w.out1_bias, edge_update, is_rectified=True)
+    between = (graph.inner, graph.outer, ends)
+    for k in range(N_STEPS):
+        step = (w.message[k], w.edge_update[k], w.edge_update_bias[k], w.edge_norm[k])
+        ws.launch(_tell_edges, edge_blocks, _EdgeStepPayload(of_edges, *between, *step, edges))
+        update = (w.node_hidden[k], w.node_hidden_bias[k], w.node_update[k], w.node_update_bias[k], w.node_norm[k])
+        told = (*update, w.ends[k + 1], w.ends_bias[k + 1], nodes, ends)
+        ws.launch(_tell_nodes, node_blocks, _NodeStepPayload(of_nodes, edges, of_outer, of_inner, *told))
     logit = ws.array("network.logit", n_edges, dtype)
-    ws.launch(_score, n_edges, _ScorePayload(edge_update, w.out2, w.out2_bias, logit))
+    last = (w.message[N_STEPS], w.out1, w.out1_bias, w.out2, w.out2_bias)
+    ws.launch(_score_edges, edge_blocks, _ScorePayload(of_edges, *between, edges, *last, logit))
     return ScoredEdges(logit, of_outer, of_inner)

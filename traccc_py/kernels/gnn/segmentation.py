@@ -63,7 +63,18 @@ class _ComponentPayload(NamedTuple):
     counts: Any  # sizes of all collections
     node_slot: Any  # int32
     link_slot: Any  # int32
+    by_outer: Groups  # links by their outer node
+    by_inner: Groups
     out_label: Any  # (n_nodes,) int32, the first node of the component; -1: no links
+    out_size: Any  # (n_nodes,) int32, nodes of each label
+    out_place: Any  # (n_nodes,) int32, how many nodes of its component come before it
+
+
+class _MemberPayload(NamedTuple):
+    label: Any  # (n_nodes,) int32
+    place: Any  # (n_nodes,) int32
+    offsets: Any  # (n_nodes + 1,) int32, first member of each label
+    out_order: Any  # (n_slots,) int32
 
 
 class _Walk(NamedTuple):
@@ -169,33 +180,38 @@ def _first_link(p, node, n):
     return low
 
 
+@device_function(inlined=True)
+def _has_none(groups, node):
+    return groups.offsets[node] == groups.offsets[node + 1]
+
+
 @kernel(grain=1)
 def _find_components(i, p):
-    """One event: label its nodes."""
+    """One event: label its nodes, and number those of each label."""
     n_nodes, n_links = p.counts[p.node_slot], p.counts[p.link_slot]
     first, last = _first_of_event(p, i, n_nodes), _first_of_event(p, i + np.int32(1), n_nodes)
     label = p.out_label
     for node in range(first, last):
         label[node] = node
+        p.out_size[node] = np.int32(0)
     first_link, last_link = _first_link(p, first, n_links), _first_link(p, last, n_links)
     for link in range(first_link, last_link):
         a, b = _root(label, p.links.inner[link]), _root(label, p.links.outer[link])
         label[max(a, b)] = min(a, b)
-    for node in range(first, last):  # labels never rise along the nodes, so that of the parent is final
-        label[node] = label[label[node]]
+    for node in range(first, last):
+        if _has_none(p.by_outer, node) and _has_none(p.by_inner, node):
+            label[node] = _NONE
+            continue
+        label[node] = label[label[node]]  # labels never rise along the nodes, so that of the parent is final
+        p.out_place[node] = p.out_size[label[node]]
+        p.out_size[label[node]] += np.int32(1)
 
 
 @kernel(grain=4096)
-def _leave_alone(i, p):
-    """One node: it has no component if it has no link."""
-    if p.by_outer.offsets[i] == p.by_outer.offsets[i + 1] and p.by_inner.offsets[i] == p.by_inner.offsets[i + 1]:
-        p.out_label[i] = _NONE
-
-
-class _AlonePayload(NamedTuple):
-    by_outer: Groups
-    by_inner: Groups
-    out_label: Any  # (n_nodes,) int32
+def _order_members(i, p):
+    """One node: write it to its place in its component."""
+    if p.label[i] >= 0:
+        p.out_order[p.offsets[p.label[i]] + p.place[i]] = i
 
 
 @device_function(inlined=True)
@@ -388,21 +404,36 @@ def find_paths(
     links = _find_links(ws, graph, scored, math.log(cut / (1 - cut)), only_best=only_best)
     by_outer = group_rows(ws, "segmentation.outer", links.outer, extent, nodes, ws.extent("links_by_outer"))
     by_inner = group_rows(ws, "segmentation.inner", links.inner, extent, nodes, ws.extent("links_by_inner"))
-    label = ws.array("segmentation.label", nodes, np.int32)
+    components = _components(ws, points, graph, links, by_outer, by_inner)
+    return _walk(ws, points, graph, links, by_outer, by_inner, components)
+
+
+def _components(
+    ws: Workspace, points: GraphPoints, graph: FilteredGraph, links: _Links, by_outer: Groups, by_inner: Groups
+) -> Groups:
+    """Return the nodes by the label of their component."""
+    nodes, slots = ws.extent("graph_nodes"), ws.extent("component_slots")
+    label, size, place = (ws.array(f"segmentation.{n}", nodes, np.int32) for n in ("label", "size", "member"))
     of_event = _ComponentPayload(
         links=links,
         points=points,
         point=graph.point,
         counts=ws.counts,
         node_slot=np.int32(nodes.slot),
-        link_slot=np.int32(extent.slot),
+        link_slot=np.int32(ws.extent("graph_links").slot),
+        by_outer=by_outer,
+        by_inner=by_inner,
         out_label=label,
+        out_size=size,
+        out_place=place,
     )
     ws.launch(_find_components, ws.extent("events"), of_event)
-    ws.launch(_leave_alone, nodes, _AlonePayload(by_outer=by_outer, by_inner=by_inner, out_label=label))
-    slots = ws.extent("component_slots")
-    components = group_rows(ws, "segmentation.component", label, nodes, nodes, slots)
-    return _walk(ws, points, graph, links, by_outer, by_inner, components)
+    offsets = ws.array("segmentation.component_offsets", nodes, np.int32, extra=1)
+    ws.reserve(slots, nodes.capacity)
+    ws.scan(size, nodes, offsets, slots)
+    order = ws.array("segmentation.component_order", slots, np.int32)
+    ws.launch(_order_members, nodes, _MemberPayload(label, place, offsets, order))
+    return Groups(offsets, order)
 
 
 def _find_links(ws: Workspace, graph: FilteredGraph, scored: ScoredEdges, cut: float, *, only_best: bool) -> _Links:
