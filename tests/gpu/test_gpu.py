@@ -148,7 +148,7 @@ def allowed_share(expected):
 def test_each_kernel_gives_what_the_cpu_gives(setup):
     launches = recorded_launches(setup)
     modules = {n: k.body.py_func.__module__ for n, k in registered_kernels().items()}
-    others = ("traccc_py.kernels.gnn", "traccc_py.device.dense")  # of a finder that these chains don't have
+    others = "traccc_py.kernels.gnn"  # of a finder that these chains don't have
     ours = {n for n, m in modules.items() if m.startswith("traccc_py.") and not m.startswith(others)}
     assert ours <= set(launches)
     device = setup.make()

@@ -12,9 +12,6 @@ from tests.reference.interaction_network import filter_logits, network_logits
 from traccc_py import ConfigError, GeometryError, build_detector
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.cpu.products import BLOCK_ROWS, COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
-from traccc_py.device.deferred import DeferredDevice
-from traccc_py.device.dense import BLOCK_ROWS as DENSE_ROWS
-from traccc_py.device.dense import launch_dense
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Spacepoints
 from traccc_py.gnn.weights import finder_arrays, read_weights, untrained_weights, weight_shapes, write_weights
@@ -134,36 +131,6 @@ def test_networks_give_what_their_equations_say(detector, weights, made, event):
     )
     assert np.abs(scored.logit[:n] - logits).max() < 1e-4
     assert np.ptp(logits) > 0.2
-
-
-@pytest.mark.parametrize("columns", [(11, 32), (32, 64), (96, 32)])
-def test_a_rows_bits_depend_on_that_row_alone(columns):
-    random = np.random.default_rng(1)
-    rows = random.standard_normal((3001, columns[0])).astype(np.float32)
-    weights = random.standard_normal(columns).astype(np.float32)
-    bias = random.standard_normal(columns[1]).astype(np.float32)
-
-    def multiplied(x, device, *, by_kernel=False):
-        ws = Workspace(device)
-        extent = ws.extent("rows")
-        ws.set_size(extent, len(x))
-        given, out = (ws.array(n, extent, np.float32, c, extra=DENSE_ROWS) for n, c in zip("xy", columns, strict=True))
-        given[: len(x)] = x
-        if by_kernel:
-            launch_dense(device, extent, given, weights, bias, out, np.int32(1))
-        else:
-            device.dense(extent, given, weights, bias, out, is_rectified=True)
-        return out[: len(x)].copy()
-
-    expected = multiplied(rows, CpuDevice(1))
-    assert np.allclose(expected, np.maximum(rows.astype(float) @ weights + bias, 0), atol=1e-4)
-    order = random.permutation(len(rows))
-    assert multiplied(rows[order], CpuDevice(1)).tobytes() == expected[order].tobytes()
-    assert multiplied(rows, CpuDevice(2)).tobytes() == expected.tobytes()
-    for n in (1, 255, 256, 257, 1700):
-        assert multiplied(rows[:n], DeferredDevice(1)).tobytes() == expected[:n].tobytes()
-    assert len(multiplied(rows[:0], CpuDevice(1))) == 0
-    assert np.allclose(multiplied(rows[:200], CpuDevice(1), by_kernel=True), expected[:200], atol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -60,25 +60,6 @@ class Device(Protocol):
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
         """Run `kernel` for the indices 0 ... n - 1."""
 
-    def dense(self, extent: Extent, x: Any, weights: Any, bias: Any, out: Any, *, is_rectified: bool = False) -> None:
-        """Write ``x @ weights + bias`` to `out`, negative values as 0 if asked; a row's bits depend on that row alone.
-
-        Parameters
-        ----------
-        extent : Extent
-            Whose rows they are.
-        x : array of shape (capacity + BLOCK_ROWS, n_in), scalar
-            Rows; those beyond the size are overwritten.
-        weights : array of shape (n_in, n_out), scalar
-            A small matrix.
-        bias : array of shape (n_out,), scalar
-            Added to each row.
-        out : array of shape (capacity + BLOCK_ROWS, n_out), scalar
-            Output; contents beyond the size are undefined.
-        is_rectified : bool, optional
-            Whether negative values become 0.
-        """
-
     def clear(self, array: Any) -> None:
         """Fill a contiguous array with zeros."""
 

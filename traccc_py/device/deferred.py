@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from traccc_py.device.cpu.executor import CpuDevice
-from traccc_py.device.dense import launch_dense
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import Kernel
 from traccc_py.device.scan import MAX_CHUNKS, MAX_COLUMNS, launch_scan
@@ -35,10 +34,6 @@ class DeferredSizes:
         """Return an uninitialised array; provided by the device."""
         raise NotImplementedError
 
-    def dense(self, extent: Extent, x: Any, weights: Any, bias: Any, out: Any, *, is_rectified: bool = False) -> None:
-        """Multiply rows, as `Device.dense` says."""
-        launch_dense(self, extent, x, weights, bias, out, np.int32(is_rectified))
-
     def exclusive_scan(self, extent: Extent, columns: tuple[ScanColumn, ...]) -> None:
         """Write the running sums of up to three columns and their totals, as `Workspace.scan_together` says."""
         if self._sums is None:
@@ -58,7 +53,6 @@ class DeferredDevice(DeferredSizes, CpuDevice):
     name = "cpu-deferred"
     launch = CpuDevice.launch
     empty = CpuDevice.empty
-    dense = CpuDevice.dense
 
     def fetch(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return copies of the arrays."""
@@ -70,11 +64,9 @@ class DeferredDevice(DeferredSizes, CpuDevice):
 
 
 def exercise_primitives(device: Any) -> None:
-    """Launch the kernels behind scans, groups and layers of networks once, for the record of signatures."""
+    """Launch the kernels behind scans and groups once, for the record of signatures."""
     workspace = Workspace(device)
     rows, grouped = workspace.extent("rows"), workspace.extent("grouped")
     workspace.set_sizes(rows=1)
     key = device.zeros(rows.capacity, np.int32)
     group_rows(workspace, "groups", key, rows, workspace.fixed("keys", 1), grouped)
-    matrix = device.zeros((1, 1), np.float32)
-    launch_dense(device, rows, matrix, matrix, device.zeros(1, np.float32), matrix, np.int32(0))

@@ -19,7 +19,6 @@ import numpy as np
 from numba.core import entrypoints
 
 from traccc_py.device.cpu.compile import WORTH_A_THREAD, Loop
-from traccc_py.device.dense import BLOCK_ROWS
 from traccc_py.device.kernel import Kernel
 from traccc_py.device.workspace import Extent, ScanColumn
 from traccc_py.errors import CapacityError
@@ -27,8 +26,6 @@ from traccc_py.errors import CapacityError
 __all__ = ["CpuDevice", "without_numba_extensions"]
 
 _PIECES_PER_THREAD = 32  # work is uneven: many more pieces than threads
-_BLAS_ALONE = 262_144  # products of a matrix product up to which OpenBLAS starts no threads
-_ROWS_IN_CACHE = 1024  # that a thread multiplies at a time
 
 # Of this process, by kernel and class of payloads: a second device need not load the machine code again. Each measures
 # the costs of its own events, with a copy.
@@ -204,31 +201,6 @@ class CpuDevice:
                 msg = f"{expected} {total.name} in one batch; at most {limit} are possible: use smaller batches"
                 raise CapacityError(msg)
             total.counts[total.slot] = expected
-
-    def dense(self, extent: Extent, x: Any, weights: Any, bias: Any, out: Any, *, is_rectified: bool = False) -> None:
-        """Multiply rows, as `Device.dense` says."""
-        n = self._size(extent)
-        products = weights.shape[0] * weights.shape[1]
-        rows = max(1, min(BLOCK_ROWS, _BLAS_ALONE // products))
-        n_blocks = -(-n // rows)
-        x[n : n_blocks * rows] = 0
-        blocks, made = (a[: n_blocks * rows].reshape(n_blocks, rows, a.shape[1]) for a in (x, out))
-        per_piece = max(1, _ROWS_IN_CACHE // rows)
-
-        def work(first: int) -> None:
-            part = made[first : first + per_piece]
-            np.matmul(blocks[first : first + per_piece], weights, out=part)
-            part += bias
-            if is_rectified:
-                np.maximum(part, 0, out=part)
-
-        pieces = range(0, n_blocks, per_piece)
-        if self.threads == 1 or len(pieces) <= 1:
-            for first in pieces:
-                work(first)
-        else:
-            for _ in self._threads_of_this_process().map(work, pieces):
-                pass
 
     @staticmethod
     def _size(extent: Extent | int) -> int:
