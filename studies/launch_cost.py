@@ -160,7 +160,7 @@ def bench_chain(repeats=100):
             chain = TrackingChain(detector, device=device)
             # Not `initialize`: launches do nothing here, so there would be no results to cut into events.
             chain._schedule._stages = Stages(device, detector, chain.config)
-            for name, extent in model._schedule.workspace._extents.items():
+            for name, extent in model._schedule.workspace._store.extents.items():
                 chain._schedule.workspace.reserve(chain._schedule.workspace.extent(name), extent.capacity)
             batches = chain._schedule.jobs((events, None) for _ in range(9))
             for _ in range(6):

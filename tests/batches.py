@@ -136,6 +136,8 @@ def rows(ws, collection, **extents):
     default = extents.pop("default")
     columns = {}
     for name, column in zip(collection._fields, collection, strict=True):
-        extra = 1 if name.endswith("offsets") else 0
-        columns[name] = column[: ws.size(ws.extent(extents.get(name, default))) + extra].copy()
+        n = ws.size(ws.extent(extents.get(name, default))) + (1 if name.endswith("offsets") else 0)
+        parts = column if isinstance(column, tuple) else (column,)
+        cut = [part[:n].copy() for part in parts]
+        columns[name] = type(column)(*cut) if isinstance(column, tuple) else cut[0]
     return type(collection)(**columns)

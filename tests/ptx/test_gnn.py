@@ -29,7 +29,7 @@ def run(segmentation, seed):
     cells, device = read_cells(sample_event_path()), ptx_device("check", seed=seed)
     chain = chain_on(device, segmentation)
     chain.run(cells)  # buffers grow
-    for name, array in chain._schedule.workspace._arrays.items():
+    for name, array in chain._schedule.workspace._store.arrays.items():
         if not name.startswith("input"):
             device.ptx.memory.forget(getattr(array, "storage", array).host)
     found = chain.run(cells)

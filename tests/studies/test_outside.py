@@ -56,5 +56,5 @@ def test_particles_of_tracks_are_those_of_most_measurements():
 
     particle = dict(zip(range(0, 60, 10), [7, 7, 8, 1, 2, 3], strict=True))
     majority, n_fakes = outside._majorities(Result, particle)
-    assert majority.tolist() == [7]
+    assert majority.tolist() == [7, -1]
     assert n_fakes == 1
