@@ -262,7 +262,8 @@ def test_variances_from_the_table_act_as_given_ones():
     for measurements in (given, clusters):
         sample.measurements = measurements
         sample.arrays = sample.arrays._replace(path_sigmas=np.full_like(sample.arrays.path_sigmas, sigma))
-        outcomes.append((*sample.fit(), *sample.find(finding_settings(particle="muon"))))
+        found = sample.find(finding_settings(particle="muon"))
+        outcomes.append((*sample.fit(), *found._replace(start=found.start.params), *found.start))
     for one, other in zip(*outcomes, strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -45,8 +45,8 @@ def _reachable(p, bound, most_chi2, track, first, n):
         m = np.uint64(first) + k
         residual = p.measurements.local_position[m, LOC0] - predicted
         given, size = p.measurements.local_variance[m, AXIS0], p.measurements.cluster_size[m, AXIS0]
-        is_near = residual * residual <= most_chi2 * (spread + most_loc0_variance(bound, given, size))
-        bits |= np.uint32(is_near) << np.uint32(k)
+        is_far = residual * residual > most_chi2 * (spread + most_loc0_variance(bound, given, size))
+        bits |= np.uint32(not is_far) << np.uint32(k)  # no number is not far
         k += np.uint64(1)
     return bits
 
