@@ -427,7 +427,7 @@ def test_compile_tells_where_kernels_are(chain, cache):
 def test_info_lists_versions_and_devices():
     result = call("info")
     assert result.exit_code == 0, result.output
-    for word in ("traccc_py", "numba", "threads", "odd, telescope, toy"):
+    for word in ("traccc_py", "numba", "thread", "odd, telescope, toy"):
         assert word in result.stdout
 
 
