@@ -155,7 +155,9 @@ def kernel(
         if name in _REGISTRY and _REGISTRY[name].filename != filename:
             msg = f"two kernels are named {name}: in {filename} and {_REGISTRY[name].filename}; rename one"
             raise ValueError(msg)
-        made = Kernel(name, numba.njit(**_OPTIONS)(function), filename, scratch, grain, cuda, fuses)
+        # Outside of its loop each index would pay for a call with all arrays of the payload.
+        body = numba.njit(**_OPTIONS, forceinline=True)(function)
+        made = Kernel(name, body, filename, scratch, grain, cuda, fuses)
         _REGISTRY[name] = made
         return made
 

@@ -103,9 +103,9 @@ def _slope_range(path):
 @device_function(inlined=True)
 def _is_cut_off(measurements, m, design):
     """Return whether the cluster of measurement m ends at the sensor's edge along loc1."""
-    middle = (measurements.local_position[m, LOC1] - design.min1) / design.pitch1
-    half = HALF * scalar(measurements.cluster_size[m, LOC1])
-    return middle - half < _EDGE or middle + half > scalar(design.n_channels1) - _EDGE
+    first = measurements.local_position[m, LOC1] - design.min1
+    half = HALF * scalar(measurements.cluster_size[m, LOC1]) + _EDGE
+    return first < half * design.pitch1 or first > (scalar(design.n_channels1) - half) * design.pitch1
 
 
 @device_function(inlined=True)
@@ -119,20 +119,24 @@ def _rows_of_module(measurements, m):
 def _longest_beside(measurements, m, design, longest, n, way):
     """Return the longest path, with the pieces among the n measurements after (before) measurement m.
 
-    They are ordered by their first channel along loc1, so that the search ends where they are too far away.
+    They are ordered by their first channel along loc1, so that the search ends where they are too far away. Distances
+    are compared in millimetres: a division for each piece would take most of the time.
     """
     position, size = measurements.local_position, measurements.cluster_size
+    x0, x1 = position[m, LOC0], position[m, LOC1]
     n0, n1 = scalar(size[m, LOC0]), scalar(size[m, LOC1])
+    reach = (HALF * n1 + _REACH) * design.pitch1
     for step in range(1, n + 1):
         k = m + way * step
-        aside = abs(position[k, LOC0] - position[m, LOC0]) / design.pitch0
-        along = abs(position[k, LOC1] - position[m, LOC1]) / design.pitch1
-        half0 = HALF * (n0 + scalar(size[k, LOC0]))
-        half1 = HALF * (n1 + scalar(size[k, LOC1]))
-        if aside <= half0 + _ASIDE and along <= half1 + _GAP:
-            longest = max(longest, _LARGE if _is_cut_off(measurements, k, design) else along + half1)
-        if along > HALF * n1 + _REACH:
+        along = abs(position[k, LOC1] - x1)
+        if along > reach:
             break
+        half1 = HALF * (n1 + scalar(size[k, LOC1]))
+        if along <= (half1 + _GAP) * design.pitch1:
+            half0 = HALF * (n0 + scalar(size[k, LOC0]))
+            if abs(position[k, LOC0] - x0) <= (half0 + _ASIDE) * design.pitch0:
+                is_open = _is_cut_off(measurements, k, design)
+                longest = max(longest, _LARGE if is_open else along / design.pitch1 + half1)
     return longest
 
 
@@ -142,8 +146,10 @@ def _longest_path(measurements, m, design):
 
     Those of its cluster, or of two if another piece may belong to it; no limit for what ends at the sensor's edge.
     """
-    longest = _LARGE if _is_cut_off(measurements, m, design) else scalar(measurements.cluster_size[m, LOC1])
+    if _is_cut_off(measurements, m, design):
+        return _LARGE
     first, end = _rows_of_module(measurements, m)
+    longest = scalar(measurements.cluster_size[m, LOC1])
     longest = _longest_beside(measurements, m, design, longest, end - m - 1, _UP)
     return _longest_beside(measurements, m, design, longest, m - first, _DOWN)
 
