@@ -19,6 +19,7 @@ import numpy as np
 from numba.core import entrypoints
 
 from traccc_py.device.cpu.compile import WORTH_A_THREAD, Loop
+from traccc_py.device.cpu.running_sums import running_sums
 from traccc_py.device.kernel import Kernel
 from traccc_py.device.workspace import Extent, ScanColumn
 from traccc_py.errors import CapacityError
@@ -193,14 +194,12 @@ class CpuDevice:
         """
         n = self._size(extent)
         for values, offsets, total in columns:
-            offsets[0] = 0
-            np.cumsum(values[:n], out=offsets[1 : n + 1])
-            expected = int(values[:n].sum(dtype=np.int64))
+            found = running_sums(values[:n], offsets)
             limit = np.iinfo(np.int32).max
-            if expected > limit:
-                msg = f"{expected} {total.name} in one batch; at most {limit} are possible: use smaller batches"
+            if found > limit:
+                msg = f"{found} {total.name} in one batch; at most {limit} are possible: use smaller batches"
                 raise CapacityError(msg)
-            total.counts[total.slot] = expected
+            total.counts[total.slot] = found
 
     @staticmethod
     def _size(extent: Extent | int) -> int:
