@@ -76,6 +76,7 @@ Variance = Annotated[str, Choice(("calibrated", "traccc"))]
 SeedSearchOrAuto = Annotated[str, Choice(("grid", "layer_pairs")), Automatic]
 Finder = Annotated[str, Choice(("seeds", "gnn"))]
 FinderWeights = Annotated[str, AnyName("a name or a file")]
+GraphConstructor = Annotated[str, Choice(("layer_map", "metric"))]
 Segmentation = Annotated[str, Choice(("walkthrough", "junction_removal"))]
 Score = Annotated[float, Range(0, is_open=True, below=1)]
 
@@ -124,6 +125,9 @@ class FinderConfig(_Section):
 class GraphConfig(_Section):
     """Track candidates of the graph neural network, where finder.method is "gnn"."""
 
+    constructor: GraphConstructor = "layer_map"  #: "layer_map" (windows of pairs of layers) or "metric" (an embedding)
+    radius: Positive = 1.0  #: largest distance in the embedding; 1: that of the training
+    max_neighbours: PositiveCount = 100  #: of a spacepoint in the embedding: where there are more, the nearest count
     filter_cut: Score = 0.5  #: smallest score of edges that the network sees
     edge_cut: Score = 0.1  #: smallest score of edges of a candidate
     segmentation: Segmentation = "walkthrough"  #: "walkthrough" (best paths) or "junction_removal" (no branchings)

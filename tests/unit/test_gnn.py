@@ -14,7 +14,14 @@ from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.cpu.products import BLOCK_ROWS, COLUMNS_TOGETHER, ROWS_TOGETHER, add_columns, add_products
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Spacepoints
-from traccc_py.gnn.weights import finder_arrays, read_weights, untrained_weights, weight_shapes, write_weights
+from traccc_py.gnn.weights import (
+    embedding_shapes,
+    finder_arrays,
+    read_weights,
+    untrained_weights,
+    weight_shapes,
+    write_weights,
+)
 from traccc_py.kernels.gnn.graph_points import GraphPoints
 from traccc_py.kernels.gnn.networks import FilteredGraph, ScoredEdges, filter_edges, score_edges
 from traccc_py.kernels.gnn.segmentation import find_paths
@@ -257,7 +264,7 @@ def test_weights_come_back_from_their_file(tmp_path, weights):
     read = read_weights(path)
     assert {k: v.tobytes() for k, v in read.arrays.items()} == {k: v.tobytes() for k, v in weights.arrays.items()}
     assert read.windows.tobytes() == weights.windows.tobytes()
-    assert set(read.arrays) == set(weight_shapes())
+    assert set(read.arrays) == {*weight_shapes(), *embedding_shapes()}
 
 
 def damaged(weights, tmp_path, change):

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
+from traccc_py.backend.label_settings import label_config
 from traccc_py.backend.logs import TritonHandler
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings
 from traccc_py.backend.triton_tensors import from_triton, to_triton
-from traccc_py.config import read_config
+from traccc_py.config import ChainConfig
 from traccc_py.device import get_device
+from traccc_py.device.base import Device
 from traccc_py.errors import TracccError
+from traccc_py.geometry import Detector
 from traccc_py.pipeline.labelling import SpacepointLabeller
 
-__all__ = ["TritonPythonModel"]
+__all__ = ["LabelModel", "TritonPythonModel"]
 
 _log = logging.getLogger(__name__)
 
 
-class TritonPythonModel:
-    """One model instance; the server creates it and calls the methods."""
+class LabelModel:
+    """One model instance of those that answer with arrays; the server creates it and calls the methods."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Put detector and weights on the device and compile the kernels.
@@ -50,21 +55,27 @@ class TritonPythonModel:
             values = json.loads(Path(args["model_repository"], args["model_version"], SETTINGS_FILE).read_text())
             settings = ModelSettings.from_parameters(values)
             made = get_device(device, threads=settings.threads)
-            self._labeller = SpacepointLabeller(settings.detector.load(), read_config(settings.config), made)
-            self._labeller.label(wire.FEATURES.empty())
+            self.prepare(args, settings.detector.load(), label_config(settings), made)
         except (TracccError, OSError, ValueError) as error:
             msg = f"{args['model_instance_name']}: {error}"
             raise pb_utils.TritonModelException(msg) from error
 
+    def prepare(self, args: dict[str, str], detector: Detector, config: ChainConfig, device: Device) -> None:
+        """Make what answers requests, and let it answer one."""
+        raise NotImplementedError
+
+    def answer(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the tensors of an answer; raise a `TracccError` if the request can't be used."""
+        raise NotImplementedError
+
     def execute(self, requests: list[Any]) -> list[Any]:
         """Return an answer for each request; a bad one gets an error, and others are not affected."""
-        return [self._answer(request) for request in requests]
+        return [self._response(request) for request in requests]
 
-    def _answer(self, request: Any) -> Any:
+    def _response(self, request: Any) -> Any:
         try:
-            tensors = {tensor.name(): from_triton(tensor) for tensor in request.inputs()}
-            labels = self._labeller.label(wire.received(tensors, wire.FEATURES))
-            return pb_utils.InferenceResponse([to_triton(wire.LABELS.name, labels)])
+            answer = self.answer({tensor.name(): from_triton(tensor) for tensor in request.inputs()})
+            return pb_utils.InferenceResponse([to_triton(name, array) for name, array in answer.items()])
         except TracccError as error:
             _log.warning("refused: %s", error)
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
@@ -72,3 +83,16 @@ class TritonPythonModel:
             _log.exception("spacepoints could not be labelled")
             text = "the spacepoints could not be labelled; the server's log says why"
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL))
+
+
+class TritonPythonModel(LabelModel):
+    """The whole pipeline in one model."""
+
+    def prepare(self, args: dict[str, str], detector: Detector, config: ChainConfig, device: Device) -> None:
+        """Make the labeller, and let it label an example."""
+        self._labeller = SpacepointLabeller(detector, config, device)
+        self._labeller.warm_up()
+
+    def answer(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return the labels."""
+        return {wire.LABELS.name: self._labeller.label(wire.received(tensors, wire.FEATURES))}

@@ -1,20 +1,23 @@
-"""The model repository: config.pbtxt of the two models, generated from the table of tensors.
+"""The model repository: config.pbtxt of the models, generated from the table of tensors.
 
 `traccc-gpu` takes either kind of cells. `traccc-gpu-compact` is an ensemble of this one step that takes the compact
-tensor alone. The model makes batches itself, so tensors have no batch axis.
+tensor alone. The model makes batches itself, so tensors have no batch axis. If asked for there are `exatrkx`, which
+labels spacepoints, and the same in six steps with an ensemble of them.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from traccc_py import wire
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings, SchedulingSettings
 from traccc_py.errors import ConfigError
+from traccc_py.wire.exatrkx import ENSEMBLE_MODEL, STEPS, Step, step_tensor
 
 __all__ = ["ModelRepository"]
 
@@ -22,7 +25,12 @@ _MODEL_FILE = (
     '"""The model that the server loads."""\n\n{path}from traccc_py.backend.{module} import TritonPythonModel\n'
 )
 
-_CODE = {wire.MODEL: "model", wire.EXATRKX_MODEL: "exatrkx"}  #: modules of the models that are code
+#: Modules of the models that are code.
+_CODE = {
+    wire.MODEL: "model",
+    wire.EXATRKX_MODEL: "exatrkx",
+    **{step.model: "exatrkx_steps" for step in STEPS},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +74,14 @@ class ModelRepository:
 
     def configs(self) -> dict[str, str]:
         """Return the content of config.pbtxt by model."""
-        found = {wire.MODEL: self._model(), wire.COMPACT_MODEL: _ensemble(self._facts())}
-        return found | ({wire.EXATRKX_MODEL: self._exatrkx()} if self.settings.exatrkx else {})
+        facts = self._facts()
+        found = {wire.MODEL: self._model(), wire.COMPACT_MODEL: _compact_ensemble(facts)}
+        if self.settings.has_labels:
+            found[wire.EXATRKX_MODEL] = self._labels(*_EXATRKX_TENSORS)
+        if self.settings.exatrkx_ensemble:
+            found |= {step.model: self._labels(*_tensors_of(step)) for step in STEPS}
+            found[ENSEMBLE_MODEL] = _ensemble(facts, *_EXATRKX_TENSORS, [(s.model, s.inputs, s.outputs) for s in STEPS])
+        return found
 
     def write(self, folder: Path) -> None:
         """Write the repository.
@@ -112,14 +126,15 @@ class ModelRepository:
             group += f" gpus: [ {', '.join(map(str, scheduling.gpus))} ]"
         return group
 
-    def _exatrkx(self) -> str:
+    def _labels(self, inputs: list[_Tensor], outputs: list[_Tensor]) -> str:
+        """Return a model that labels spacepoints, or does a step of it."""
         lines = [
             'backend: "python"',
             "max_batch_size: 0",
             f"instance_group [ {{ {self._group()} }} ]",
             *_parameters(self._facts()),
-            _tensor("input", wire.FEATURES),
-            _tensor("output", wire.LABELS),
+            *(_line("input", tensor) for tensor in inputs),
+            *(_line("output", tensor) for tensor in outputs),
         ]
         return "\n".join(lines) + "\n"
 
@@ -131,8 +146,8 @@ class ModelRepository:
             "max_batch_size: 0",
             f"instance_group [ {{ {group} }} ]",
             *_parameters(self._facts()),
-            *(_tensor("input", spec, "optional: true") for spec in inputs),
-            *(_tensor("output", spec) for spec in wire.OUTPUTS),
+            *(_line("input", _tensor_of(spec), "optional: true") for spec in inputs),
+            *(_line("output", _tensor_of(spec)) for spec in wire.OUTPUTS),
         ]
         return "\n".join(lines) + "\n"
 
@@ -141,32 +156,68 @@ def _config_file(folder: Path, model: str) -> Path:
     return folder / model / "config.pbtxt"
 
 
-def _ensemble(facts: Mapping[str, str]) -> str:
+def _compact_ensemble(facts: Mapping[str, str]) -> str:
+    inputs, outputs = ([_tensor_of(spec) for spec in specs] for specs in (wire.COMPACT_INPUTS, wire.OUTPUTS))
+    same = [{tensor.name: tensor.name for tensor in tensors} for tensors in (inputs, outputs)]
+    return _ensemble(facts, inputs, outputs, [(wire.MODEL, same[0], same[1])])
+
+
+def _ensemble(
+    facts: Mapping[str, str],
+    inputs: list[_Tensor],
+    outputs: list[_Tensor],
+    steps: Sequence[tuple[str, Mapping[str, str], Mapping[str, str]]],
+) -> str:
+    """Return an ensemble; a step is a model, and what each of its inputs and outputs is in the ensemble."""
     lines = [
         'platform: "ensemble"',
         "max_batch_size: 0",
         *_parameters(facts),
-        *(_tensor("input", spec) for spec in wire.COMPACT_INPUTS),
-        *(_tensor("output", spec) for spec in wire.OUTPUTS),
+        *(_line("input", tensor) for tensor in inputs),
+        *(_line("output", tensor) for tensor in outputs),
         "ensemble_scheduling {",
-        "  step [ {",
-        f'    model_name: "{wire.MODEL}"',
-        "    model_version: -1",
-        *_maps("input", wire.COMPACT_INPUTS),
-        *_maps("output", wire.OUTPUTS),
-        "  } ]",
+        "  step [",
+        ",\n".join(_step(*step) for step in steps),
+        "  ]",
         "}",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _tensor(direction: str, spec: wire.TensorSpec, more: str = "") -> str:
-    dims = ", ".join(map(str, spec.dims))
-    return f'{direction} [ {{ name: "{spec.name}" data_type: TYPE_{spec.triton_dtype} dims: [ {dims} ] {more} }} ]'
+def _step(model: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> str:
+    lines = [f'    model_name: "{model}"', "    model_version: -1"]
+    for direction, names in (("input", inputs), ("output", outputs)):
+        lines += [f'    {direction}_map {{ key: "{key}" value: "{value}" }}' for key, value in names.items()]
+    return "\n".join(["  {", *lines, "  }"])
 
 
-def _maps(direction: str, specs: Iterable[wire.TensorSpec]) -> list[str]:
-    return [f'    {direction}_map {{ key: "{spec.name}" value: "{spec.name}" }}' for spec in specs]
+class _Tensor(NamedTuple):
+    """A tensor of a model's configuration."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+
+def _tensor_of(spec: wire.TensorSpec) -> _Tensor:
+    return _Tensor(spec.name, spec.triton_dtype, spec.dims)
+
+
+def _tensors_of(step: Step) -> tuple[list[_Tensor], list[_Tensor]]:
+    """Return the inputs and outputs of a step."""
+    found = []
+    for names in (step.inputs, step.outputs):
+        specs = {name: step_tensor(shared) for name, shared in names.items()}
+        found.append([_Tensor(name, spec.triton_dtype, spec.dims) for name, spec in specs.items()])
+    return found[0], found[1]
+
+
+_EXATRKX_TENSORS = [_tensor_of(wire.FEATURES)], [_tensor_of(wire.LABELS)]
+
+
+def _line(direction: str, tensor: _Tensor, more: str = "") -> str:
+    dims = ", ".join(map(str, tensor.dims))
+    return f'{direction} [ {{ name: "{tensor.name}" data_type: TYPE_{tensor.dtype} dims: [ {dims} ] {more} }} ]'
 
 
 def _parameters(values: Mapping[str, str]) -> list[str]:

@@ -19,7 +19,7 @@ __all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSetting
 #: Beside the model's Python file: clients can read a model's configuration, and should not see paths of the server.
 SETTINGS_FILE = "settings.json"
 
-_SWITCHES = ("exatrkx", "hide_values", "log_calls")
+_SWITCHES = ("exatrkx", "exatrkx_ensemble", "hide_values", "log_calls")
 _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb", "event_seconds")
 
 Port = Annotated[int, Range(0, 65_535)]
@@ -34,6 +34,9 @@ class ModelSettings(Settings):
     #: what starts tracks, in the place of the settings' finder.method
     finder: Annotated[str, Choice(("seeds", "gnn"))] | None = None
     exatrkx: bool = False  #: also serve exatrkx: positions of spacepoints in, labels out, by the graph neural network
+    #: also serve exatrkx, and the same in steps: the six models of exatrkx-service and exatrkx-ensemble of them; the
+    #: graph of both is made by the embedding
+    exatrkx_ensemble: bool = False
     threads: PositiveCount | None = None  #: CPU threads of an instance; by default cores / instances
     cache_dir: str | None = None  #: folder of compiled kernels; by default `TRACCC_PY_CACHE_DIR` or the user's cache
     #: cells of an event at most; one with more is refused
@@ -90,6 +93,11 @@ class ModelSettings(Settings):
             del paths["config"]
         absolute: dict[str, Any] = {name: str(Path(path).resolve()) for name, path in paths.items() if path}
         return replace(self, **absolute, detector=self.detector.resolved())
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether models label spacepoints."""
+        return self.exatrkx or self.exatrkx_ensemble
 
     def with_threads(self, threads: int) -> ModelSettings:
         """Return the settings with another number of CPU threads."""

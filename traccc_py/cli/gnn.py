@@ -16,7 +16,7 @@ from traccc_py.config import ChainConfig, FinderConfig
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
 from traccc_py.extras import optional_module
-from traccc_py.settings import Count, Positive, PositiveCount, Settings
+from traccc_py.settings import Choice, Count, Positive, PositiveCount, Settings
 
 __all__ = ["evaluate", "export", "train"]
 
@@ -34,6 +34,8 @@ class _TrainOptions(Settings):
     seed: PositiveCount = 1  #: of events and networks
     #: weights to go on from: a file, or odd; their layer map and filter stay
     start: Annotated[str | None, Option(metavar="WEIGHTS")] = None
+    #: "embedding": the embedding and its filter alone, for the weights of --start
+    learn: Annotated[str, Choice(("all", "embedding"))] = "all"
 
 
 @command(detector=DETECTOR, options=options_of(_TrainOptions))
@@ -53,16 +55,18 @@ def train(detector: DetectorOptions, options: _TrainOptions) -> None:
     check_directory(samples, "--samples")
     optional_module("torch", "training", "the training")
     from traccc_py.gnn.weights import read_weights, write_weights
+    from traccc_py.training.metric import embedding_checkpoints
     from traccc_py.training.session import train_weights
     from traccc_py.training.train import TrainingOptions
 
     console, log = consoles()
     checkpoint = options.output.with_name(options.output.name + ".checkpoint")
-    chosen = TrainingOptions(options.minutes, options.seed)
+    chosen = TrainingOptions(options.minutes, options.seed, learn=options.learn)
     start = None if options.start is None else read_weights(options.start)
     weights = train_weights(detector.load(), samples, options.events, chosen, checkpoint, log.print, start)
     write_weights(options.output, weights)
-    checkpoint.unlink(missing_ok=True)
+    for path in (checkpoint, *embedding_checkpoints(checkpoint)):
+        path.unlink(missing_ok=True)
     console.print(f"weights: {options.output}; traccc-py run EVENTS --finder gnn --set finder.weights={options.output}")
 
 

@@ -181,12 +181,15 @@ def _compiled_repository(
 
 def _try_out(settings: ModelSettings, device: str) -> tuple[str, str]:
     """Return the name of the device and the fingerprint of the detector, after a first event."""
+    from traccc_py.backend.label_settings import try_labels
     from traccc_py.backend.service import TrackingService
     from traccc_py.cli.compilation import compile_missing_kernels
 
     service = TrackingService(settings, device)
     compile_missing_kernels(service.chain, consoles()[1])
     service.initialize()
+    if settings.has_labels:
+        try_labels(settings, service.chain.device)
     return str(service.chain.device.name), service.chain.detector.fingerprint
 
 

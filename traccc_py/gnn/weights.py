@@ -1,8 +1,9 @@
 """Weights of the finder: a table of arrays in one file, with the facts of their training.
 
 The file is an archive of NumPy arrays (`.npz`) without pickled objects. It has the layers that the map is for, pairs of
-them and their windows, the weights of both networks, and `facts`: JSON with the version of the format, the features,
-the SHA-256 of the arrays, the mean numbers of interactions it was trained for, samples, and the curve of the training.
+them and their windows, the weights of both networks, mostly those of the embedding with a filter of its own, and
+`facts`: JSON with the version of the format, the features, the SHA-256 of the arrays, the mean numbers of interactions
+it was trained for, samples, and the curve of the training.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 from traccc_py.errors import ConfigError
 from traccc_py.files import write_files
 from traccc_py.geometry.records import DetectorArrays
+from traccc_py.kernels.gnn.embedding import EMBEDDING_WIDTH, N_DIMENSIONS, OUT_COLUMNS, EmbeddingWeights
 from traccc_py.kernels.gnn.gnn_finding import FinderArrays
 from traccc_py.kernels.gnn.graph_construction import N_EDGE_FEATURES
 from traccc_py.kernels.gnn.graph_map import LAYER_PLACE, N_VALUES, layer_places, make_graph_map
@@ -29,7 +31,10 @@ from traccc_py.kernels.gnn.networks import HIDDEN, N_STEPS, FilterWeights, Netwo
 __all__ = [
     "BUILT_IN",
     "Weights",
+    "embedding_shapes",
+    "embedding_weights",
     "finder_arrays",
+    "has_embedding",
     "read_weights",
     "untrained_weights",
     "weight_shapes",
@@ -87,6 +92,22 @@ def weight_shapes() -> dict[str, tuple[int, ...]]:
         if name not in without_bias:
             shapes[f"network.{name}_bias"] = (1,) if name == "out2" else (*shape[:-2], shape[-1])
     return shapes
+
+
+def embedding_shapes() -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the weights of the embedding and of its filter by name; a file has all of them, or none."""
+    w = EMBEDDING_WIDTH
+    layers = {"first": (N_NODE_FEATURES, w), "second": (w, w), "third": (w, w), "out": (w, N_DIMENSIONS)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in layers.items():
+        shapes |= {f"embedding.{name}": shape, f"embedding.{name}_bias": shape[1:]}
+    own = {name: shape for name, shape in weight_shapes().items() if name.startswith("filter.")}
+    return shapes | {f"metric_{name}": shape for name, shape in own.items()}
+
+
+def has_embedding(weights: Weights) -> bool:
+    """Return whether weights have an embedding, so that graphs can be made by it."""
+    return "embedding.out" in weights.arrays
 
 
 def _digest(weights: Weights) -> str:
@@ -157,8 +178,9 @@ def _checked(source: Path | str, found: Mapping[str, np.ndarray]) -> Weights:
     for name, value, wanted in (("format", version, FORMAT), ("features", features, FEATURES)):
         if value != wanted:
             raise _no_weights(source, f"has {name} {value!r}, which this version does not know (it has {wanted!r})")
-    shapes = weight_shapes()
     arrays = {name: values for name, values in found.items() if name not in (*_MAP, _FACTS)}
+    more = embedding_shapes()
+    shapes = weight_shapes() | (more if set(more) & set(arrays) else {})
     for name, shape in shapes.items():
         values = arrays.get(name)
         if values is None or values.shape != shape or values.dtype != np.float32:
@@ -192,15 +214,35 @@ def finder_arrays(weights: Weights, detector: DetectorArrays) -> FinderArrays:
     GeometryError
         If the detector is not the one they were trained for.
     """
-    parts: dict[str, dict[str, np.ndarray]] = {"filter": {}, "network": {}}
+    parts: dict[str, dict[str, np.ndarray]] = {}
     for name, values in weights.arrays.items():
         part, _, column = name.partition(".")
-        parts[part][column] = np.ascontiguousarray(values)
+        parts.setdefault(part, {})[column] = np.ascontiguousarray(values)
+    embedding, embedding_filter = None, None
+    if has_embedding(weights):
+        embedding = embedding_weights(weights.arrays)
+        embedding_filter = FilterWeights(**parts["metric_filter"])
     return FinderArrays(
         make_graph_map(detector, weights.places, weights.pairs, weights.windows),
         FilterWeights(**parts["filter"]),
         NetworkWeights(**parts["network"]),
+        embedding,
+        embedding_filter,
     )
+
+
+def embedding_weights(arrays: Mapping[str, np.ndarray]) -> EmbeddingWeights:
+    """Return the weights of the embedding, on the host; the last layer has as many columns as products are made of.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray
+        Weights by name.
+    """
+    more = (0, OUT_COLUMNS - N_DIMENSIONS)
+    found = {name: np.ascontiguousarray(arrays[f"embedding.{name}"]) for name in EmbeddingWeights._fields}
+    found |= {"out": np.pad(found["out"], ((0, 0), more)), "out_bias": np.pad(found["out_bias"], more)}
+    return EmbeddingWeights(**found)
 
 
 def untrained_weights(detector: DetectorArrays, seed: int = 0) -> Weights:
@@ -220,10 +262,11 @@ def untrained_weights(detector: DetectorArrays, seed: int = 0) -> Weights:
     """
     random = np.random.default_rng(seed)
     arrays = {}
-    for name, shape in weight_shapes().items():
+    for name, shape in (weight_shapes() | embedding_shapes()).items():
         scale = 1 / np.sqrt(shape[-2]) if len(shape) > 1 else 0.1
         arrays[name] = (scale * random.standard_normal(shape)).astype(np.float32)
-    arrays["filter.ends_bias"][HIDDEN:] = 0  # of the outer ends: one bias is enough
+    for name in ("filter", "metric_filter"):
+        arrays[f"{name}.ends_bias"][HIDDEN:] = 0  # of the outer ends: one bias is enough
     arrays["network.ends_bias"][:, HIDDEN:] = 0
     _, places = layer_places(detector)
     first = np.arange(max(len(places) - 1, 0), dtype=np.int32)

@@ -19,7 +19,6 @@ from traccc_py.geometry.field import likely_units
 from traccc_py.geometry.layer_map import LayerMap, make_late_map
 from traccc_py.geometry.records import LayerKind
 from traccc_py.geometry.variance_table import path_sigmas
-from traccc_py.gnn.weights import finder_arrays, read_weights
 from traccc_py.kernels.ambiguity_resolution.ambiguity_resolution import resolve_ambiguities
 from traccc_py.kernels.clusterization.clusterization import form_measurements
 from traccc_py.kernels.finding.finding import find_tracks
@@ -40,6 +39,7 @@ from traccc_py.kernels.seeding.thinning import thin_seeds
 from traccc_py.kernels.tracking.batch import CellBatch, MeasurementBatch, SeedBatch, SeedParameters, SpacepointBatch
 from traccc_py.kernels.tracking.entries import kink_of
 from traccc_py.kernels.tracking.navigation import StackRanges
+from traccc_py.pipeline.finder import load_finder
 from traccc_py.pipeline.prepare import PreparedEvent
 from traccc_py.pipeline.results import BatchOutput
 from traccc_py.pipeline.upload import upload_candidates, upload_measurements, upload_spacepoints
@@ -133,7 +133,7 @@ class Stages:
         self._late_map: LayerMap | None = None  # all layers
         self._finder: FinderArrays | None = None
         if config.finder.method == "gnn":
-            self._finder = on_device(device, finder_arrays(read_weights(config.finder.weights), host))
+            self._finder = on_device(device, load_finder(config, host))
         elif config.seeding.method == "layer_pairs":
             self._layer_map = on_device(device, detector.layer_map(config.seeding))
             if config.seeding.late_points > 0:

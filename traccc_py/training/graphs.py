@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.config import GraphConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.edm import Measurements, Spacepoints
 from traccc_py.geometry import Detector
+from traccc_py.kernels.gnn.embedding import EmbeddingWeights
 from traccc_py.kernels.gnn.graph_construction import find_edges
 from traccc_py.kernels.gnn.graph_map import GraphMap
 from traccc_py.kernels.gnn.graph_points import sort_points
+from traccc_py.kernels.gnn.metric_graph import find_metric_edges
 from traccc_py.kernels.gnn.networks import FilterWeights, filter_edges
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
@@ -58,10 +61,21 @@ class GraphMaker:
         What the events are on.
     graph_map : GraphMap
         Layers and pairs.
+    embedding : EmbeddingWeights, optional
+        What edges are found by, in the place of the pairs.
+    config : GraphConfig, optional
+        The search in the embedding.
     """
 
-    def __init__(self, detector: Detector, graph_map: GraphMap) -> None:
-        self._arrays, self._map = detector.arrays(), graph_map
+    def __init__(
+        self,
+        detector: Detector,
+        graph_map: GraphMap,
+        embedding: EmbeddingWeights | None = None,
+        config: GraphConfig | None = None,
+    ) -> None:
+        self._arrays, self._map, self._embedding = detector.arrays(), graph_map, embedding
+        self._config = GraphConfig() if config is None else config
         self._n_modules = len(detector.geometry_ids)
         self.workspace = self._ws = Workspace(CpuDevice(1))
         self.last: Any = None  #: points and edges of the last graph, in the workspace
@@ -80,7 +94,11 @@ class GraphMaker:
     ) -> EventGraph:
         """Return the graph of an event, or what a filter leaves of it."""
         points = self._sorted(measurements, spacepoints, has_clusters)
-        edges, _ = find_edges(self._ws, points, self._map)
+        if self._embedding is None:
+            edges, _ = find_edges(self._ws, points, self._map)
+        else:
+            search = self._config.radius, self._config.max_neighbours
+            edges = find_metric_edges(self._ws, points, self._embedding, 1, *search)
         self.last = points, edges
         all_edges = self._ws.extent("graph_edges")
         n = self._ws.size(all_edges)

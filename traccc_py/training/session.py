@@ -14,10 +14,11 @@ import torch
 from traccc_py.chain import TrackingChain
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import Detector
-from traccc_py.gnn.weights import Weights, finder_arrays
+from traccc_py.gnn.weights import Weights, embedding_shapes, finder_arrays, has_embedding
 from traccc_py.kernels.gnn.graph_map import N_VALUES, layer_places, make_graph_map
 from traccc_py.kernels.gnn.networks import FilterWeights
 from traccc_py.training.graphs import GraphMaker
+from traccc_py.training.metric import train_embedding
 from traccc_py.training.samples import LabelledEvent, read_labelled
 from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, WIDE, ensure_sample
 from traccc_py.training.train import Trainer, TrainingOptions
@@ -104,15 +105,31 @@ def train_weights(
         graph_map, edge_filter = make_graph_map(arrays, places, pairs, windows), None
     else:
         places, pairs, windows = start.places, start.pairs, start.windows
-        graph_map, edge_filter, _ = finder_arrays(start, arrays)
+        graph_map, edge_filter, *_ = finder_arrays(start, arrays)
     events += wide
     report(f"layer map: {len(pairs)} pairs of layers; {len(events)} events to learn from")
+    of_embedding = dataclasses.replace(options, minutes=options.minutes * options.embedding_part)
+    if options.learn == "embedding":
+        if start is None:
+            msg = "--learn embedding needs weights with a network: name them with --start, as in --start odd"
+            raise ConfigError(msg)
+        of_embedding = options
+        found, about = train_embedding(detector, graph_map, events, held_out, of_embedding, checkpoint, report)
+        about |= {"numbers": {str(pileup): n for pileup, n in numbers.items()}, "seeds": [seed, seed + _SEEDS_APART]}
+        return start._replace(arrays=start.arrays | found, facts=start.facts | {"embedding": about})
+    kept = {} if start is None else {name: start.arrays[name] for name in embedding_shapes() if has_embedding(start)}
+    share = 0 if kept else options.embedding_part
     maker = GraphMaker(detector, graph_map)
     graphs = _graphs(maker, events, edge_filter)
     validation = _graphs(maker, held_out, edge_filter, with_few=False)
-    trainer = Trainer(graphs, validation, options, checkpoint, report, None if start is None else start.arrays)
+    of_network = dataclasses.replace(options, minutes=options.minutes * (1 - share))
+    trainer = Trainer(graphs, validation, of_network, checkpoint, report, None if start is None else start.arrays)
     weights = trainer.run()
     before = {} if start is None else start.facts
+    about = before.get("embedding", {})
+    if not kept:
+        kept, about = train_embedding(detector, graph_map, events, held_out, of_embedding, checkpoint, report)
+    weights |= kept
     most = max(len(event.spacepoints) for event in events)
     facts = {
         "detector": detector.name,
@@ -123,6 +140,7 @@ def train_weights(
         "seeds": [seed, seed + _SEEDS_APART],
         "options": dataclasses.asdict(options),
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
+        "embedding": about,
         "progress": json.loads(json.dumps(dataclasses.asdict(trainer.progress))),
     }
     if start is not None:

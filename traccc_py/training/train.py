@@ -46,6 +46,8 @@ class TrainingOptions:
     most_edges: int = 80_000  # of a graph in a step: those with more are cropped to a sector
     true_weight: float = 1.0  # that true edges count more than others, in the network
     filter_true_weight: float = 4.0
+    embedding_part: float = 0.2  # of the time, for the embedding and its filter
+    learn: str = "all"  # or "embedding": it and its filter alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,14 @@ class Trainer:
         self.progress = Progress(filter_logit=None if start is None else 0.0)  # where its score is 0.5
         if checkpoint.exists():
             self._resume()
+
+    def run_filter(self) -> dict[str, np.ndarray]:
+        """Train the filter alone, all of the time; return its weights by name."""
+        if self.progress.filter_logit is None:
+            self._train_filter(60 * self._options.minutes)
+        assert self.progress.filter_logit is not None
+        found = arrays_of(self._filter, self._network, self.progress.filter_logit)
+        return {name: values for name, values in found.items() if name.startswith("filter.")}
 
     def run(self) -> dict[str, np.ndarray]:
         """Train to the end of the time; return the weights by name."""

@@ -10,10 +10,20 @@ from traccc_py.training.graphs import EventGraph, EventPoints
 from traccc_py.training.samples import LabelledEvent
 from traccc_py.training.truth_edges import TrueEdges, true_edges
 
-__all__ = ["LabelledGraph", "augmented", "cropped", "filtered", "label_graph", "point_edges", "prompt"]
+__all__ = [
+    "LEARNED_PT",
+    "WANTED_PT",
+    "LabelledGraph",
+    "augmented",
+    "cropped",
+    "filtered",
+    "label_graph",
+    "point_edges",
+    "prompt",
+]
 
-_LEAST_PT = 0.6  # [GeV], of true edges that count
-_WANTED_PT, _WANTED_ETA, _WANTED_RADIUS = 1.0, 3.0, 10.0  # of edges that efficiencies are about [GeV, 1, mm]
+LEARNED_PT = 0.6  # [GeV], of true edges that count
+WANTED_PT, _WANTED_ETA, _WANTED_RADIUS = 1.0, 3.0, 10.0  # of edges that efficiencies are about [GeV, 1, mm]
 _COS, _SIN, _Z, _ETA, _EXPECTED0 = 1, 2, 3, 4, 8  # node features
 _HALF = 0.5
 _OF_CHARGE, _OF_Z = (1, 4), (2, 3, 5)  # edge features that change sign
@@ -69,12 +79,12 @@ def label_graph(event: LabelledEvent, graph: EventGraph, edges: TrueEdges) -> La
     place = np.minimum(np.searchsorted(key[order], wanted_key), max(len(key) - 1, 0))
     is_true = key[order][place] == wanted_key if len(key) else np.zeros(len(wanted_key), bool)
     particle = edges.particle[order][place] if len(key) else np.zeros(len(wanted_key), np.int64)
-    is_wanted = prompt(event, edges, _WANTED_PT)
+    is_wanted = prompt(event, edges, WANTED_PT)
     owner = np.full(n, -1, np.int64)
     owner[edges.inner] = edges.particle
     owner[edges.outer] = edges.particle
     weight = np.ones(len(wanted_key), np.float32)
-    weight[is_true & (event.pt[particle] < _LEAST_PT)] = 0
+    weight[is_true & (event.pt[particle] < LEARNED_PT)] = 0
     weight[~is_true & (owner[graph.inner] == owner[graph.outer]) & (owner[graph.inner] >= 0)] = 0
     found = np.zeros(len(wanted_key), bool)
     found[is_true] = is_wanted[order][place][is_true]

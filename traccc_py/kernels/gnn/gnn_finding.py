@@ -9,14 +9,16 @@ from traccc_py.config import GraphConfig
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.gnn.candidate_seeds import PointLists
-from traccc_py.kernels.gnn.graph_construction import find_edges
+from traccc_py.kernels.gnn.embedding import EmbeddingWeights
+from traccc_py.kernels.gnn.graph_construction import Edges, find_edges
 from traccc_py.kernels.gnn.graph_map import GraphMap
-from traccc_py.kernels.gnn.graph_points import sort_points
+from traccc_py.kernels.gnn.graph_points import GraphPoints, sort_points
+from traccc_py.kernels.gnn.metric_graph import find_metric_edges
 from traccc_py.kernels.gnn.networks import FilterWeights, NetworkWeights, filter_edges, score_edges
 from traccc_py.kernels.gnn.segmentation import find_paths
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["FinderArrays", "find_point_lists"]
+__all__ = ["FinderArrays", "find_graph_edges", "find_point_lists"]
 
 
 class FinderArrays(NamedTuple):
@@ -25,6 +27,42 @@ class FinderArrays(NamedTuple):
     graph_map: GraphMap
     edge_filter: FilterWeights
     network: NetworkWeights
+    embedding: EmbeddingWeights | None = None  # for graph.constructor = "metric"
+    embedding_filter: FilterWeights | None = None
+
+
+def find_graph_edges(
+    ws: Workspace, points: GraphPoints, arrays: FinderArrays, config: GraphConfig, n_events: int
+) -> tuple[Edges, FilterWeights]:
+    """Find the edges of a graph by the method of the configuration.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The size of "graph_points" must be set; that of "graph_edges" is set here.
+    points : GraphPoints
+        Nodes.
+    arrays : FinderArrays
+        Layer map and weights.
+    config : GraphConfig
+        The method.
+    n_events : int
+        Number of events in the batch [1].
+
+    Returns
+    -------
+    edges : Edges
+        Doublets.
+    edge_filter : FilterWeights
+        The filter that has learned from such edges.
+    """
+    if config.constructor == "metric":
+        assert arrays.embedding is not None
+        assert arrays.embedding_filter is not None
+        edges = find_metric_edges(ws, points, arrays.embedding, n_events, config.radius, config.max_neighbours)
+        return edges, arrays.embedding_filter
+    edges, _ = find_edges(ws, points, arrays.graph_map)
+    return edges, arrays.edge_filter
 
 
 def find_point_lists(
@@ -68,9 +106,9 @@ def find_point_lists(
         Candidates, by event.
     """
     points = sort_points(ws, spacepoints, measurements, detector, arrays.graph_map, n_modules, n_events)
-    edges, _ = find_edges(ws, points, arrays.graph_map)
+    edges, edge_filter = find_graph_edges(ws, points, arrays, config, n_events)
     lap("graph")
-    graph = filter_edges(ws, points, edges, arrays.edge_filter, config.filter_cut)
+    graph = filter_edges(ws, points, edges, edge_filter, config.filter_cut)
     lap("edge_filter")
     scored = score_edges(ws, graph, arrays.network)
     lap("edge_scores")

@@ -24,7 +24,7 @@ from traccc_py.kernels.constants import HALF, ONE, PI, TWO_PI, ZERO
 from traccc_py.kernels.gnn.graph_map import N_PHI, N_VALUES, GraphMap
 from traccc_py.kernels.gnn.graph_points import PHI_BINS_PER_RAD, GraphPoints, asinh, other_bin
 
-__all__ = ["N_EDGE_FEATURES", "Edges", "find_edges"]
+__all__ = ["N_EDGE_FEATURES", "Edges", "describe_doublet", "find_edges", "outward"]
 
 N_EDGE_FEATURES = N_VALUES
 _DR, _DPHI, _DZ, _Z0, _BEND, _COT, _INNER, _OUTER = range(N_VALUES)
@@ -135,7 +135,7 @@ def _is_edge(p, pair, inner, outer):
         & _within(windows, pair, _Z0, d.z0)
         & _within(windows, pair, _BEND, d.bend)
         & _within(windows, pair, _COT, d.cot)
-        & (_outward(points, outer) > _outward(points, inner))
+        & (outward(points, outer) > outward(points, inner))
     ):
         return False
     fits_inner = not points.size1[inner] > ZERO or _within(windows, pair, _INNER, d.inner)
@@ -143,7 +143,7 @@ def _is_edge(p, pair, inner, outer):
 
 
 @device_function(inlined=True)
-def _outward(points, i):
+def outward(points, i):
     """Return the squared distance from the origin, by which points of a path are ordered."""
     return points.r[i] * points.r[i] + points.z[i] * points.z[i]
 
@@ -175,11 +175,9 @@ def _other_range(p, pair, layer, outer):
 
 
 @device_function(inlined=True)
-def _write(p, row, inner, outer):
-    d = _doublet(p.points, inner, outer)
-    p.out.inner[row] = inner
-    p.out.outer[row] = outer
-    f = p.out.features
+def describe_doublet(points, f, row, inner, outer):
+    """Write the features of two points to a row of f."""
+    d = _doublet(points, inner, outer)
     f[row, _DR] = d.dr * _PER_200MM
     f[row, _DPHI] = d.dphi * _PER_100MRAD
     f[row, _DZ] = d.dz * _PER_200MM
@@ -188,6 +186,14 @@ def _write(p, row, inner, outer):
     f[row, _COT] = asinh(d.cot) * _COT_SCALE
     f[row, _INNER] = min(max(d.inner * _PER_CHANNEL, -_MOST_CHANNELS), _MOST_CHANNELS)
     f[row, _OUTER] = min(max(d.outer * _PER_CHANNEL, -_MOST_CHANNELS), _MOST_CHANNELS)
+
+
+@device_function(inlined=True)
+def _write(p, row, inner, outer):
+    """Write an edge."""
+    p.out.inner[row] = inner
+    p.out.outer[row] = outer
+    describe_doublet(p.points, p.out.features, row, inner, outer)
 
 
 @device_function(inlined=True)

@@ -22,7 +22,15 @@ from traccc_py.kernels.constants import HALF, ONE, PI, ZERO, X, Y, Z
 from traccc_py.kernels.gnn.graph_map import N_PHI, GraphMap
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["N_NODE_FEATURES", "PHI_BINS_PER_RAD", "GraphPoints", "asinh", "other_bin", "sort_points"]
+__all__ = [
+    "CLUSTER_FEATURES",
+    "N_NODE_FEATURES",
+    "PHI_BINS_PER_RAD",
+    "GraphPoints",
+    "asinh",
+    "other_bin",
+    "sort_points",
+]
 
 PHI_BINS_PER_RAD = scalar(N_PHI / (2 * math.pi))
 #: r [m], cos(phi), sin(phi), z [m], asinh(z / r) / 3, cluster size along loc0 / 5 and loc1 / 10, what a straight line
@@ -36,6 +44,7 @@ _MOST0, _SCALE0, _MOST1, _SCALE1 = scalar(10), scalar(1 / 5), scalar(20), scalar
 _MOST_ACROSS = scalar(3)
 _GAP = scalar(3)  # channels between the pieces of a split cluster: one, and the error of both middles
 (_R, _COS, _SIN, _Z, _ETA, _SIZE0, _SIZE1, _EXPECTED1, _EXPECTED0, _IS_DISC, _IS_FINE) = range(N_NODE_FEATURES)
+CLUSTER_FEATURES = slice(_SIZE0, _IS_DISC)  #: columns that are zero where the cluster is not known
 
 
 class GraphPoints(NamedTuple):

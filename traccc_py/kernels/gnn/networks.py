@@ -37,9 +37,19 @@ __all__ = [
     "SUM_SCALE",
     "FilterWeights",
     "FilteredGraph",
+    "JudgedEdges",
     "NetworkWeights",
+    "RowCount",
     "ScoredEdges",
+    "add_layer",
+    "block_count",
+    "edges_of_nodes",
     "filter_edges",
+    "judge_edges",
+    "kept_graph",
+    "logit_cut",
+    "row_count",
+    "rows_of_block",
     "score_edges",
 ]
 
@@ -106,6 +116,14 @@ class FilteredGraph(NamedTuple):
     edge_features: Any  # (n_edges, N_EDGE_FEATURES) scalar
 
 
+class JudgedEdges(NamedTuple):
+    """What the filter says of the edges. Extents: "graph_edges" and "graph_points"."""
+
+    logit: Any  # (n_edges,) scalar
+    is_kept: Any  # (n_edges,) int32
+    is_node: Any  # (n_points,) int32, 1 for ends of edges that are kept
+
+
 class ScoredEdges(NamedTuple):
     """What the network says of the edges that the filter left. Extent: "kept_edges"."""
 
@@ -114,7 +132,7 @@ class ScoredEdges(NamedTuple):
     of_inner: Groups  # edges by their inner node
 
 
-class _Size(NamedTuple):
+class RowCount(NamedTuple):
     """How many rows there are."""
 
     counts: Any  # sizes of all collections
@@ -122,7 +140,7 @@ class _Size(NamedTuple):
 
 
 class _EndsPayload(NamedTuple):
-    size: _Size
+    size: RowCount
     features: Any  # (n_points, N_NODE_FEATURES) scalar
     ends: Any  # (N_NODE_FEATURES, 2 * HIDDEN) scalar, weights
     ends_bias: Any
@@ -130,11 +148,12 @@ class _EndsPayload(NamedTuple):
 
 
 class _FilterPayload(NamedTuple):
-    size: _Size
+    size: RowCount
     edges: Edges
     ends: Any  # (n_points, 2 * HIDDEN) scalar, what points add to the first layer
     weights: FilterWeights
     cut: Any  # scalar, a logit
+    out_logit: Any  # (n_edges,) scalar
     out_is_kept: Any  # (n_edges,) int32
     out_is_node: Any  # (n_points,) int32, 1 for ends of edges that are kept
 
@@ -153,7 +172,7 @@ class _EdgePayload(NamedTuple):
 
 
 class _EncodeEdgesPayload(NamedTuple):
-    size: _Size
+    size: RowCount
     features: Any  # (n_edges, N_EDGE_FEATURES) scalar
     first: Any  # (N_EDGE_FEATURES, HIDDEN) scalar, weights
     first_bias: Any
@@ -163,7 +182,7 @@ class _EncodeEdgesPayload(NamedTuple):
 
 
 class _EncodeNodesPayload(NamedTuple):
-    size: _Size
+    size: RowCount
     features: Any  # (n_nodes, N_NODE_FEATURES) scalar
     first: Any  # (N_NODE_FEATURES, HIDDEN) scalar, weights
     first_bias: Any
@@ -176,7 +195,7 @@ class _EncodeNodesPayload(NamedTuple):
 
 
 class _EdgeStepPayload(NamedTuple):
-    size: _Size
+    size: RowCount
     inner: Any  # (n_edges,) int32
     outer: Any  # (n_edges,) int32
     ends: Any  # (n_nodes, 2 * HIDDEN) scalar, what nodes add to the first layer
@@ -188,7 +207,7 @@ class _EdgeStepPayload(NamedTuple):
 
 
 class _NodeStepPayload(NamedTuple):
-    size: _Size
+    size: RowCount
     edges: Any  # (n_edges, HIDDEN) scalar
     of_outer: Groups  # edges by their outer node
     of_inner: Groups
@@ -204,7 +223,7 @@ class _NodeStepPayload(NamedTuple):
 
 
 class _ScorePayload(NamedTuple):
-    size: _Size
+    size: RowCount
     inner: Any  # (n_edges,) int32
     outer: Any  # (n_edges,) int32
     ends: Any  # (n_nodes, 2 * HIDDEN) scalar
@@ -224,7 +243,7 @@ def rows_of_block(size, first):
 
 
 @device_function(inlined=True)
-def _add_layer(x, first, n_in, weights, width, sums, first_sum):
+def add_layer(x, first, n_in, weights, width, sums, first_sum):
     """Add the products of a block of rows of x with weights to the sums; both begin at a row."""
     for column in range(0, width, COLUMNS_TOGETHER):
         for row in range(0, BLOCK_ROWS, ROWS_TOGETHER):
@@ -240,7 +259,7 @@ def _write_ends(p, x, n_in, first, n, zeros, sums):
     for row in range(0, 2 * BLOCK_ROWS * HIDDEN, 2 * HIDDEN):
         add_columns(p.ends_bias, 0, zeros, 0, sums, row)
         add_columns(p.ends_bias, HIDDEN, zeros, 0, sums, row + HIDDEN)
-    _add_layer(x, first, n_in, p.ends, 2 * HIDDEN, sums, 0)
+    add_layer(x, first, n_in, p.ends, 2 * HIDDEN, sums, 0)
     for half in range(0, 2 * n * HIDDEN, HIDDEN):
         add_columns(sums, half, zeros, 0, p.out_ends, 2 * HIDDEN * first + half)
 
@@ -359,8 +378,9 @@ def _add_state(state, i, n, bias, out):
 
 @device_function(inlined=True)
 def keep_edge(p, i, logit):
-    """Write whether edge i is kept."""
+    """Write the logit of edge i, and whether it is kept."""
     is_kept = logit > p.cut
+    p.out_logit[i] = logit
     p.out_is_kept[i] = np.int32(is_kept)
     if is_kept:  # several edges of a node write the same
         p.out_is_node[p.edges.inner[i]] = np.int32(1)
@@ -384,10 +404,10 @@ def _filter_edges(i, p, u, v):
     if n <= 0:
         return
     _add_ends(p.ends, p.edges.inner, p.edges.outer, first, n, u)
-    _add_layer(p.edges.features, first, N_EDGE_FEATURES, w.edge, HIDDEN, u, 0)
+    add_layer(p.edges.features, first, N_EDGE_FEATURES, w.edge, HIDDEN, u, 0)
     _rectify(u)
     _repeat(w.hidden_bias, v)
-    _add_layer(u, 0, HIDDEN, w.hidden, HIDDEN, v, 0)
+    add_layer(u, 0, HIDDEN, w.hidden, HIDDEN, v, 0)
     for row in range(n):
         keep_edge(p, first + row, logit_of(v, row * HIDDEN, w.out, w.out_bias))
 
@@ -419,10 +439,10 @@ def _gather_edges(i, p):
 def _encode(p, first, n, n_features, u, v):
     """Write the states of n rows."""
     _repeat(p.first_bias, u)
-    _add_layer(p.features, first, n_features, p.first, HIDDEN, u, 0)
+    add_layer(p.features, first, n_features, p.first, HIDDEN, u, 0)
     _rectify(u)
     _repeat(p.second_bias, v)
-    _add_layer(u, 0, HIDDEN, p.second, HIDDEN, v, 0)
+    add_layer(u, 0, HIDDEN, p.second, HIDDEN, v, 0)
     for row in range(n):
         for k in range(HIDDEN):
             p.out_state[first + row, k] = v[row * HIDDEN + k]
@@ -457,10 +477,10 @@ def _tell_edges(i, p, u, v, mean, factor):
     if n <= 0:
         return
     _add_ends(p.ends, p.inner, p.outer, first, n, u)
-    _add_layer(p.out_state, first, HIDDEN, p.message, HIDDEN, u, 0)
+    add_layer(p.out_state, first, HIDDEN, p.message, HIDDEN, u, 0)
     _rectify(u)
     _add_state(p.out_state, first, n, p.update_bias, v)
-    _add_layer(u, 0, HIDDEN, p.update, HIDDEN, v, 0)
+    add_layer(u, 0, HIDDEN, p.update, HIDDEN, v, 0)
     _normalise(v, n, p.norm, mean, factor, p.out_state, first)
 
 
@@ -493,10 +513,10 @@ def _tell_nodes(i, p, joined, u, v, mean, factor):
         _sum_edges(p, p.of_outer, first + row, place + HIDDEN, joined)
         _sum_edges(p, p.of_inner, first + row, place + 2 * HIDDEN, joined)
     _repeat(p.hidden_bias, u)
-    _add_layer(joined, 0, 3 * HIDDEN, p.hidden, HIDDEN, u, 0)
+    add_layer(joined, 0, 3 * HIDDEN, p.hidden, HIDDEN, u, 0)
     _rectify(u)
     _add_state(p.out_state, first, n, p.update_bias, v)
-    _add_layer(u, 0, HIDDEN, p.update, HIDDEN, v, 0)
+    add_layer(u, 0, HIDDEN, p.update, HIDDEN, v, 0)
     _normalise(v, n, p.norm, mean, factor, p.out_state, first)
     _write_ends(p, p.out_state, HIDDEN, first, n, u, joined)
 
@@ -509,10 +529,10 @@ def _score_edges(i, p, u, v):
     if n <= 0:
         return
     _add_ends(p.ends, p.inner, p.outer, first, n, u)
-    _add_layer(p.state, first, HIDDEN, p.message, HIDDEN, u, 0)
+    add_layer(p.state, first, HIDDEN, p.message, HIDDEN, u, 0)
     _rectify(u)
     _repeat(p.hidden_bias, v)
-    _add_layer(u, 0, HIDDEN, p.hidden, HIDDEN, v, 0)
+    add_layer(u, 0, HIDDEN, p.hidden, HIDDEN, v, 0)
     for row in range(n):
         p.out_logit[first + row] = logit_of(v, row * HIDDEN, p.weights, p.bias)
 
@@ -544,29 +564,73 @@ def filter_edges(ws: Workspace, points: GraphPoints, edges: Edges, weights: Filt
     FilteredGraph
         In the order of points and edges.
     """
+    judged = judge_edges(ws, points, edges, weights, logit_cut(cut))
+    return kept_graph(ws, points, edges, judged)
+
+
+def judge_edges(ws: Workspace, points: GraphPoints, edges: Edges, weights: FilterWeights, cut: float) -> JudgedEdges:
+    """Judge edges by the filter.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The sizes of "graph_points" and "graph_edges" must be set.
+    points : GraphPoints
+        Nodes; their features must have `BLOCK_ROWS` rows to spare.
+    edges : Edges
+        Edges.
+    weights : FilterWeights
+        On the device.
+    cut : float
+        Logit above which an edge is kept.
+    """
     n_points, n_edges = ws.extent("graph_points"), ws.extent("graph_edges")
-    nodes, kept = ws.extent("graph_nodes"), ws.extent("kept_edges")
     dtype = points.features.dtype
     ends = _rows(ws, "filter_ends", n_points, dtype, 2 * HIDDEN)
-    prepared = _EndsPayload(_size(ws, n_points), points.features, weights.ends, weights.ends_bias, ends)
-    ws.launch(_prepare_points, _blocks(ws, n_points), prepared)
-    is_kept = ws.array("network.is_kept", n_edges, np.int32)
-    is_node = ws.array("network.is_node", n_points, np.int32)
-    ws.clear(is_node)
+    prepared = _EndsPayload(row_count(ws, n_points), points.features, weights.ends, weights.ends_bias, ends)
+    ws.launch(_prepare_points, block_count(ws, n_points), prepared)
+    judged = JudgedEdges(
+        logit=ws.array("network.filter_logit", n_edges, dtype),
+        is_kept=ws.array("network.is_kept", n_edges, np.int32),
+        is_node=ws.array("network.is_node", n_points, np.int32),
+    )
+    ws.clear(judged.is_node)
     payload = _FilterPayload(
-        size=_size(ws, n_edges),
+        size=row_count(ws, n_edges),
         edges=edges,
         ends=ends,
         weights=weights,
-        cut=dtype.type(_logit(cut)),
-        out_is_kept=is_kept,
-        out_is_node=is_node,
+        cut=dtype.type(cut),
+        out_logit=judged.logit,
+        out_is_kept=judged.is_kept,
+        out_is_node=judged.is_node,
     )
-    ws.launch(_filter_edges, _blocks(ws, n_edges), payload)
+    ws.launch(_filter_edges, block_count(ws, n_edges), payload)
+    return judged
+
+
+def kept_graph(ws: Workspace, points: GraphPoints, edges: Edges, judged: JudgedEdges) -> FilteredGraph:
+    """Gather the edges that are kept, and their ends.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers. The sizes of "graph_points" and "graph_edges" must be set; those of "graph_nodes" and "kept_edges" are
+        set here.
+    points : GraphPoints
+        Nodes.
+    edges : Edges
+        Edges.
+    judged : JudgedEdges
+        Which of them are kept.
+    """
+    n_points, n_edges = ws.extent("graph_points"), ws.extent("graph_edges")
+    nodes, kept = ws.extent("graph_nodes"), ws.extent("kept_edges")
+    dtype = points.features.dtype
     node = ws.array("network.node", n_points, np.int32, extra=1)
     place = ws.array("network.place", n_edges, np.int32, extra=1)
-    ws.scan(is_node, n_points, node, nodes)
-    ws.scan(is_kept, n_edges, place, kept)
+    ws.scan(judged.is_node, n_points, node, nodes)
+    ws.scan(judged.is_kept, n_edges, place, kept)
     out = FilteredGraph(
         point=ws.array("network.point", nodes, np.int32),
         node_features=_rows(ws, "node_features", nodes, dtype, N_NODE_FEATURES),
@@ -579,17 +643,27 @@ def filter_edges(ws: Workspace, points: GraphPoints, edges: Edges, weights: Filt
     return out
 
 
-def _size(ws: Workspace, extent: Extent) -> _Size:
-    return _Size(ws.counts, np.int32(extent.slot))
+def row_count(ws: Workspace, extent: Extent) -> RowCount:
+    """Return where kernels find the number of rows."""
+    return RowCount(ws.counts, np.int32(extent.slot))
 
 
-def _blocks(ws: Workspace, extent: Extent) -> int:
+def block_count(ws: Workspace, extent: Extent) -> int:
     """Return the number of blocks of rows; where sizes stay on the device, of those that there is room for."""
     return -(-(ws.size(extent) if ws.device.sizes_are_on_host else extent.capacity) // BLOCK_ROWS)
 
 
-def _logit(score: float) -> float:
+def logit_cut(score: float) -> float:
+    """Return the logit of a score; that of 0 is below, that of 1 above all others."""
     return math.log(score / (1 - score)) if 0 < score < 1 else math.copysign(math.inf, score - 0.5)
+
+
+def edges_of_nodes(ws: Workspace, graph: FilteredGraph) -> tuple[Groups, Groups]:
+    """Return the edges of a graph by their outer node, and by their inner one."""
+    n_nodes, n_edges = ws.extent("graph_nodes"), ws.extent("kept_edges")
+    of_outer = group_rows(ws, "network.outer", graph.outer, n_edges, n_nodes, ws.extent("edges_by_outer"))
+    of_inner = group_rows(ws, "network.inner", graph.inner, n_edges, n_nodes, ws.extent("edges_by_inner"))
+    return of_outer, of_inner
 
 
 def score_edges(ws: Workspace, graph: FilteredGraph, weights: NetworkWeights) -> ScoredEdges:
@@ -613,15 +687,14 @@ def score_edges(ws: Workspace, graph: FilteredGraph, weights: NetworkWeights) ->
     dtype, w = graph.node_features.dtype, weights
     nodes, edges = (_rows(ws, name, n, dtype, HIDDEN) for name, n in (("nodes", n_nodes), ("edges", n_edges)))
     ends = _rows(ws, "ends", n_nodes, dtype, 2 * HIDDEN)
-    of_nodes, of_edges = _size(ws, n_nodes), _size(ws, n_edges)
-    node_blocks, edge_blocks = _blocks(ws, n_nodes), _blocks(ws, n_edges)
+    of_nodes, of_edges = row_count(ws, n_nodes), row_count(ws, n_edges)
+    node_blocks, edge_blocks = block_count(ws, n_nodes), block_count(ws, n_edges)
     encoder = (w.node1, w.node1_bias, w.node2, w.node2_bias, w.ends[0], w.ends_bias[0])
     encoded = _EncodeNodesPayload(of_nodes, graph.node_features, *encoder, nodes, ends)
     ws.launch(_encode_nodes, node_blocks, encoded)
     weights_of_edges = (w.edge1, w.edge1_bias, w.edge2, w.edge2_bias)
     ws.launch(_encode_edges, edge_blocks, _EncodeEdgesPayload(of_edges, graph.edge_features, *weights_of_edges, edges))
-    of_outer = group_rows(ws, "network.outer", graph.outer, n_edges, n_nodes, ws.extent("edges_by_outer"))
-    of_inner = group_rows(ws, "network.inner", graph.inner, n_edges, n_nodes, ws.extent("edges_by_inner"))
+    of_outer, of_inner = edges_of_nodes(ws, graph)
     between = (graph.inner, graph.outer, ends)
     for k in range(N_STEPS):
         step = (w.message[k], w.edge_update[k], w.edge_update_bias[k], w.edge_norm[k])
