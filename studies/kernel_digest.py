@@ -45,6 +45,7 @@ CONFIGS = (
         {"seeding.method": "grid", "seed_thinning.enabled": False, "ambiguity_resolution.enabled": False}
     ),
     ChainConfig().with_settings({"finder.method": "gnn"}),
+    ChainConfig().with_settings({"finder.method": "gnn", "graph.constructor": "metric"}),
 )
 #: The kinds of field maps, which kernels are compiled for anew.
 FIELD_MAPS = {

@@ -13,6 +13,7 @@ from tests.unit.test_gnn import gun_event
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry import build_detector
 from traccc_py.gnn.weights import finder_arrays, untrained_weights
+from traccc_py.kernels.gnn.embedding import embed_points
 from traccc_py.kernels.gnn.networks import filter_edges, score_edges
 from traccc_py.training.graphs import GraphMaker
 
@@ -20,16 +21,19 @@ KERNELS = ("prepare_points", "filter_edges", "encode_nodes", "encode_edges", "te
 detector = build_detector("odd")
 arrays = finder_arrays(untrained_weights(detector.arrays()), detector.arrays())
 maker = GraphMaker(detector, arrays.graph_map)
-device = CheckingDevice(*(f"gnn_networks_{name}" for name in KERNELS))
+device = CheckingDevice("gnn_embedding_embed", *(f"gnn_networks_{name}" for name in KERNELS))
 maker.workspace = maker._ws = Workspace(device)
 while True:
     maker.graph(*gun_event(detector, 8))
     kept = filter_edges(maker.workspace, *maker.last, arrays.edge_filter, 0.5)
     score_edges(maker.workspace, kept, arrays.network)
+    points = maker.workspace.extent("graph_points")
+    embed_points(maker.workspace, maker.last[0].features, points, arrays.embedding)
     if not maker.workspace.overflowed():
         break
     device.checked.clear()
-assert device.checked == {f"gnn_networks_{name}": 4 if name.startswith("tell") else 1 for name in KERNELS}
+expected = {f"gnn_networks_{name}": 4 if name.startswith("tell") else 1 for name in KERNELS}
+assert device.checked == expected | {"gnn_embedding_embed": 1}
 print(maker.workspace.size(maker.workspace.extent("kept_edges")))
 """
 

@@ -1,4 +1,4 @@
-"""Labels of spacepoints from a real server: raw requests with the names of exatrkx-service, the ensemble of its steps."""
+"""Labels of spacepoints from a real server, asked for by the names of exatrkx-service: one model, and its ensemble."""
 
 import numpy as np
 import pytest

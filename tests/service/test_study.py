@@ -70,7 +70,7 @@ def test_a_study_from_servers_to_figure(folder, tmp_path):
 def test_every_study(kind, folder, tmp_path):
     if kind == "remote" and os.geteuid() != 0:
         pytest.skip("network namespaces need root")
-    options = [] if kind == "region" else ["--detector", "telescope", "--sample", f"0={folder}"]
+    options = [] if kind in ("region", "exatrkx") else ["--detector", "telescope", "--sample", f"0={folder}"]
     for seconds in MEASURED_SECONDS:
         done, found, _ = study(kind, tmp_path / f"{seconds}", "--seconds", f"{seconds}", *options)
         assert found["points"], done.stderr

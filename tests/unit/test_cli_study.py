@@ -152,6 +152,7 @@ def test_the_front_has_every_server_and_repeats_requests():
 @pytest.mark.parametrize("kind", kinds.STUDIES)
 def test_every_study_has_a_figure(kind):
     variable = {"pileup": "mu", "gpus": "servers", "batch": "max_batch", "remote": "delay_ms", "region": "half_width"}
+    variable |= {"exatrkx": "concurrency"}
     curves = ("service", "standalone, one core", "standalone, all cores", "one server")
     points = [
         {
@@ -168,6 +169,8 @@ def test_every_study_has_a_figure(kind):
         for x in (1, 2, 4)
         for repeat in (0, 1)
     ]
-    if kind != "concurrency":
+    if kind == "exatrkx":
+        points = [{**point, "embed_kb": 3.0, "frnn_kb": 5.0} for point in points]
+    elif kind != "concurrency":
         points = [{**point, "concurrency": 8} for point in points]
     assert draw_study(kind, points, 2).startswith(b"\x89PNG")

@@ -127,6 +127,8 @@ def test_kernels_that_count_and_those_that_fill_round_alike(compiled):
     pairs = ("doublets_count_tops", "doublets_fill_tops", "triplets_count_triplets", "triplets_select_triplets")
     names = {f"seeding_{name}" for name in pairs}
     edges = {f"gnn_graph_construction_{name}" for name in ("count_edges", "fill_edges")}  # of the other finder
+    near = ("find_cells", "find_near", "count_pairs", "fill_pairs", "find_outward")
+    edges |= {f"gnn_metric_graph_{name}" for name in near}
     assert {name for name, kernel in registered_kernels().items() if not kernel.fuses} == names | edges
     assert {one.name for one in compiled if one.name in names} == names
     fusing = {one.name for one in compiled if "fma." in one.ptx}

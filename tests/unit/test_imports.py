@@ -43,7 +43,7 @@ ALLOWED = {
     | {"detector_options", "edm", "device", "geometry", "config", "data", "kernels", "pipeline", "chain", "wire"},
     "studies": BASE
     | {"edm", "device", "geometry", "config", "data", "chain", "wire", "client", "detector_options", "backend"}
-    | {"simulation", "performance"},
+    | {"simulation", "performance", "pipeline"},
     "cli": None,  # anything below it
     "distributed": BASE | {"edm", "config", "chain", "detector_options", "cli", "data"},
     "__main__": {"cli"},

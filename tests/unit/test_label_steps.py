@@ -11,6 +11,7 @@ from traccc_py.device.deferred import DeferredDevice
 from traccc_py.gnn.weights import embedding_shapes, untrained_weights, write_weights
 from traccc_py.pipeline.label_steps import LabelSteps
 from traccc_py.pipeline.labelling import SpacepointLabeller
+from traccc_py.studies.labels import bytes_by_step, feature_table
 
 METRIC = {"finder.method": "gnn", "graph.constructor": "metric", "graph.radius": 0.5, "graph.max_neighbours": 60}
 
@@ -128,3 +129,22 @@ def test_weights_without_an_embedding_are_refused(detector, tmp_path):  # noqa: 
     SpacepointLabeller(detector, config, CpuDevice(1))
     with pytest.raises(ConfigError, match=r'graph.constructor is "metric", but finder.weights .* has no embedding'):
         LabelSteps(detector, config, CpuDevice(1))
+
+
+def test_bytes_of_steps_are_those_of_their_arrays(steps, features):  # noqa: F811
+    table, (places, edges, scores, kept, judged, labels) = features, run(steps, features)
+    n = {name: array.nbytes for name, array in locals().items() if hasattr(array, "nbytes")}
+    assert bytes_by_step(steps, table) == {
+        "embed": n["table"] + n["places"],
+        "frnn": n["places"] + n["edges"],
+        "filter": n["table"] + n["edges"] + n["scores"],
+        "applyfilter": n["scores"] + n["edges"] + n["kept"],
+        "gnn": n["table"] + n["kept"] + n["judged"],
+        "wcc": n["kept"] + n["judged"] + n["table"] + n["labels"],
+    }
+
+
+def test_positions_become_features():
+    table = feature_table(np.array([[0.0, 30.0, -5.0], [-3.0, 4.0, 100.0]]))
+    assert table.dtype == np.float32
+    assert np.allclose(table, [[0.03, 0.5, -0.005], [0.005, np.arctan2(4, -3) / np.pi, 0.1]])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["study"]
 
-_KINDS = ("instances", "concurrency", "pileup", "gpus", "batch", "remote", "region")
+_KINDS = ("instances", "concurrency", "pileup", "gpus", "batch", "remote", "region", "exatrkx")
 _SIZES = ("tiny", "small", "full")
 _SECONDS = {"tiny": 1.0, "small": 5.0, "full": 20.0}
 _REPEATS = {"tiny": 1, "small": 2, "full": 5}
@@ -28,6 +28,7 @@ _PILEUP = {"tiny": (), "small": (20.0, 100.0), "full": (20.0, 60.0, 100.0, 200.0
 _EVENTS = {"tiny": 1, "small": 2, "full": 4}
 _VALUES: dict[str, dict[str, tuple[float, ...]]] = {  # of the variables; instances and gpus: up to the cores or GPUs
     "concurrency": {"tiny": (1, 2), "small": (1, 2, 4, 8), "full": (1, 2, 4, 8, 16, 32)},
+    "exatrkx": {"tiny": (1, 2), "small": (1, 2, 4), "full": (1, 2, 4, 8, 16)},
     "batch": {"tiny": (1, 4), "small": (1, 2, 4, 8), "full": (1, 2, 4, 8, 16, 32)},
     "remote": {"tiny": (0, 20), "small": (0, 5, 20), "full": (0, 1, 5, 20, 50)},
     "region": {"tiny": (0.2, 0.4), "small": (0.1, 0.2, 0.4), "full": (0.05, 0.1, 0.2, 0.4, 0.8)},

@@ -31,6 +31,7 @@ _VARIABLES = {
     "gpus": _Variable("servers", "GPUs, or cores"),
     "batch": _Variable("max_batch", "Largest batch [events]", is_log=True),
     "remote": _Variable("delay_ms", "Delay of a round trip [ms]"),
+    "exatrkx": _Variable("concurrency", "Requests on the way, or threads", is_log=True),
     "region": _Variable("half_width", r"Half width of the region in $\eta$ and $\phi$"),
 }
 
@@ -140,6 +141,21 @@ def _split(axes: Any, points: _Points, variable: _Variable) -> None:
     axes.set_ylim(0, _ROOM * max(axes.get_ylim()[1], 1e-3))
 
 
+def _exchanged(axes: Any, points: _Points) -> None:
+    """Draw how much a request moves between processes, stacked by step."""
+    names = {str(p["curve"]): [n for n in p if n.endswith("_kb") and p[n] is not None] for p in points}
+    names = {curve: found for curve, found in names.items() if found}
+    for place, (curve, found) in enumerate(names.items()):
+        point = next(p for p in points if p["curve"] == curve and found[0] in p)
+        below = 0.0
+        for k, name in enumerate(found):
+            axes.bar(place, point[name], bottom=below, color=COLOURS[k % len(COLOURS)], label=name[:-3], width=0.7)
+            below += point[name]
+    axes.set_xticks(range(len(names)), list(names))
+    axes.set(ylabel="Taken and given by models [kB per request]")
+    axes.set_ylim(0, _ROOM * max(axes.get_ylim()[1], 1e-3))
+
+
 def _percentiles(axes: Any, points: _Points, variable: _Variable) -> None:
     """Draw percentiles of the latency of the service."""
     chosen = [point for point in points if point.get("generator") == "asyncio"]
@@ -198,7 +214,7 @@ def draw_study(kind: str, points: _Points, n_cores: int, suffix: str = "png") ->
     if not usable:
         msg = f"no point of the study can be used, so there is no figure: {points[0]['problems'] if points else 'none'}"
         raise ServiceError(msg)
-    if kind != "concurrency":
+    if variable.name != "concurrency":
         for chosen in _curves([p for p in usable if "concurrency" in p]).values():
             if problems := confounded(chosen, variable.name, ("concurrency",)):
                 msg = f"no figure: {problems[0]}"
@@ -216,7 +232,10 @@ def draw_study(kind: str, points: _Points, n_cores: int, suffix: str = "png") ->
             if kind in ("instances", "concurrency"):
                 _use(panels[0], usable, variable.name, n_cores)
             _percentiles(panels[1], usable, variable)
-            _split(panels[2], usable, variable)
+            if kind == "exatrkx":
+                _exchanged(panels[2], usable)
+            else:
+                _split(panels[2], usable, variable)
         for panel in panels:
             if panel.get_legend_handles_labels()[1]:
                 panel.legend(

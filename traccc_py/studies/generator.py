@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from traccc_py.client.requests import make_inputs, requested_outputs, triton_mod
 from traccc_py.edm import Cells
 from traccc_py.studies.load import LoadRun, Request
 
-__all__ = ["generate_load"]
+__all__ = ["generate_label_load", "generate_load"]
 
 _MOST_CHANNELS = 16
 _PAUSE = 0.1  #: after an error [s]
@@ -27,14 +27,23 @@ _LONGEST = 10.0  #: times the wanted seconds that slow requests may take
 _REQUESTS_EACH = 3  #: of each place on the way, at least
 
 
+class _Requests(NamedTuple):
+    """What is sent: the tensors of each event, packed before."""
+
+    model: str
+    tensors: list[dict[str, np.ndarray]]
+    outputs: Any  # None: all
+    parameters: Mapping[str, str]
+    compared: str  # the output that must be the same each time
+
+
 class _Loop:
     """The state of one measurement."""
 
-    def __init__(self, url: str, events: Sequence[Cells], options: Mapping[str, Any], timeout: float) -> None:
-        self._options = ClientOptions(url, **options)
+    def __init__(self, url: str, given: _Requests, timeout: float) -> None:
+        self._given, self._url = given, url
         self._module = triton_module("grpc", asynchronous=True)
-        self._inputs = [make_inputs(self._module, self._options.pack(cells)) for cells in events]
-        self._outputs = requested_outputs(self._module, self._options)
+        self._inputs = [make_inputs(self._module, tensors) for tensors in given.tensors]
         self._timeout, self._turns = timeout, itertools.count()
         self._answers: dict[int, bytes] = {}
         self.requests: list[Request] = []
@@ -54,24 +63,24 @@ class _Loop:
         """Return why there is no right answer, "" if there is one."""
         try:
             answer = await client.infer(
-                self._options.model,
+                self._given.model,
                 self._inputs[number],
-                outputs=self._outputs,
+                outputs=self._given.outputs,
                 client_timeout=self._timeout,
-                parameters=self._options.parameters or None,
+                parameters=self._given.parameters or None,
             )
-            tracks = answer.as_numpy(wire.OUTPUTS[0].name)
+            found = answer.as_numpy(self._given.compared)
         except Exception as error:  # of any kind: it is counted, and the study goes on
             return f"{type(error).__name__}: {error}"
-        if tracks is None:
-            return f"{wire.OUTPUTS[0].name} is missing"
-        found = np.ascontiguousarray(tracks).tobytes()
-        return "" if self._answers.setdefault(number, found) == found else "the answer is not that of before"
+        if found is None:
+            return f"{self._given.compared} is missing"
+        content = np.ascontiguousarray(found).tobytes()
+        return "" if self._answers.setdefault(number, content) == content else "the answer is not that of before"
 
     async def run(self, concurrency: int, warm_up: float, seconds: float) -> LoadRun:
         """Measure."""
         n_channels = min(concurrency, _MOST_CHANNELS)
-        clients = [self._module.InferenceServerClient(self._options.url) for _ in range(n_channels)]
+        clients = [self._module.InferenceServerClient(self._url) for _ in range(n_channels)]
         tasks = [asyncio.create_task(self.work(clients[k % n_channels])) for k in range(concurrency)]
         try:
             await self._wait(warm_up, concurrency)
@@ -133,4 +142,36 @@ def generate_load(
     ServiceError
         If tritonclient is not installed.
     """
-    return asyncio.run(_Loop(url, events, options, timeout).run(concurrency, warm_up, seconds))
+    chosen = ClientOptions(url, **options)
+    outputs = requested_outputs(triton_module("grpc", asynchronous=True), chosen)
+    tensors = [dict(chosen.pack(cells)) for cells in events]
+    given = _Requests(chosen.model, tensors, outputs, chosen.parameters, wire.OUTPUTS[0].name)
+    return asyncio.run(_Loop(chosen.url, given, timeout).run(concurrency, warm_up, seconds))
+
+
+def generate_label_load(
+    url: str,
+    model: str,
+    tables: Sequence[np.ndarray],
+    concurrency: int,
+    *,
+    seconds: float,
+    warm_up: float,
+    timeout: float = 60.0,
+) -> LoadRun:
+    """Send tables of spacepoints to a model that labels them, so many at a time.
+
+    Parameters
+    ----------
+    url : str
+        Address of gRPC of the service, ``host:port``.
+    model : str
+        Name of the model.
+    tables : sequence of ndarray
+        FEATURES of events.
+    concurrency, seconds, warm_up, timeout
+        As in `generate_load`.
+    """
+    tensors = [{wire.FEATURES.name: table} for table in tables]
+    given = _Requests(model, tensors, None, {}, wire.LABELS.name)
+    return asyncio.run(_Loop(url, given, timeout).run(concurrency, warm_up, seconds))

@@ -10,10 +10,13 @@ import numpy as np
 from traccc_py.edm import Cells
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.region import Region, modules_of_region
+from traccc_py.studies.labels import DirectLabels
 from traccc_py.studies.network import slow_line
 from traccc_py.studies.programs import Front, find_envoy
 from traccc_py.studies.standalone import Standalone
 from traccc_py.studies.study import Study
+from traccc_py.wire import EXATRKX_MODEL
+from traccc_py.wire.exatrkx import ENSEMBLE_MODEL
 
 __all__ = ["STUDIES", "regions_of"]
 
@@ -188,6 +191,27 @@ def region(study: Study) -> None:
                     study.measure(services, url, events, plan.concurrency, **labels, curve="service", compact=True)
 
 
+def exatrkx(study: Study) -> None:
+    """Measure labels of spacepoints: the finder in threads, as one model, and as the ensemble of its steps."""
+    plan, n_cores = study.plan, len(study.plan.cores)
+    with DirectLabels(plan.detector, plan.digitization, plan.device) as direct:
+        tables, crossing = direct.tables(study.only_events())
+        of_model = {"exatrkx": float(np.mean([table.nbytes + 8 * len(table) for table in tables]))}
+        study.notes |= {"spacepoints": [len(table) for table in tables], "bytes": {**of_model, **crossing}}
+        for repeat in range(plan.repeats):
+            for n in (int(x) for x in plan.values if x <= n_cores):
+                found = direct.measure(tables, n, plan.seconds)
+                study.add(curve="direct, threads", generator="none", concurrency=n, repeat=repeat, **found)
+    made = study.service("--exatrkx-ensemble", threads=1)
+    curves = {"custom": (EXATRKX_MODEL, of_model), "ensemble": (ENSEMBLE_MODEL, crossing)}
+    with study.services(made):
+        for repeat in range(plan.repeats):
+            for n in map(int, plan.values):
+                for curve, (model, exchanged) in curves.items():
+                    kilobytes = {f"{step}_kb": value / 1000 for step, value in exchanged.items()}
+                    study.measure_labels(made, model, tables, n, curve=curve, repeat=repeat, **kilobytes)
+
+
 STUDIES: dict[str, Callable[[Study], None]] = {
     "instances": instances,
     "concurrency": concurrency,
@@ -196,4 +220,5 @@ STUDIES: dict[str, Callable[[Study], None]] = {
     "batch": batch,
     "remote": remote,
     "region": region,
+    "exatrkx": exatrkx,
 }

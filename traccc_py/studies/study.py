@@ -18,7 +18,7 @@ from traccc_py.edm import Cells
 from traccc_py.environment import environment
 from traccc_py.errors import ServiceError
 from traccc_py.files import write_files
-from traccc_py.studies.generator import generate_load
+from traccc_py.studies.generator import generate_label_load, generate_load
 from traccc_py.studies.load import LoadRun, summary_of
 from traccc_py.studies.monitor import Monitor, gpu_reader, latency_split
 from traccc_py.studies.perf_analyzer import run_perf_analyzer
@@ -185,6 +185,31 @@ class Study:
                 return
             end = time.monotonic()
         self._keep(services, run, monitor.between(begin, end), labels)
+
+    def measure_labels(
+        self, service: Service, model: str, tables: Sequence[Any], concurrency: int, **labels: Any
+    ) -> None:
+        """Measure a point of a model that labels spacepoints, and keep it.
+
+        Parameters
+        ----------
+        service : Service
+            What serves it.
+        model : str
+            Its name.
+        tables : sequence of ndarray
+            FEATURES of events, in turn.
+        concurrency : int
+            Requests on the way [1].
+        **labels
+            What the point is.
+        """
+        plan = self.plan
+        with Monitor([service], self._read_gpus) as monitor:
+            run = generate_label_load(
+                service.url, model, tables, concurrency, seconds=plan.seconds, warm_up=plan.warm_up
+            )
+        self._keep([service], run, monitor.between(run.begin, run.end), labels)
 
     def _keep(
         self, services: Sequence[Service], run: LoadRun, grown: dict[str, float], labels: Mapping[str, Any]
