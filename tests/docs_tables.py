@@ -32,6 +32,7 @@ from traccc_py.edm import (
     columns_of,
 )
 from traccc_py.settings import settings_of, shown
+from traccc_py.wire.exatrkx import ENSEMBLE_MODEL, STEPS, step_tensor
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 COLLECTIONS = (Cells, ModuleCells, Measurements, Spacepoints, Seeds, Tracks, TrackStates)
@@ -119,6 +120,23 @@ def model_table() -> str:
     return _table(("model", "inputs", "outputs"), rows)
 
 
+def label_model_table() -> str:
+    """Return the models that label spacepoints with their tensors."""
+
+    def shown_tensors(names: dict[str, str]) -> str:
+        parts = []
+        for name, shared in names.items():
+            spec = step_tensor(shared)
+            shape = ", ".join("n" if d < 0 else str(d) for d in spec.dims)
+            parts.append(f"{name} {spec.triton_dtype} [{shape}]: {spec.meaning}")
+        return "; ".join(parts)
+
+    whole = {wire.FEATURES.name: wire.FEATURES.name}, {wire.LABELS.name: wire.LABELS.name}
+    models = {wire.EXATRKX_MODEL: whole, ENSEMBLE_MODEL: whole} | {s.model: (s.inputs, s.outputs) for s in STEPS}
+    rows = [(f"`{model}`", *map(shown_tensors, tensors)) for model, tensors in models.items()]
+    return _table(("model", "inputs", "output"), rows)
+
+
 def version_table() -> str:
     """Return the versions of inputs and outputs."""
     rows = [
@@ -191,6 +209,7 @@ def blocks() -> dict[str, str]:
         "collections": collection_tables(),
         **files,
         "models": model_table(),
+        "label-models": label_model_table(),
         "inputs": tensor_table((*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)),
         "outputs": tensor_table(wire.OUTPUTS),
         "stages": ", ".join(STAGES) + "\n",

@@ -196,3 +196,53 @@ def test_graphs_that_a_filter_has_been_through_have_the_edges_it_keeps(detector,
     assert 0 < len(kept.inner) < len(whole.inner)
     for name in ("inner", "outer", "features"):
         assert np.array_equal(getattr(kept, name), getattr(whole, name)[expected])
+
+
+@pytest.fixture(scope="module")
+def examples(events, learned):
+    pytest.importorskip("torch")
+    from traccc_py.training.embedding import embedding_example
+
+    return [embedding_example(e, points, edges) for e, (points, edges, *_) in zip(events, learned[0], strict=True)]
+
+
+def test_the_embedding_learns_and_goes_on_from_its_checkpoint(tmp_path, examples):
+    import torch
+
+    from traccc_py.training.embedding import EmbeddingOptions, EmbeddingTrainer
+
+    torch.set_num_threads(1)
+    lines = []
+
+    def trained(seconds, name):
+        options = EmbeddingOptions(seconds, points=2000, anchors=500)
+        trainer = EmbeddingTrainer(examples[:2], examples[2:], options, tmp_path / name, lines.append)
+        return trainer, trainer.run()
+
+    first, _ = trained(0.01, "short")
+    trainer, arrays = trained(5.0, "state")
+    assert trainer.steps > 20
+    assert trainer.curve[-1]["edges"] < 0.5 * first.curve[-1]["edges"]
+    again, same = trained(5.0, "state")
+    assert again.steps == trainer.steps
+    assert {k: v.tobytes() for k, v in same.items()} == {k: v.tobytes() for k, v in arrays.items()}
+    assert any(line.startswith("goes on from") for line in lines)
+
+
+def test_graphs_of_a_learned_embedding_have_the_true_edges(tmp_path, detector, examples, events, learned):
+    from traccc_py.gnn.weights import embedding_shapes
+    from traccc_py.training.metric import train_embedding
+    from traccc_py.training.train import TrainingOptions
+
+    arrays = detector.arrays()
+    graph_map = make_graph_map(arrays, layer_places(arrays)[1], learned[1].pairs, learned[1].windows)
+    options = TrainingOptions(minutes=0.15, filter_batch=2000)
+    lines = []
+    found, facts = train_embedding(
+        detector, graph_map, events[:2], events[2:], options, tmp_path / "checkpoint", lines.append
+    )
+    assert {name: values.shape for name, values in found.items()} == embedding_shapes()
+    assert all(values.dtype == np.float32 for values in found.values())
+    assert facts["graph_efficiency"] > 0.9
+    assert facts["filter_steps"] > 3
+    assert facts["curve"][-1]["edges"] > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +12,7 @@ import typer
 from traccc_py.cli.detector import DETECTOR
 from traccc_py.cli.files import check_directory, check_file
 from traccc_py.cli.options import Option, command, consoles, options_of
-from traccc_py.config import ChainConfig, FinderConfig
+from traccc_py.config import ChainConfig, FinderConfig, GraphConfig
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
 from traccc_py.extras import optional_module
@@ -78,6 +78,7 @@ class _EvaluateOptions(Settings):
     #: folder where simulated events are, or are put
     samples: Annotated[Path, Option(metavar="DIR")] = Path("gnn-samples")
     seed: Count = 1  #: of the events; no training learns from them, whatever it is
+    graph: Annotated[str, Choice(("layer_map", "metric"))] = "layer_map"  #: what makes the graph
     #: write all numbers
     json: Annotated[Path | None, Option(metavar="FILE")] = None
 
@@ -87,7 +88,7 @@ def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
     """Count the edges that each step leaves, and found particles and fakes of both finders."""
     check_file(options.json, "--json")
     check_directory(options.samples, "--samples")
-    from traccc_py.gnn.weights import read_weights
+    from traccc_py.gnn.weights import check_constructor, read_weights
     from traccc_py.training import evaluation
     from traccc_py.training.sampling import HELD_OUT_SEED, ensure_sample
 
@@ -95,16 +96,24 @@ def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
     weights, made = read_weights(options.weights), detector.load()
     seed = HELD_OUT_SEED + options.seed
     folder = ensure_sample(options.samples, made, options.pileup, options.events, seed, log.print)
-    config = ChainConfig(finder=FinderConfig(method="gnn", weights=options.weights))
+    check_constructor(weights, options.graph, options.weights)
+    finder = FinderConfig(method="gnn", weights=options.weights)
+    config = ChainConfig(finder=finder, graph=GraphConfig(constructor=options.graph))
     counts = evaluation.EdgeCounts()
     for event in evaluation.read_events(folder, made, options.events):
         evaluation.evaluate_edges(made, weights, event, config.graph, counts)
-    chains = (ChainConfig(), replace(config, finder=config.finder))
+    chains = (ChainConfig(), config)
     tracks = [evaluation.evaluate_tracks(made, folder, options.events, chosen, log.print) for chosen in chains]
+    if counts.n_limited:
+        log.print(
+            f"{counts.n_limited} of {counts.n_spacepoints} spacepoints have more than graph.max_neighbours = "
+            f"{config.graph.max_neighbours} neighbours: the nearest count"
+        )
     for table in (_edge_table(counts.rows()), _track_table(tracks), _pull_table(tracks)):
         console.print(table)
     if options.json is not None:
         numbers = {"weights": options.weights, "pileup": options.pileup, "seed": seed, "events": options.events}
+        numbers |= {"graph": options.graph, "limited_spacepoints": counts.n_limited}
         numbers |= {"edges": counts.rows(), "tracks": tracks}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")

@@ -31,6 +31,7 @@ from traccc_py.kernels.gnn.networks import HIDDEN, N_STEPS, FilterWeights, Netwo
 __all__ = [
     "BUILT_IN",
     "Weights",
+    "check_constructor",
     "embedding_shapes",
     "embedding_weights",
     "finder_arrays",
@@ -103,6 +104,31 @@ def embedding_shapes() -> dict[str, tuple[int, ...]]:
         shapes |= {f"embedding.{name}": shape, f"embedding.{name}_bias": shape[1:]}
     own = {name: shape for name, shape in weight_shapes().items() if name.startswith("filter.")}
     return shapes | {f"metric_{name}": shape for name, shape in own.items()}
+
+
+def check_constructor(weights: Weights, constructor: str, source: Path | str) -> None:
+    """Raise if weights lack what makes a graph.
+
+    Parameters
+    ----------
+    weights : Weights
+        Weights.
+    constructor : str
+        As `graph.constructor`.
+    source : path
+        Where they are from.
+
+    Raises
+    ------
+    ConfigError
+        If they have no embedding, and are asked for it.
+    """
+    if constructor == "metric" and not has_embedding(weights):
+        msg = (
+            f'is "metric", but finder.weights {source} has no embedding; expected weights that have one: add it with '
+            f"traccc-py gnn train --start {source} --learn embedding"
+        )
+        raise ConfigError(msg, field="graph.constructor", value="metric")
 
 
 def has_embedding(weights: Weights) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from traccc_py.config import ChainConfig
-from traccc_py.errors import ConfigError
 from traccc_py.geometry.records import DetectorArrays
-from traccc_py.gnn.weights import finder_arrays, has_embedding, read_weights
+from traccc_py.gnn.weights import check_constructor, finder_arrays, read_weights
 from traccc_py.kernels.gnn.gnn_finding import FinderArrays
 
 __all__ = ["load_finder"]
@@ -29,11 +28,5 @@ def load_finder(config: ChainConfig, detector: DetectorArrays) -> FinderArrays:
         If they are for another detector.
     """
     weights = read_weights(config.finder.weights)
-    if config.graph.constructor == "metric" and not has_embedding(weights):
-        source = config.finder.weights
-        msg = (
-            f'is "metric", but finder.weights {source} has no embedding; expected weights that have one: add it with '
-            f"traccc-py gnn train --start {source} --learn embedding"
-        )
-        raise ConfigError(msg, field="graph.constructor", value="metric")
+    check_constructor(weights, config.graph.constructor, config.finder.weights)
     return finder_arrays(weights, detector)

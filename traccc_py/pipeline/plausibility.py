@@ -12,12 +12,14 @@ import numpy as np
 from traccc_py.config import ChainConfig, SeedingConfig
 from traccc_py.data.source import Source, prefix
 from traccc_py.derivation import SeedingLayout
+from traccc_py.device.workspace import Workspace
 from traccc_py.edm import EventResult
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector
 from traccc_py.geometry.layout import Crossing, LayerPlace
 from traccc_py.geometry.records import LayerKind
 from traccc_py.gnn.weights import read_weights
+from traccc_py.kernels.gnn.metric_graph import LIMITED_POINTS
 
 __all__ = ["Plausibility"]
 
@@ -102,6 +104,16 @@ class Plausibility:
             if n >= _FEW and n_following == 0 and reasons is not None:
                 _log.warning("%s0 %s from %d %s: %s", prefix(source), following, n, name, "; ".join(reasons(result)))
                 return
+
+    def warn_of_limit(self, ws: Workspace) -> None:
+        """Log how many spacepoints of a batch have more neighbours in the embedding than count; its sizes are known."""
+        if self._config.finder.method != "gnn" or self._config.graph.constructor != "metric":
+            return
+        n_limited = ws.size(ws.extent(LIMITED_POINTS))
+        if n_limited:
+            most = self._config.graph.max_neighbours
+            text = "%d spacepoints have more than graph.max_neighbours = %d neighbours: the nearest count"
+            _log.warning(text, n_limited, most)
 
     def _warn_of_noise(self, result: EventResult, source: Source | str | None) -> None:
         """Log how many spacepoints make no seeds since their module has too many."""

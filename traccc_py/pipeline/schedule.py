@@ -153,6 +153,7 @@ class BatchSchedule:
             raise TracccError(msg)
         while self.workspace.overflowed():
             self.start(job)
+        self._plausibility.warn_of_limit(self.workspace)
         assert job.out is not None
         job.host = HostBatch(self.workspace, job.out, self._detector.surfaces)
         if self._device.sizes_are_on_host:  # these are views

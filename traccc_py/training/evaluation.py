@@ -16,6 +16,7 @@ from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.edm import N_PARAMETERS, EventResult
 from traccc_py.geometry import Detector
 from traccc_py.gnn.weights import Weights, finder_arrays
+from traccc_py.kernels.gnn.metric_graph import LIMITED_POINTS
 from traccc_py.kernels.gnn.networks import filter_edges, score_edges
 from traccc_py.performance.definitions import TRACCC, collision_selections
 from traccc_py.performance.match import match
@@ -41,6 +42,7 @@ class EdgeCounts:
     """Edges after each step, summed over events."""
 
     n_spacepoints: int = 0
+    n_limited: int = 0  # spacepoints with more neighbours in an embedding than count
     n_wanted: int = 0  # true edges of prompt particles with pT > 1 GeV
     n_edges: list[int] = dataclasses.field(default_factory=lambda: [0, 0, 0])  # graph, filter, network
     n_true: list[int] = dataclasses.field(default_factory=lambda: [0, 0, 0])
@@ -87,12 +89,15 @@ def score_graph(detector: Detector, weights: Weights, event: LabelledEvent, conf
         Cuts.
     """
     arrays = finder_arrays(weights, detector.arrays())
-    maker = GraphMaker(detector, arrays.graph_map)
+    is_metric = config.constructor == "metric"
+    maker = GraphMaker(detector, arrays.graph_map, arrays.embedding if is_metric else None, config)
+    edge_filter = arrays.embedding_filter if is_metric else arrays.edge_filter
+    assert edge_filter is not None
     graph = maker.graph(event.measurements, event.spacepoints)
     labelled = label_graph(event, graph, point_edges(event, graph.points))
     ws = maker.workspace
     points, edges = maker.last
-    kept = filter_edges(ws, points, edges, arrays.edge_filter, config.filter_cut)
+    kept = filter_edges(ws, points, edges, edge_filter, config.filter_cut)
     scored = score_edges(ws, kept, arrays.network)
     n = ws.size(ws.extent("kept_edges"))
     is_kept = ws.array("network.is_kept", ws.extent("graph_edges"), np.int32)[: len(graph.inner)] == 1
@@ -120,6 +125,8 @@ def evaluate_edges(detector: Detector, weights: Weights, event: LabelledEvent, c
     steps = score_graph(detector, weights, event, config)
     graph, labelled, is_kept, is_link = steps.graph, steps.labelled, steps.is_kept, steps.is_link
     counts.n_spacepoints += labelled.n_spacepoints
+    ws = steps.maker.workspace
+    counts.n_limited += ws.size(ws.extent(LIMITED_POINTS))
     counts.n_wanted += labelled.n_wanted
     for k, chosen in enumerate((np.ones(len(graph.inner), bool), is_kept, is_link)):
         counts.n_edges[k] += int(np.count_nonzero(chosen))

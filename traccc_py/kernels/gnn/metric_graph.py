@@ -35,14 +35,14 @@ __all__ = [
 ]
 
 LIMITED_POINTS = "limited_points"  #: extent: points that had more neighbours than allowed
-_N_WIDE, _N_FINE = 32, 128  # cells of a period of the first two dimensions, and of the third
+_N_WIDE, _N_FINE = 64, 64  # cells of a period of the first two dimensions, and of the third
 _N_CELLS = _N_WIDE * _N_WIDE * _N_FINE
-_PER_RADIUS, _FINE_PER_RADIUS = 2, 8  # cells
+_PER_RADIUS, _FINE_PER_RADIUS = 2, 4  # cells
 _REACH = _PER_RADIUS  # cells that a neighbour may be away
 _WIDENED = 1.001  # of cells: rounding must not put a neighbour beyond the reach
 _MARGIN = scalar(1.0001)  # of distances that cells are left out by
 _FARTHEST = scalar(1e6)  # [cells], beyond which places are taken together
-_NOTED = 64  # neighbours of a point that are searched for once; where there are more, again
+_NOTED = 128  # neighbours of a point that are noted; where more count, they are searched for again
 _N_PARTS = 64  # of the range of squared distances, each of as many steps
 _N_STEPS = _N_PARTS * _N_PARTS
 _N_SEGMENTS = 2 * (2 * _REACH + 1) ** 2  # of a search: where cells of the third dimension begin anew there are two
@@ -223,8 +223,8 @@ def _step_of(grid, away):
 
 
 @device_function(inlined=True)
-def _count_near(search, i, n_steps, noted):
-    """Return how many neighbours of point i are in the first steps of distance; note the first of them."""
+def _note_near(search, i, n_steps, noted):
+    """Note the neighbours of point i in the first steps of distance, as far as there is room; return their number."""
     n = np.int32(0)
     for number in range(_N_SEGMENTS):
         slots = _segment(search, i, number)
@@ -269,15 +269,15 @@ def _steps_that_fit(search, i, most, parts):
 
 @kernel(grain=64, fuses=False, scratch=(Scratch(_N_PARTS, np.int32),))
 def _find_near(slot, p, parts):
-    """One slot: count the neighbours of its point that count, and find out how far they are."""
+    """One slot: find the neighbours of its point that count, and how far they are."""
     search = p.search
     i = search.order[slot]
     limit = np.int32(_N_STEPS)
-    n = _count_near(search, i, limit, p.noted)
+    n = _note_near(search, i, limit, p.noted)
     p.out_is_limited[i] = np.int32(n > p.most)
     if n > p.most:
         limit = _steps_that_fit(search, i, p.most, parts)
-        n = _count_near(search, i, limit, p.noted)
+        n = _note_near(search, i, limit, p.noted)
     p.out_near[i] = n
     p.out_limit[i] = limit
 
