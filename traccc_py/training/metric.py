@@ -81,7 +81,6 @@ def train_embedding(
     facts = {
         "options": dataclasses.asdict(how),
         "curve": trainer.curve,
-        "events": len(events),
         "radius": limits.radius,
         "max_neighbours": limits.max_neighbours,
         "filter_steps": progress.filter_steps,

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -88,56 +89,44 @@ def train_weights(
         If the seed is so large that evaluation may use it.
     """
     torch.set_num_threads(1)
-    arrays = detector.arrays()
-    _, places = layer_places(arrays)
-    chain = TrackingChain(detector, device="cpu", threads=1)
-    numbers = {pileup: max(1, round(part * n_events)) for pileup, part in MIXTURE.items()}
-    if options.seed * 2 * _SEEDS_APART >= HELD_OUT_SEED - 2 * _SEEDS_APART:
-        msg = f"--seed is {options.seed}; expected less than {HELD_OUT_SEED // (2 * _SEEDS_APART) - 1}"
+    if options.learn == "embedding" and start is None:
+        msg = "--learn embedding needs weights with a network: name them with --start, as in --start odd"
         raise ConfigError(msg)
-    seed = 2 * options.seed * _SEEDS_APART
-    events = list(_events(samples, chain, numbers, seed, report))
-    n_wide = max(1, round(WIDE.part * n_events))
-    wide = list(_events(samples, chain, {WIDE.pileup: n_wide}, seed + _WIDE_SEED, report, WIDE.sigma_z))
-    held_out = list(_events(samples, chain, _VALIDATION, seed + _SEEDS_APART, report))
+    arrays = detector.arrays()
+    sample = _read_sample(detector, samples, n_events, options.seed, report)
     if start is None:
-        pairs, windows = _learned_map(detector, places, events, wide)
+        _, places = layer_places(arrays)
+        pairs, windows = _learned_map(detector, places, sample.events, sample.wide)
         graph_map, edge_filter = make_graph_map(arrays, places, pairs, windows), None
     else:
         places, pairs, windows = start.places, start.pairs, start.windows
         graph_map, edge_filter, *_ = finder_arrays(start, arrays)
-    events += wide
+    events, held_out = sample.events + sample.wide, sample.held_out
     report(f"layer map: {len(pairs)} pairs of layers; {len(events)} events to learn from")
-    of_embedding = dataclasses.replace(options, minutes=options.minutes * options.embedding_part)
-    if options.learn == "embedding":
-        if start is None:
-            msg = "--learn embedding needs weights with a network: name them with --start, as in --start odd"
-            raise ConfigError(msg)
-        of_embedding = options
-        found, about = train_embedding(detector, graph_map, events, held_out, of_embedding, checkpoint, report)
-        about |= {"numbers": {str(pileup): n for pileup, n in numbers.items()}, "seeds": [seed, seed + _SEEDS_APART]}
+
+    def embed(minutes: float) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        how = dataclasses.replace(options, minutes=minutes)
+        found, about = train_embedding(detector, graph_map, events, held_out, how, checkpoint, report)
+        return found, about | sample.facts()
+
+    if options.learn == "embedding" and start is not None:
+        found, about = embed(options.minutes)
         return start._replace(arrays=start.arrays | found, facts=start.facts | {"embedding": about})
-    kept = {} if start is None else {name: start.arrays[name] for name in embedding_shapes() if has_embedding(start)}
-    share = 0 if kept else options.embedding_part
+    before = {} if start is None else start.facts
+    kept = {} if start is None or not has_embedding(start) else {n: start.arrays[n] for n in embedding_shapes()}
+    of_embedding = 0.0 if kept else options.minutes * options.embedding_part
     maker = GraphMaker(detector, graph_map)
     graphs = _graphs(maker, events, edge_filter)
     validation = _graphs(maker, held_out, edge_filter, with_few=False)
-    of_network = dataclasses.replace(options, minutes=options.minutes * (1 - share))
+    of_network = dataclasses.replace(options, minutes=options.minutes - of_embedding)
     trainer = Trainer(graphs, validation, of_network, checkpoint, report, None if start is None else start.arrays)
     weights = trainer.run()
-    before = {} if start is None else start.facts
-    about = before.get("embedding", {})
-    if not kept:
-        kept, about = train_embedding(detector, graph_map, events, held_out, of_embedding, checkpoint, report)
-    weights |= kept
+    found, about = (kept, before["embedding"]) if kept else embed(of_embedding)
     most = max(len(event.spacepoints) for event in events)
     facts = {
         "detector": detector.name,
-        "mu": [min(numbers), max(numbers)],
-        "wide_events": n_wide,
-        "events": {str(pileup): n for pileup, n in numbers.items()},
+        **sample.facts(),
         "most_spacepoints": max(most, before.get("most_spacepoints", 0)),
-        "seeds": [seed, seed + _SEEDS_APART],
         "options": dataclasses.asdict(options),
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "embedding": about,
@@ -145,7 +134,44 @@ def train_weights(
     }
     if start is not None:
         facts["start"] = before
-    return Weights(places, pairs, windows, weights, facts)
+    return Weights(places, pairs, windows, weights | found, facts)
+
+
+class _Sample(NamedTuple):
+    """The events of a training."""
+
+    events: list[LabelledEvent]
+    wide: list[LabelledEvent]  # with collisions farther apart
+    held_out: list[LabelledEvent]
+    numbers: dict[int, int]  # of the first, by pile-up
+    seed: int
+
+    def facts(self) -> dict[str, Any]:
+        """Return what weights tell of them."""
+        return {
+            "mu": [min(self.numbers), max(self.numbers)],
+            "wide_events": len(self.wide),
+            "events": {str(pileup): n for pileup, n in self.numbers.items()},
+            "seeds": [self.seed, self.seed + _SEEDS_APART],
+        }
+
+
+def _read_sample(detector: Detector, samples: Path, n_events: int, seed: int, report: Callable[[str], None]) -> _Sample:
+    """Return the events of a training; they are simulated where they are missing."""
+    if seed * 2 * _SEEDS_APART >= HELD_OUT_SEED - 2 * _SEEDS_APART:
+        msg = f"--seed is {seed}; expected less than {HELD_OUT_SEED // (2 * _SEEDS_APART) - 1}"
+        raise ConfigError(msg)
+    chain = TrackingChain(detector, device="cpu", threads=1)
+    first = 2 * seed * _SEEDS_APART
+    numbers = {pileup: max(1, round(part * n_events)) for pileup, part in MIXTURE.items()}
+    n_wide = {WIDE.pileup: max(1, round(WIDE.part * n_events))}
+    return _Sample(
+        list(_events(samples, chain, numbers, first, report)),
+        list(_events(samples, chain, n_wide, first + _WIDE_SEED, report, WIDE.sigma_z)),
+        list(_events(samples, chain, _VALIDATION, first + _SEEDS_APART, report)),
+        numbers,
+        first,
+    )
 
 
 def _learned_map(
