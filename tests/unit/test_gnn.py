@@ -22,9 +22,11 @@ from traccc_py.gnn.weights import (
     weight_shapes,
     write_weights,
 )
+from traccc_py.kernels.gnn.candidate_seeds import PointLists, find_candidate_seeds
 from traccc_py.kernels.gnn.graph_points import GraphPoints
 from traccc_py.kernels.gnn.networks import FilteredGraph, ScoredEdges, filter_edges, score_edges
 from traccc_py.kernels.gnn.segmentation import find_paths
+from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 from traccc_py.simulation.events import simulate_event, truth_measurements
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.training.graphs import GraphMaker, doublet_values
@@ -256,6 +258,28 @@ def test_a_long_ladder_is_walked_in_time_that_grows_with_its_edges():
     links = {(k, k + step): 1.0 / step for k in range(n) for step in (1, 2, 3) if k + step < n}
     (path,) = paths_of(links, n)
     assert path == tuple(range(n))
+
+
+def test_seeds_are_of_points_apart_across_the_beam(detector):
+    """Of a path that comes back to where it was, farther along the beam, a circle can't be drawn."""
+    arrays, ws = detector.arrays(), Workspace(CpuDevice(1))
+    layer = arrays.surfaces["layer"]
+    modules = [np.flatnonzero(layer == k)[0] for k in np.unique(layer)[:4]]
+    position = np.array([[30, 5, 0], [60, 9, 10], [30, 5, 40], [90, 14, 60]], np.float32)
+    n = len(position)
+    ws.set_sizes(events=1, spacepoints=n, measurements=n, point_lists=1, listed_points=n)
+    rows, event = np.arange(n, dtype=np.int32), np.zeros(n, np.int32)
+    of_measurements = dict.fromkeys(MeasurementBatch._fields) | {"event_module": np.array(modules, np.int32)}
+    seeds = find_candidate_seeds(
+        ws,
+        PointLists(np.array([0, n], np.int32), rows, event[:1]),
+        SpacepointBatch(position, rows, event),
+        MeasurementBatch(**of_measurements),
+        arrays,
+        len(layer),
+    )
+    assert ws.size(ws.extent("seeds")) == 1
+    assert [int(index[0]) for index in (seeds.bottom_index, seeds.middle_index, seeds.top_index)] == [0, 1, 3]
 
 
 def test_weights_come_back_from_their_file(tmp_path, weights):

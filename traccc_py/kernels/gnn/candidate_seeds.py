@@ -15,7 +15,7 @@ import numpy as np
 from traccc_py.device.kernel import Scratch, device_function, kernel
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.records import DetectorArrays
-from traccc_py.kernels.constants import ZERO
+from traccc_py.kernels.constants import ZERO, X, Y
 from traccc_py.kernels.seeding.seeding import make_seed_batch
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SpacepointBatch
 
@@ -42,6 +42,7 @@ class _PutOffPayload(NamedTuple):
 class _Payload(NamedTuple):
     lists: PointLists
     links: Any  # (n_spacepoints,) int32, their measurements
+    position: Any  # (n_spacepoints, 3) scalar [mm]
     event_module: Any  # (n_measurements,) int32
     surfaces: Any  # (n_modules,) SURFACE
     n_modules: Any  # int32
@@ -51,13 +52,22 @@ class _Payload(NamedTuple):
 
 
 @device_function(inlined=True)
+def _is_apart(position, point, picked, n):
+    """Return whether a point has another place across the beam than those picked: a circle goes through all of them."""
+    for k in range(n):
+        if position[point, X] == position[picked[k], X] and position[point, Y] == position[picked[k], Y]:
+            return False
+    return True
+
+
+@device_function(inlined=True)
 def _pick(i, p, picked):
     """Write the first points of list i on layers of their own; return how many."""
     n, layer = 0, np.int32(-1)
     for k in range(p.lists.offsets[i], p.lists.offsets[i + 1]):
         point = p.lists.spacepoint[k]
         here = p.surfaces[p.event_module[p.links[point]] % p.n_modules].layer
-        if n < _N_PICKED and here != layer:
+        if n < _N_PICKED and here != layer and _is_apart(p.position, point, picked, n):
             picked[n] = point
             n += 1
             layer = here
@@ -160,6 +170,7 @@ def find_candidate_seeds(
         return _Payload(
             lists=lists,
             links=spacepoints.measurement_index,
+            position=spacepoints.global_position,
             event_module=measurements.event_module,
             surfaces=detector.surfaces,
             n_modules=np.int32(n_modules),
