@@ -9,9 +9,10 @@ from traccc_py.config import ChainConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.deferred import DeferredDevice
 from traccc_py.gnn.weights import embedding_shapes, untrained_weights, write_weights
+from traccc_py.pipeline.features import features_of
 from traccc_py.pipeline.label_steps import LabelSteps
 from traccc_py.pipeline.labelling import SpacepointLabeller
-from traccc_py.studies.labels import bytes_by_step, feature_table
+from traccc_py.studies.labels import bytes_by_step
 
 METRIC = {"finder.method": "gnn", "graph.constructor": "metric", "graph.radius": 0.5, "graph.max_neighbours": 60}
 
@@ -145,6 +146,6 @@ def test_bytes_of_steps_are_those_of_their_arrays(steps, features):  # noqa: F81
 
 
 def test_positions_become_features():
-    table = feature_table(np.array([[0.0, 30.0, -5.0], [-3.0, 4.0, 100.0]]))
+    table = features_of(np.array([[0.0, 30.0, -5.0], [-3.0, 4.0, 100.0]]))
     assert table.dtype == np.float32
     assert np.allclose(table, [[0.03, 0.5, -0.005], [0.005, np.arctan2(4, -3) / np.pi, 0.1]])

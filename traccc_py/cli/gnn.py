@@ -85,10 +85,12 @@ class _EvaluateOptions(Settings):
 
 @command(detector=DETECTOR, options=options_of(_EvaluateOptions))
 def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
-    """Count the edges that each step leaves, and found particles and fakes of both finders."""
+    """Count the edges that each step leaves, particles that labels find, and those and fakes of both finders."""
     check_file(options.json, "--json")
     check_directory(options.samples, "--samples")
+    from traccc_py.device.cpu.executor import CpuDevice
     from traccc_py.gnn.weights import check_constructor, read_weights
+    from traccc_py.pipeline.labelling import SpacepointLabeller
     from traccc_py.training import evaluation
     from traccc_py.training.sampling import HELD_OUT_SEED, ensure_sample
 
@@ -99,9 +101,11 @@ def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
     check_constructor(weights, options.graph, options.weights)
     finder = FinderConfig(method="gnn", weights=options.weights)
     config = ChainConfig(finder=finder, graph=GraphConfig(constructor=options.graph))
-    counts = evaluation.EdgeCounts()
+    counts, labels = evaluation.EdgeCounts(), evaluation.LabelCounts()
+    labeller = SpacepointLabeller(made, config, CpuDevice(1))
     for event in evaluation.read_events(folder, made, options.events):
         evaluation.evaluate_edges(made, weights, event, config.graph, counts)
+        labels += evaluation.evaluate_labels(labeller, event)
     chains = (ChainConfig(), config)
     tracks = [evaluation.evaluate_tracks(made, folder, options.events, chosen, log.print) for chosen in chains]
     if counts.n_limited:
@@ -109,12 +113,12 @@ def evaluate(detector: DetectorOptions, options: _EvaluateOptions) -> None:
             f"{counts.n_limited} of {counts.n_spacepoints} spacepoints have more than graph.max_neighbours = "
             f"{config.graph.max_neighbours} neighbours: the nearest count"
         )
-    for table in (_edge_table(counts.rows()), _track_table(tracks), _pull_table(tracks)):
+    for table in (_edge_table(counts.rows()), _label_table(labels), _track_table(tracks), _pull_table(tracks)):
         console.print(table)
     if options.json is not None:
         numbers = {"weights": options.weights, "pileup": options.pileup, "seed": seed, "events": options.events}
         numbers |= {"graph": options.graph, "limited_spacepoints": counts.n_limited}
-        numbers |= {"edges": counts.rows(), "tracks": tracks}
+        numbers |= {"edges": counts.rows(), "labels": labels._asdict(), "tracks": tracks}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
 
@@ -133,6 +137,15 @@ def _edge_table(rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         parts = (f"{_PER_CENT * row[name]:.2f} %" for name in ("efficiency", "purity"))
         table.add_row(row["step"], f"{row['edges_per_spacepoint']:.2f}", *parts)
+    return table
+
+
+def _label_table(counts: Any) -> Any:
+    table = _table("labels of positions alone", "particles with a candidate", "candidates", "impure")
+    found = _PER_CENT * counts.n_found / max(counts.n_particles, 1)
+    impure = _PER_CENT * counts.n_impure / max(counts.n_candidates, 1)
+    particles = f"{found:.2f} % ({counts.n_found} of {counts.n_particles})"
+    table.add_row(particles, str(counts.n_candidates), f"{impure:.2f} %")
     return table
 
 

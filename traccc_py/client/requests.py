@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _LARGEST_MESSAGE = 2**31 - 1  # of gRPC [bytes]
-_SPECS = {spec.name: spec for spec in (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS)}
+_SPECS = {spec.name: spec for spec in (*wire.STANDARD_INPUTS, *wire.COMPACT_INPUTS, wire.FEATURES)}
 
 
 def triton_module(protocol: str, *, asynchronous: bool = False) -> Any:

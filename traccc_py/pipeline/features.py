@@ -13,7 +13,7 @@ from traccc_py.geometry.records import DetectorArrays
 from traccc_py.kernels.gnn.graph_map import layer_places
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["FeatureReader", "Positions"]
+__all__ = ["FeatureReader", "Positions", "features_of"]
 
 _MOST_OUTSIDE = 5.0  # from the sensors of a layer [mm]
 _RANK, _N_COLUMNS = 2, 3  # of a table of r, phi, z
@@ -26,6 +26,13 @@ class Positions(NamedTuple):
     position: np.ndarray  # (n, 3) float32 [mm]
     layer: np.ndarray  # (n,) int64, of those that measure two coordinates
     row: np.ndarray  # (n,) int64, of the table
+
+
+def features_of(position: np.ndarray) -> np.ndarray:
+    """Return positions [mm], (n, 3), as features: r / 1000 mm, phi / pi, z / 1000 mm."""
+    x, y, z = np.asarray(position, np.float64).T
+    scaled = np.hypot(x, y) / _MM_PER_UNIT, np.arctan2(y, x) / np.pi, z / _MM_PER_UNIT
+    return np.stack(scaled, axis=1).astype(np.float32)
 
 
 class FeatureReader:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 
 from traccc_py.config import ChainConfig
@@ -12,14 +10,12 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.geometry import Detector
 from traccc_py.kernels.gnn.candidate_seeds import PointLists
 from traccc_py.kernels.gnn.gnn_finding import find_point_lists
-from traccc_py.kernels.gnn.metric_graph import LIMITED_POINTS
 from traccc_py.pipeline.features import FeatureReader, Positions
 from traccc_py.pipeline.finder import load_finder
+from traccc_py.pipeline.plausibility import warn_of_limit
 from traccc_py.pipeline.stages import on_device
 
 __all__ = ["SpacepointLabeller", "fetch_lists", "labels_of"]
-
-_log = logging.getLogger(__name__)
 
 
 def fetch_lists(ws: Workspace, found: PointLists) -> tuple[np.ndarray, np.ndarray]:
@@ -114,12 +110,6 @@ class SpacepointLabeller:
                 ws, points, batch, self._detector, finder, config, self._n_modules, 1, lambda _: None
             )
             if not ws.overflowed():
-                self._warn_of_limit(len(given.row))
+                if config.constructor == "metric":
+                    warn_of_limit(ws, config.max_neighbours)
                 return fetch_lists(ws, found)
-
-    def _warn_of_limit(self, n: int) -> None:
-        n_limited = self._ws.size(self._ws.extent(LIMITED_POINTS))
-        if n_limited:
-            most = self._config.max_neighbours
-            text = "%d of %d spacepoints have more than graph.max_neighbours = %d neighbours: the nearest count"
-            _log.warning(text, n_limited, n, most)

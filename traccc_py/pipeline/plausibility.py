@@ -21,13 +21,14 @@ from traccc_py.geometry.records import LayerKind
 from traccc_py.gnn.weights import read_weights
 from traccc_py.kernels.gnn.metric_graph import LIMITED_POINTS
 
-__all__ = ["Plausibility"]
+__all__ = ["Plausibility", "warn_of_limit"]
 
 _log = logging.getLogger(__name__)
 
 _FEW = 20  #: a single particle may leave this many measurements or seeds without being found
 _SMALLEST_SHARE = 0.5  #: of the directions that have enough layers for a seed, those in which the cuts leave one
 _FIELD_TOLERANCE = 0.1  #: of the field that cuts assume, relative
+_LIMITED_SHARE = 0.01  #: of the spacepoints, with more neighbours than count: fewer are not worth a warning
 _DENSER = 1.25  #: than the densest event of a training: more spacepoints are worth a warning
 _OPEN = {"z_min": -np.inf, "z_max": np.inf, "r_max": np.inf, "delta_r_min": 0.0, "delta_r_max": np.inf,
          "delta_z_max": np.inf}  # fmt: skip
@@ -66,6 +67,14 @@ class _Cuts:
         kept = [crossing for crossing in path if self.keep(crossing)]
         doublets = [(a, b) for b in range(len(kept)) for a in range(b) if self.join(kept[a], kept[b])]
         return bool({a for a, _ in doublets} & {b for _, b in doublets})
+
+
+def warn_of_limit(ws: Workspace, most: int) -> None:
+    """Log how many spacepoints of a graph have more neighbours in the embedding than count, if they are not few."""
+    n_limited, n = (ws.size(ws.extent(name)) for name in (LIMITED_POINTS, "graph_points"))
+    if n_limited > _LIMITED_SHARE * n:
+        text = "%d of %d spacepoints have more than graph.max_neighbours = %d neighbours: the nearest count"
+        _log.warning(text, n_limited, n, most)
 
 
 class Plausibility:
@@ -109,11 +118,7 @@ class Plausibility:
         """Log how many spacepoints of a batch have more neighbours in the embedding than count; its sizes are known."""
         if self._config.finder.method != "gnn" or self._config.graph.constructor != "metric":
             return
-        n_limited = ws.size(ws.extent(LIMITED_POINTS))
-        if n_limited:
-            most = self._config.graph.max_neighbours
-            text = "%d spacepoints have more than graph.max_neighbours = %d neighbours: the nearest count"
-            _log.warning(text, n_limited, most)
+        warn_of_limit(ws, self._config.graph.max_neighbours)
 
     def _warn_of_noise(self, result: EventResult, source: Source | str | None) -> None:
         """Log how many spacepoints make no seeds since their module has too many."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -145,11 +146,13 @@ def _exchanged(axes: Any, points: _Points) -> None:
     """Draw how much a request moves between processes, stacked by step."""
     names = {str(p["curve"]): [n for n in p if n.endswith("_kb") and p[n] is not None] for p in points}
     names = {curve: found for curve, found in names.items() if found}
+    colours = itertools.cycle(COLOURS)
     for place, (curve, found) in enumerate(names.items()):
         point = next(p for p in points if p["curve"] == curve and found[0] in p)
         below = 0.0
-        for k, name in enumerate(found):
-            axes.bar(place, point[name], bottom=below, color=COLOURS[k % len(COLOURS)], label=name[:-3], width=0.7)
+        for name in found:
+            label = name.removesuffix("_kb")
+            axes.bar(place, point[name], bottom=below, color=next(colours), label=label, width=0.7)
             below += point[name]
     axes.set_xticks(range(len(names)), list(names))
     axes.set(ylabel="Taken and given by models [kB per request]")

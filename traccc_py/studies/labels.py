@@ -15,16 +15,10 @@ from traccc_py.edm import Cells
 from traccc_py.wire.exatrkx import STEPS
 from traccc_py.workers import end_with_parent
 
-__all__ = ["DirectLabels", "bytes_by_step", "feature_table"]
+__all__ = ["DirectLabels", "bytes_by_step"]
 
 _FEWEST_CALLS = 4
 _state: dict[str, Any] = {}  # of the process
-
-
-def feature_table(position: np.ndarray) -> np.ndarray:
-    """Return positions [mm] as FEATURES: r / 1000 mm, phi / pi, z / 1000 mm."""
-    x, y, z = np.asarray(position, np.float64).T
-    return np.stack([np.hypot(x, y) / 1000, np.arctan2(y, x) / np.pi, z / 1000], axis=1).astype(np.float32)
 
 
 def bytes_by_step(steps: Any, table: np.ndarray) -> dict[str, int]:
@@ -69,11 +63,12 @@ def _tables(events: Sequence[Cells]) -> tuple[list[np.ndarray], list[dict[str, i
     """Return the tables of events, and the bytes of their steps."""
     from traccc_py.chain import TrackingChain
     from traccc_py.device import get_device
+    from traccc_py.pipeline.features import features_of
     from traccc_py.pipeline.label_steps import LabelSteps
 
     chain = TrackingChain(_state["detector"], device="cpu", threads=1)
     steps = LabelSteps(_state["detector"], _state["config"], get_device("cpu", threads=1))
-    tables = [feature_table(chain.run(cells).spacepoints.global_position) for cells in events]
+    tables = [features_of(chain.run(cells).spacepoints.global_position) for cells in events]
     return tables, [bytes_by_step(steps, table) for table in tables]
 
 

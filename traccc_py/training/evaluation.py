@@ -14,6 +14,7 @@ from traccc_py.chain import TrackingChain
 from traccc_py.config import ChainConfig, GraphConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.edm import N_PARAMETERS, EventResult
+from traccc_py.edm.parameters import FEWEST_SPACEPOINTS
 from traccc_py.geometry import Detector
 from traccc_py.gnn.weights import Weights, finder_arrays
 from traccc_py.kernels.gnn.metric_graph import LIMITED_POINTS
@@ -25,12 +26,22 @@ from traccc_py.performance.residuals import PERIGEE_NAMES
 from traccc_py.performance.selection import select_particles
 from traccc_py.performance.statistics import fit_gaussian
 from traccc_py.performance.truth import simulated_truth
+from traccc_py.pipeline.features import features_of
+from traccc_py.pipeline.labelling import SpacepointLabeller
 from traccc_py.simulation.events import read_event
 from traccc_py.training.graphs import EventGraph, GraphMaker
 from traccc_py.training.samples import LabelledEvent, read_labelled
-from traccc_py.training.training_graphs import label_graph, point_edges
+from traccc_py.training.training_graphs import WANTED_ETA, WANTED_PT, WANTED_RADIUS, label_graph, point_edges
 
-__all__ = ["EdgeCounts", "ScoredGraph", "evaluate_edges", "evaluate_tracks", "score_graph"]
+__all__ = [
+    "EdgeCounts",
+    "LabelCounts",
+    "ScoredGraph",
+    "evaluate_edges",
+    "evaluate_labels",
+    "evaluate_tracks",
+    "score_graph",
+]
 
 _RULER = "central"  # of the selections of particles
 #: Bins in which efficiencies are given: pT [GeV] and eta.
@@ -133,6 +144,43 @@ def evaluate_edges(detector: Detector, weights: Weights, event: LabelledEvent, c
         counts.n_true[k] += int(np.count_nonzero(chosen & labelled.is_true))
         counts.n_found[k] += int(np.count_nonzero(chosen & labelled.is_wanted))
         counts.n_false[k] += int(np.count_nonzero(chosen & ~labelled.is_true & (labelled.weight > 0)))
+
+
+class LabelCounts(NamedTuple):
+    """Labels of events whose spacepoints came as positions alone."""
+
+    n_particles: int = 0  # prompt, pT > 1 GeV, abs(eta) < 3, with three spacepoints
+    n_found: int = 0  # with half of their spacepoints in a candidate that has half of its own from them
+    n_candidates: int = 0
+    n_impure: int = 0  # candidates without a particle that has half of their spacepoints
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:  # type: ignore[override]
+        return LabelCounts(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+def evaluate_labels(labeller: SpacepointLabeller, event: LabelledEvent) -> LabelCounts:
+    """Count the particles that labels of an event's spacepoints find.
+
+    Parameters
+    ----------
+    labeller : SpacepointLabeller
+        The finder.
+    event : LabelledEvent
+        An event.
+    """
+    position = np.asarray(event.spacepoints.global_position, np.float64)
+    labels = labeller.label(features_of(position))
+    size = np.bincount(labels)
+    n_candidates, n_particles = int(np.count_nonzero(size > 1)), len(event.pt)
+    pairs, n_shared = np.unique(labels[event.link_spacepoint] * n_particles + event.link_particle, return_counts=True)
+    label, particle = pairs // max(n_particles, 1), pairs % max(n_particles, 1)
+    hits = np.bincount(event.link_particle, minlength=n_particles)
+    is_pure = (label < n_candidates) & (2 * n_shared >= size[label])
+    found = np.unique(particle[is_pure & (2 * n_shared >= hits[particle])])
+    is_wanted = (event.pt > WANTED_PT) & (event.radius < WANTED_RADIUS) & (np.abs(event.eta) < WANTED_ETA)
+    is_wanted &= hits >= FEWEST_SPACEPOINTS
+    n_impure = n_candidates - len(np.unique(label[is_pure]))
+    return LabelCounts(int(is_wanted.sum()), int(is_wanted[found].sum()), n_candidates, n_impure)
 
 
 def evaluate_tracks(

@@ -12,7 +12,9 @@ from traccc_py.training.truth_edges import TrueEdges, true_edges
 
 __all__ = [
     "LEARNED_PT",
+    "WANTED_ETA",
     "WANTED_PT",
+    "WANTED_RADIUS",
     "LabelledGraph",
     "augmented",
     "cropped",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 LEARNED_PT = 0.6  # [GeV], of true edges that count
-WANTED_PT, _WANTED_ETA, _WANTED_RADIUS = 1.0, 3.0, 10.0  # of edges that efficiencies are about [GeV, 1, mm]
+WANTED_PT, WANTED_ETA, WANTED_RADIUS = 1.0, 3.0, 10.0  # of edges that efficiencies are about [GeV, 1, mm]
 _COS, _SIN, _Z, _ETA, _EXPECTED0 = 1, 2, 3, 4, 8  # node features
 _HALF = 0.5
 _OF_CHARGE, _OF_Z = (1, 4), (2, 3, 5)  # edge features that change sign
@@ -46,7 +48,7 @@ class LabelledGraph(NamedTuple):
 def prompt(event: LabelledEvent, edges: TrueEdges, pt: float) -> np.ndarray:
     """Return which edges are of particles from the collisions above a pT [GeV]."""
     of = edges.particle
-    return (event.pt[of] > pt) & (event.radius[of] < _WANTED_RADIUS) & (np.abs(event.eta[of]) < _WANTED_ETA)
+    return (event.pt[of] > pt) & (event.radius[of] < WANTED_RADIUS) & (np.abs(event.eta[of]) < WANTED_ETA)
 
 
 def point_edges(event: LabelledEvent, points: EventPoints) -> TrueEdges:
