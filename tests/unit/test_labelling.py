@@ -117,6 +117,21 @@ def test_the_repository_has_the_model_if_asked_for(tmp_path):
     assert ModelSettings.from_parameters(values).exatrkx
 
 
+def test_the_repository_has_the_steps_and_their_ensemble_if_asked_for(tmp_path):
+    steps = ("embed", "frnn", "filter", "applyfilter", "gnn", "wcc")
+    plain, repository = ModelRepository(), ModelRepository(ModelSettings(exatrkx_ensemble=True))
+    assert set(repository.configs()) == {*plain.configs(), "exatrkx", "exatrkx-ensemble", *steps}
+    assert (plain.n_models(), repository.n_models()) == (1, 8)
+    repository.write(tmp_path)
+    for step in steps:
+        assert "traccc_py.backend.exatrkx_steps" in (tmp_path / step / "1" / "model.py").read_text()
+    text = (tmp_path / "exatrkx-ensemble" / "config.pbtxt").read_text()
+    assert [line.split('"')[1] for line in text.splitlines() if "model_name" in line] == list(steps)
+    assert not (tmp_path / "exatrkx-ensemble" / "1" / "model.py").exists()
+    values = json.loads((tmp_path / "wcc" / "1" / SETTINGS_FILE).read_text())
+    assert ModelSettings.from_parameters(values).exatrkx_ensemble
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, config):
     fake = types.ModuleType("triton_python_backend_utils")

@@ -83,6 +83,10 @@ class ModelRepository:
             found[ENSEMBLE_MODEL] = _ensemble(facts, *_EXATRKX_TENSORS, [(s.model, s.inputs, s.outputs) for s in STEPS])
         return found
 
+    def n_models(self) -> int:
+        """Return the number of models whose instances are processes: all but ensembles."""
+        return sum(name in _CODE for name in self.configs())
+
     def write(self, folder: Path) -> None:
         """Write the repository.
 

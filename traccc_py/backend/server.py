@@ -157,9 +157,12 @@ class TritonServer:
     def _check_shared_memory(self) -> None:
         """Raise if it does not suffice to start; let no more cells wait than it has room for."""
         n, free = self._repository.scheduling.instances, free_shared_memory() // _MEGABYTE
-        least = n * self.settings.shm_mb + 1
+        n_all = n * self._repository.n_models()
+        least = n_all * self.settings.shm_mb + 1
         if free < least:
-            msg = f"/dev/shm has {free} MB free; expected at least {least} MB for {n} model instances: {_MORE_MEMORY}"
+            msg = (
+                f"/dev/shm has {free} MB free; expected at least {least} MB for {n_all} model instances: {_MORE_MEMORY}"
+            )
             raise ServiceError(msg)
         queue = self._repository.queue
         room = int(_QUEUE_SHARE * free * _MEGABYTE / n / _BYTES_PER_CELL)
