@@ -1,5 +1,7 @@
 """The chain with candidates of the graph neural network: weights of the package, bits, bad input."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -87,3 +89,25 @@ def test_missing_weights_are_refused(tmp_path):
     config = CONFIG.with_settings({"finder.weights": str(tmp_path / "none.npz")})
     with pytest.raises(ConfigError, match=r"finder\.weights .*none\.npz: can't be read"):
         TrackingChain("odd", config).initialize()
+
+
+def test_graphs_by_metric_learning_find_particles_with_the_same_bits_anywhere(detector, events):
+    config = CONFIG.with_settings({"graph.constructor": "metric"})
+    chain = TrackingChain(detector, config, device="cpu", threads=2)
+    alone = [chain.run(event.cells) for event in events]
+    counts = match(alone[0], events[0]).counts(min_pt=1.0, max_eta=2.5)
+    assert counts.n_found >= 0.9 * counts.n_particles > 40
+    assert len(alone[1].tracks) == 0
+    for result, expected in zip(chain.run_batch([e.cells for e in events]), alone, strict=True):
+        assert_same_bits(result, expected)
+    cells, _ = shuffled(events[0].cells, 3)
+    assert_same_bits(chain.run(cells), alone[0], ("cell_indices",))
+    deferred = TrackingChain(detector, config, DeferredDevice(2))
+    assert_same_bits(deferred.run(events[0].cells), alone[0])
+
+
+def test_a_limit_that_many_spacepoints_reach_is_told(detector, alone, caplog):
+    config = CONFIG.with_settings({"graph.constructor": "metric", "graph.max_neighbours": 1})
+    chain = TrackingChain(detector, config, device="cpu", threads=1)
+    chain.run((alone[0].measurements, alone[0].spacepoints))
+    assert re.search(r"\d+ of \d+ spacepoints have more than graph\.max_neighbours = 1 neighbours", caplog.text)

@@ -246,3 +246,15 @@ def test_graphs_of_a_learned_embedding_have_the_true_edges(tmp_path, detector, e
     assert facts["graph_efficiency"] > 0.9
     assert facts["filter_steps"] > 3
     assert facts["curve"][-1]["edges"] > 0
+
+
+def test_an_embedding_alone_needs_weights_to_add_it_to(tmp_path, detector):
+    pytest.importorskip("torch")
+    from traccc_py import ConfigError
+    from traccc_py.training.session import train_weights
+    from traccc_py.training.train import TrainingOptions
+
+    with pytest.raises(ConfigError, match="--learn embedding needs weights with a network: name them with --start"):
+        train_weights(
+            detector, tmp_path, 1, TrainingOptions(minutes=1, learn="embedding"), tmp_path / "checkpoint", print
+        )

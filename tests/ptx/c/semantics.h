@@ -63,6 +63,12 @@ static inline uint32_t bfi_b32(uint32_t a, uint32_t b, uint32_t at, uint32_t n) 
   uint32_t mask = low_bits(n) << at;
   return (b & ~mask) | ((a << at) & mask);
 }
+static inline uint64_t bfi_b64(uint64_t a, uint64_t b, uint32_t at, uint32_t n) {
+  at &= 255; n &= 255;
+  if (n == 0 || at > 63) return b;
+  uint64_t mask = (n >= 64 ? ~0ull : (1ull << n) - 1) << at;
+  return (b & ~mask) | ((a << at) & mask);
+}
 static inline uint32_t brev_b32(uint32_t x) {
   uint32_t r = 0;
   for (int i = 0; i < 32; i++) r |= ((x >> i) & 1u) << (31 - i);
