@@ -396,6 +396,17 @@ def test_grid_bins_of_points(grids):
         assert bin_of(grids, 2, place(rng.normal(size=3) * 100)) == 68
 
 
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 3e38])
+@pytest.mark.parametrize("coordinates", [(0,), (2,), (0, 1, 2)])
+def test_grid_bins_of_no_points_are_bins(grids, layer, number, coordinates):
+    """Tracks whose parameters are no numbers may not read beyond the grid."""
+    crossing = np.array([30, 40, 0], np.float32)
+    crossing[list(coordinates)] = number
+    first, n = (10, 40) if layer == 0 else (50, 18)
+    assert first <= bin_of(grids, layer, Vector(*crossing)) < first + n
+
+
 @pytest.mark.parametrize(("z", "i_other"), [(-1e4, 0), (-100, 0), (99.99, 4), (100, 4), (1e4, 4)])
 def test_grid_bins_are_clamped_at_the_ends(grids, z, i_other):
     assert bin_of(grids, 0, place((50, 1, z))) == 10 + 4 * 5 + i_other

@@ -310,7 +310,7 @@ def grid_bin(layers, layer, crossing):
     i_other = np.int32(0)
     if n_other > 1:
         i_other = np.int32(min(max((along - low) / width, ZERO), ONE) * scalar(n_other))
-        i_other = min(i_other, np.int32(n_other - 1))
+        i_other = max(np.int32(0), min(i_other, np.int32(n_other - 1)))  # not a number becomes any integer
     return np.int32(layers[layer].first_bin + i_phi * n_other + i_other)
 
 
