@@ -22,7 +22,7 @@ from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.constants import HALF, HALF_PI, INFINITY, ONE, PI, TWO, TWO_PI, ZERO
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, fits_cluster, lowest_bit
-from traccc_py.kernels.seeding.layer_points import PHI_BINS_PER_RAD, LayerPoints, other_bin
+from traccc_py.kernels.seeding.layer_points import AT_ONCE, PHI_BINS_PER_RAD, LayerPoints, other_bin
 from traccc_py.kernels.tracking.selection import list_flagged
 
 __all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "Density", "find_chains", "find_late_chains"]
@@ -281,13 +281,18 @@ def _may_continue(sp, outer, middle, path, inner):
 
 @device_function(inlined=True)
 def _next_bits(sp, outer, middle, path, first, n):
-    """Return which of the points first ... first + n - 1 may continue a link, a bit for each; see `doublet_bits`."""
+    """Return which of the points first ... first + n - 1 may continue a link, a bit for each; n is at most AT_ONCE.
+
+    As many as that are looked at, whatever n is: a cell has six points on average, and compilers for the CPU take one
+    by one what does not fill a vector. Where the end is near they begin farther in front.
+    """
+    begin = max(np.int32(0), min(np.int32(first), np.int32(sp.n_rows[0] - AT_ONCE)))
     bits = np.uint32(0)
     k = np.uint64(0)
-    while k < np.uint64(n):
-        bits |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(first) + k)) << np.uint32(k)
+    while k < np.uint64(AT_ONCE):
+        bits |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(begin) + k)) << np.uint32(k)
         k += np.uint64(1)
-    return bits
+    return (bits >> np.uint32(first - begin)) & ((np.uint32(1) << np.uint32(n)) - np.uint32(1))
 
 
 @device_function(inlined=True)
@@ -345,8 +350,8 @@ def _best_on(p, hits, n, path, curvature, number, found):
     tolerance = _CURVATURE_TOLERANCE + _CURVATURE_SCATTERING * abs(curvature)
     for k in range(window.n_phi):
         start, stop = _run(p, inner, layer, window, k)
-        for first in range(start, stop, MAX_BITS):
-            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, MAX_BITS))
+        for first in range(start, stop, AT_ONCE):
+            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE))
             while bits != np.uint32(0):
                 j = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
@@ -445,8 +450,8 @@ def _follow_to(p, number, path, hits, n_chains):
     window = _next_window(p, outer, inner, path, layer)
     for k in range(window.n_phi):
         start, stop = _run(p, inner, layer, window, k)
-        for first in range(start, stop, MAX_BITS):
-            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, MAX_BITS))
+        for first in range(start, stop, AT_ONCE):
+            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE))
             while bits != np.uint32(0):
                 hits[_THIRD] = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)

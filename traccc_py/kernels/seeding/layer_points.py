@@ -19,8 +19,9 @@ from traccc_py.kernels.seeding.grid import SlopeBounds
 from traccc_py.kernels.seeding.spacepoint_variances import PHI_VARIANCE, R_VARIANCE, Z_VARIANCE
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["PHI_BINS_PER_RAD", "LayerPoints", "SeedingPoints", "other_bin", "sort_by_layer"]
+__all__ = ["AT_ONCE", "PHI_BINS_PER_RAD", "LayerPoints", "SeedingPoints", "other_bin", "sort_by_layer"]
 
+AT_ONCE = 8  #: rows that a search reads in one go; there are at least as many, the last ones of few points with zeros
 PHI_BINS_PER_RAD = scalar(N_PHI / (2 * math.pi))
 _NOT_ACCEPTED = np.int32(-1)
 _OF_POSITION = ("x", "y", "z", "r", "phi", "r_variance", "z_variance", "phi_variance")
@@ -42,6 +43,7 @@ class LayerPoints(NamedTuple):
     spacepoint: Any  # (n,) int32
     event: Any  # (n,) int32
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
+    n_rows: Any  # (1,) int32
 
 
 class SeedingPoints(NamedTuple):
@@ -105,9 +107,20 @@ def _find_cells(i, p):
     p.out_cell[i] = p.spacepoints.event[i] * p.map.n_cells + cell
 
 
+@device_function(inlined=True)
+def _fill_up(out, n):
+    """Write zeros behind n points, if they are fewer than are read in one go."""
+    for i in range(n, np.int32(AT_ONCE)):
+        out.z[i], out.r[i], out.phi[i] = ZERO, ZERO, ZERO
+        out.slopes.least_up[i], out.slopes.most_up[i] = ZERO, ZERO
+        out.slopes.least_down[i], out.slopes.most_down[i] = ZERO, ZERO
+
+
 @kernel(grain=2048)
 def _gather_points(i, p):
     """One row of the sorted spacepoints: fill it."""
+    if i == 0:
+        _fill_up(p.out, p.out.n_rows[0])
     index = p.order[i]
     position = p.spacepoints.global_position
     x, y = position[index, X], position[index, Y]
@@ -188,12 +201,15 @@ def sort_by_layer(
     ws.launch(_find_cells, extent, find)
     groups = group_rows(ws, "seeding", cell, extent, cells, accepted)
     out = LayerPoints(
-        **{name: ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in _OF_POSITION},
-        slopes=SlopeBounds(*(ws.array(f"seeding.sorted_{name}", accepted, dtype) for name in SlopeBounds._fields)),
+        **{name: ws.array(f"seeding.sorted_{name}", accepted, dtype, extra=AT_ONCE) for name in _OF_POSITION},
+        slopes=SlopeBounds(
+            *(ws.array(f"seeding.sorted_{name}", accepted, dtype, extra=AT_ONCE) for name in SlopeBounds._fields)
+        ),
         layer=ws.array("seeding.sorted_layer", accepted, np.int32),
         spacepoint=ws.array("seeding.sorted_spacepoint", accepted, np.int32),
         event=ws.array("seeding.sorted_event", accepted, np.int32),
         cell_offsets=groups.offsets,
+        n_rows=accepted.counts[accepted.slot : accepted.slot + 1],
     )
     gather = _GatherPayload(
         spacepoints=spacepoints,
