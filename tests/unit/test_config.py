@@ -26,6 +26,7 @@ _OTHER_TEXTS = {
     AUTO: "grid",
     "seeds": "gnn",
     "odd": "my.npz",
+    "layer_map": "metric",
     "walkthrough": "junction_removal",
 }
 
