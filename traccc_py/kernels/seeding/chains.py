@@ -22,7 +22,7 @@ from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.constants import HALF, HALF_PI, INFINITY, ONE, PI, TWO, TWO_PI, ZERO
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, fits_cluster, lowest_bit
-from traccc_py.kernels.seeding.layer_points import AT_ONCE, PHI_BINS_PER_RAD, LayerPoints, other_bin
+from traccc_py.kernels.seeding.layer_points import AT_ONCE, ONLY, PHI_BINS_PER_RAD, LayerPoints, other_bin
 from traccc_py.kernels.tracking.selection import list_flagged
 
 __all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "Density", "find_chains", "find_late_chains"]
@@ -286,7 +286,7 @@ def _next_bits(sp, outer, middle, path, first, n):
     As many as that are looked at, whatever n is: a cell has six points on average, and compilers for the CPU take one
     by one what does not fill a vector. Where the end is near they begin farther in front.
     """
-    begin = max(np.int32(0), min(np.int32(first), np.int32(sp.n_rows[0] - AT_ONCE)))
+    begin = max(np.int32(0), min(np.int32(first), np.int32(sp.n_rows[ONLY] - AT_ONCE)))
     bits = np.uint32(0)
     k = np.uint64(0)
     while k < np.uint64(AT_ONCE):

@@ -19,8 +19,9 @@ from traccc_py.kernels.seeding.grid import SlopeBounds
 from traccc_py.kernels.seeding.spacepoint_variances import PHI_VARIANCE, R_VARIANCE, Z_VARIANCE
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
-__all__ = ["AT_ONCE", "PHI_BINS_PER_RAD", "LayerPoints", "SeedingPoints", "other_bin", "sort_by_layer"]
+__all__ = ["AT_ONCE", "ONLY", "PHI_BINS_PER_RAD", "LayerPoints", "SeedingPoints", "other_bin", "sort_by_layer"]
 
+ONLY = 0  #: row of a column with one number
 AT_ONCE = 8  #: rows that a search reads in one go; there are at least as many, the last ones of few points with zeros
 PHI_BINS_PER_RAD = scalar(N_PHI / (2 * math.pi))
 _NOT_ACCEPTED = np.int32(-1)
@@ -43,7 +44,7 @@ class LayerPoints(NamedTuple):
     spacepoint: Any  # (n,) int32
     event: Any  # (n,) int32
     cell_offsets: Any  # (n_events * n_cells + 1,) int32, first row of each cell
-    n_rows: Any  # (1,) int32
+    n_rows: Any  # (1,) int32, in row ONLY
 
 
 class SeedingPoints(NamedTuple):
@@ -120,7 +121,7 @@ def _fill_up(out, n):
 def _gather_points(i, p):
     """One row of the sorted spacepoints: fill it."""
     if i == 0:
-        _fill_up(p.out, p.out.n_rows[0])
+        _fill_up(p.out, p.out.n_rows[ONLY])
     index = p.order[i]
     position = p.spacepoints.global_position
     x, y = position[index, X], position[index, Y]
