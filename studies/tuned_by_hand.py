@@ -109,7 +109,7 @@ def main(
         if value != default[section][key]
     }
     print(f"by hand, {seen.n_judged - 2} settings tried: {chosen_by_hand}")
-    write_results(output, "tuned_by_hand", {"detector": detector, "rows": rows, "by_hand": chosen_by_hand})
+    write_results(output, "tuned_by_hand", {"detector": Path(detector).name, "rows": rows, "by_hand": chosen_by_hand})
 
 
 if __name__ == "__main__":

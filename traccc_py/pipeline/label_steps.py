@@ -13,7 +13,6 @@ import numpy as np
 
 from traccc_py.config import ChainConfig
 from traccc_py.device.base import Device
-from traccc_py.device.workspace import Workspace
 from traccc_py.errors import CapacityError, InputDataError
 from traccc_py.geometry import Detector
 from traccc_py.kernels.gnn.embedding import N_DIMENSIONS, embed_points
@@ -31,10 +30,8 @@ from traccc_py.kernels.gnn.networks import (
     score_edges,
 )
 from traccc_py.kernels.gnn.segmentation import find_paths
-from traccc_py.pipeline.features import FeatureReader, Positions
-from traccc_py.pipeline.finder import load_finder
-from traccc_py.pipeline.labelling import fetch_lists, labels_of
-from traccc_py.pipeline.stages import on_device
+from traccc_py.pipeline.features import Positions
+from traccc_py.pipeline.labelling import LabelFinder, fetch_lists, labels_of
 
 __all__ = ["LabelSteps"]
 
@@ -64,7 +61,7 @@ class _Ends(NamedTuple):
     outer: np.ndarray  # (n_edges,) int32
 
 
-class LabelSteps:
+class LabelSteps(LabelFinder):
     """The finder in steps.
 
     Parameters
@@ -85,13 +82,7 @@ class LabelSteps:
     """
 
     def __init__(self, detector: Detector, config: ChainConfig, device: Device) -> None:
-        config = config.with_settings({"graph.constructor": "metric"})
-        host = detector.arrays()
-        self._config, self._reader = config.graph, FeatureReader(host)
-        self._finder = on_device(device, load_finder(config, host))
-        self._detector = on_device(device, host)
-        self._n_modules = len(detector.geometry_ids)
-        self._ws = Workspace(device)
+        super().__init__(detector, config.with_settings({"graph.constructor": "metric"}), device)
 
     def embed(self, features: np.ndarray) -> np.ndarray:
         """Return the places of spacepoints in the embedding.

@@ -15,7 +15,7 @@ from traccc_py.pipeline.finder import load_finder
 from traccc_py.pipeline.plausibility import warn_of_limit
 from traccc_py.pipeline.stages import on_device
 
-__all__ = ["SpacepointLabeller", "fetch_lists", "labels_of"]
+__all__ = ["LabelFinder", "SpacepointLabeller", "fetch_lists", "labels_of"]
 
 
 def fetch_lists(ws: Workspace, found: PointLists) -> tuple[np.ndarray, np.ndarray]:
@@ -43,8 +43,8 @@ def labels_of(lists: np.ndarray, offsets: np.ndarray, row: np.ndarray) -> np.nda
     return label
 
 
-class SpacepointLabeller:
-    """Finds track candidates among positions.
+class LabelFinder:
+    """What labels are found with: the finder of candidates on a device, without a chain around it.
 
     Parameters
     ----------
@@ -70,6 +70,10 @@ class SpacepointLabeller:
         self._detector = on_device(device, host)
         self._n_modules = len(detector.geometry_ids)
         self._ws = Workspace(device)
+
+
+class SpacepointLabeller(LabelFinder):
+    """Finds track candidates among positions; made as a `LabelFinder`."""
 
     def label(self, features: np.ndarray) -> np.ndarray:
         """Label the spacepoints of an event.
