@@ -81,7 +81,8 @@ def run(points, layer, event=None, device=None, thinning=THINNING, config=CONFIG
     errors = np.zeros((n, 3), np.float32)
     measurements = MeasurementBatch(module, errors, errors, unused, unused, unused, unused, unused, unused)
     slopes = np.tile(np.array(ANY_SLOPE, np.float32), (n, 1))
-    given = SeedingPoints(spacepoints, measurements, errors, slopes)
+    polar = np.stack([np.hypot(points[:, 0], points[:, 1]), np.arctan2(points[:, 1], points[:, 0])], axis=1)
+    given = SeedingPoints(spacepoints, measurements, polar, errors, slopes)
     layer_map = make_layer_map(TOY, config)
     for _ in range(10):
         ws.set_sizes(spacepoints=n, measurements=n)

@@ -213,8 +213,8 @@ class Stages:
             seeding.r_max,
             seeding.max_module_measurements,
         )
-        variances = find_spacepoint_variances(ws, spacepoints, measurements, self.detector, self.n_modules)
-        return SeedingPoints(spacepoints, measurements, variances, slopes)
+        polar, variances = find_spacepoint_variances(ws, spacepoints, measurements, self.detector, self.n_modules)
+        return SeedingPoints(spacepoints, measurements, polar, variances, slopes)
 
     def _find_seeds(self, ws: Workspace, points: SeedingPoints, n_events: int) -> tuple[SeedBatch, Any]:
         """Return the seeds, by the method of the configuration, and which are followed first."""

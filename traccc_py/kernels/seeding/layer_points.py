@@ -16,7 +16,7 @@ from traccc_py.kernels.constants import PI, ZERO, X, Y, Z
 from traccc_py.kernels.seeding.cluster_slopes import LEAST_DOWN, LEAST_UP, MOST_DOWN, MOST_UP, fits_no_slope
 from traccc_py.kernels.seeding.cuts import SeedingCuts
 from traccc_py.kernels.seeding.grid import SlopeBounds
-from traccc_py.kernels.seeding.spacepoint_variances import PHI_VARIANCE, R_VARIANCE, Z_VARIANCE
+from traccc_py.kernels.seeding.spacepoint_variances import PHI, PHI_VARIANCE, R_VARIANCE, Z_VARIANCE, R
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SpacepointBatch
 
 __all__ = ["AT_ONCE", "ONLY", "PHI_BINS_PER_RAD", "LayerPoints", "SeedingPoints", "other_bin", "sort_by_layer"]
@@ -52,6 +52,7 @@ class SeedingPoints(NamedTuple):
 
     spacepoints: SpacepointBatch
     measurements: MeasurementBatch
+    polar: Any  # (n_spacepoints, 2) scalar, their radii [mm] and phi [rad]
     variances: Any  # (n_spacepoints, 3) scalar, of their radii, z and arcs r phi [mm^2]; see `spacepoint_variances`
     slopes: Any  # (n_spacepoints, N_SLOPES) scalar, slopes that fit their clusters; see `cluster_slopes`
 
@@ -59,6 +60,7 @@ class SeedingPoints(NamedTuple):
 class _CellPayload(NamedTuple):
     spacepoints: SpacepointBatch
     measurements: MeasurementBatch
+    polar: Any  # (n_spacepoints, 2) scalar, see `spacepoint_variances`
     slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     surfaces: Any  # (n_modules,) SURFACE
     n_modules: Any  # int32
@@ -71,6 +73,7 @@ class _CellPayload(NamedTuple):
 
 class _GatherPayload(NamedTuple):
     spacepoints: SpacepointBatch
+    polar: Any  # (n_spacepoints, 2) scalar, see `spacepoint_variances`
     variances: Any  # (n_spacepoints, 3) scalar, see `spacepoint_variances`
     slopes: Any  # (n_spacepoints, N_SLOPES) scalar, see `cluster_slopes`
     layer: Any  # (n_spacepoints,) int32
@@ -93,16 +96,14 @@ def _find_cells(i, p):
     m = p.spacepoints.measurement_index[i]
     module = p.measurements.event_module[m] % p.n_modules
     place = p.map.layer_of[p.surfaces[module].layer]
-    position = p.spacepoints.global_position
-    x, y, z = position[i, X], position[i, Y], position[i, Z]
-    r = math.sqrt(x * x + y * y)
+    r, z = p.polar[i, R], p.spacepoints.global_position[i, Z]
     is_inside = p.cuts.z_min <= z <= p.cuts.z_max and ZERO < r < p.cuts.r_max
     p.out_layer[i] = place
     if place < 0 or not is_inside or p.is_used[m] == 1 or fits_no_slope(p.slopes, i):
         p.out_cell[i] = _NOT_ACCEPTED
         return
     layer = p.map.layers[place]
-    phi_bin = min(np.int32((math.atan2(y, x) + PI) * PHI_BINS_PER_RAD), np.int32(N_PHI - 1))
+    phi_bin = min(np.int32((p.polar[i, PHI] + PI) * PHI_BINS_PER_RAD), np.int32(N_PHI - 1))
     other = r if layer.is_disc == 1 else z
     cell = layer.first_cell + phi_bin * layer.n_other + other_bin(layer, other)
     p.out_cell[i] = p.spacepoints.event[i] * p.map.n_cells + cell
@@ -124,13 +125,11 @@ def _gather_points(i, p):
         _fill_up(p.out, p.out.n_rows[ONLY])
     index = p.order[i]
     position = p.spacepoints.global_position
-    x, y = position[index, X], position[index, Y]
-    r = math.sqrt(x * x + y * y)
-    p.out.x[i] = x
-    p.out.y[i] = y
+    p.out.x[i] = position[index, X]
+    p.out.y[i] = position[index, Y]
     p.out.z[i] = position[index, Z]
-    p.out.r[i] = r
-    p.out.phi[i] = math.atan2(y, x)
+    p.out.r[i] = p.polar[index, R]
+    p.out.phi[i] = p.polar[index, PHI]
     p.out.r_variance[i] = p.variances[index, R_VARIANCE]
     p.out.z_variance[i] = p.variances[index, Z_VARIANCE]
     p.out.phi_variance[i] = p.variances[index, PHI_VARIANCE]
@@ -190,6 +189,7 @@ def sort_by_layer(
     find = _CellPayload(
         spacepoints=spacepoints,
         measurements=points.measurements,
+        polar=points.polar,
         slopes=points.slopes,
         surfaces=detector.surfaces,
         n_modules=np.int32(n_modules),
@@ -214,6 +214,7 @@ def sort_by_layer(
     )
     gather = _GatherPayload(
         spacepoints=spacepoints,
+        polar=points.polar,
         variances=points.variances,
         slopes=points.slopes,
         layer=layer,
