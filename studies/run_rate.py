@@ -61,8 +61,9 @@ def chain_rate(folder: Path, detector: str, digitization: str | None, threads: i
 
 def _timed(words: list[str]) -> tuple[float, float, float]:
     """Return wall and processor seconds of a program and its processes, and their largest memory so far [MB]."""
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}  # as pip installs it: with bytecode
     before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-m", "traccc_py", *words], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "traccc_py", *words], check=True, capture_output=True, env=environment)
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return wall, processor, after.ru_maxrss / _KILOBYTES_PER_MB

@@ -73,9 +73,14 @@ def test_seeds_are_told_with_the_others(chain, events):
     assert (radius > FIRST_SHORT_STRIP_RADIUS).sum() >= 0.98 * N_MUONS
 
 
+def late_map_of(detector):
+    seeding = derive(read_config(None), detector)[0].seeding
+    return make_late_map(detector.layer_map(seeding), detector.layer_map(late_config(seeding)))
+
+
 def test_chains_begin_two_layers_beyond_those_of_the_seeding(detector):
     seeding = derive(read_config(None), detector)[0].seeding
-    layers = make_late_map(detector.arrays(), seeding, late_config(seeding)).layers
+    layers = late_map_of(detector).layers
     radius = layers["low"][layers["is_disc"] == 0]
     begins = layers["most_points"][layers["is_disc"] == 0] > 0
     assert begins.tolist() == (radius > FIRST_SHORT_STRIP_RADIUS).tolist()
@@ -84,10 +89,19 @@ def test_chains_begin_two_layers_beyond_those_of_the_seeding(detector):
     assert (layers["n_first"] <= layers["n_adjacent"]).all()
 
 
+def test_the_map_of_all_layers_stays_as_it_is(detector):
+    """The detector keeps it for others."""
+    seeding = derive(read_config(None), detector)[0].seeding
+    everywhere = detector.layer_map(late_config(seeding))
+    before = [column.copy() for column in everywhere]
+    assert late_map_of(detector) is not None
+    for column, old in zip(everywhere, before, strict=True):
+        np.testing.assert_array_equal(column, old)
+
+
 def test_a_detector_without_such_layers_has_no_such_search():
     detector = build_detector("toy")
-    seeding = derive(read_config(None), detector)[0].seeding
-    assert make_late_map(detector.arrays(), seeding, late_config(seeding)) is None
+    assert late_map_of(detector) is None
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, -1])

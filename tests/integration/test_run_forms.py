@@ -110,6 +110,26 @@ def test_tables_as_input_give_what_files_give(sample, whole):
     assert len(read_tracks(sample / "from-measurements", 0)["track_id"]) > 20
 
 
+# What a run imports that takes long, and how often it compiles.
+START = """
+import sys
+from numba.core.dispatcher import _FunctionCompiler
+from traccc_py.cli import app
+
+compile_core, calls = _FunctionCompiler._compile_core, []
+_FunctionCompiler._compile_core = lambda self, *a: calls.append(self.py_func.__name__) or compile_core(self, *a)
+app(sys.argv[1:], standalone_mode=False)
+print(calls, sorted({"pandas", "awkward"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize(("source", "form"), [("csv", "csv"), ("tables", "parquet")])
+def test_a_run_compiles_and_imports_nothing_that_it_does_not_need(sample, whole, source, form, tmp_path):
+    words = ["run", sample / source, "--output", tmp_path / "out", "--format", form, "--device", "cpu"]
+    done = subprocess.run([sys.executable, "-c", START, *map(str, words)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[] []"
+
+
 @pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_several_processes_write_the_same_bytes(sample, whole, form, tmp_path):
     call(

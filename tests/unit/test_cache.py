@@ -244,6 +244,15 @@ def test_no_kernel_can_use_code_that_is_not_in_the_key():
     assert found == []
 
 
+def test_what_is_compiled_for_the_host_is_in_the_key():
+    """Else each process compiles it anew."""
+    package = Path(traccc_py.__file__).parent
+    compiled = re.compile(r"^@(kernel|device_function|host_loop|host_function)\b", re.MULTILINE)
+    files = [path for path in package.rglob("*.py") if compiled.search(path.read_text())]
+    assert len(files) > 30
+    assert [path.name for path in files if not cache.is_packaged(str(path))] == []
+
+
 def test_folders_without_files_are_no_compiled_kernels(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACCC_PY_CACHE_DIR", str(tmp_path))
     folder = cache.cache_directory("cpu")

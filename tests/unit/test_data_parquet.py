@@ -51,6 +51,20 @@ def test_events_are_read_as_they_were_written(tmp_path):
         assert table["x"].dtype == np.float32
 
 
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint16, np.int64, np.uint64, np.float32, np.float64])
+def test_numbers_of_any_type_are_written_as_they_are(tmp_path, dtype):
+    every_second = (np.arange(44) % 3).astype(dtype)[::2]
+    columns_of = {0: every_second, 1: every_second[:0], 2: every_second[5:]}
+    tables = ParquetTables(tmp_path, 100)
+    for event, values in columns_of.items():
+        tables.add(event, {"hits": {"x": values}})
+    tables.close()
+    (path,) = (tmp_path / "hits").iterdir()
+    table = pq.read_table(path)
+    assert table.column("x").to_pylist() == [values.tolist() for values in columns_of.values()]
+    assert table.schema.field("x").type.value_type == pa.from_numpy_dtype(dtype)
+
+
 @pytest.mark.parametrize(("kind", "may_be_missing"), [("tracks", True), ("track_states", False)])
 def test_events_of_a_group_keep_their_lists(tmp_path, kind, may_be_missing):
     """Lists of lists, of an event without tracks too; in Acts's schema numbers may be missing."""

@@ -164,7 +164,7 @@ def test_importing_light_parts_loads_no_compiler():
     assert loaded_by("import traccc_py.errors, traccc_py.units, traccc_py.edm, traccc_py.config") == set()
     assert loaded_by("from traccc_py import Cells, ChainConfig, EventResult, InputDataError; ChainConfig()") == set()
     assert loaded_by("import traccc_py.data.source, traccc_py.data.truth") == set()
-    assert loaded_by("import traccc_py.data.csv_events") == {"pandas"}
+    assert loaded_by("import traccc_py.data.csv_events, traccc_py.data.parquet_files") == set()
     assert "numba" not in loaded_by("from traccc_py import build_detector, read_cells")
 
 

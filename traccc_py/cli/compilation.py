@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from traccc_py.data.words import counted
 from traccc_py.errors import ConfigError
+from traccc_py.geometry.json_node import paused_collector
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +22,7 @@ _SECONDS_AT_MOST = 60  # said before anything is known; measured on two cores
 _ARCHITECTURE = re.compile(r"(?:sm_)?(\d+)(\d)")
 
 
+@paused_collector()
 def _recorded(detector: Any, config: Any) -> dict[str, Any]:
     """Return the types of the payloads of a chain's kernels."""
     from traccc_py.chain import TrackingChain
@@ -132,12 +134,16 @@ def compile_for_gpus(
 
 def make_chain(detector: Any, config: Any, device: str, threads: int | None, log: Any) -> Any:
     """Return an initialised chain; say what takes long."""
-    from traccc_py.chain import TrackingChain
+    with paused_collector():  # next to nothing of what is imported and loaded is garbage
+        from traccc_py.chain import TrackingChain
+        from traccc_py.device.cpu.executor import without_numba_extensions
 
-    chain = TrackingChain(detector, config, device=device, threads=threads)
+        without_numba_extensions()
+        chain = TrackingChain(detector, config, device=device, threads=threads)
     start = time.perf_counter()
     compile_missing_kernels(chain, log)
-    chain.initialize()
+    with paused_collector():
+        chain.initialize()
     seconds = time.perf_counter() - start
     log.print(f"{_described(chain)} ready in {seconds:.1f} s", style="dim")
     return chain

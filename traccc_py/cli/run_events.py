@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import as_completed
@@ -102,6 +103,7 @@ def run_groups(runner: EventRunner, groups: Sequence[Sequence[EventFile]], worke
         return
     global _runner  # noqa: PLW0603 (what processes inherit)
     _runner = runner
+    gc.freeze()  # else each process looks through, and so copies, the compiler's objects
     try:
         with worker_pool(workers, "fork") as pool:
             for done in as_completed([pool.submit(_run_in_worker, group) for group in groups]):
@@ -111,3 +113,4 @@ def run_groups(runner: EventRunner, groups: Sequence[Sequence[EventFile]], worke
         raise CapacityError(msg) from error
     finally:
         _runner = None
+        gc.unfreeze()

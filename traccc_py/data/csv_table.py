@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from traccc_py.data import FIRST_DATA_LINE
 from traccc_py.data.words import counted
@@ -363,6 +362,8 @@ def _check_lines(path: Path, raw: bytes, n_fields: int) -> int:
 
 def _parse(path: Path, raw: bytes, header: list[str], columns: Sequence[Column], n_rows: int) -> Any:
     """Return a data frame of the columns. Types are inferred: a request for integers would accept 1.0."""
+    import pandas as pd  # takes a while, and plain files do without
+
     if n_rows == 0:
         return pd.DataFrame({c.name: np.zeros(0, str if c.is_text else c.dtype) for c in columns})
     try:

@@ -47,6 +47,17 @@ def _pyarrow(purpose: str) -> tuple[Any, Any]:
     return optional_module("pyarrow", "parquet", purpose), optional_module("pyarrow.parquet", "parquet", purpose)
 
 
+def _to_numpy(values: Any) -> np.ndarray:
+    """Return an array of numbers, none of them missing. Arrow's own way imports pandas, which takes half a second."""
+    return np.from_dlpack(values)
+
+
+def _to_arrow(pa: Any, values: np.ndarray) -> Any:
+    """Return an array of numbers or truth values, again without pandas."""
+    content = np.packbits(values, bitorder="little") if values.dtype == bool else np.ascontiguousarray(values)
+    return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [None, pa.py_buffer(content)])
+
+
 def use_plain_memory() -> None:
     """Let pyarrow take memory of this process as everything else does.
 
@@ -111,7 +122,7 @@ class ParquetEvents:
         if column.null_count:
             msg = f"{self.path}: column {EVENT_COLUMN} has rows without a number"
             raise InputDataError(msg)
-        numbers = column.to_numpy().astype(np.int64)
+        numbers = _to_numpy(column.combine_chunks()).astype(np.int64)
         unique, counts = np.unique(numbers, return_counts=True)
         if (counts > 1).any():
             msg = f"{self.path}: event {unique[counts > 1][0]} is there more than once"
@@ -202,7 +213,7 @@ class ParquetEvents:
         if values.null_count:
             row = int(np.argmax(values.is_null().to_numpy(zero_copy_only=False)))
             raise event_row_error(self.path, event, row, name, "missing", rule.expected())
-        numbers = values.to_numpy(zero_copy_only=False)
+        numbers = _to_numpy(values)
         if rule.is_text:
             return np.asarray(numbers.astype(str).astype(object))
         low, high = rule.limits
@@ -334,19 +345,21 @@ def _encodings(pa: Any, schema: Any) -> dict[str, str]:
     return found
 
 
-def _offsets(lengths: Any) -> np.ndarray:
-    return np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+def _lists_of(pa: Any, lengths: Any, values: Any, kind: Any) -> Any:
+    """Return values cut into lists of these lengths."""
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    return pa.ListArray.from_arrays(_to_arrow(pa, offsets), values, type=kind)
 
 
 def _as_lists(pa: Any, events: Sequence[Any], kind: Any) -> Any:
     """Return the list array of some events; ragged values, offsets and what they cut, are lists of lists."""
     if not isinstance(events[0], tuple):
         values = np.concatenate([np.asarray(values) for values in events])
-        return pa.ListArray.from_arrays(_offsets([len(values) for values in events]), pa.array(values), type=kind)
+        return _lists_of(pa, [len(values) for values in events], _to_arrow(pa, values), kind)
     lengths = np.concatenate([np.diff(offsets) for offsets, _ in events])
     inner = np.concatenate([values for _, values in events])
-    lists = pa.ListArray.from_arrays(_offsets(lengths), pa.array(inner), type=kind.value_type)
-    return pa.ListArray.from_arrays(_offsets([len(offsets) - 1 for offsets, _ in events]), lists, type=kind)
+    lists = _lists_of(pa, lengths, _to_arrow(pa, inner), kind.value_type)
+    return _lists_of(pa, [len(offsets) - 1 for offsets, _ in events], lists, kind)
 
 
 class _OpenTable:
@@ -383,7 +396,7 @@ class _OpenTable:
 
     def _write(self) -> None:
         if self._events:
-            numbers = self._pa.array(list(self._events), self._pa.uint64())
+            numbers = _to_arrow(self._pa, np.array(list(self._events), np.uint64))
             lists = (
                 _as_lists(self._pa, [columns[field.name] for columns in self._events.values()], field.type)
                 for field in self._schema

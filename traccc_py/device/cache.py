@@ -48,6 +48,7 @@ _COMPILED = (
         "device",
         "kernels",
         "pipeline/cell_loop.py",
+        "pipeline/result_loop.py",
         "data/csv_loops.py",
         "geometry/layer_map.py",
         "geometry/records.py",

@@ -156,7 +156,7 @@ def read_json(path: str | Path) -> JsonNode:
 
 @contextlib.contextmanager
 def paused_collector() -> Iterator[None]:
-    """Pause Python's cyclic garbage collector, which would traverse a large document repeatedly while it is read."""
+    """Pause Python's cyclic garbage collector, which would traverse repeatedly what only grows, such as a document."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -156,37 +156,32 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
     return LayerMap(layer_of, layers, np.array(neighbours, np.int32), n_cells, np.float32(extents.r_low.min()))
 
 
-def make_late_map(
-    detector: DetectorArrays, seeding: SeedingAcceptance, everywhere: SeedingAcceptance
-) -> LayerMap | None:
-    """Make the map of all layers, for a search among the spacepoints that no track has.
+def make_late_map(seeding: LayerMap, everywhere: LayerMap) -> LayerMap | None:
+    """Make the map for a search among the spacepoints that no track has, on all layers.
 
     Chains may begin where a particle has crossed two layers beyond those of the seeding: farther in, what kinks between
     layers of the seeding has too few points behind its kink.
 
     Parameters
     ----------
-    detector : DetectorArrays
-        Surfaces, layers and designs, on the host.
-    seeding, everywhere : SeedingAcceptance
-        Where seeds are looked for first, and then.
+    seeding, everywhere : LayerMap
+        Where seeds are looked for first, and then; on the host.
 
     Returns
     -------
     LayerMap or None
-        On the host; None if chains can't begin anywhere.
+        On the host, with arrays of its own where it differs; None if chains can't begin anywhere.
     """
-    inner, layer_map = make_layer_map(detector, seeding), make_layer_map(detector, everywhere)
-    layers, neighbours = layer_map.layers, layer_map.neighbours
+    layers, neighbours = everywhere.layers.copy(), everywhere.neighbours.copy()
     is_beyond = np.zeros(len(layers), bool)
-    is_beyond[layer_map.layer_of[(layer_map.layer_of >= 0) & (inner.layer_of < 0)]] = True
+    is_beyond[everywhere.layer_of[(everywhere.layer_of >= 0) & (seeding.layer_of < 0)]] = True
     for row, layer in enumerate(layers):
         adjacent = slice(layer["first_neighbour"], layer["first_neighbour"] + layer["n_adjacent"])
         is_near = is_beyond[neighbours[adjacent]] & is_beyond[row]
         neighbours[adjacent] = neighbours[adjacent][np.argsort(~is_near, kind="stable")]
         layer["n_first"] = is_near.sum()
     layers["most_points"][layers["n_first"] == 0] = 0
-    return layer_map if layers["most_points"].any() else None
+    return everywhere._replace(layers=layers, neighbours=neighbours) if layers["most_points"].any() else None
 
 
 def sensor_points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +247,8 @@ def _take_steps(extents: _Extents, vertex: np.ndarray, slope: np.ndarray, margin
     on_disc = (r_at > 0) & (r_at > e.r_low - margin) & (r_at < e.r_high + margin)
     on_barrel = (z_at > e.z_low - margin) & (z_at < e.z_high + margin)
     length = np.where(np.where(e.is_disc, on_disc, on_barrel), r_at * np.sqrt(1 + slope**2), np.inf)
-    order = np.argsort(length, axis=1, kind="stable")
+    n_crossed = np.isfinite(length).sum(axis=1).max()  # a fifth of the layers
+    order = np.argsort(length, axis=1, kind="stable")[:, :n_crossed]
     length = np.take_along_axis(length, order, axis=1)
     with np.errstate(invalid="ignore"):
         step = np.diff(length, axis=1)

@@ -135,9 +135,10 @@ class Stages:
         if config.finder.method == "gnn":
             self._finder = on_device(device, load_finder(config, host))
         elif config.seeding.method == "layer_pairs":
-            self._layer_map = on_device(device, detector.layer_map(config.seeding))
+            layer_map = detector.layer_map(config.seeding)
+            self._layer_map = on_device(device, layer_map)
             if config.seeding.late_points > 0:
-                late_map = make_late_map(host, config.seeding, late_config(config.seeding))
+                late_map = make_late_map(layer_map, detector.layer_map(late_config(config.seeding)))
                 self._late_map = late_map and on_device(device, late_map)
         self.n_modules = len(detector.geometry_ids)
         self.config = config
