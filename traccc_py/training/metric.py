@@ -17,12 +17,13 @@ from traccc_py.training.embedding import EmbeddingExample, EmbeddingOptions, Emb
 from traccc_py.training.graphs import GraphMaker
 from traccc_py.training.samples import LabelledEvent
 from traccc_py.training.train import Trainer, TrainingOptions
-from traccc_py.training.training_graphs import LabelledGraph, label_graph, point_edges
+from traccc_py.training.training_graphs import LabelledGraph, label_graph, point_edges, thinned
 
 __all__ = ["embedding_checkpoints", "train_embedding"]
 
 _EMBEDDING_PART = 0.6  # of the time; the rest is for its filter
 _SECONDS_PER_MINUTE = 60
+_MOST_EDGES = 500_000  # of an event that the filter learns from: one of mu = 200 has ten times as many
 _MOST_WITHOUT_CLUSTERS = 90_000  # spacepoints of events that are seen once more as spacepoints alone
 
 
@@ -74,7 +75,8 @@ def train_embedding(
     maker = GraphMaker(detector, graph_map, embedding_weights(arrays))
     limits = GraphConfig()
     left = dataclasses.replace(options, minutes=options.minutes * (1 - _EMBEDDING_PART))
-    graphs = [graph for event in events for graph in _graphs(maker, event)]
+    random = np.random.default_rng(options.seed)
+    graphs = [thinned(graph, _MOST_EDGES, random) for event in events for graph in _graphs(maker, event)]
     edge_filter = Trainer(graphs, [_graphs(maker, e)[0] for e in held_out], left, of_filter, report)
     arrays |= {f"metric_{name}": values for name, values in edge_filter.run_filter().items()}
     progress = edge_filter.progress

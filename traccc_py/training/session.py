@@ -22,7 +22,7 @@ from traccc_py.training.graphs import GraphMaker
 from traccc_py.training.metric import train_embedding
 from traccc_py.training.samples import LabelledEvent, read_labelled
 from traccc_py.training.sampling import HELD_OUT_SEED, MIXTURE, WIDE, ensure_sample
-from traccc_py.training.train import Trainer, TrainingOptions
+from traccc_py.training.train import Progress, Trainer, TrainingOptions
 from traccc_py.training.training_graphs import LabelledGraph, label_graph, point_edges, prompt
 from traccc_py.training.windows import WindowExample, learn_windows
 
@@ -115,12 +115,16 @@ def train_weights(
     before = {} if start is None else start.facts
     kept = {} if start is None or not has_embedding(start) else {n: start.arrays[n] for n in embedding_shapes()}
     of_embedding = 0.0 if kept else options.minutes * options.embedding_part
-    maker = GraphMaker(detector, graph_map)
-    graphs = _graphs(maker, events, edge_filter)
-    validation = _graphs(maker, held_out, edge_filter, with_few=False)
-    of_network = dataclasses.replace(options, minutes=options.minutes - of_embedding)
-    trainer = Trainer(graphs, validation, of_network, checkpoint, report, None if start is None else start.arrays)
-    weights = trainer.run()
+    # In a function of its own, whose graphs are gone when those of the embedding are made.
+    weights, progress = _trained_networks(
+        GraphMaker(detector, graph_map),
+        sample,
+        edge_filter,
+        dataclasses.replace(options, minutes=options.minutes - of_embedding),
+        checkpoint,
+        report,
+        None if start is None else start.arrays,
+    )
     found, about = (kept, before["embedding"]) if kept else embed(of_embedding)
     most = max(len(event.spacepoints) for event in events)
     facts = {
@@ -130,11 +134,27 @@ def train_weights(
         "options": dataclasses.asdict(options),
         "versions": {"torch": torch.__version__, "numpy": np.__version__, "python": platform.python_version()},
         "embedding": about,
-        "progress": json.loads(json.dumps(dataclasses.asdict(trainer.progress))),
+        "progress": json.loads(json.dumps(dataclasses.asdict(progress))),
     }
     if start is not None:
         facts["start"] = before
     return Weights(places, pairs, windows, weights | found, facts)
+
+
+def _trained_networks(
+    maker: GraphMaker,
+    sample: _Sample,
+    edge_filter: FilterWeights | None,
+    options: TrainingOptions,
+    checkpoint: Path,
+    report: Callable[[str], None],
+    start: dict[str, np.ndarray] | None,
+) -> tuple[dict[str, np.ndarray], Progress]:
+    """Return the weights of filter and network by name, and what their training did."""
+    graphs = _graphs(maker, sample.events + sample.wide, edge_filter)
+    validation = _graphs(maker, sample.held_out, edge_filter, with_few=False)
+    trainer = Trainer(graphs, validation, options, checkpoint, report, start)
+    return trainer.run(), trainer.progress
 
 
 class _Sample(NamedTuple):

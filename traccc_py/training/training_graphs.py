@@ -22,6 +22,7 @@ __all__ = [
     "label_graph",
     "point_edges",
     "prompt",
+    "thinned",
 ]
 
 LEARNED_PT = 0.6  # [GeV], of true edges that count
@@ -131,6 +132,12 @@ def cropped(graph: LabelledGraph, most_edges: int, random: np.random.Generator) 
     away = np.abs((graph.phi - random.uniform(-np.pi, np.pi) + np.pi) % (2 * np.pi) - np.pi)
     is_inside = away < half
     return _with_edges(graph, np.flatnonzero(is_inside[graph.ends[0]] & is_inside[graph.ends[1]]))
+
+
+def thinned(graph: LabelledGraph, most_edges: int, random: np.random.Generator) -> LabelledGraph:
+    """Return a graph with at most `most_edges` of its edges, drawn at random: a filter looks at each alone."""
+    n = graph.ends.shape[1]
+    return graph if n <= most_edges else _with_edges(graph, np.sort(random.permutation(n)[:most_edges]))
 
 
 def augmented(nodes: np.ndarray, features: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
