@@ -72,6 +72,7 @@ class _Payload(NamedTuple):
     impact_max2: Any  # scalar, square of the largest impact parameter, errors included [mm^2]
     sparse: Any  # scalar, see `_SPARSE`
     shortest: Any  # int32, spacepoints of a chain
+    is_vector: Any  # int32, 1: where AT_ONCE points take as long as one
     is_second: Any  # int32, 1: short chains of points that are not used, layers may be left out
     is_used: Any  # (n_points,) int32, 1: on a chain that is hardly wrong
     listed: Any  # (n_listed,) int32, outermost points of the second pass
@@ -280,12 +281,20 @@ def _may_continue(sp, outer, middle, path, inner):
 
 
 @device_function(inlined=True)
-def _next_bits(sp, outer, middle, path, first, n):
+def _next_bits(p, outer, middle, path, first, n):
     """Return which of the points first ... first + n - 1 may continue a link, a bit for each; n is at most AT_ONCE.
 
-    As many as that are looked at, whatever n is: a cell has six points on average, and compilers for the CPU take one
-    by one what does not fill a vector. Where the end is near they begin farther in front.
+    On a CPU as many as that are looked at, whatever n is: a cell has six points on average, and compilers take one by
+    one what does not fill a vector. Where the end is near they begin farther in front.
     """
+    sp = p.sp
+    if p.is_vector == 0:
+        few = np.uint32(0)
+        k = np.uint64(0)
+        while k < np.uint64(n):
+            few |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(first) + k)) << np.uint32(k)
+            k += np.uint64(1)
+        return few
     begin = max(np.int32(0), min(np.int32(first), np.int32(sp.n_rows[ONLY] - AT_ONCE)))
     bits = np.uint32(0)
     k = np.uint64(0)
@@ -351,7 +360,7 @@ def _best_on(p, hits, n, path, curvature, number, found):
     for k in range(window.n_phi):
         start, stop = _run(p, inner, layer, window, k)
         for first in range(start, stop, AT_ONCE):
-            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE))
+            bits = _next_bits(p, outer, inner, path, first, min(stop - first, AT_ONCE))
             while bits != np.uint32(0):
                 j = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
@@ -451,7 +460,7 @@ def _follow_to(p, number, path, hits, n_chains):
     for k in range(window.n_phi):
         start, stop = _run(p, inner, layer, window, k)
         for first in range(start, stop, AT_ONCE):
-            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE))
+            bits = _next_bits(p, outer, inner, path, first, min(stop - first, AT_ONCE))
             while bits != np.uint32(0):
                 hits[_THIRD] = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
@@ -596,6 +605,7 @@ class _Searches:
             impact_max2=scalar(float(cuts.impact_max) ** 2),
             sparse=starts.sparse,
             shortest=np.int32(max(shortest, LONG_CHAIN)),
+            is_vector=np.int32(ws.device.sizes_are_on_host),
             is_second=np.int32(shortest < LONG_CHAIN),
             is_used=starts.out_is_used,
             listed=list_flagged(ws, starts.out_is_listed, self._points, name),
