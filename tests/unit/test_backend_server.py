@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from traccc_py import wire
+from traccc_py.backend import server as server_module
 from traccc_py.backend.installation import Installation, version_warning
 from traccc_py.backend.ports import check_port
 from traccc_py.backend.processes import living_members
@@ -170,6 +171,14 @@ def test_server_listens_on_this_machine_alone_by_default(installation):
         "--grpc-address=127.0.0.1",
         "--metrics-address=127.0.0.1",
     }
+
+
+@pytest.mark.parametrize(("free_mb", "grows_mb"), [(8, 1), (64, 1), (1024, 16), (24_000, 64)])
+def test_shared_memory_grows_in_steps_that_suit_what_there_is(installation, monkeypatch, free_mb, grows_mb):
+    monkeypatch.setattr(server_module, "free_shared_memory", lambda: free_mb * 2**20)
+    repository = ModelRepository(scheduling=SchedulingSettings(instances=2))
+    with TritonServer(repository, any_ports(), installation) as server:
+        assert f"--backend-config=python,shm-growth-byte-size={grows_mb * 2**20}" in server.command()
 
 
 @pytest.mark.parametrize(("shared_memory", "apis"), [("off", ",shared-memory"), ("local", ""), ("always", "")])

@@ -16,7 +16,8 @@ from traccc_py.edm import Cells, ModuleCells
 from traccc_py.errors import InputDataError
 from traccc_py.geometry.records import DESIGN, SURFACE
 from traccc_py.pipeline.cell_loop import MAX_ACTIVATION, check_and_convert, order_cells
-from traccc_py.pipeline.prepare_cells import prepare_cells
+from traccc_py.pipeline.prepare_cells import _columns, prepare_cells
+from traccc_py.wire.cells import pack_cells, unpack_cells
 from traccc_py.wire.compact import pack_compact_cells, unpack_compact_cells
 
 CHANNELS = [(336, 1344), (1344, 1), (20, 30)]
@@ -92,6 +93,27 @@ def test_prepare_cells_does_not_depend_on_the_order_of_rows(detector, caplog):
     for seed in range(5):
         rows = np.random.default_rng(seed).permutation(4000)
         assert_equal(prepare_cells(take(cells, rows), detector), expected, but=["input_row"])
+
+
+def test_columns_of_rows_are_read_without_copies(detector):
+    """Standard tensors are rows; no loop may take other values from them, with or without the right to write."""
+    cells = make_cells(detector, 500)
+    tensors = pack_cells(cells)
+    expected = prepare_cells(cells, detector)
+    assert_equal(prepare_cells(unpack_cells(tensors), detector), expected)
+    for tensor in tensors.values():
+        tensor.flags.writeable = False
+    of_rows = unpack_cells(tensors)
+    assert_equal(prepare_cells(of_rows, detector), expected)
+    received = of_rows.channel0, of_rows.channel1, of_rows.activation, of_rows.time
+    assert all(map(np.shares_memory, received, _columns(of_rows)))
+
+
+def test_bad_values_in_columns_of_rows_are_named(detector):
+    cells = make_cells(detector, 50)
+    cells.channel0[33] = -1
+    with pytest.raises(InputDataError, match=r"row 33 .*channel0 is -1"):
+        prepare_cells(unpack_cells(pack_cells(cells)), detector)
 
 
 def test_prepare_cells_of_ordered_cells_is_the_identity(detector):

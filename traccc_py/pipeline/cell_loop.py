@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from traccc_py.device.cpu.host_loop import host_loop, read_only
 
-__all__ = ["CHANNEL_TYPES", "MAX_ACTIVATION", "check_and_convert", "order_cells"]
+__all__ = ["CHANNEL_TYPES", "MAX_ACTIVATION", "STRIDED_CHANNEL_TYPE", "check_and_convert", "order_cells"]
 
 #: Types that channels may have: those of the standard tensors, of files, of the compact tensor.
 CHANNEL_TYPES = (np.int64, np.int32, np.uint16)
+
+#: Their type in columns of rows, those of the standard tensors: copies of the columns took as long as the check.
+STRIDED_CHANNEL_TYPE = np.int64
 
 #: The largest activation: the sum of 2^31 of them is a float32 number.
 MAX_ACTIVATION = np.float32(1e29)
@@ -20,14 +24,21 @@ _LARGEST = np.float32(np.finfo(np.float32).max)
 _ZERO = np.float32(0)
 
 
-def _arguments(channel: Any) -> tuple:
+def _strided(dtype: Any) -> np.ndarray:
+    """Return an example of a column of rows, which a loop only reads."""
+    column = np.empty((2, 2), dtype)[:, 0]
+    column.flags.writeable = False
+    return column
+
+
+def _arguments(channel: Any, column: Callable[[Any], np.ndarray] = read_only) -> tuple:
     """Return arguments with channels of a type."""
     i32, f32 = np.empty(0, np.int32), np.empty(0, np.float32)
-    columns = (read_only(channel), read_only(channel), read_only(np.float32), read_only(np.float32))
+    columns = (column(channel), column(channel), column(np.float32), column(np.float32))
     return np.empty(0, np.int64), i32, (i32, i32), columns, (i32, i32, i32, f32, f32)
 
 
-@host_loop(_arguments(channel) for channel in CHANNEL_TYPES)
+@host_loop([*map(_arguments, CHANNEL_TYPES), _arguments(STRIDED_CHANNEL_TYPE, _strided)])
 def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out: Any) -> tuple[bool, bool]:
     """Check the cells of an event and copy them.
 
@@ -40,7 +51,8 @@ def check_and_convert(starts: Any, modules: Any, limits: Any, columns: Any, out:
     limits : tuple of ndarray of shape (n_runs,), int32
         Its numbers of channels along both axes.
     columns : tuple of ndarray of shape (n,)
-        channel0, channel1 (one of `CHANNEL_TYPES`, both the same), activation, time (float32); contiguous.
+        channel0, channel1 (one of `CHANNEL_TYPES`, both the same), activation, time (float32); contiguous, or all
+        of them columns of rows, with channels of `STRIDED_CHANNEL_TYPE`.
     out : tuple of ndarray of shape (n,)
         Gets module, channel0, channel1 (int32), activation, time (float32).
 

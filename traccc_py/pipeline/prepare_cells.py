@@ -14,7 +14,13 @@ from traccc_py.edm.checks import check_cell_columns
 from traccc_py.errors import InputDataError
 from traccc_py.geometry import Detector
 from traccc_py.geometry.dead_channels import DeadRanges
-from traccc_py.pipeline.cell_loop import CHANNEL_TYPES, MAX_ACTIVATION, check_and_convert, order_cells
+from traccc_py.pipeline.cell_loop import (
+    CHANNEL_TYPES,
+    MAX_ACTIVATION,
+    STRIDED_CHANNEL_TYPE,
+    check_and_convert,
+    order_cells,
+)
 
 __all__ = ["COLUMN_TYPES", "PreparedCells", "prepare_cells"]
 
@@ -139,11 +145,27 @@ def _module_runs(cells: Cells | ModuleCells) -> _Runs:
 def _columns(cells: Cells | ModuleCells) -> tuple[np.ndarray, ...]:
     """Return channels, activations and times in types that `check_and_convert` takes."""
     channels = np.asarray(cells.channel0), np.asarray(cells.channel1)
+    rest = np.asarray(cells.activation), np.asarray(cells.time)
+    if _are_strided(channels, STRIDED_CHANNEL_TYPE) and _are_strided(rest, np.float32):
+        return _read_only(*channels, *rest)
     is_known = channels[0].dtype == channels[1].dtype and channels[0].dtype in CHANNEL_TYPES
     kind = channels[0].dtype if is_known else np.int64
     with np.errstate(over="ignore"):  # values that are too large become inf, which is refused
-        values = [np.ascontiguousarray(column, np.float32) for column in (cells.activation, cells.time)]
-    return (*(np.ascontiguousarray(channel, kind) for channel in channels), *values)
+        values = [np.ascontiguousarray(column, np.float32) for column in rest]
+    return _read_only(*(np.ascontiguousarray(channel, kind) for channel in channels), *values)
+
+
+def _read_only(*columns: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return views that can't be written: of others Numba could not tell which of the compiled loops is meant."""
+    views = tuple(column.view() for column in columns)
+    for view in views:
+        view.flags.writeable = False
+    return views
+
+
+def _are_strided(columns: Sequence[np.ndarray], dtype: type) -> bool:
+    """Return whether these are columns of rows, of a type."""
+    return all(column.dtype == dtype and not column.flags.c_contiguous for column in columns)
 
 
 def _first_problem(

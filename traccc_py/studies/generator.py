@@ -1,6 +1,7 @@
 """The load generator: so many requests on the way at a time, from one event loop.
 
-Tensors are packed before, and of an answer only the tracks are looked at: perf_analyzer does no more.
+Messages are made before, as they go on the wire, and of an answer only the tracks are looked at. In some studies the
+generator shares the cores of the service, and what it uses is lost there: making its messages was half of that.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 
 from traccc_py import wire
 from traccc_py.client.options import ClientOptions
-from traccc_py.client.requests import make_inputs, requested_outputs, triton_module
+from traccc_py.client.requests import grpc_arguments, make_input, triton_module
 from traccc_py.edm import Cells
 from traccc_py.studies.load import LoadRun, Request
 
 __all__ = ["generate_label_load", "generate_load"]
 
+_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 _MOST_CHANNELS = 16
 _PAUSE = 0.1  #: after an error [s]
 _LONGEST = 10.0  #: times the wanted seconds that slow requests may take
@@ -32,56 +34,75 @@ class _Requests(NamedTuple):
 
     model: str
     tensors: list[dict[str, np.ndarray]]
-    outputs: Any  # None: all
+    outputs: Sequence[str]  # none: all
     parameters: Mapping[str, str]
     compared: str  # the output that must be the same each time
+
+    def messages(self, module: Any) -> list[bytes]:
+        """Return the request of each event, as gRPC sends it."""
+        return [self._message(module, tensors) for tensors in self.tensors]
+
+    def _message(self, module: Any, tensors: Mapping[str, np.ndarray]) -> bytes:
+        request = module.service_pb2.ModelInferRequest(model_name=self.model)
+        for name, values in tensors.items():
+            given = make_input(module, name, values)
+            request.inputs.add(name=name, datatype=given.datatype(), shape=given.shape())
+            request.raw_input_contents.append(values.tobytes())
+        for name in self.outputs:
+            request.outputs.add(name=name)
+        for name, text in self.parameters.items():
+            request.parameters[name].string_param = text
+        return request.SerializeToString()
 
 
 class _Loop:
     """The state of one measurement."""
 
-    def __init__(self, url: str, given: _Requests, timeout: float) -> None:
-        self._given, self._url = given, url
+    def __init__(self, options: ClientOptions, given: _Requests, timeout: float) -> None:
+        self._options, self._compared = options, given.compared
         self._module = triton_module("grpc", asynchronous=True)
-        self._inputs = [make_inputs(self._module, tensors) for tensors in given.tensors]
+        self._messages = given.messages(self._module)
         self._timeout, self._turns = timeout, itertools.count()
         self._answers: dict[int, bytes] = {}
         self.requests: list[Request] = []
         self.is_over = False
 
-    async def work(self, client: Any) -> None:
+    def _channel(self) -> Any:
+        """Return a connection."""
+        channel_options = grpc_arguments(self._options)["channel_args"]
+        return self._module.grpc.aio.insecure_channel(self._options.url, options=channel_options)
+
+    async def work(self, channel: Any) -> None:
         """Send one event after another, until it is over."""
+        parse = self._module.service_pb2.ModelInferResponse.FromString
+        ask = channel.unary_unary(_METHOD, response_deserializer=parse)
         while not self.is_over:
-            number = next(self._turns) % len(self._inputs)
+            number = next(self._turns) % len(self._messages)
             begin = time.monotonic()
-            error = await self._send(client, number)
+            error = await self._send(ask, number)
             self.requests.append(Request(begin, time.monotonic(), not error, error))
             if error:
                 await asyncio.sleep(_PAUSE)
 
-    async def _send(self, client: Any, number: int) -> str:
+    async def _send(self, ask: Any, number: int) -> str:
         """Return why there is no right answer, "" if there is one."""
         try:
-            answer = await client.infer(
-                self._given.model,
-                self._inputs[number],
-                outputs=self._given.outputs,
-                client_timeout=self._timeout,
-                parameters=self._given.parameters or None,
-            )
-            found = answer.as_numpy(self._given.compared)
+            answer = await ask(self._messages[number], timeout=self._timeout)
+            found = self._module.InferResult(answer).as_numpy(self._compared)
+        except self._module.grpc.RpcError as error:
+            return f"{error.code()}: {error.details()}"
         except Exception as error:  # of any kind: it is counted, and the study goes on
             return f"{type(error).__name__}: {error}"
         if found is None:
-            return f"{self._given.compared} is missing"
+            return f"{self._compared} is missing"
         content = np.ascontiguousarray(found).tobytes()
         return "" if self._answers.setdefault(number, content) == content else "the answer is not that of before"
 
     async def run(self, concurrency: int, warm_up: float, seconds: float) -> LoadRun:
         """Measure."""
         n_channels = min(concurrency, _MOST_CHANNELS)
-        clients = [self._module.InferenceServerClient(self._url) for _ in range(n_channels)]
-        tasks = [asyncio.create_task(self.work(clients[k % n_channels])) for k in range(concurrency)]
+        channels = [self._channel() for _ in range(n_channels)]
+        tasks = [asyncio.create_task(self.work(channels[k % n_channels])) for k in range(concurrency)]
         try:
             await self._wait(warm_up, concurrency)
             self.requests.clear()
@@ -92,8 +113,8 @@ class _Loop:
         finally:
             self.is_over = True
             await asyncio.gather(*tasks, return_exceptions=True)
-            for client in clients:
-                await client.close()
+            for channel in channels:
+                await channel.close()
         return LoadRun("asyncio", concurrency, begin, end, system, measured, processor / (end - begin))
 
     async def _wait(self, seconds: float, n_requests: int) -> None:
@@ -143,10 +164,9 @@ def generate_load(
         If tritonclient is not installed.
     """
     chosen = ClientOptions(url, **options)
-    outputs = requested_outputs(triton_module("grpc", asynchronous=True), chosen)
     tensors = [dict(chosen.pack(cells)) for cells in events]
-    given = _Requests(chosen.model, tensors, outputs, chosen.parameters, wire.OUTPUTS[0].name)
-    return asyncio.run(_Loop(chosen.url, given, timeout).run(concurrency, warm_up, seconds))
+    given = _Requests(chosen.model, tensors, chosen.output_names, chosen.parameters, wire.OUTPUTS[0].name)
+    return asyncio.run(_Loop(chosen, given, timeout).run(concurrency, warm_up, seconds))
 
 
 def generate_label_load(
@@ -173,5 +193,5 @@ def generate_label_load(
         As in `generate_load`.
     """
     tensors = [{wire.FEATURES.name: table} for table in tables]
-    given = _Requests(model, tensors, None, {}, wire.LABELS.name)
-    return asyncio.run(_Loop(url, given, timeout).run(concurrency, warm_up, seconds))
+    given = _Requests(model, tensors, (), {}, wire.LABELS.name)
+    return asyncio.run(_Loop(ClientOptions(url), given, timeout).run(concurrency, warm_up, seconds))
