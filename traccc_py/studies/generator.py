@@ -1,7 +1,7 @@
 """The load generator: so many requests on the way at a time, from one event loop.
 
 Messages are made before, as they go on the wire, and of an answer only the tracks are looked at. In some studies the
-generator shares the cores of the service, and what it uses is lost there: making its messages was half of that.
+generator shares the cores of the service, and what it uses is lost there: making its messages was a third of that.
 """
 
 from __future__ import annotations
