@@ -59,7 +59,8 @@ class SimulatorDevice(DeferredDevice):
             counts, slot, capacity = extent.counts, extent.slot, extent.capacity
         if capacity <= 0:
             return  # a driver refuses empty grids
-        if not self._block_bodies:
+        is_plain = bool(kernel.scratch and kernel.cuda and not kernel.cuda.threads)  # but for constants
+        if is_plain or not self._block_bodies:
             kernel = replace(kernel, cuda=None)
         of_block = kernel.cuda.threads if kernel.cuda else 0
         n_threads = min(of_block, _THREADS_OF_INDEX) if of_block else _THREADS_PER_BLOCK

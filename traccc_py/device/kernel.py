@@ -52,10 +52,10 @@ class CudaBody:
         "module:function". The module is imported when the kernel is compiled for CUDA; it takes the primitives of CUDA
         from `traccc_py.device.cuda.block`.
     threads : int, optional
-        With 0 each index has a thread of its own, and the body is ``body(i, payload)``. Else a block of up to so many
-        threads works on each index, and all of them run ``body(i, thread, n_threads, payload, *shared)``.
+        With 0 each index has a thread of its own, and the body is ``body(i, payload, *shared)``. Else a block of up to
+        so many threads works on each index, and all of them run ``body(i, thread, n_threads, payload, *shared)``.
     shared : tuple of Scratch, optional
-        Arrays that the threads of a block share, uninitialised.
+        Arrays that the threads of a block share, uninitialised; without blocks each index has its own.
     """
 
     function: str

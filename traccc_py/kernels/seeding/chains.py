@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
+from traccc_py.device.kernel import CudaBody, Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.constants import HALF, HALF_PI, INFINITY, ONE, PI, TWO, TWO_PI, ZERO
@@ -25,7 +25,16 @@ from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, f
 from traccc_py.kernels.seeding.layer_points import AT_ONCE, ONLY, PHI_BINS_PER_RAD, LayerPoints, other_bin
 from traccc_py.kernels.tracking.selection import list_flagged
 
-__all__ = ["LONG_CHAIN", "MAX_HITS", "MOST_CHAINS", "Chains", "Density", "find_chains", "find_late_chains"]
+__all__ = [
+    "LONG_CHAIN",
+    "MAX_HITS",
+    "MOST_CHAINS",
+    "Chains",
+    "Density",
+    "find_chains",
+    "find_late_chains",
+    "search_from",
+]
 
 MAX_HITS = 8  #: spacepoints of a chain
 MOST_CHAINS = 3  #: chains of an outermost spacepoint
@@ -36,6 +45,7 @@ _SPARSE = 20_000  # spacepoints of an event: with fewer, short chains may cost m
 _SHARING_COST = scalar(0.5)  # ... whose innermost point is used: one of a hundred is right
 _SHORT_IMPACT = 1.5  # largest impact parameter in the search of short chains, in scales of the cost
 _ANY_DENSITY = -1
+_HITS = (Scratch(MAX_HITS, np.int32),)
 _PER_TRIPLET = 3
 _FIRST, _SECOND, _THIRD = range(_PER_TRIPLET)  # points of a chain from the outside in
 _THREE_PI = scalar(3 * math.pi)
@@ -72,7 +82,6 @@ class _Payload(NamedTuple):
     impact_max2: Any  # scalar, square of the largest impact parameter, errors included [mm^2]
     sparse: Any  # scalar, see `_SPARSE`
     shortest: Any  # int32, spacepoints of a chain
-    is_vector: Any  # int32, 1: where AT_ONCE points take as long as one
     is_second: Any  # int32, 1: short chains of points that are not used, layers may be left out
     is_used: Any  # (n_points,) int32, 1: on a chain that is hardly wrong
     listed: Any  # (n_listed,) int32, outermost points of the second pass
@@ -281,14 +290,13 @@ def _may_continue(sp, outer, middle, path, inner):
 
 
 @device_function(inlined=True)
-def _next_bits(p, outer, middle, path, first, n):
+def _next_bits(sp, outer, middle, path, first, n, has_vectors):
     """Return which of the points first ... first + n - 1 may continue a link, a bit for each; n is at most AT_ONCE.
 
-    On a CPU as many as that are looked at, whatever n is: a cell has six points on average, and compilers take one by
-    one what does not fill a vector. Where the end is near they begin farther in front.
+    With vectors as many as that are looked at, whatever n is: a cell has six points on average, and compilers for the
+    CPU take one by one what does not fill a vector. Where the end is near they begin farther in front.
     """
-    sp = p.sp
-    if p.is_vector == 0:
+    if not has_vectors:
         few = np.uint32(0)
         k = np.uint64(0)
         while k < np.uint64(n):
@@ -351,7 +359,7 @@ def _run(p, i, layer, window, k):
 
 
 @device_function(inlined=True)
-def _best_on(p, hits, n, path, curvature, number, found):
+def _best_on(p, hits, n, path, curvature, number, found, has_vectors):
     """Return the best continuation of a chain on one layer, if better than `found`."""
     outer, inner = hits[n - 2], hits[n - 1]
     layer = p.map.layers[number]
@@ -360,7 +368,7 @@ def _best_on(p, hits, n, path, curvature, number, found):
     for k in range(window.n_phi):
         start, stop = _run(p, inner, layer, window, k)
         for first in range(start, stop, AT_ONCE):
-            bits = _next_bits(p, outer, inner, path, first, min(stop - first, AT_ONCE))
+            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE), has_vectors)
             while bits != np.uint32(0):
                 j = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
@@ -372,7 +380,7 @@ def _best_on(p, hits, n, path, curvature, number, found):
 
 
 @device_function
-def _extend(p, hits, curvature, cost):
+def _extend(p, hits, curvature, cost, has_vectors):
     """Continue the triplet at the start of `hits` inwards, by the best point each time; return (length, cost)."""
     n = np.int32(_PER_TRIPLET)
     total = cost
@@ -384,7 +392,8 @@ def _extend(p, hits, curvature, cost):
         for k in range(layer.n_neighbours):
             if k >= layer.n_adjacent and found.point >= 0:
                 break
-            found = _best_on(p, hits, n, path, curvature, p.map.neighbours[layer.first_neighbour + k], found)
+            number = p.map.neighbours[layer.first_neighbour + k]
+            found = _best_on(p, hits, n, path, curvature, number, found, has_vectors)
         if found.point < 0:
             break
         hits[n] = found.point
@@ -452,7 +461,7 @@ def _largest_cost(p, innermost):
 
 
 @device_function(inlined=True)
-def _follow_to(p, number, path, hits, n_chains):
+def _follow_to(p, number, path, hits, n_chains, has_vectors):
     """Continue the link in `hits` on one layer farther in; return the number of chains of its outer point."""
     outer, inner = hits[_FIRST], hits[_SECOND]
     layer = p.map.layers[number]
@@ -460,20 +469,20 @@ def _follow_to(p, number, path, hits, n_chains):
     for k in range(window.n_phi):
         start, stop = _run(p, inner, layer, window, k)
         for first in range(start, stop, AT_ONCE):
-            bits = _next_bits(p, outer, inner, path, first, min(stop - first, AT_ONCE))
+            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE), has_vectors)
             while bits != np.uint32(0):
                 hits[_THIRD] = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
                 triplet = _triplet(p, outer, inner, path.line, hits[_THIRD])
                 if triplet.is_allowed:
-                    n, cost = _extend(p, hits, triplet.curvature, triplet.cost)
+                    n, cost = _extend(p, hits, triplet.curvature, triplet.cost, has_vectors)
                     if n >= p.shortest or (p.is_second == 1 and cost <= _largest_cost(p, hits[_THIRD])):
                         n_chains = _keep(p.out, outer, n_chains, hits, n, cost)
     return n_chains
 
 
 @device_function(inlined=True)
-def _follow_link(p, i, j, last, hits, n_chains):
+def _follow_link(p, i, j, last, hits, n_chains, has_vectors):
     """Follow the link from point i to point j to the first `last` neighbours; return the number of chains of point i.
 
     A layer is left out only where nothing was found without.
@@ -486,12 +495,13 @@ def _follow_link(p, i, j, last, hits, n_chains):
     for k in range(last):
         if k == layer.n_adjacent and n_chains > n_before:
             break
-        n_chains = _follow_to(p, p.map.neighbours[layer.first_neighbour + k], path, hits, n_chains)
+        number = p.map.neighbours[layer.first_neighbour + k]
+        n_chains = _follow_to(p, number, path, hits, n_chains, has_vectors)
     return n_chains
 
 
 @device_function(inlined=True)
-def _links_to(p, i, number, hits, n_chains):
+def _links_to(p, i, number, hits, n_chains, has_vectors):
     """Follow all links from point i to one layer; return the number of chains of point i."""
     layer = p.map.layers[number]
     last_neighbour = layer.n_neighbours if p.is_second == 1 else layer.n_adjacent
@@ -506,19 +516,25 @@ def _links_to(p, i, number, hits, n_chains):
                 j = np.int32(first + lowest_bit(bits))
                 bits &= bits - np.uint32(1)
                 if p.is_second == 0 or p.is_used[j] == 0:
-                    n_chains = _follow_link(p, i, j, last_neighbour, hits, n_chains)
+                    n_chains = _follow_link(p, i, j, last_neighbour, hits, n_chains, has_vectors)
     return n_chains
 
 
-@kernel(scratch=(Scratch(MAX_HITS, np.int32),), grain=64)
-def _find_chains(k, p, hits):
-    """One spacepoint: the best chains it is the outermost point of, beside those it has."""
+@device_function(inlined=True)
+def search_from(k, p, hits, has_vectors):
+    """Find the best chains that begin at the k-th listed spacepoint, beside those it has."""
     i = p.listed[k]
     layer = p.map.layers[p.sp.layer[i]]
     n_chains = p.out.n[i]
     for m in range(layer.n_neighbours if p.is_second == 1 else layer.n_first):
-        n_chains = _links_to(p, i, p.map.neighbours[layer.first_neighbour + m], hits, n_chains)
+        n_chains = _links_to(p, i, p.map.neighbours[layer.first_neighbour + m], hits, n_chains, has_vectors)
     p.out.n[i] = n_chains
+
+
+@kernel(scratch=_HITS, grain=64, cuda=CudaBody("traccc_py.kernels.seeding.chains_cuda:find_chains", shared=_HITS))
+def _find_chains(k, p, hits):
+    """One spacepoint: the best chains it is the outermost point of, beside those it has."""
+    search_from(k, p, hits, True)
 
 
 @kernel(grain=1024)
@@ -605,7 +621,6 @@ class _Searches:
             impact_max2=scalar(float(cuts.impact_max) ** 2),
             sparse=starts.sparse,
             shortest=np.int32(max(shortest, LONG_CHAIN)),
-            is_vector=np.int32(ws.device.sizes_are_on_host),
             is_second=np.int32(shortest < LONG_CHAIN),
             is_used=starts.out_is_used,
             listed=list_flagged(ws, starts.out_is_listed, self._points, name),
