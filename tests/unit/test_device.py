@@ -1,6 +1,5 @@
 """`get_device` and the CPU executor."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -14,7 +13,6 @@ import pytest
 import traccc_py.device as devices
 from tests.unit.device_kernels import HEAVY_SUM, run_on, uneven_payload
 from traccc_py.device import get_device
-from traccc_py.device.cpu.compile import Loop
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.kernel import kernel
 from traccc_py.errors import DeviceUnavailableError
@@ -93,26 +91,6 @@ def test_scratch_follows_the_precision_of_the_payload():
     for payload in (single, double):
         device.launch(HEAVY_SUM, 50, payload)
     np.testing.assert_allclose(single.out_sum, double.out_sum, rtol=1e-4, atol=1e-4)
-    assert np.any(double.out_sum != double.out_sum.astype(np.float32))
-
-
-def test_numba_compares_types_until_there_is_code_and_for_another_precision(monkeypatch):
-    single, double = uneven_payload(50), uneven_payload(50, np.float64)
-    device = CpuDevice(threads=1)
-    device.launch(HEAVY_SUM, 50, single)
-    expected = single.out_sum.copy()
-    loop = Loop(dataclasses.replace(HEAVY_SUM, name="own_code"), single)
-    loop.run(np.zeros(1, np.int64), 50, 50, single)
-    function = loop.function
-    monkeypatch.setattr(loop, "function", None)
-    single.out_sum[:] = 0
-    loop.run(np.zeros(1, np.int64), 50, 50, single)  # not by way of Numba: that would fail
-    np.testing.assert_array_equal(single.out_sum, expected)
-    monkeypatch.setattr(loop, "function", function)
-    for payload in (double, single):
-        payload.out_sum[:] = 0
-        loop.run(np.zeros(1, np.int64), 50, 50, payload)
-        np.testing.assert_allclose(payload.out_sum, expected, rtol=1e-4, atol=1e-4)
     assert np.any(double.out_sum != double.out_sum.astype(np.float32))
 
 

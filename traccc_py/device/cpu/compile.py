@@ -63,11 +63,10 @@ class Loop:
         One payload of the class.
     """
 
-    __slots__ = ("_code", "_field_of_precision", "_scratch", "cost", "function")
+    __slots__ = ("_field_of_precision", "_scratch", "cost", "function")
 
     def __init__(self, kernel: Kernel, payload: Any) -> None:
         self.function = _loop_function(kernel)
-        self._code: Callable[..., None] | None = None
         self.cost = WORTH_A_THREAD / kernel.grain  # time per index [s], a guess until it is measured
         self._scratch = kernel.scratch
         field = _floating_field(payload) if kernel.scratch else None
@@ -82,24 +81,6 @@ class Loop:
         dtypes = [precision if s.dtype is scalar else s.dtype for s in self._scratch]
         # Room behind each keeps the arrays of two threads out of one cache line.
         return [np.empty(s.length + _ROOM, dtype)[: s.length] for s, dtype in zip(self._scratch, dtypes, strict=True)]
-
-    def run(self, cursor: np.ndarray, piece: int, stop: int, payload: Any) -> None:
-        """Run pieces of the indices before `stop`, from where `cursor` is, until none is left.
-
-        A call by way of Numba compares the type of each array with those it has code for, 7 us on average and up to 15.
-        So as long as there is code for one precision alone that is called itself: it takes no arrays of another.
-        """
-        arguments = (cursor, piece, stop, payload, *self.scratch(payload))
-        if self._code is not None:
-            try:
-                self._code(*arguments)
-            except TypeError:  # before anything ran
-                self._code = None
-            else:
-                return
-        self.function(*arguments)
-        codes = list(self.function.overloads.values())
-        self._code = codes[0].entry_point if len(codes) == 1 else None
 
     def measured(self, cost: float) -> None:
         """Take a new measurement of the time per index [s] into account."""

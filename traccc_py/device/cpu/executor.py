@@ -47,7 +47,7 @@ def _loop(kernel: Kernel, payload: Any) -> Loop:
     if key not in _made:
         _made.setdefault(key, Loop(kernel, payload))
     loop = copy.copy(_made[key])
-    loop.run(np.zeros(1, np.int64), 1, 0, payload)  # for no index
+    loop.function(np.zeros(1, np.int64), 1, 0, payload, *loop.scratch(payload))  # for no index
     return loop
 
 
@@ -163,7 +163,7 @@ class CpuDevice:
         begin = time.perf_counter()
         if threads <= 1:
             threads = 1
-            loop.run(cursor, n, n, payload)
+            loop.function(cursor, n, n, payload, *loop.scratch(payload))
         else:
             self._share_out(loop, threads, cursor, n, payload)
         if len(loop.function.overloads) == n_compiled:  # else the time is the compiler's
@@ -172,8 +172,10 @@ class CpuDevice:
     def _share_out(self, loop: Loop, threads: int, cursor: np.ndarray, n: int, payload: Any) -> None:
         piece = -(-n // (threads * _PIECES_PER_THREAD))
         pool = self._threads_of_this_process()
-        others = [pool.submit(loop.run, cursor, piece, n, payload) for _ in range(threads - 1)]
-        loop.run(cursor, piece, n, payload)
+        others = [
+            pool.submit(loop.function, cursor, piece, n, payload, *loop.scratch(payload)) for _ in range(threads - 1)
+        ]
+        loop.function(cursor, piece, n, payload, *loop.scratch(payload))
         for other in others:
             if not other.cancel():  # a thread that has not begun by now has nothing left to do
                 other.result()
