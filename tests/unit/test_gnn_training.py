@@ -12,7 +12,15 @@ from traccc_py.simulation.events import simulate_event, truth_measurements
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 from traccc_py.training.graphs import GraphMaker, doublet_values
 from traccc_py.training.samples import LabelledEvent
-from traccc_py.training.training_graphs import augmented, cropped, filtered, label_graph, point_edges, prompt
+from traccc_py.training.training_graphs import (
+    augmented,
+    cropped,
+    filtered,
+    label_graph,
+    point_edges,
+    prompt,
+    thinned,
+)
 from traccc_py.training.windows import WindowExample, learn_windows
 
 
@@ -138,6 +146,12 @@ def test_parts_of_a_graph_keep_ends_and_labels_together(graphs):
     away = sector.phi[sector.ends[0]] - sector.phi[sector.ends[1]]
     assert np.abs((away + np.pi) % (2 * np.pi) - np.pi).max() < 1
     assert cropped(graph, len(graph.is_true), random) is graph
+    few = thinned(graph, 100, random)
+    rows = [np.flatnonzero((graph.features == values).all(axis=1))[0] for values in few.features]
+    assert len(set(rows)) == 100
+    assert np.array_equal(few.nodes[few.ends], graph.nodes[graph.ends[:, rows]])
+    assert np.array_equal(few.is_true, graph.is_true[rows])
+    assert thinned(graph, len(graph.is_true), random) is graph
 
 
 def test_augmented_features_are_those_of_turned_and_mirrored_events(graphs):
