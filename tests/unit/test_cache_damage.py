@@ -19,7 +19,7 @@ from numba.core.cpu import CPUContext
 import traccc_py
 from tests.unit.damages import DAMAGES
 from traccc_py.device import cache
-from traccc_py.device.cpu.kept_code import is_kept, keeps_code
+from traccc_py.device.cpu.kept_code import NotKeptError, is_kept, keeps_code, without_compiling
 from traccc_py.files import write_files
 from traccc_py.geometry import build_detector
 
@@ -89,6 +89,18 @@ def test_what_is_only_loaded_needs_nothing_that_compiles(tmp_path, monkeypatch):
     assert (sum(loaded.stats.cache_hits.values()), refreshed) == (1, [])
     assert not is_kept(keeps_code(numba.njit(halved), tmp_path), (ARRAY,))
     assert len(refreshed) == 1
+
+
+def test_nothing_is_compiled_where_that_is_not_wanted(tmp_path):
+    with without_compiling(), pytest.raises(NotKeptError, match="doubled"):
+        run(tmp_path)
+    run(tmp_path)
+    with without_compiling():
+        assert run(tmp_path) == (6.0, False)
+    (file,) = tmp_path.iterdir()
+    DAMAGES[next(iter(DAMAGES))](file)
+    with without_compiling(), pytest.raises(NotKeptError):
+        run(tmp_path)
 
 
 def test_code_of_another_function_is_not_taken(tmp_path):

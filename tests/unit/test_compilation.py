@@ -12,6 +12,8 @@ from traccc_py.cli import compilation_progress
 from traccc_py.cli.compilation import compile_missing_kernels
 from traccc_py.cli.compilation_progress import CompilationProgress
 from traccc_py.device import cache
+from traccc_py.device.cpu.compile import missing_loops
+from traccc_py.device.cpu.kept_code import NotKeptError, without_compiling
 from traccc_py.device.signatures import record_signatures
 
 LONG, SHORT = ("fitting_fit_track", "finding_follow_seeds"), [f"short_{k}" for k in range(4)]  # 26, 22 and 4 * 0.5 s
@@ -93,7 +95,13 @@ def chain(monkeypatch, tmp_path, n):
     monkeypatch.setattr(cache, "_edited_since_loaded", lambda sources: False)
     some = {name: found[name] for name in SMALLEST[:n]}
     monkeypatch.setattr("traccc_py.device.signatures.record_signatures", lambda run: some)
-    return SimpleNamespace(device=SimpleNamespace(name="cpu", threads=1), detector=None, config=None)
+
+    def initialize():
+        if missing_loops(some):
+            raise NotKeptError
+
+    device = SimpleNamespace(name="cpu", threads=1)
+    return SimpleNamespace(device=device, detector=None, config=None, initialize=initialize)
 
 
 def test_compilation_is_told_of_only_when_it_is_due(monkeypatch, tmp_path, console, told):
@@ -112,3 +120,27 @@ def test_kernels_that_an_interrupted_run_left_out_are_counted(monkeypatch, tmp_p
     compile_missing_kernels(chain(monkeypatch, tmp_path, 3), console)
     assert told == [list(SMALLEST[:1]), list(SMALLEST[1:])]
     assert console.file.getvalue().splitlines()[1:] == ["compiling 2 kernels that the cache lacks"]
+
+
+def test_a_chain_that_the_cache_has_is_made_once(monkeypatch, console):
+    TrackingChain("telescope", device="cpu").initialize()
+    monkeypatch.setattr("traccc_py.device.signatures.record_signatures", lambda run: pytest.fail("nothing was lacking"))
+    made = TrackingChain("telescope", device="cpu")
+    compile_missing_kernels(made, console)
+    assert console.file.getvalue() == ""
+    monkeypatch.setattr("traccc_py.pipeline.schedule.Stages", lambda *given: pytest.fail("it was ready"))
+    made.initialize()
+
+
+def test_a_chain_that_was_not_loaded_whole_is_made_later(monkeypatch):
+    chain = TrackingChain("telescope", device="cpu")
+    monkeypatch.setattr(chain.device, "compiled", refusing)
+    with pytest.raises(NotKeptError):
+        chain.initialize()
+    monkeypatch.undo()
+    with without_compiling():
+        chain.initialize()
+
+
+def refusing(kernel, payload):
+    raise NotKeptError(kernel.name)

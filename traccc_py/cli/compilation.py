@@ -37,13 +37,15 @@ def compile_missing_kernels(chain: Any, console: Console) -> None:
     Parameters
     ----------
     chain : TrackingChain
-        Chain that is not initialised.
+        Chain that is not initialised; on CPUs it is afterwards, if the cache lacked nothing.
     console : Console
         Where it is told how far this is, if there is anything to do.
     """
     from traccc_py.device.cache import is_empty
     from traccc_py.device.cpu.executor import CpuDevice
 
+    if _is_loaded(chain):
+        return
     is_first = is_empty(str(chain.device.name).partition(":")[0])
     if is_first:  # said at once: also the record has to compile a bit
         console.print(f"compiling kernels, once for this version; about {_SECONDS_AT_MOST} s on two idle cores")
@@ -52,6 +54,21 @@ def compile_missing_kernels(chain: Any, console: Console) -> None:
     if missing and not is_first:
         console.print(f"compiling {_count(missing)} that the cache lacks")
     _compile(missing, compile_them, getattr(chain.device, "threads", CpuDevice().threads), console)
+
+
+@paused_collector()
+def _is_loaded(chain: Any) -> bool:
+    """Initialise a chain on CPUs if the cache has all it needs: far sooner done than finding out what it lacks."""
+    from traccc_py.device.cpu.kept_code import NotKeptError, without_compiling
+
+    if hasattr(chain.device, "capability"):
+        return False
+    try:
+        with without_compiling():
+            chain.initialize()
+    except NotKeptError:
+        return False
+    return True
 
 
 def _count(signatures: Mapping[str, Sequence[Any]]) -> str:

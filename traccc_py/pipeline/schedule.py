@@ -68,9 +68,13 @@ class BatchSchedule:
     def initialize(self) -> None:
         """Put the detector into device memory and compile all kernels, by running an event without cells."""
         if self._stages is None:
-            self._plausibility.warn_of_settings()
             self._stages = Stages(self._device, self._detector, self._config)
-            next(self.run([([_no_cells()], None)]))
+            try:
+                next(self.run([([_no_cells()], None)]))
+            except BaseException:
+                self._stages = None
+                raise
+            self._plausibility.warn_of_settings()
 
     def beside(self, device: Device) -> BatchSchedule:
         """Return a schedule with buffers of its own on another device of the same memory, initialised."""

@@ -10,9 +10,10 @@ linked, and what Numba sets up for compiling, more than half a second, is not se
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from numba.core.types.containers import BaseTuple
 from traccc_py.device.cache import keep, read_kept
 from traccc_py.files import content_digest
 
-__all__ = ["CODE_SUFFIX", "describe_type", "is_kept", "keeps_code"]
+__all__ = ["CODE_SUFFIX", "NotKeptError", "describe_type", "is_kept", "keeps_code", "without_compiling"]
 
 CODE_SUFFIX = ".code"
 _DIGEST_BYTES = hashlib.sha256().digest_size
@@ -38,6 +39,24 @@ define void @"{entry}"() {{
   unreachable
 }}
 """
+
+
+_may_compile = True  # of this process
+
+
+class NotKeptError(Exception):
+    """Machine code is not on disk, and compiling it is not wanted now."""
+
+
+@contextlib.contextmanager
+def without_compiling() -> Iterator[None]:
+    """Let what is not on disk raise `NotKeptError` in this process, instead of being compiled."""
+    global _may_compile  # noqa: PLW0603 (Numba asks a cache of its own making)
+    _may_compile = False
+    try:
+        yield
+    finally:
+        _may_compile = True
 
 
 def describe_type(kind: types.Type) -> str:
@@ -96,12 +115,12 @@ class _KeptCode(_Cache):
 
     def load_overload(self, sig: Any, target_context: Any) -> CompileResult | None:
         content = self.content(sig, target_context)
-        if content is None:
-            return None
-        try:
-            return CompileResult._rebuild(target_context, *pickle.loads(content))
-        except Exception:  # whatever it was made with is not here
-            return None
+        if content is not None:
+            with contextlib.suppress(Exception):  # whatever it was made with is not here
+                return CompileResult._rebuild(target_context, *pickle.loads(content))
+        if not _may_compile:
+            raise NotKeptError(self._function.__name__)
+        return None
 
     def save_overload(self, sig: Any, data: CompileResult) -> None:
         if not data.library.has_dynamic_globals:  # addresses of this process
