@@ -167,6 +167,25 @@ def test_broken_ptx_is_refused_with_the_kernels_name():
         cuda_compile._assemble("nonsense", CAPABILITY, "my_kernel", fuses=True)
 
 
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ({None: (164, 0), 160: (159, 0), 152: (152, 8)}, 159),
+        ({None: (164, 0), 160: (160, 4)}, 164),
+        ({None: (164, 4), 160: (158, 4), 152: (152, 8)}, 158),
+        ({None: (140, 0), 136: (130, 0), 128: (127, 0)}, 127),
+        ({None: (128, 0)}, 128),
+    ],
+)
+def test_registers_are_given_up_until_memory_would_take_some(monkeypatch, reports, expected):
+    def assembled(ptx, capability, name, *, fuses, most=None):
+        registers, spills = reports[most]
+        return b"", {"registers": registers, "stack": 0, "spill_stores": spills, "spill_loads": 0}
+
+    monkeypatch.setattr(cuda_compile, "_assembled", assembled)
+    assert cuda_compile._assemble("", CAPABILITY, "my_kernel", fuses=True)[1]["registers"] == expected
+
+
 def test_missing_assembler_names_what_to_install(monkeypatch):
     monkeypatch.setattr(cuda_compile, "_ptxas", cuda_compile._ptxas.__wrapped__)
     monkeypatch.setattr("cuda.pathfinder.find_nvidia_binary_utility", lambda name: None)

@@ -77,6 +77,9 @@ def {name}(payload, counts, slot, capacity):
 
 _FLOAT64 = re.compile(r"\b[a-z][a-z0-9]*(?:\.[a-z0-9]+)*\.f64\b(?:\.[a-z0-9]+)*")
 
+_FEW_REGISTERS = 128  # of a thread: a multiprocessor has room for 16 warps then
+_REGISTER_STEP = 8  # of a thread, by which they are allocated
+
 _compiler_lock = threading.Lock()
 
 
@@ -235,12 +238,31 @@ def _number(pattern: str, text: str) -> int:
 
 
 def _assemble(ptx: str, capability: tuple[int, int], name: str, *, fuses: bool) -> tuple[bytes, dict[str, int]]:
-    """Turn PTX into a cubin; return it and the resources ptxas reports for it."""
+    """Turn PTX into a cubin; return it and the resources ptxas reports for it.
+
+    ptxas takes more registers than it needs. Where they leave room for few warps, it is asked to do with fewer, in
+    steps in which they are allocated, until it would have to move some to memory.
+    """
+    code, resources = _assembled(ptx, capability, name, fuses=fuses)
+    while resources["registers"] > _FEW_REGISTERS:
+        most = (resources["registers"] - 1) // _REGISTER_STEP * _REGISTER_STEP
+        fewer = _assembled(ptx, capability, name, fuses=fuses, most=most)
+        if any(fewer[1][kind] > resources[kind] for kind in ("stack", "spill_stores", "spill_loads")):
+            break
+        code, resources = fewer
+    return code, resources
+
+
+def _assembled(
+    ptx: str, capability: tuple[int, int], name: str, *, fuses: bool, most: int | None = None
+) -> tuple[bytes, dict[str, int]]:
+    """Turn PTX into a cubin with at most so many registers, see `_assemble`."""
     major, minor = capability
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
         options = [f"-arch=sm_{major}{minor}", "-O3", f"--fmad={str(fuses).lower()}", "-v"]
+        options += [] if most is None else [f"--maxrregcount={most}"]
         command = [_ptxas(), *options, "-o", str(target), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -6,7 +6,7 @@ import numpy as np
 
 from traccc_py.device.kernel import device_function, scalar
 from traccc_py.edm.parameters import LOC0
-from traccc_py.kernels.seeding.doublets import MAX_BITS, lowest_bit
+from traccc_py.kernels.seeding.doublets import MAX_BITS, lowest_bit, without_lowest
 from traccc_py.kernels.tracking.kalman import predicted_chi2
 from traccc_py.kernels.tracking.measurement_variance import (
     channel_paths,
@@ -46,7 +46,7 @@ def _reachable(p, bound, most_chi2, track, first, n):
         residual = p.measurements.local_position[m, LOC0] - predicted
         given, size = p.measurements.local_variance[m, AXIS0], p.measurements.cluster_size[m, AXIS0]
         is_far = residual * residual > most_chi2 * (spread + most_loc0_variance(bound, given, size))
-        bits |= np.uint32(not is_far) << np.uint32(k)  # no number is not far
+        bits = np.uint32(bits | (np.uint32(not is_far) << np.uint32(k)))  # no number is not far
         k += np.uint64(1)
     return bits
 
@@ -65,13 +65,13 @@ def best_measurement(p, event, surface, track, direction, after_chi2, after):
     on_polar = is_polar(p.detector.surfaces, surface)
     bound = loc0_bound(p, surface, paths)
     for first in range(start, end, MAX_BITS):
-        n = min(end - first, MAX_BITS)
+        n = np.int32(min(end - first, MAX_BITS))
         bits = _ALL if on_polar else _reachable(p, bound, _SLACK * best_chi2, track, first, n)
         if on_polar and n < MAX_BITS:
-            bits = (np.uint32(1) << np.uint32(n)) - np.uint32(1)
+            bits = np.uint32((np.uint32(1) << np.uint32(n)) - np.uint32(1))
         while bits != np.uint32(0):
             m = np.int32(first + lowest_bit(bits))
-            bits &= bits - np.uint32(1)
+            bits = without_lowest(bits)
             local = local_position(p.measurements, m)
             residual = Local(loc0=local.loc0 - x.loc0, loc1=local.loc1 - x.loc1)
             variance0 = loc0_variance(p, surface, paths, m)

@@ -21,7 +21,7 @@ from traccc_py.device.workspace import Workspace
 from traccc_py.geometry.layer_map import N_PHI, LayerMap
 from traccc_py.kernels.constants import HALF, HALF_PI, INFINITY, ONE, PI, TWO, TWO_PI, ZERO
 from traccc_py.kernels.seeding.cuts import SeedingCuts
-from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, fits_cluster, lowest_bit
+from traccc_py.kernels.seeding.doublets import BOTTOM, MAX_BITS, doublet_bits, fits_cluster, lowest_bit, without_lowest
 from traccc_py.kernels.seeding.layer_points import AT_ONCE, ONLY, PHI_BINS_PER_RAD, LayerPoints, other_bin
 from traccc_py.kernels.tracking.selection import list_flagged
 
@@ -298,18 +298,20 @@ def _next_bits(sp, outer, middle, path, first, n, has_vectors):
     """
     if not has_vectors:
         few = np.uint32(0)
-        k = np.uint64(0)
-        while k < np.uint64(n):
-            few |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(first) + k)) << np.uint32(k)
-            k += np.uint64(1)
+        number = np.int32(0)
+        while number < n:
+            may = _may_continue(sp, outer, middle, path, np.int32(first + number))
+            few = np.uint32(few | (np.uint32(may) << np.uint32(number)))
+            number = np.int32(number + 1)
         return few
-    begin = max(np.int32(0), min(np.int32(first), np.int32(sp.n_rows[ONLY] - AT_ONCE)))
+    begin = max(np.int32(0), min(first, np.int32(sp.n_rows[ONLY] - AT_ONCE)))
     bits = np.uint32(0)
     k = np.uint64(0)
     while k < np.uint64(AT_ONCE):
-        bits |= np.uint32(_may_continue(sp, outer, middle, path, np.uint64(begin) + k)) << np.uint32(k)
+        may = _may_continue(sp, outer, middle, path, np.uint64(begin) + k)
+        bits = np.uint32(bits | (np.uint32(may) << np.uint32(k)))
         k += np.uint64(1)
-    return (bits >> np.uint32(first - begin)) & ((np.uint32(1) << np.uint32(n)) - np.uint32(1))
+    return np.uint32((bits >> np.uint32(first - begin)) & ((np.uint32(1) << np.uint32(n)) - np.uint32(1)))
 
 
 @device_function(inlined=True)
@@ -353,9 +355,9 @@ def _triplet(p, outer, middle, top, inner):
 @device_function(inlined=True)
 def _run(p, i, layer, window, k):
     """Return (first, end) of the spacepoints of event of point i in phi bin k of a window."""
-    cell = p.sp.event[i] * p.map.n_cells + layer.first_cell
-    cell += ((window.first_phi + k) % np.int32(N_PHI)) * layer.n_other
-    return p.sp.cell_offsets[cell + window.first], p.sp.cell_offsets[cell + window.last + 1]
+    phi_bin = np.int32(np.int32(window.first_phi + k) % np.int32(N_PHI))
+    cell = np.int32(p.sp.event[i] * p.map.n_cells + layer.first_cell + phi_bin * layer.n_other)
+    return p.sp.cell_offsets[np.int32(cell + window.first)], p.sp.cell_offsets[np.int32(cell + window.last + 1)]
 
 
 @device_function(inlined=True)
@@ -365,17 +367,21 @@ def _best_on(p, hits, n, path, curvature, number, found, has_vectors):
     layer = p.map.layers[number]
     window = _next_window(p, outer, inner, path, layer)
     tolerance = _CURVATURE_TOLERANCE + _CURVATURE_SCATTERING * abs(curvature)
-    for k in range(window.n_phi):
-        start, stop = _run(p, inner, layer, window, k)
-        for first in range(start, stop, AT_ONCE):
-            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE), has_vectors)
+    k = np.int32(0)
+    while k < window.n_phi:
+        first, stop = _run(p, inner, layer, window, k)
+        while first < stop:
+            n_left = np.int32(stop - first)
+            bits = _next_bits(p.sp, outer, inner, path, first, min(n_left, np.int32(AT_ONCE)), has_vectors)
             while bits != np.uint32(0):
                 j = np.int32(first + lowest_bit(bits))
-                bits &= bits - np.uint32(1)
+                bits = without_lowest(bits)
                 triplet = _triplet(p, outer, inner, path.line, j)
                 agrees = triplet.is_allowed and abs(triplet.curvature - curvature) <= tolerance
                 if agrees and triplet.cost < found.cost:
                     found = _Found(j, triplet.curvature, triplet.cost)
+            first = np.int32(first + AT_ONCE)
+        k = np.int32(k + 1)
     return found
 
 
@@ -466,18 +472,22 @@ def _follow_to(p, number, path, hits, n_chains, has_vectors):
     outer, inner = hits[_FIRST], hits[_SECOND]
     layer = p.map.layers[number]
     window = _next_window(p, outer, inner, path, layer)
-    for k in range(window.n_phi):
-        start, stop = _run(p, inner, layer, window, k)
-        for first in range(start, stop, AT_ONCE):
-            bits = _next_bits(p.sp, outer, inner, path, first, min(stop - first, AT_ONCE), has_vectors)
+    k = np.int32(0)
+    while k < window.n_phi:
+        first, stop = _run(p, inner, layer, window, k)
+        while first < stop:
+            n_left = np.int32(stop - first)
+            bits = _next_bits(p.sp, outer, inner, path, first, min(n_left, np.int32(AT_ONCE)), has_vectors)
             while bits != np.uint32(0):
                 hits[_THIRD] = np.int32(first + lowest_bit(bits))
-                bits &= bits - np.uint32(1)
+                bits = without_lowest(bits)
                 triplet = _triplet(p, outer, inner, path.line, hits[_THIRD])
                 if triplet.is_allowed:
                     n, cost = _extend(p, hits, triplet.curvature, triplet.cost, has_vectors)
                     if n >= p.shortest or (p.is_second == 1 and cost <= _largest_cost(p, hits[_THIRD])):
                         n_chains = _keep(p.out, outer, n_chains, hits, n, cost)
+            first = np.int32(first + AT_ONCE)
+        k = np.int32(k + 1)
     return n_chains
 
 
@@ -508,15 +518,19 @@ def _links_to(p, i, number, hits, n_chains, has_vectors):
     if last_neighbour == 0:
         return n_chains
     window = _link_window(p, i, layer)
-    for k in range(window.n_phi):
-        start, stop = _run(p, i, layer, window, k)
-        for first in range(start, stop, MAX_BITS):
-            bits = doublet_bits(p.cuts, p.sp, i, first, min(stop - first, MAX_BITS), BOTTOM)
+    k = np.int32(0)
+    while k < window.n_phi:
+        first, stop = _run(p, i, layer, window, k)
+        while first < stop:
+            n_left = np.int32(stop - first)
+            bits = doublet_bits(p.cuts, p.sp, i, first, min(n_left, np.int32(MAX_BITS)), BOTTOM)
             while bits != np.uint32(0):
                 j = np.int32(first + lowest_bit(bits))
-                bits &= bits - np.uint32(1)
+                bits = without_lowest(bits)
                 if p.is_second == 0 or p.is_used[j] == 0:
                     n_chains = _follow_link(p, i, j, last_neighbour, hits, n_chains, has_vectors)
+            first = np.int32(first + MAX_BITS)
+        k = np.int32(k + 1)
     return n_chains
 
 

@@ -28,6 +28,7 @@ __all__ = [
     "fits_cluster",
     "lowest_bit",
     "make_buckets",
+    "without_lowest",
 ]
 
 TOP = scalar(1)
@@ -103,7 +104,7 @@ def doublet_bits(cuts, sp, i, first, n, side):
     k = np.uint64(0)
     while k < np.uint64(n):
         is_doublet = _is_doublet(cuts, sp, i, np.uint64(first) + k, side)
-        bits |= np.uint32(is_doublet) << np.uint32(k)
+        bits = np.uint32(bits | (np.uint32(is_doublet) << np.uint32(k)))
         k += np.uint64(1)
     return bits
 
@@ -111,8 +112,14 @@ def doublet_bits(cuts, sp, i, first, n, side):
 @device_function(inlined=True)
 def lowest_bit(bits):
     """Return the place of the lowest bit that is set."""
-    lowest = bits & (~bits + np.uint32(1))
-    return (np.float32(lowest).view(np.int32) >> np.int32(_MANTISSA_BITS)) - np.int32(_EXPONENT_BIAS)
+    lowest = np.uint32(bits & (~bits + np.uint32(1)))
+    return np.int32((np.float32(lowest).view(np.int32) >> np.int32(_MANTISSA_BITS)) - np.int32(_EXPONENT_BIAS))
+
+
+@device_function(inlined=True)
+def without_lowest(bits):
+    """Return the bits but for the lowest that is set."""
+    return np.uint32(bits & (bits - np.uint32(1)))
 
 
 @device_function(inlined=True)
@@ -168,7 +175,7 @@ def _write_from_run(p, i, start, stop, position):
         bits = doublet_bits(p.cuts, p.sp, i, first, min(stop - first, MAX_BITS), TOP)
         while bits != np.uint32(0):
             p.out_found[position] = first + lowest_bit(bits)
-            bits &= bits - np.uint32(1)
+            bits = without_lowest(bits)
             position += 1
     return position
 

@@ -23,6 +23,7 @@ from traccc_py.kernels.seeding.doublets import (
     first_wrapped_cell,
     lowest_bit,
     make_buckets,
+    without_lowest,
 )
 from traccc_py.kernels.seeding.grid import Grid, SortedSpacepoints, ring_range, ring_window
 
@@ -261,7 +262,7 @@ def _bottoms_in_run(p, i, start, stop, buckets, starts, progress, is_filling):
         bits = doublet_bits(p.cuts, p.sp, i, first, min(stop - first, MAX_BITS), BOTTOM)
         while bits != np.uint32(0):
             j = first + lowest_bit(bits)
-            bits &= bits - np.uint32(1)
+            bits = without_lowest(bits)
             if is_filling:
                 progress = _add_bottom(p, i, j, buckets, starts, progress)
             else:
