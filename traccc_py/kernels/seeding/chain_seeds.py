@@ -84,14 +84,17 @@ class _Shared(NamedTuple):
 
 
 @device_function(inlined=True)
-def _shared(hits, a, b):
-    """Return what chain a has in common with chain b."""
-    n, first = 0, a * MAX_HITS
-    for k in range((a + 1) * MAX_HITS - 1, a * MAX_HITS - 1, -1):
+def _shared(hits, a, n_hits, b):
+    """Return what chain a, of so many spacepoints, has in common with chain b."""
+    n, first = np.int32(0), np.int32(a * MAX_HITS)
+    k = np.int32(first + n_hits - 1)
+    while k >= a * MAX_HITS:
+        is_shared = False
         for m in range(b * MAX_HITS, (b + 1) * MAX_HITS):
-            if hits[k] >= 0 and hits[k] == hits[m]:
-                n += 1
-                first = k
+            is_shared |= hits[k] == hits[m]
+        if is_shared:
+            n, first = np.int32(n + 1), k
+        k = np.int32(k - 1)
     return _Shared(n, first)
 
 
@@ -101,7 +104,7 @@ def _is_better(rows, a, b):
     return rows.quality[a] > rows.quality[b] or (rows.quality[a] == rows.quality[b] and a < b)
 
 
-@kernel(grain=512)
+@kernel(grain=128)
 def _choose_chains(i, p):
     """One chain: number of seeds, and whether it is followed first: if long, and best of those that share two points.
 
@@ -115,7 +118,7 @@ def _choose_chains(i, p):
             other = p.of_point.order[entry] // MAX_HITS
             if not _is_better(rows, other, i):
                 continue
-            shared = _shared(rows.hits, i, other)
+            shared = _shared(rows.hits, i, n, other)
             is_within |= shared.n == n
             if shared.n >= _SHARED and shared.first == k:
                 n_better += 1
@@ -201,7 +204,7 @@ def find_chain_seeds(
     cuts = seeding_cuts(config, float(detector.b_z))
     sp = sort_by_layer(ws, points, detector, layer_map, cuts, n_modules, n_events)
     first_hits = LONG_CHAIN if thinning.enabled and thinning.min_agreeing_seeds > 0 else _SHORT_CHAIN
-    return _seeds_of(ws, sp, find_chains(ws, sp, layer_map, cuts, short_in=short_in), first_hits)
+    return _seeds_of(ws, sp, find_chains(ws, sp, layer_map, cuts, n_events, short_in), first_hits)
 
 
 def find_late_seeds(
@@ -240,7 +243,7 @@ def find_late_seeds(
     wide, narrow = (seeding_cuts(some, float(detector.b_z)) for some in (late_config(config), dense_config(config)))
     sp = sort_by_layer(ws, points, detector, layer_map, wide, n_modules, n_events, is_used)
     cuts = {Density.DENSE: narrow, Density.SPARSE: wide}
-    return _seeds_of(ws, sp, find_late_chains(ws, sp, layer_map, cuts, config.late_points), 0)
+    return _seeds_of(ws, sp, find_late_chains(ws, sp, layer_map, cuts, config.late_points, n_events), 0)
 
 
 def _seeds_of(ws: Workspace, sp: LayerPoints, chains: Chains, first_hits: int) -> tuple[SeedBatch, Any]:

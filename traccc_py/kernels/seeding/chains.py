@@ -580,11 +580,14 @@ class _Searches:
         Each may be the outermost point of chains.
     layer_map : LayerMap
         On the device.
+    n_events : int
+        Number of events in the batch [1].
     """
 
-    def __init__(self, ws: Workspace, sp: LayerPoints, layer_map: LayerMap) -> None:
+    def __init__(self, ws: Workspace, sp: LayerPoints, layer_map: LayerMap, n_events: int) -> None:
         points, dtype = ws.extent("seeding_spacepoints"), sp.x.dtype
         self._ws, self._points = ws, points
+        self._densities = _densities(ws, sp, layer_map, n_events)
         self.found = Chains(
             n=ws.array("seeding.n_chains", points, np.int32),
             n_hits=ws.array("seeding.chain_n_hits", points, np.int32, MOST_CHAINS),
@@ -613,6 +616,8 @@ class _Searches:
 
         `name` is that of the list of outermost points. Distances of links are the map's.
         """
+        if density != _ANY_DENSITY and density not in self._densities:
+            return
         ws, starts, impact_max = self._ws, self._starts, float(cuts.impact_max)
         flag = starts._replace(shortest=np.int32(shortest), density=np.int32(density))
         ws.launch(_flag_starts, self._points, flag)
@@ -643,13 +648,27 @@ class _Searches:
         ws.launch(_find_chains, ws.extent(name), payload)
 
 
+def _densities(ws: Workspace, sp: LayerPoints, layer_map: LayerMap, n_events: int) -> set[int]:
+    """Return which kinds of events may be in a batch: all, where the device alone knows how many points there are."""
+    if not ws.device.sizes_are_on_host:
+        return set(Density)
+    n_cells = int(layer_map.n_cells)
+    n_points = np.diff(sp.cell_offsets[: n_events * n_cells + 1 : n_cells])
+    return {Density.SPARSE if n < _SPARSE else Density.DENSE for n in n_points.tolist()}
+
+
 def _impact_scale(cuts: SeedingCuts, layer_map: LayerMap) -> float:
     """Return the impact parameter that costs as much as the largest mismatch [mm]."""
     return min(math.sqrt(float(cuts.scattering2)) * float(layer_map.r_min), float(cuts.impact_max))
 
 
 def find_chains(
-    ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: SeedingCuts, short_in: Sequence[Density] = tuple(Density)
+    ws: Workspace,
+    sp: LayerPoints,
+    layer_map: LayerMap,
+    cuts: SeedingCuts,
+    n_events: int,
+    short_in: Sequence[Density] = tuple(Density),
 ) -> Chains:
     """Find chains of spacepoints that charged particles from the beam region may have left.
 
@@ -663,6 +682,8 @@ def find_chains(
         On the device.
     cuts : SeedingCuts
         Cuts of links and triplets.
+    n_events : int
+        Number of events in the batch [1].
     short_in : sequence of Density, optional
         Events in which chains of three spacepoints are looked for, too, of points that are on no good chain.
 
@@ -671,7 +692,7 @@ def find_chains(
     Chains
         Up to `MOST_CHAINS` of each spacepoint.
     """
-    searches = _Searches(ws, sp, layer_map)
+    searches = _Searches(ws, sp, layer_map, n_events)
     searches.run("chain_starts", cuts, LONG_CHAIN)
     if short_in:
         searches.mark_used()
@@ -681,7 +702,12 @@ def find_chains(
 
 
 def find_late_chains(
-    ws: Workspace, sp: LayerPoints, layer_map: LayerMap, cuts: dict[Density, SeedingCuts], shortest: int
+    ws: Workspace,
+    sp: LayerPoints,
+    layer_map: LayerMap,
+    cuts: dict[Density, SeedingCuts],
+    shortest: int,
+    n_events: int,
 ) -> Chains:
     """Find chains among the spacepoints that no track has.
 
@@ -693,13 +719,15 @@ def find_late_chains(
         Cuts of links and triplets in each kind of events.
     shortest : int
         Spacepoints of a chain [1].
+    n_events : int
+        Number of events in the batch [1].
 
     Returns
     -------
     Chains
         Up to `MOST_CHAINS` of each spacepoint.
     """
-    searches = _Searches(ws, sp, layer_map)
+    searches = _Searches(ws, sp, layer_map, n_events)
     for density, of_events in cuts.items():
         searches.run(f"chain_starts_{density.name.lower()}", of_events, max(shortest, LONG_CHAIN), density)
     return searches.found

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from traccc_py.device.bits import trailing_zeros
 from traccc_py.device.kernel import Scratch, device_function, kernel, scalar
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.constants import ZERO
@@ -38,7 +39,6 @@ N_BUCKETS = 64  #: of cot(theta) of a middle's tops
 _LOWEST_BUCKET = 0
 _SMALLEST_RANGE = scalar(1e-6)
 MAX_BITS = 32  #: spacepoints that `doublet_bits` tests at a time
-_MANTISSA_BITS, _EXPONENT_BIAS = 23, 127  # of float32
 
 
 class Tops(NamedTuple):
@@ -112,8 +112,7 @@ def doublet_bits(cuts, sp, i, first, n, side):
 @device_function(inlined=True)
 def lowest_bit(bits):
     """Return the place of the lowest bit that is set."""
-    lowest = np.uint32(bits & (~bits + np.uint32(1)))
-    return np.int32((np.float32(lowest).view(np.int32) >> np.int32(_MANTISSA_BITS)) - np.int32(_EXPONENT_BIAS))
+    return trailing_zeros(bits)
 
 
 @device_function(inlined=True)
