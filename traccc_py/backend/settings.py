@@ -110,7 +110,7 @@ class QueueSettings(Settings):
 
     max_batch: PositiveCount = 64  #: events reconstructed together at most
     #: cells reconstructed together at most; an event with more is a batch by itself
-    batch_cells: PositiveCount = 500_000
+    batch_cells: PositiveCount = 1_000_000
     queue_delay_us: Count = 0  #: how long an event may wait for others to join [us]
     #: cells that may wait at an instance; an event that would make it more is refused, to be sent again
     queue_cells: PositiveCount = 16_000_000

@@ -64,8 +64,9 @@ def best_measurement(p, event, surface, track, direction, after_chi2, after):
     paths = channel_paths(p.detector, surface, direction)
     on_polar = is_polar(p.detector.surfaces, surface)
     bound = loc0_bound(p, surface, paths)
-    for first in range(start, end, MAX_BITS):
-        n = np.int32(min(end - first, MAX_BITS))
+    first = start
+    while first < end:
+        n = min(np.int32(end - first), np.int32(MAX_BITS))
         bits = _ALL if on_polar else _reachable(p, bound, _SLACK * best_chi2, track, first, n)
         if on_polar and n < MAX_BITS:
             bits = np.uint32((np.uint32(1) << np.uint32(n)) - np.uint32(1))
@@ -90,4 +91,5 @@ def best_measurement(p, event, surface, track, direction, after_chi2, after):
             if follows and (chi2 < best_chi2 or (chi2 == best_chi2 and best < 0)):
                 best = m
                 best_chi2 = chi2
+        first = np.int32(first + MAX_BITS)
     return best, best_chi2

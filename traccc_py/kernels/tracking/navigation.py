@@ -233,8 +233,10 @@ def _leaves_world(layers, stacks, position, direction, curvature, path, crossing
     limit = ZERO * curvature
     if stacks.n_cylinders > 0:
         limit = layers[stacks.first_cylinder + stacks.n_cylinders - 1].position + limit
-    for k in range(stacks.first_disc, stacks.first_disc + stacks.n_discs):
-        limit = max(limit, layers[k].extent_max)
+    disc = stacks.first_disc
+    while disc < np.int32(stacks.first_disc + stacks.n_discs):
+        limit = max(limit, layers[disc].extent_max)
+        disc = np.int32(disc + 1)
     radius = direction.sin_theta / curvature  # of the circle in the transverse plane, with its centre at (x, y)
     x, y = position.x - radius * direction.sin_phi, position.y + radius * direction.cos_phi
     return math.sqrt(x * x + y * y) + abs(radius) > limit + _BEYOND
