@@ -260,13 +260,14 @@ def _take_steps(extents: _Extents, vertex: np.ndarray, slope: np.ndarray, margin
     is_far = step > _SAME_STEP * np.nanmedian(step, axis=1, keepdims=True)
     level = np.concatenate([np.zeros((len(step), 1), int), np.cumsum(is_far, axis=1)], axis=1)
     is_crossed = np.isfinite(length)
-    for a in range(order.shape[1]):
-        for b in range(a + 1, order.shape[1]):
-            n = level[:, b] - level[:, a]
-            good = is_crossed[:, b] & (n >= _ADJACENT) & (n <= _OVER_ONE)
-            if not good.any():
-                continue
-            np.minimum.at(steps, (order[good, a], order[good, b]), n[good])
+    for span in range(1, order.shape[1]):
+        n = np.where(is_crossed[:, span:], level[:, span:] - level[:, :-span], _NEVER)
+        if n.min() > _OVER_ONE:  # nor are layers farther from each other
+            break
+        for fewest in (_ADJACENT, _OVER_ONE):
+            line, a = np.nonzero(n == fewest)
+            pairs = order[line, a], order[line, a + span]
+            steps[pairs] = np.minimum(steps[pairs], fewest)
     return 1 + int(np.where(is_crossed, level, 0).max())
 
 
