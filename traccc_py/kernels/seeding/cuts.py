@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,12 +97,14 @@ class TripletCircle(NamedTuple):
     impact: Any  # transverse impact parameter [mm]
 
 
+@cache  # settings are checked each time they are made: a hundredth of a small event
 def late_config(config: SeedingConfig) -> SeedingConfig:
     """Return the configuration of the search among what no track has: in all layers, above another pT."""
     min_pt = max(config.min_pt, config.late_min_pt)
     return replace(config, z_min=-_FAR_AWAY, z_max=_FAR_AWAY, r_max=_FAR_AWAY, min_pt=min_pt)
 
 
+@cache
 def dense_config(config: SeedingConfig) -> SeedingConfig:
     """Return that of dense events: from the middle of the collision region, as most particles come from there."""
     return replace(
