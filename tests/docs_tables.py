@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin
 from typer.models import ArgumentInfo
 
 from traccc_py import wire
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.layouts import LAYOUTS
 from traccc_py.edm import (

@@ -10,7 +10,7 @@ def collider_run(reference_data, tmp_path_factory):
     pytest.importorskip("pyarrow")
     from tests.colliderml import write_sample
     from traccc_py import build_detector
-    from traccc_py.cli import app
+    from traccc_py.cli.app import app
 
     folder = tmp_path_factory.mktemp("colliderml")
     sample = write_sample(reference_data / "colliderml", folder / "sample", build_detector("colliderml"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.data.csv_events import read_cells, write_cells
 from traccc_py.data.sample import sample_event_path
 from traccc_py.data.track_files import read_track_states, read_tracks

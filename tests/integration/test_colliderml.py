@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.colliderml import EVENTS, hit_columns
 from traccc_py import TrackingChain, match, read_measurements
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.cli.event_reader import EventReader
 from traccc_py.cli.files import find_event_files
 from traccc_py.data.colliderml import HIT_RULES, hit_measurements, read_collider_particles

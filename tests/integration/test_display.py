@@ -7,7 +7,7 @@ import shutil
 import pytest
 from typer.testing import CliRunner
 
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 
 pytest.importorskip("plotly")
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.integration.small_events import columns, telescope, telescope_cells
 from traccc_py import TrackingChain
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.data.csv_events import write_cells
 from traccc_py.distributed import ChainRecipe, reconstruct, run
 from traccc_py.errors import InputDataError

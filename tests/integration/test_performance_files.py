@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.reference.performance import score
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.data.csv_events import read_cells, read_measurement_hit_map, write_measurement_hit_map
 from traccc_py.data.track_files import read_track_states, read_tracks, write_event_result
 from traccc_py.edm import FitOutcome

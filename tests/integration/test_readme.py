@@ -13,7 +13,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.config import ChainConfig
 from traccc_py.settings import AUTO
 

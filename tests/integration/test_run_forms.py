@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.cli.run_record import RunRecord
 from traccc_py.data.track_files import OUTPUTS as ALL_OUTPUTS
 from traccc_py.data.track_files import SUBMISSION, read_track_states, read_tracks
@@ -114,7 +114,7 @@ def test_tables_as_input_give_what_files_give(sample, whole):
 START = """
 import sys
 from numba.core.dispatcher import _FunctionCompiler
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 
 compile_core, calls = _FunctionCompiler._compile_core, []
 _FunctionCompiler._compile_core = lambda self, *a: calls.append(self.py_func.__name__) or compile_core(self, *a)

@@ -36,7 +36,7 @@ from studies import (
 )
 from studies.common import detector_in
 from tests.service.conftest import require_server
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.data.sample import SAMPLE_DIRECTORY, sample_event_path
 from traccc_py.files import write_files
 from traccc_py.simulation.generators.pileup import CollisionConfig

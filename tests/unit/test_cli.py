@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.test_data_track_files import make_result
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.config import ChainConfig
 from traccc_py.data.csv_events import read_cells, write_cells
 from traccc_py.data.track_files import read_tracks
@@ -477,7 +477,7 @@ def test_no_command_shows_help():
 def test_help_loads_nothing_slow():
     code = (
         "import sys\n"
-        "from traccc_py.cli import app\n"
+        "from traccc_py.cli.app import app\n"
         "try: app(['run', '--help'])\n"
         "except SystemExit: pass\n"
         "slow = {'numpy', 'pandas', 'numba', 'cupy', 'matplotlib', 'scipy', 'tritonclient'} & set(sys.modules)\n"

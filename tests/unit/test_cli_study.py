@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from traccc_py.backend import installation
-from traccc_py.cli import app
+from traccc_py.cli.app import app
 from traccc_py.errors import ServiceError
 from traccc_py.studies import kinds, programs
 from traccc_py.studies.figures import draw_study

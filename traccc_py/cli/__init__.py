@@ -1,5 +1,5 @@
 """The command line, `traccc-py`."""
 
-from traccc_py.cli.app import app, main
+from traccc_py.cli.app import main
 
-__all__ = ["app", "main"]
+__all__ = ["main"]
