@@ -175,6 +175,7 @@ def test_broken_ptx_is_refused_with_the_kernels_name():
         ({None: (164, 4), 160: (158, 4), 152: (152, 8)}, 158),
         ({None: (140, 0), 136: (130, 0), 128: (127, 0)}, 127),
         ({None: (128, 0)}, 128),
+        ({None: (164, 0), 160: (164, 0)}, 164),
     ],
 )
 def test_registers_are_given_up_until_memory_would_take_some(monkeypatch, reports, expected):

@@ -247,7 +247,8 @@ def _assemble(ptx: str, capability: tuple[int, int], name: str, *, fuses: bool) 
     while resources["registers"] > _FEW_REGISTERS:
         most = (resources["registers"] - 1) // _REGISTER_STEP * _REGISTER_STEP
         fewer = _assembled(ptx, capability, name, fuses=fuses, most=most)
-        if any(fewer[1][kind] > resources[kind] for kind in ("stack", "spill_stores", "spill_loads")):
+        spills = any(fewer[1][kind] > resources[kind] for kind in ("stack", "spill_stores", "spill_loads"))
+        if spills or fewer[1]["registers"] > most:  # a limit that the code itself sets stands above the option
             break
         code, resources = fewer
     return code, resources
