@@ -19,7 +19,7 @@ import numpy as np
 from traccc_py.config import ChainConfig
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import Detector
-from traccc_py.geometry.layout import Crossing, LayerPlace, Line, apart, crossings, layer_places
+from traccc_py.geometry.layout import Crossing, LayerPlace, Line, apart, crossings
 from traccc_py.geometry.records import LayerKind
 from traccc_py.settings import AUTO
 
@@ -142,7 +142,7 @@ class SeedingLayout:
     """
 
     def __init__(self, detector: Detector) -> None:
-        self.all_layers = layer_places(detector)
+        self.all_layers = detector.layer_places
         self.sensitive = [layer for layer in self.all_layers if layer.dimensions]
         measuring = [layer for layer in self.sensitive if layer.dimensions > 1]
         narrowest = min((layer.pitch for layer in measuring), default=0.0)

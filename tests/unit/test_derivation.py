@@ -15,7 +15,7 @@ from traccc_py.derivation import SeedingLayout, derive
 from traccc_py.errors import GeometryError
 from traccc_py.geometry import build_detector
 from traccc_py.geometry.detector import assemble_detector
-from traccc_py.geometry.layout import Line, apart, crossings, layer_places
+from traccc_py.geometry.layout import Line, apart, crossings
 from traccc_py.gnn.weights import untrained_weights, write_weights
 from traccc_py.pipeline.plausibility import Plausibility
 from traccc_py.settings import AUTO
@@ -231,7 +231,7 @@ def test_seeds_are_made_of_pixels_where_there_are_strips():
 
 
 def test_a_line_crosses_the_barrel_from_the_inside_out():
-    layers = [layer for layer in layer_places(detector("odd")) if layer.dimensions]
+    layers = [layer for layer in detector("odd").layer_places if layer.dimensions]
     met = crossings(layers, Line(0.1))
     assert [c.layer.name.split()[0] for c in met] == ["pixel"] * 4 + ["short"] * 4 + ["long"] * 2
     assert all(a.r < b.r and abs(a.z - 0.1 * a.r) < 1e-9 for a, b in pairwise(met))

@@ -17,8 +17,9 @@ from traccc_py.geometry.bins import fill_bins
 from traccc_py.geometry.dead_channels import DeadChannels, DeadRanges, find_dead_ranges
 from traccc_py.geometry.digitization import Digitization, get_digitization, read_conditions
 from traccc_py.geometry.field import FieldMap, check_coverage, check_strength, read_field_map, warn_of_strength
-from traccc_py.geometry.layer_map import LayerMap, SeedingAcceptance, make_layer_map
+from traccc_py.geometry.layer_map import LayerMap, SeedingAcceptance, SensorRanges, make_layer_map, sensor_ranges
 from traccc_py.geometry.layers import SurfacePoints, derive_layers
+from traccc_py.geometry.layout import LayerPlace, layer_places
 from traccc_py.geometry.material.maps import MaterialMap, pack_maps
 from traccc_py.geometry.navigation_cache import Navigation, cached_navigation, content_key
 from traccc_py.geometry.records import OUTLINE, SLAB, SURFACE, DetectorArrays, HomogeneousField, Shape
@@ -90,6 +91,11 @@ class Detector:
     def layer_of_surface(self) -> np.ndarray:
         """Index of each surface's layer, (n_surfaces,) int32."""
         return self.navigation.layer_of_surface
+
+    @cached_property
+    def layer_places(self) -> tuple[LayerPlace, ...]:
+        """Where the layers are, in their order."""
+        return layer_places(self)
 
     @property
     def stacks(self) -> np.ndarray:
@@ -204,8 +210,12 @@ class Detector:
         """
         key = tuple(getattr(acceptance, name) for name in _ACCEPTANCE)
         if key not in self._layer_maps:
-            self._layer_maps[key] = make_layer_map(self.arrays(), acceptance)
+            self._layer_maps[key] = make_layer_map(self.arrays(), acceptance, self._sensor_ranges)
         return self._layer_maps[key]
+
+    @cached_property
+    def _sensor_ranges(self) -> SensorRanges:
+        return sensor_ranges(self._arrays.surfaces)
 
     @cached_property
     def _layer_maps(self) -> dict[tuple[float, ...], LayerMap]:

@@ -19,9 +19,11 @@ __all__ = [
     "N_PHI",
     "LayerMap",
     "SeedingAcceptance",
+    "SensorRanges",
     "make_late_map",
     "make_layer_map",
     "sensor_points",
+    "sensor_ranges",
 ]
 
 N_PHI = 32  #: phi bins of all layers
@@ -95,6 +97,15 @@ class LayerMap(NamedTuple):
     r_min: Any  # scalar, smallest radius [mm]
 
 
+class SensorRanges(NamedTuple):
+    """Ranges of each sensor, (n_surfaces,) float64 [mm]."""
+
+    r_low: np.ndarray
+    r_high: np.ndarray
+    z_low: np.ndarray
+    z_high: np.ndarray
+
+
 class _Extents(NamedTuple):
     """Ranges of the sensors of each layer, (n_layers,) float64 [mm]."""
 
@@ -105,7 +116,9 @@ class _Extents(NamedTuple):
     z_high: np.ndarray
 
 
-def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> LayerMap:
+def make_layer_map(
+    detector: DetectorArrays, acceptance: SeedingAcceptance, ranges: SensorRanges | None = None
+) -> LayerMap:
     """Make the map of a detector.
 
     Parameters
@@ -114,6 +127,8 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
         Surfaces, layers and designs, on the host.
     acceptance : SeedingAcceptance
         Its ranges of r and z say which layers are used, its collision region and `cot_theta_max` where particles go.
+    ranges : SensorRanges, optional
+        Those of its surfaces, for who makes several maps.
 
     Returns
     -------
@@ -125,16 +140,16 @@ def make_layer_map(detector: DetectorArrays, acceptance: SeedingAcceptance) -> L
     GeometryError
         If no line from the collision region crosses three layers, one after another, or some of the layers are planes.
     """
-    r, z = sensor_points(detector.surfaces)
+    ranges = ranges or sensor_ranges(detector.surfaces)
     layer_of_surface = detector.surfaces["layer"]
-    used = _used_layers(detector, r, z, acceptance)
+    used = _used_layers(detector, ranges, acceptance)
     members = [np.flatnonzero(layer_of_surface == layer) for layer in used]
     extents = _Extents(
         is_disc=detector.layers["kind"][used] == LayerKind.DISC,
-        r_low=np.array([r[m].min() for m in members]),
-        r_high=np.array([r[m].max() for m in members]),
-        z_low=np.array([z[m].min() for m in members]),
-        z_high=np.array([z[m].max() for m in members]),
+        r_low=np.array([ranges.r_low[m].min() for m in members]),
+        r_high=np.array([ranges.r_high[m].max() for m in members]),
+        z_low=np.array([ranges.z_low[m].min() for m in members]),
+        z_high=np.array([ranges.z_high[m].max() for m in members]),
     )
     steps = _steps_between(extents, acceptance)
     layers = _layer_records(extents)
@@ -196,13 +211,19 @@ def sensor_points(surfaces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(x, y), z
 
 
-def _used_layers(detector: DetectorArrays, r: np.ndarray, z: np.ndarray, acceptance: SeedingAcceptance) -> np.ndarray:
+def sensor_ranges(surfaces: np.ndarray) -> SensorRanges:
+    """Return the ranges of r and z of sensors."""
+    r, z = sensor_points(surfaces)
+    return SensorRanges(r.min(axis=1), r.max(axis=1), z.min(axis=1), z.max(axis=1))
+
+
+def _used_layers(detector: DetectorArrays, ranges: SensorRanges, acceptance: SeedingAcceptance) -> np.ndarray:
     """Return the detector's layers that measure two coordinates and lie within the acceptance of the seeding."""
     layers, layer_of_surface, design = detector.layers, detector.surfaces["layer"], detector.surfaces["design"]
     is_used = layers["is_sensitive"] == 1
     is_measured = (design >= 0) & (detector.designs["dimensions"][design] == _TWO_DIMENSIONS)
     is_inside = (
-        (r.min(axis=1) < acceptance.r_max) & (z.max(axis=1) >= acceptance.z_min) & (z.min(axis=1) <= acceptance.z_max)
+        (ranges.r_low < acceptance.r_max) & (ranges.z_high >= acceptance.z_min) & (ranges.z_low <= acceptance.z_max)
     )
     is_used[layer_of_surface[~is_measured]] = False
     has_inside = np.zeros(len(layers), bool)
@@ -257,7 +278,7 @@ def _take_steps(extents: _Extents, vertex: np.ndarray, slope: np.ndarray, margin
     order, length, step = order[has_steps], length[has_steps], step[has_steps]
     if not len(step):
         return 0
-    is_far = step > _SAME_STEP * np.nanmedian(step, axis=1, keepdims=True)
+    is_far = step > _SAME_STEP * _medians(step)
     level = np.concatenate([np.zeros((len(step), 1), int), np.cumsum(is_far, axis=1)], axis=1)
     is_crossed = np.isfinite(length)
     for span in range(1, order.shape[1]):
@@ -269,6 +290,13 @@ def _take_steps(extents: _Extents, vertex: np.ndarray, slope: np.ndarray, margin
             pairs = order[line, a], order[line, a + span]
             steps[pairs] = np.minimum(steps[pairs], fewest)
     return 1 + int(np.where(is_crossed, level, 0).max())
+
+
+def _medians(rows: np.ndarray) -> np.ndarray:
+    """Return the medians of rows without their NaN, (n, 1); each row has a number."""
+    ascending = np.sort(rows, axis=1)  # NaN last
+    n = np.isfinite(rows).sum(axis=1, keepdims=True)
+    return (np.take_along_axis(ascending, (n - 1) // 2, 1) + np.take_along_axis(ascending, n // 2, 1)) / 2
 
 
 def _layer_records(extents: _Extents) -> np.ndarray:

@@ -6,16 +6,20 @@ track, not whether a soft one reaches the next layer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from traccc_py.geometry.detector import Detector
 from traccc_py.geometry.layers import DISC_COSINE
 from traccc_py.geometry.records import LayerKind
+
+if TYPE_CHECKING:
+    from traccc_py.geometry.detector import Detector
 
 __all__ = ["Crossing", "LayerPlace", "Line", "apart", "crossings", "layer_places"]
 
@@ -69,8 +73,7 @@ def _places(detector: Detector) -> Iterator[LayerPlace]:
     surfaces = detector.surfaces
     x, y, z = np.moveaxis(surfaces.points(_N_POINTS, _N_POINTS), 2, 0)
     r = np.hypot(x, y)
-    for i, (layer, name) in enumerate(zip(detector.layers, detector.layer_names, strict=True)):
-        members = np.flatnonzero((detector.layer_of_surface == i) & surfaces.is_sensitive)
+    for layer, name, members in zip(detector.layers, detector.layer_names, _sensors_of_layers(detector), strict=True):
         kind, position = LayerKind(layer["kind"]), float(layer["position"])
         if len(members) == 0:
             along, across = (position, position), (float(layer["extent_min"]), float(layer["extent_max"]))
@@ -96,6 +99,13 @@ def _places(detector: Detector) -> Iterator[LayerPlace]:
         )
 
 
+def _sensors_of_layers(detector: Detector) -> list[np.ndarray]:
+    sensors = np.flatnonzero(detector.surfaces.is_sensitive)
+    layers = detector.layer_of_surface[sensors]
+    order = np.argsort(layers, kind="stable")
+    return np.split(sensors[order], np.searchsorted(layers[order], np.arange(1, len(detector.layers))))
+
+
 def _widest(designs: np.ndarray) -> float:
     """Return the widest channel of designs that measure both coordinates, the widest strip of others."""
     pitch = np.stack([designs["pitch0"], designs["pitch1"]], axis=1).astype(float)
@@ -110,11 +120,11 @@ def crossings(layers: Sequence[LayerPlace], line: Line) -> list[Crossing]:
 
 def apart(found: Sequence[Crossing]) -> list[Crossing]:
     """Return crossings without those much closer to the one before than others are: where rings of a disc overlap."""
-    steps = [np.hypot(b.r - a.r, b.z - a.z) for a, b in pairwise(found)]
-    shortest = _SAME_LAYER * float(np.median(steps)) if steps else 0.0
+    steps = [math.hypot(b.r - a.r, b.z - a.z) for a, b in pairwise(found)]
+    shortest = _SAME_LAYER * median(steps) if steps else 0.0
     kept = list(found[:1])
     for crossing in found[1:]:
-        if np.hypot(crossing.r - kept[-1].r, crossing.z - kept[-1].z) >= shortest:
+        if math.hypot(crossing.r - kept[-1].r, crossing.z - kept[-1].z) >= shortest:
             kept.append(crossing)
     return kept
 
