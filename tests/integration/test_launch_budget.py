@@ -77,9 +77,8 @@ def test_a_batch_keeps_to_its_budget(grown, batches, expected):
     waits, clears, copies = (b - a for a, b in zip(before, asked_of(streams), strict=True))
     names = Counter(name for name, _, _ in launches)
     n_groupings = names["grouping_order_members"]
-    n_scans = names["scan_write_chunks"] - n_groupings
-    assert names["scan_sum_chunks"] == names["scan_write_chunks"]
-    n_launches = len(launches) - names["scan_sum_chunks"] - names["scan_write_chunks"]
+    n_scans = names["scan_chunks"] - n_groupings
+    n_launches = len(launches) - names["scan_chunks"]
     print(f"{n_launches} launches, {n_scans} scans, {n_groupings} groupings, {clears} clears, {copies} copies in")
     assert 20 < n_launches <= MAX_LAUNCHES
     assert 5 < n_scans <= MAX_SCANS

@@ -41,7 +41,7 @@ for name, largest in (("a", 3), ("b", 9), ("c", 2)):
     values = random.integers(0, largest, rows.capacity).astype(np.int32)
     columns.append(ScanColumn(values, np.zeros(rows.capacity + 1, np.int32), ws.extent(name)))
 ws.scan_together(rows, *columns)
-for values, offsets, total in columns:
+for values, offsets, total, _ in columns:
     np.testing.assert_array_equal(offsets[:501], np.concatenate([[0], np.cumsum(values[:500])]))
     assert ws.size(total) == values[:500].sum()
 

@@ -60,6 +60,7 @@ class PtxDriver:
     ) -> None:
         self.memory, self.mode, self.seed = memory, mode, seed
         self.problems: list[Problem] = []
+        self.on_problems: Callable[[list[Problem]], None] = lambda _: None  #: given those of each launch
         self.statuses: dict[str, str] = {}
         self.statistics: list[Any] = []
         self.n_launches = 0
@@ -110,6 +111,8 @@ class PtxDriver:
             pointer = checks.pointer if checks else None
             status = library.code.run_grid(*grid, seed, ctypes.c_uint8(POISON), pointer)
             if checks:
-                self.problems += checks.problems(loaded.function.name, library.sites)
+                found = checks.problems(loaded.function.name, library.sites)
+                self.problems += found
+                self.on_problems(found)
         if status:
             self.statuses[loaded.function.name] = ", ".join(text for bit, text in STATUS.items() if status & bit)

@@ -31,8 +31,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip insta
 CAPABILITY = (8, 0)
 HEADER = 5  # words of an array's parameters in front of its shape; the last one is the address
 PRIMITIVES = {f"grouping_{part}_members" for part in ("count", "place", "order")} | {
-    "scan_sum_chunks",
-    "scan_write_chunks",
+    "scan_chunks",
 }
 MINE = ("device_kernels_count", "device_kernels_fill", "device_kernels_gather")
 

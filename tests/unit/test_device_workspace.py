@@ -73,7 +73,7 @@ def test_columns_are_summed_together(workspace):
         values[:10_000] = np.random.default_rng(1).integers(0, 10 if name == "a" else 2, 10_000)
         columns.append(ScanColumn(values, workspace.array(f"{name}.offsets", rows, np.int32, extra=1), total))
     workspace.scan_together(rows, *columns)
-    for values, offsets, total in columns:
+    for values, offsets, total, _ in columns:
         expected = np.concatenate([[0], np.cumsum(values[:10_000])])
         np.testing.assert_array_equal(offsets[:10_001], expected)
         assert workspace.size(total) == expected[-1]

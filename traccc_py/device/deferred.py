@@ -14,7 +14,7 @@ import numpy as np
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.grouping import group_rows
 from traccc_py.device.kernel import Kernel
-from traccc_py.device.scan import MAX_CHUNKS, MAX_COLUMNS, launch_scan
+from traccc_py.device.scan import WORK_SPACE, launch_scan
 from traccc_py.device.workspace import Extent, ScanColumn, Workspace
 
 __all__ = ["DeferredDevice", "DeferredSizes", "exercise_primitives"]
@@ -24,21 +24,21 @@ class DeferredSizes:
     """The part of a device's interface that deals with sizes on the device; to be mixed in."""
 
     sizes_are_on_host = False
-    _sums: Any = None  # work space of scans
+    _work: Any = None  # space of scans
 
     def launch(self, kernel: Kernel, extent: Extent | int, payload: Any) -> None:
         """Run `kernel`; provided by the device."""
         raise NotImplementedError
 
-    def empty(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
-        """Return an uninitialised array; provided by the device."""
+    def zeros(self, shape: int | tuple[int, ...], dtype: Any) -> Any:
+        """Return an array of zeros; provided by the device."""
         raise NotImplementedError
 
     def exclusive_scan(self, extent: Extent, columns: tuple[ScanColumn, ...]) -> None:
         """Write the running sums of up to three columns and their totals, as `Workspace.scan_together` says."""
-        if self._sums is None:
-            self._sums = self.empty(MAX_COLUMNS * MAX_CHUNKS, np.int64)
-        launch_scan(self, extent, columns, self._sums)
+        if self._work is None:
+            self._work = self.zeros(WORK_SPACE, np.int64)
+        launch_scan(self, extent, columns, self._work)
 
 
 class DeferredDevice(DeferredSizes, CpuDevice):
@@ -52,7 +52,7 @@ class DeferredDevice(DeferredSizes, CpuDevice):
 
     name = "cpu-deferred"
     launch = CpuDevice.launch
-    empty = CpuDevice.empty
+    zeros = CpuDevice.zeros
 
     def fetch(self, *arrays: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return copies of the arrays."""

@@ -55,6 +55,7 @@ class ScanColumn(NamedTuple):
     values: Any  # (capacity,) int32
     offsets: Any  # (capacity + 1,) int32
     total: Extent
+    rows: Any = None  # (total.capacity,) int32, receives the rows whose count is 1; where sizes stay on the device
 
 
 @dataclass(slots=True)

@@ -193,7 +193,7 @@ class CpuDevice:
             If a sum does not fit in 32 bits.
         """
         n = self._size(extent)
-        for values, offsets, total in columns:
+        for values, offsets, total, _ in columns:
             found = running_sums(values[:n], offsets)
             limit = np.iinfo(np.int32).max
             if found > limit:

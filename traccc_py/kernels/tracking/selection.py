@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from traccc_py.device.kernel import device_function, kernel
-from traccc_py.device.workspace import Extent, Workspace
+from traccc_py.device.workspace import Extent, ScanColumn, Workspace
 
 __all__ = ["first_of_event", "list_flagged"]
 
@@ -60,7 +60,11 @@ def list_flagged(ws: Workspace, flag: Any, extent: Extent, name: str) -> Any:
     """
     listed = ws.extent(name)
     offsets = ws.array(f"{name}.offsets", extent, np.int32, extra=1)
-    ws.scan(flag, extent, offsets, listed)
-    rows = ws.array(f"{name}.rows", listed, np.int32)
-    ws.launch(_fill_list, extent, _Payload(flag=flag, offsets=offsets, out_row=rows))
+    if ws.device.sizes_are_on_host:
+        ws.scan(flag, extent, offsets, listed)
+        rows = ws.array(f"{name}.rows", listed, np.int32)
+        ws.launch(_fill_list, extent, _Payload(flag=flag, offsets=offsets, out_row=rows))
+    else:
+        rows = ws.array(f"{name}.rows", listed, np.int32)
+        ws.scan_together(extent, ScanColumn(flag, offsets, listed, rows))
     return rows
