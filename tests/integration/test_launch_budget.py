@@ -20,7 +20,7 @@ from traccc_py.pipeline.results import split_batch
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: pip install traccc-py[cuda13]")
 
-MAX_LAUNCHES = 48  # of kernels of the stages and of groupings
+MAX_LAUNCHES = 46  # of kernels of the stages and of groupings
 MAX_SCANS = 12  # besides one in each grouping
 MAX_GROUPINGS = 4  # counting sorts
 MAX_WAITS = 3
