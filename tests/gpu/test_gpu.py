@@ -150,7 +150,7 @@ def test_each_kernel_gives_what_the_cpu_gives(setup):
     modules = {n: k.body.py_func.__module__ for n, k in registered_kernels().items()}
     others = "traccc_py.kernels.gnn"  # of a finder that these chains don't have
     ours = {n for n, m in modules.items() if m.startswith("traccc_py.") and not m.startswith(others)}
-    assert ours <= set(launches)
+    assert ours - set(launches) == {"tracking_selection_fill_list"}  # on CPUs; here scans write lists
     device = setup.make()
     wrong = {}
     for name, launch in launches.items():
