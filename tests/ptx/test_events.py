@@ -38,11 +38,12 @@ def muons(detector, n, seed):
 
 def collisions(detector, pileup):
     pytest.importorskip("pythia8mc", reason="pythia8mc is not installed: pip install traccc-py[simulation]")
-    from traccc_py.simulation.generators.pileup import CollisionConfig
-    from traccc_py.simulation.samples import SampleConfig, load_sample
+    from traccc_py.simulation.events import simulate_event
+    from traccc_py.simulation.generators.pileup import CollisionConfig, CollisionGenerator
+    from traccc_py.simulation.settings import TransportConfig
 
-    config = SampleConfig.of_collisions(CollisionConfig("ttbar", pileup=pileup), seed=11)
-    return next(iter(load_sample(detector, config, 1))).cells
+    source = CollisionGenerator(CollisionConfig("ttbar", pileup=pileup), float(detector.arrays().b_z))
+    return simulate_event(detector, source, 11, config=TransportConfig.of_collisions()).cells
 
 
 @pytest.fixture(scope="module")
