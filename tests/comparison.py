@@ -19,7 +19,7 @@ class Comparison:
 
     n_expected: int
     n_found: int
-    n_same: int  # with the same measurements
+    n_same: int  # with the same measurements, as many of them outliers
     largest_shift: float  # of their parameters, in units of the error
     same_measurements: bool  # clusters, positions within 3e-5 mm
     same_seeds: float  # share; 1 where one differs
@@ -37,9 +37,10 @@ class Comparison:
 
 
 def tracks_by_measurements(result: Any) -> dict[tuple[int, ...], int]:
-    """Return the rows of tracks by the measurements they hold."""
+    """Return the rows of tracks by the measurements they hold, and the number of those that the fit left out."""
     states, offsets = result.track_states.measurement_index, result.tracks.state_offsets
-    return {tuple(states[offsets[k] : offsets[k + 1]]): k for k in range(len(result.tracks))}
+    left_out = result.tracks.n_outliers
+    return {(left_out[k], *states[offsets[k] : offsets[k + 1]]): k for k in range(len(result.tracks))}
 
 
 def compare(found: Any, expected: Any) -> Comparison:
