@@ -9,6 +9,7 @@ is given, the table between the two markers is replaced. What the model knows is
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,18 +34,33 @@ HEADER = (
 )
 
 
-def modelled(detector: Any, events: list[Any], config: ChainConfig) -> tuple[list[Estimate], Any]:
-    """Return the estimates of the launches of a batch, in order, and the result of its first event."""
+def noted_pairs(device: Any) -> list[tuple[int, int, int]]:
+    """Return a list that gets which of the launches, as `tests.ptx.model.total` wants it, run side by side."""
+    pairs: list[tuple[int, int, int]] = []
+    original, statistics = device.side_by_side, device.ptx.statistics
+
+    def side_by_side(aside: Callable[[], object], function: Callable[[], Any]) -> Any:
+        begin, middle = len(statistics), []
+        result = original(lambda: (aside(), middle.append(len(statistics))), function)
+        pairs.append((begin, middle[0], len(statistics)))
+        return result
+
+    device.side_by_side = side_by_side
+    return pairs
+
+
+def modelled(detector: Any, events: list[Any], config: ChainConfig) -> tuple[list[Estimate], Any, Any]:
+    """Return the estimates of the launches of a batch, in order, those side by side, and its first event's result."""
     device = ptx_device("run", size=MEMORY)
     chain = TrackingChain(detector, config, device=device)
     chain.run_batch(events)  # buffers grow
-    device.ptx.mode = "count"
+    device.ptx.mode, pairs = "count", noted_pairs(device)
     results = chain.run_batch(events)
-    return [estimate(one) for one in device.ptx.statistics], results[0]
+    return [estimate(one) for one in device.ptx.statistics], pairs, results[0]
 
 
-def table(estimates: list[Estimate]) -> str:
-    """Return the table of kernels, longest first, as Markdown; times in microseconds."""
+def table(estimates: list[Estimate], saved: float) -> str:
+    """Return the table of kernels, longest first, as Markdown; times in microseconds; `saved` by two streams [s]."""
     by_kernel: dict[str, list[Estimate]] = {}
     for one in estimates:
         by_kernel.setdefault(one.name, []).append(one)
@@ -64,16 +80,19 @@ def table(estimates: list[Estimate]) -> str:
         )
     lines.append(f"| {len(rest)} others | | {US * sum(rest):.0f} | | | | | | | | | | | |")
     lines.append(f"| starting them | {len(estimates)} | {US * LAUNCH * len(estimates):.0f} | | | | | | | | | | | |")
+    if saved:
+        lines.append(f"| side by side | | {-US * saved:.0f} | | | | | | | | | | | |")
     return "\n".join(lines)
 
 
-def described(name: str, batch: int, estimates: list[Estimate], result: Any) -> str:
+def described(name: str, batch: int, estimates: list[Estimate], pairs: list[tuple[int, int, int]], result: Any) -> str:
     """Return what is known of an event's batch, as Markdown."""
-    time = total(estimates)
+    time = total(estimates, pairs)
     each = f", {MS * time / batch:.2f} ms an event" if batch > 1 else ""
     return (
         f"**{name}**, {result.n_cells:,} cells, {len(result.seeds):,} seeds, {len(result.tracks):,} tracks, "
-        f"{'alone' if batch == 1 else f'in a batch of {batch}'}: {MS * time:.2f} ms{each}\n\n{table(estimates)}"
+        f"{'alone' if batch == 1 else f'in a batch of {batch}'}: {MS * time:.2f} ms{each}\n\n"
+        f"{table(estimates, total(estimates) - time)}"
     )
 
 

@@ -83,6 +83,7 @@ class Graph:
 
     def __init__(self):
         self.nodes = []
+        self.joined = set()
         self.n_launches = 0
 
     def launch(self, stream):
@@ -126,6 +127,10 @@ class Stream(contextlib.AbstractContextManager):
 
     def wait_event(self, event):
         self.waiting_for.append(event.stream)
+        if event.graph is not None and self.graph is None:  # as CUDA has it, what comes next is captured, too
+            self.graph = event.graph
+        elif event.stream.graph is not None and event.stream is not self:
+            self.graph.joined.add(event.stream)
 
     def begin_capture(self):
         assert self.graph is None
@@ -134,6 +139,10 @@ class Stream(contextlib.AbstractContextManager):
 
     def end_capture(self):
         graph, self.graph = self.graph, None
+        for stream in STREAMS.values():
+            if stream.graph is graph:
+                assert stream in graph.joined  # an error on CUDA
+                stream.graph = None
         return graph
 
 
@@ -145,10 +154,10 @@ class Event:
 
     def __init__(self, disable_timing):
         assert disable_timing
-        self.stream = None
+        self.stream = self.graph = None
 
     def record(self, stream):
-        self.stream = stream
+        self.stream, self.graph = stream, stream.graph
 
 
 class MemoryPool:

@@ -8,7 +8,10 @@ import pytest
 from tests.integration.small_events import columns
 from traccc_py.chain import TrackingChain
 from traccc_py.config import SeedingConfig, read_config
+from traccc_py.data.csv_events import read_cells
+from traccc_py.data.sample import sample_event_path
 from traccc_py.derivation import derive
+from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.edm import columns_of
 from traccc_py.errors import ConfigError
 from traccc_py.geometry import build_detector
@@ -64,6 +67,27 @@ def test_a_batch_has_what_its_events_have(chain, events):
         alone = columns(chain.run(event))
         for name, column in columns(together).items():
             np.testing.assert_array_equal(column, alone[name], err_msg=name)
+
+
+class OtherOrder(CpuDevice):
+    """Does second what comes first elsewhere."""
+
+    def side_by_side(self, aside, function):
+        result = function()
+        aside()
+        return result
+
+
+def test_nothing_depends_on_which_of_the_seeds_are_followed_first(chain, events, detector):
+    """On CUDA those of the second pass and late ones are followed in two streams."""
+    other = TrackingChain(detector, device=OtherOrder(1))
+    for event in (*events, read_cells(sample_event_path())):
+        right = columns(chain.run(event))
+        for name, column in columns(other.run(event)).items():
+            np.testing.assert_array_equal(column, right[name], err_msg=name)
+    workspace = other._schedule.workspace
+    assert workspace.size(workspace.extent("retried_seeds")) > 0
+    assert workspace.size(workspace.scope("late", ()).extent("kept_seeds")) > 0
 
 
 def test_seeds_are_told_with_the_others(chain, events):

@@ -245,7 +245,7 @@ LAUNCHES_OF_LATE_SEEDS = (  # besides those that sort points, search chains, sca
     "finding_follow_seeds",
     "finding_candidates_count_candidates",
     "finding_candidates_fill_candidates",
-    "finding_retry_mark_used",
+    "finding_retry_mark_points",
 )
 
 

@@ -1,15 +1,15 @@
 """Times that the statistics of launches would mean on an H200: a model, never compared with one.
 
 A launch takes the longest of four: instructions issued by the busiest multiprocessor, chains of dependent instructions
-of blocks that wait for a place, sectors that come from L2, sectors that are touched at all and come from HBM. What it
-leaves out: misses of the instruction cache, conflicts of banks, loads that wait for others. Ratios are firmer than
-times.
+of blocks that wait for a place, sectors that come from L2, sectors that are touched at all and come from HBM. Launches
+in two streams take as long as the longer of both, or as what they share: instructions, places, bytes. What it leaves
+out: misses of the instruction cache, conflicts of banks, loads that wait for others. Ratios are firmer than times.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,7 @@ class Estimate:
     issue: float
     latency: float
     longest: float  # the longest block alone
+    held: float  # time of all its blocks / places for them
     l2: float
     hbm: float
     hits: float  # share of the loads found in L1
@@ -84,6 +85,7 @@ def estimate(s: Statistics) -> Estimate:
         issue=per_multiprocessor.max() / ISSUED_PER_CYCLE / CLOCK,
         latency=_makespan(s.block_cycles, places) / CLOCK,
         longest=float(s.block_cycles.max()) / CLOCK,
+        held=float(s.block_cycles.sum()) / places / CLOCK,
         l2=(float(loads) * (1 - hits) + float(s.sectors[~s.is_load].sum())) * SECTOR / L2_BANDWIDTH,
         hbm=s.n_touched * SECTOR / HBM_BANDWIDTH,
         hits=hits,
@@ -91,6 +93,29 @@ def estimate(s: Statistics) -> Estimate:
     )
 
 
-def total(estimates: Sequence[Estimate]) -> float:
-    """Return the modelled time of launches one after the other [s]."""
+def _in_turn(estimates: Sequence[Estimate]) -> float:
+    """Return the time of launches one after the other [s]."""
     return sum(one.time + LAUNCH for one in estimates)
+
+
+def _side_by_side(aside: Sequence[Estimate], others: Sequence[Estimate]) -> float:
+    """Return the time of launches in two streams, from where these part to where they meet [s]."""
+    shared = [sum(getattr(one, name) for one in (*aside, *others)) for name in ("issue", "held", "l2", "hbm")]
+    return max(_in_turn(aside), _in_turn(others), *shared) + LAUNCH
+
+
+def total(estimates: Sequence[Estimate], pairs: Iterable[tuple[int, int, int]] = ()) -> float:
+    """Return the modelled time of launches [s].
+
+    Parameters
+    ----------
+    estimates : sequence of Estimate
+        In the order of launches.
+    pairs : iterable of (int, int, int), optional
+        Launches begin ... middle - 1 run side by side with middle ... end - 1; ascending. All others run in turn.
+    """
+    time, done = 0.0, 0
+    for begin, middle, end in pairs:
+        time += _in_turn(estimates[done:begin]) + _side_by_side(estimates[begin:middle], estimates[middle:end])
+        done = end
+    return time + _in_turn(estimates[done:])

@@ -102,15 +102,25 @@ def test_blocks_of_a_multiprocessor(registers, threads, shared, blocks):
 
 
 def test_times_are_added_with_what_launches_cost():
-    one = Estimate("a_kernel", (3, 32), 90, 0.5, 40, 1e-6, 7e-6, 7e-6, 2e-6, 3e-6, 0.5, 0.25)
+    one = Estimate("a_kernel", (3, 32), 90, 0.5, 40, 1e-6, 7e-6, 7e-6, 4e-6, 2e-6, 3e-6, 0.5, 0.25)
     assert total([one, one]) == pytest.approx(2 * (7e-6 + LAUNCH))
 
     class Result:
         n_cells, seeds, tracks = 12, range(3), range(2)
 
-    text = described("an event", 2, [one, one], Result)
+    text = described("an event", 2, [one, one], [], Result)
     assert "in a batch of 2: 0.02 ms, 0.01 ms an event" in text
     assert "| `a_kernel` | 2 | 14 | 3 x 32 | 90 | 50 % | 1 | 7 | 7 | 2 | 3 | 50 % | 25 % | 40 |" in text
+
+
+def test_launches_side_by_side_take_as_long_as_the_longer_ones_or_as_what_they_share():
+    def one(latency, held):
+        return Estimate("a_kernel", (3, 32), 90, 0.5, 40, 1e-6, latency, latency, held, 2e-6, 3e-6, 0.5, 0.25)
+
+    few = [one(50e-6, 1e-6), one(20e-6, 1e-6), one(30e-6, 1e-6), one(9e-6, 1e-6)]
+    assert total(few, [(0, 1, 3)]) == pytest.approx((20e-6 + 30e-6 + 2 * LAUNCH) + LAUNCH + (9e-6 + LAUNCH))
+    many = [one(50e-6, 45e-6), one(50e-6, 45e-6)]
+    assert total(many, [(0, 1, 2)]) == pytest.approx(90e-6 + LAUNCH)
 
 
 def test_a_number_behind_a_file_is_the_size_of_its_batch():

@@ -50,6 +50,34 @@ def test_cuda_device_waits_once_for_sizes_and_once_for_the_output(cuda):
     assert device.stream.n_waits - before == 2
 
 
+def test_functions_side_by_side_have_a_stream_each_which_meet(cuda):
+    """Both wait for what comes before, and what comes behind waits for both, also after an error."""
+    device = cuda()
+    main, side, used = device.stream, device._side_stream, []
+
+    def fail():
+        raise CapacityError("too much")
+
+    assert device.side_by_side(lambda: used.append(device.stream), lambda: used.append(device.stream) or 7) == 7
+    assert used == [side, main]
+    assert (side.waiting_for, main.waiting_for) == ([main], [side])
+    for functions in ((fail, print), (print, fail)):
+        with pytest.raises(CapacityError, match="too much"):
+            device.side_by_side(*functions)
+        assert device.stream is main
+        assert main.waiting_for.pop() is side
+
+
+def test_a_graph_has_the_launches_of_both_streams(cuda):
+    device = cuda(options={"uses_graphs": True})
+    first, second = device.zeros(3, np.int32), device.zeros(3, np.int32)
+    for _ in ("done", "recorded and replayed", "replayed"):
+        first.host[:] = second.host[:] = 1
+        device.recorded("key", lambda: device.side_by_side(lambda: device.clear(first), lambda: device.clear(second)))
+        assert not first.host.any()
+        assert not second.host.any()
+
+
 def test_cuda_device_accepts_no_rows(cuda):
     values, in_order = run_on(cuda(), np.zeros(0, np.int32))
     assert values.shape == in_order.shape == (0,)

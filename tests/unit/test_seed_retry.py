@@ -10,7 +10,7 @@ from traccc_py.config import FindingConfig
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.device.workspace import Workspace
 from traccc_py.kernels.finding.branches import Branches
-from traccc_py.kernels.finding.retry import list_retried
+from traccc_py.kernels.finding.retry import find_used, list_retried
 from traccc_py.kernels.tracking.batch import SeedBatch
 
 CUTS = FindingConfig(min_measurements=3)
@@ -35,7 +35,8 @@ def retried(triplets, is_kept, tracks, stopped=()):
     ws = Workspace(CpuDevice(1))
     for _ in range(4):
         ws.set_sizes(seeds=n, measurements=n_spacepoints)
-        rows = list_retried(ws, seeds, np.asarray(is_kept, np.int32), own, branches, 1, CUTS)
+        is_used = find_used(ws, branches, 1, CUTS)
+        rows = list_retried(ws, seeds, np.asarray(is_kept, np.int32), own, is_used)
         if not ws.overflowed():
             break
     return set(rows[: ws.size(ws.extent("retried_seeds"))].tolist())

@@ -45,6 +45,17 @@ class Device(Protocol):
     def recorded(self, key: Any, function: Callable[[], Any]) -> Any:
         """Do what `function` asks for, whose launches are the same each time for equal keys; return its result."""
 
+    def side_by_side(self, aside: Callable[[], object], function: Callable[[], Any]) -> Any:
+        """Do what two functions ask for in no order, after all before it and before all behind it.
+
+        What they launch must not share anything that one of them writes, and scans are for the second one alone.
+
+        Returns
+        -------
+        object
+            What the second one returns.
+        """
+
     def to_host(self, array: Any) -> np.ndarray:
         """Return an array's contents on the host; waits for them."""
 

@@ -1,8 +1,9 @@
 """The CUDA executor: CuPy's memory, streams and graphs; kernels compiled ahead and launched through the driver.
 
-Everything goes to one stream, in order, but copies of input that are made ahead, which have a second stream. Nothing
-waits for the GPU but `to_host`, `fetch` and `synchronize`. No kernel of CuPy's runs: its scans allocate, take three to
-five launches over the whole capacity and can't read a size on the device; its sorts take ten.
+Everything goes to one stream, in order, but copies of input that are made ahead, and what is done `side_by_side` with
+it, which have streams of their own. Nothing waits for the GPU but `to_host`, `fetch` and `synchronize`. No kernel of
+CuPy's runs: its scans allocate, take three to five launches over the whole capacity and can't read a size on the
+device; its sorts take ten.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ class CudaDevice(DeferredSizes):
         self._make_current()
         self.stream = self._cupy.cuda.Stream(non_blocking=True)
         self._copy_stream = self._cupy.cuda.Stream(non_blocking=True)
-        self._copied = self._cupy.cuda.Event(disable_timing=True)
+        self._side_stream = self._cupy.cuda.Stream(non_blocking=True)
+        self._copied, self._begun, self._ended = (self._cupy.cuda.Event(disable_timing=True) for _ in range(3))
         self._pool = self._cupy.cuda.MemoryPool()
         if memory_limit is not None:
             self._pool.set_limit(size=memory_limit)
@@ -249,6 +251,36 @@ class CudaDevice(DeferredSizes):
             self._make_current()
             known.graph.launch(self.stream)
         return known.result
+
+    def side_by_side(self, aside: Callable[[], object], function: Callable[[], Any]) -> Any:
+        """Do what two functions ask for in two streams, which meet again at the end.
+
+        Parameters
+        ----------
+        aside : callable
+            Its launches must not share anything with those of `function` that one of them writes. It must not scan.
+        function : callable
+            What goes to the stream of everything else.
+
+        Returns
+        -------
+        object
+            What `function` returns.
+        """
+        self._make_current()
+        main = self.stream
+        self._begun.record(main)
+        self._side_stream.wait_event(self._begun)
+        try:
+            self.stream = self._side_stream
+            try:
+                aside()
+            finally:
+                self.stream = main
+            return function()
+        finally:
+            self._ended.record(self._side_stream)
+            main.wait_event(self._ended)
 
     def _record(self, function: Callable[[], Any]) -> tuple[Any, Any]:
         """Return what a function returns, and the graph of what it asked for, which has not been done yet."""

@@ -3,7 +3,8 @@
 Seed thinning, the stage before, keeps one of the seeds that would follow the same particle. A second pass follows those
 that it dropped where no track was found: the middle spacepoint is on none, and at most one of the others (`retry`). It
 finds particles whose kept seed picked up wrong measurements, and has a wider chi2 gate and a stricter rule for holes.
-A third pass follows seeds that are made of what no track has (`seed_the_rest`).
+Beside it, seeds are made of what neither a track nor a seed of the second pass has (`seed_the_rest`), and followed. A
+last pass goes on behind kinks.
 
 A branch is a track on its way: `Branch` in `tracking/state.py` lists its state, `branches` says where that is stored.
 It ends where the detector ends, at a limit of holes, of momentum, of measurements or of surfaces, or if material stops
@@ -42,7 +43,7 @@ from traccc_py.kernels.finding.candidates import CandidateBatch, Followed, colle
 from traccc_py.kernels.finding.kinks import keep_continuations, resume_at_kinks
 from traccc_py.kernels.finding.layers import cross_layer, first_navigation, nearest_surface, without_bit
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
-from traccc_py.kernels.finding.retry import find_used, list_retried
+from traccc_py.kernels.finding.retry import find_used, list_retried, mark_retried
 from traccc_py.kernels.finding.starts import move_starts
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedBatch, SeedParameters
 from traccc_py.kernels.tracking.dead_channels import may_cross_dead_channels
@@ -389,17 +390,28 @@ def _payload(
     )
 
 
+def _follow_first(ws: Workspace, is_kept: Any, payload: _Payload, config: FindingConfig) -> None:
+    """Follow the seeds that thinning kept."""
+    listed = list_flagged(ws, is_kept, ws.extent("seeds"), "kept_seeds")
+    ws.clear(payload.out.n_measurements)  # of seeds that are not followed
+    move_starts(ws, listed, "kept_seeds", payload.seeds, payload.measurements, payload.detector, config)
+    ws.launch(follow_seeds, ws.extent("kept_seeds"), payload._replace(listed=listed))
+
+
+def _follow_again(ws: Workspace, listed: Any, payload: _Payload, config: FindingConfig) -> None:
+    """Follow the listed ones of the seeds that thinning dropped."""
+    move_starts(ws, listed, "retried_seeds", payload.seeds, payload.measurements, payload.detector, config)
+    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed))
+
+
 def _follow_the_rest(
-    ws: Workspace, rest: tuple[SeedParameters, Any], first: _Payload, config: FindingConfig
+    ws: Workspace, rest: tuple[SeedParameters, Any], retried: _Payload, config: FindingConfig
 ) -> Followed:
-    """Follow the seeds that were made of the measurements that no track has; `first` has the cuts."""
-    (parameters, is_kept), seeds = rest, ws.extent("seeds")
-    payload = _payload(ws, parameters, first.measurements, first.detector, config)
-    payload = payload._replace(listed=list_flagged(ws, is_kept, seeds, "kept_seeds"), cuts=first.cuts)
-    ws.clear(payload.out.n_measurements)
-    move_starts(ws, payload.listed, "kept_seeds", parameters, payload.measurements, payload.detector, config)
-    ws.launch(follow_seeds, ws.extent("kept_seeds"), payload)
-    return Followed(parameters, seeds, payload.out)
+    """Follow the seeds that were made of the measurements that are left; `retried` has the cuts."""
+    parameters, is_kept = rest
+    payload = _payload(ws, parameters, retried.measurements, retried.detector, config)._replace(cuts=retried.cuts)
+    _follow_first(ws, is_kept, payload, config)
+    return Followed(parameters, ws.extent("seeds"), payload.out)
 
 
 def find_tracks(
@@ -437,8 +449,8 @@ def find_tracks(
     config : FindingConfig
         Cuts.
     seed_the_rest : callable, optional
-        Given a workspace for them and an array of shape (n_measurements,), int32, 1 for those on tracks, it returns the
-        parameters of seeds that are made of the others, and which are followed.
+        Given a workspace for them and an array of shape (n_measurements,), int32, 1 for those on tracks or of seeds
+        that are followed again, it returns the parameters of seeds that are made of the others, and which are followed.
 
     Returns
     -------
@@ -447,22 +459,24 @@ def find_tracks(
     """
     n_branches, dtype = _branches_per_seed(config), parameters.params.dtype
     payload = _payload(ws, parameters, measurements, detector_payload(detector, stacks, dtype.type), config)
-    payload = payload._replace(listed=list_flagged(ws, is_kept, ws.extent("seeds"), "kept_seeds"))
-    ws.clear(payload.out.n_measurements)  # of seeds that are not followed
-    move_starts(ws, payload.listed, "kept_seeds", parameters, measurements, payload.detector, config)
-    ws.launch(follow_seeds, ws.extent("kept_seeds"), payload)
-    listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, payload.out, n_branches, config)
-    move_starts(ws, listed, "retried_seeds", parameters, measurements, payload.detector, config)
-    wider = payload.cuts._replace(chi2_max=dtype.type(config.retry_chi2_max))
-    ws.launch(follow_seeds, ws.extent("retried_seeds"), payload._replace(listed=listed, cuts=wider))
+    _follow_first(ws, is_kept, payload, config)
+    passes = [Followed(parameters, ws.extent("seeds"), payload.out)]
+    is_used = find_used(ws, payload.out, n_branches, config)
+    listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, is_used)
+    wider = payload._replace(cuts=payload.cuts._replace(chi2_max=dtype.type(config.retry_chi2_max)))
+    if seed_the_rest is None:
+        _follow_again(ws, listed, wider, config)
+    else:
+        mark_retried(ws, listed, seeds, spacepoint_measurement, is_used)
+        late = ws.scope("late", _SHARED)
+        followed = ws.device.side_by_side(
+            lambda: _follow_again(ws, listed, wider, config),
+            lambda: _follow_the_rest(late, seed_the_rest(late, is_used), wider, config),
+        )
+        passes.append(followed)
     if config.measurements_behind_kink > 0:
         behind = _cuts_behind_kink(payload.cuts, config, dtype.type)
         resumed = resume_at_kinks(ws, payload, behind, config)
         ws.launch(follow_seeds, ws.extent("kinks"), resumed)
         keep_continuations(ws, payload.out, payload.cuts.branches_per_seed, resumed, config)
-    passes = [Followed(parameters, ws.extent("seeds"), payload.out)]
-    if seed_the_rest is not None:
-        late = ws.scope("late", _SHARED)
-        rest = seed_the_rest(late, find_used(ws, payload.out, n_branches, config))
-        passes.append(_follow_the_rest(late, rest, payload._replace(cuts=wider), config))
     return collect_candidates(ws, passes, n_branches, config)

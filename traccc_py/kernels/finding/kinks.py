@@ -15,7 +15,7 @@ import numpy as np
 
 from traccc_py.config import FindingConfig
 from traccc_py.device.kernel import device_function, kernel
-from traccc_py.device.workspace import Extent, Workspace
+from traccc_py.device.workspace import ScanColumn, Workspace
 from traccc_py.kernels.constants import ONE, ZERO
 from traccc_py.kernels.finding.branches import (
     Branches,
@@ -59,7 +59,9 @@ class _ChoicePayload(NamedTuple):
     cuts: Acceptance
     max_entries: Any
     is_used: Any  # (n_measurements,) int32, 1: on a track through the detector
+    places: Any  # int32, where a seed may kink
     out_is_kinked: Any  # (n_seeds,) int32
+    out_places: Any  # (n_seeds,) int32
 
 
 @device_function(inlined=True)
@@ -88,6 +90,7 @@ def choose_kinked(i, p):
             and fits_well(p.branches, p.cuts, slot)
         )
     p.out_is_kinked[i] = np.int32(1) if is_kinked else np.int32(0)
+    p.out_places[i] = p.places if is_kinked else np.int32(0)
 
 
 class _ResumePayload(NamedTuple):
@@ -255,26 +258,6 @@ def keep_continuation(k, p):
     p.out.is_stopped[slot] = behind.is_stopped[best]
 
 
-class _PlacesPayload(NamedTuple):
-    places: Any  # int32
-    out_places: Any  # (n_listed,) int32
-
-
-@kernel(grain=8192)
-def count_places(k, p):
-    """Write the number of places where listed seed k may kink."""
-    p.out_places[k] = p.places
-
-
-def _rows_of(ws: Workspace, kinked: Extent, n_places: int) -> Extent:
-    """Return the extent "kink_places": rows for the places of all kinked seeds."""
-    rows = ws.extent("kink_places")
-    places = ws.array("kinks.places", kinked, np.int32)
-    ws.launch(count_places, kinked, _PlacesPayload(places=np.int32(n_places), out_places=places))
-    ws.scan(places, kinked, ws.array("kinks.offsets", kinked, np.int32, extra=1), rows)
-    return rows
-
-
 def resume_at_kinks(ws: Workspace, payload: Any, cuts: Any, config: FindingConfig) -> Any:
     """Let the seeds whose first branches may have ended at a kink wait behind it.
 
@@ -295,7 +278,8 @@ def resume_at_kinks(ws: Workspace, payload: Any, cuts: Any, config: FindingConfi
         The payload of `follow_seeds` for what waits, "kinks".
     """
     seeds, real = ws.extent("seeds"), payload.out.chi2.dtype.type
-    is_kinked = ws.array("finding.is_kinked", seeds, np.int32)
+    n_places = np.int32(config.kink_places)
+    is_kinked, places = (ws.array(f"finding.{name}", seeds, np.int32) for name in ("is_kinked", "kink_places"))
     branches_per_seed = payload.cuts.branches_per_seed
     choice = _ChoicePayload(
         branches=payload.out,
@@ -303,12 +287,14 @@ def resume_at_kinks(ws: Workspace, payload: Any, cuts: Any, config: FindingConfi
         cuts=acceptance(config, real),
         max_entries=payload.cuts.max_entries,
         is_used=find_used(ws, payload.out, int(branches_per_seed), config),
+        places=n_places,
         out_is_kinked=is_kinked,
+        out_places=places,
     )
     ws.launch(choose_kinked, seeds, choice)
-    listed = list_flagged(ws, is_kinked, seeds, "kinked_seeds")
-    kinked, n_places, dtype = ws.extent("kinked_seeds"), int(config.kink_places), payload.out.chi2.dtype
-    rows = _rows_of(ws, kinked, n_places)
+    kinked, rows, dtype = ws.extent("kinked_seeds"), ws.extent("kink_places"), payload.out.chi2.dtype
+    offsets = ws.array("finding.kink_offsets", seeds, np.int32, extra=1)
+    listed = list_flagged(ws, is_kinked, seeds, "kinked_seeds", ScanColumn(places, offsets, rows))
     resume = _ResumePayload(
         detector=payload.detector,
         measurements=payload.measurements,
@@ -316,7 +302,7 @@ def resume_at_kinks(ws: Workspace, payload: Any, cuts: Any, config: FindingConfi
         listed=listed,
         branches_per_seed=branches_per_seed,
         found=payload.out,
-        places=np.int32(n_places),
+        places=n_places,
         cuts=cuts,
         kink=kink_of(config, real),
         mass=payload.mass,

@@ -14,7 +14,7 @@ from traccc_py.kernels.finding.candidates import Acceptance, acceptance, is_acce
 from traccc_py.kernels.tracking.batch import SeedBatch
 from traccc_py.kernels.tracking.selection import list_flagged
 
-__all__ = ["find_used", "list_retried"]
+__all__ = ["find_used", "list_retried", "mark_retried"]
 
 
 class _UsePayload(NamedTuple):
@@ -53,6 +53,22 @@ def choose_retried(i, p):
     p.out_is_retried[i] = np.int32(1) if p.is_kept[i] == 0 and is_free else np.int32(0)
 
 
+class _MarkPayload(NamedTuple):
+    listed: Any  # (n_listed,) int32, seeds
+    seeds: SeedBatch
+    spacepoint_measurement: Any  # (n_spacepoints,)
+    out_is_used: Any  # (n_measurements,)
+
+
+@kernel(grain=4096)
+def mark_points(k, p):
+    """Mark the measurements of listed seed k; all who write the same place write the same."""
+    i = p.listed[k]
+    p.out_is_used[p.spacepoint_measurement[p.seeds.bottom_index[i]]] = np.int32(1)
+    p.out_is_used[p.spacepoint_measurement[p.seeds.middle_index[i]]] = np.int32(1)
+    p.out_is_used[p.spacepoint_measurement[p.seeds.top_index[i]]] = np.int32(1)
+
+
 def find_used(ws: Workspace, found: Branches, branches_per_seed: int, config: FindingConfig) -> Any:
     """Return an array of shape (n_measurements,), int32: 1 for those on tracks through the detector."""
     is_used = ws.array("finding.is_used", ws.extent("measurements"), np.int32)
@@ -67,15 +83,7 @@ def find_used(ws: Workspace, found: Branches, branches_per_seed: int, config: Fi
     return is_used
 
 
-def list_retried(
-    ws: Workspace,
-    seeds: SeedBatch,
-    is_kept: Any,
-    spacepoint_measurement: Any,
-    found: Branches,
-    branches_per_seed: int,
-    config: FindingConfig,
-) -> Any:
+def list_retried(ws: Workspace, seeds: SeedBatch, is_kept: Any, spacepoint_measurement: Any, is_used: Any) -> Any:
     """List the seeds for a second pass of track finding.
 
     Parameters
@@ -88,19 +96,15 @@ def list_retried(
         Which of them thinning kept: these have been followed.
     spacepoint_measurement : array of shape (n_spacepoints,), int32
         Measurement of each spacepoint.
-    found : Branches
-        Outcome of the first pass.
-    branches_per_seed : int
-        Slots of a seed [1].
-    config : FindingConfig
-        Its `min_measurements` and `measurements_per_hole` decide which branches are tracks.
+    is_used : array of shape (n_measurements,), int32
+        1 for those on tracks of the first pass, of `find_used`.
 
     Returns
     -------
     array of shape (n_retried,), int32
         Seeds that were dropped, with at most one spacepoint on a track, not the middle one. Extent: "retried_seeds".
     """
-    all_seeds, is_used = ws.extent("seeds"), find_used(ws, found, branches_per_seed, config)
+    all_seeds = ws.extent("seeds")
     is_retried = ws.array("finding.is_retried", all_seeds, np.int32)
     payload = _RetryPayload(
         is_kept=is_kept,
@@ -111,3 +115,21 @@ def list_retried(
     )
     ws.launch(choose_retried, all_seeds, payload)
     return list_flagged(ws, is_retried, all_seeds, "retried_seeds")
+
+
+def mark_retried(ws: Workspace, listed: Any, seeds: SeedBatch, spacepoint_measurement: Any, is_used: Any) -> None:
+    """Mark the measurements of listed seeds as used, too: late seeds of the same particles are not needed.
+
+    Parameters
+    ----------
+    ws : Workspace
+        Buffers; the size of "retried_seeds" is set.
+    listed : array of shape (n_retried,), int32
+        What `list_retried` returned, for the same `seeds`, `spacepoint_measurement` and `is_used`.
+    seeds, spacepoint_measurement : SeedBatch, array of shape (n_spacepoints,), int32
+        As for `list_retried`.
+    is_used : array of shape (n_measurements,), int32
+        Changed here.
+    """
+    payload = _MarkPayload(listed, seeds, spacepoint_measurement, is_used)
+    ws.launch(mark_points, ws.extent("retried_seeds"), payload)

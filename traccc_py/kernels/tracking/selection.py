@@ -39,7 +39,7 @@ def _fill_list(i, p):
         p.out_row[p.offsets[i]] = i
 
 
-def list_flagged(ws: Workspace, flag: Any, extent: Extent, name: str) -> Any:
+def list_flagged(ws: Workspace, flag: Any, extent: Extent, name: str, *others: ScanColumn) -> Any:
     """List the rows whose flag is 1.
 
     Parameters
@@ -52,6 +52,8 @@ def list_flagged(ws: Workspace, flag: Any, extent: Extent, name: str) -> Any:
         The collection.
     name : str
         Name of the list.
+    *others : ScanColumn
+        Up to two, summed over the same rows in the same launch.
 
     Returns
     -------
@@ -61,10 +63,10 @@ def list_flagged(ws: Workspace, flag: Any, extent: Extent, name: str) -> Any:
     listed = ws.extent(name)
     offsets = ws.array(f"{name}.offsets", extent, np.int32, extra=1)
     if ws.device.sizes_are_on_host:
-        ws.scan(flag, extent, offsets, listed)
+        ws.scan_together(extent, ScanColumn(flag, offsets, listed), *others)
         rows = ws.array(f"{name}.rows", listed, np.int32)
         ws.launch(_fill_list, extent, _Payload(flag=flag, offsets=offsets, out_row=rows))
     else:
         rows = ws.array(f"{name}.rows", listed, np.int32)
-        ws.scan_together(extent, ScanColumn(flag, offsets, listed, rows))
+        ws.scan_together(extent, ScanColumn(flag, offsets, listed, rows), *others)
     return rows
