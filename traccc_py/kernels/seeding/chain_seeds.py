@@ -185,13 +185,13 @@ def find_chain_seeds(
     config : SeedingConfig
         Cuts.
     thinning : SeedThinningConfig
-        Without `enabled` all seeds are followed first; with `min_agreeing_seeds` 0 also those of three spacepoints.
+        Without `enabled`, or with `min_agreeing_seeds` 0, those of three spacepoints are followed first, too.
     n_modules : int
         Number of surfaces [1].
     n_events : int
         Number of events in the batch [1].
     short_in : sequence of Density, optional
-        Events in which chains of three spacepoints make seeds.
+        Events in which chains of three spacepoints make seeds; only in sparse ones these are followed first.
 
     Returns
     -------
@@ -203,7 +203,8 @@ def find_chain_seeds(
     """
     cuts = seeding_cuts(config, float(detector.b_z))
     sp = sort_by_layer(ws, points, detector, layer_map, cuts, n_modules, n_events)
-    first_hits = LONG_CHAIN if thinning.enabled and thinning.min_agreeing_seeds > 0 else _SHORT_CHAIN
+    is_thinned = thinning.enabled and thinning.min_agreeing_seeds > 0
+    first_hits = LONG_CHAIN if is_thinned and Density.DENSE in short_in else _SHORT_CHAIN
     return _seeds_of(ws, sp, find_chains(ws, sp, layer_map, cuts, n_events, short_in), first_hits)
 
 
