@@ -121,6 +121,11 @@ class TrackingChain:
             other.initialize()
         return other
 
+    def free_buffers(self) -> None:
+        """Give back the memory that is kept for events to come, which have to ask for it again."""
+        with self._in_use():
+            self._schedule.workspace.reset()
+
     def limit_time(self, seconds: float | None) -> None:
         """Give batches up from now on that take longer, with a `CapacityError`; those of before had to load kernels.
 

@@ -128,6 +128,11 @@ Count = Annotated[int, Range(0)]
 PositiveCount = Annotated[int, Range(1)]
 
 
+_LARGEST_WHOLE = 2**31 - 1
+_SMALLEST, _LARGEST = 1e-12, 1e12
+_WORKABLE = f"at most {_LARGEST_WHOLE} if it is whole, else 0 or of a size from {_SMALLEST:g} to {_LARGEST:g}"
+
+
 class Setting(NamedTuple):
     """A field of settings."""
 
@@ -185,6 +190,16 @@ def _is_number(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
+def _is_workable(value: object) -> bool:
+    """Return whether 32 bits hold a number, and its square if it is no whole one."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_is_workable, value))
+    if not isinstance(value, (int, float, Real)) or isinstance(value, bool) or not math.isfinite(value):
+        return True
+    size = abs(float(value))
+    return size <= _LARGEST_WHOLE if isinstance(value, Integral) else size == 0 or _SMALLEST <= size <= _LARGEST
+
+
 def shown(value: object) -> str:
     """Return a value as errors show it."""
     if isinstance(value, (tuple, list)):
@@ -204,8 +219,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         for setting in settings_of(type(self)):  # type: ignore[arg-type] # mypy: a class with slots has no hash
-            if not setting.accepts(getattr(self, setting.name)):
+            value = getattr(self, setting.name)
+            if not setting.accepts(value):
                 self._reject(setting.name, self._expected(setting))
+            elif not _is_workable(value):
+                self._reject(setting.name, f"{self._expected(setting)}, {_WORKABLE}")
         self._check_together()
 
     def _expected(self, setting: Setting) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.integration.small_events import telescope, telescope_cells
 from traccc_py import TrackingChain, wire
+from traccc_py.backend.ending import EndingFile
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings
 from traccc_py.detector_options import DetectorOptions
 
@@ -202,6 +203,18 @@ def test_requests_that_can_not_be_read_fail_alone(model, good, broken):
     if answer.error.code == FakeError.INTERNAL:
         number = answer.error.message.rpartition(" ")[2]
         assert any(number in line for line in FakeLogger.lines)
+
+
+def test_a_service_that_ends_refuses_what_still_comes(model, good, monkeypatch, tmp_path):
+    ending = EndingFile(tmp_path / "models")
+    monkeypatch.setattr(model, "_ending", ending)
+    ending.write()
+    late = FakeRequest(good[0])
+    model.execute([late])
+    assert late.answer().error.code == FakeError.UNAVAILABLE
+    assert "the service ends; send the event again" in late.answer().error.message
+    ending.remove()
+    assert run_between_good_ones(model, good, FakeRequest({})).error.code == FakeError.INVALID_ARG
 
 
 def test_results_that_can_not_be_sent_fail_alone(model, good, model_module, monkeypatch):

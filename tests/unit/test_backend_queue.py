@@ -116,6 +116,15 @@ def test_event_larger_than_the_queue_is_taken_when_nothing_waits():
     assert batches(queue, 1) == [[5000]]
 
 
+def test_batches_have_no_more_cells_than_there_is_memory_for():
+    queue = EventQueue(SETTINGS)
+    queue.limit_batches(1000)  # above the setting
+    queue.limit_batches(30)
+    for n in (20, 20, 90, 10, 10, 10, 10):
+        queue.put(job(n))
+    assert batches(queue, 5) == [[10, 10, 10], [20], [10], [20], [90]]
+
+
 def test_closed_queue_gives_out_what_waits():
     queue = EventQueue(SETTINGS)
     queue.put(job(1))

@@ -1,6 +1,7 @@
 """The service without Triton: which request gets which answer, whatever else is in the call."""
 
 import re
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from tests.integration.small_events import telescope_cells
 from traccc_py import wire
-from traccc_py.backend.service import BatchReport, BusyError, DecodedEvent, Request, TrackingService, WithdrawnError
+from traccc_py.backend.service import BatchReport, DecodedEvent, Request, TrackingService, WithdrawnError
 from traccc_py.backend.settings import ModelSettings, QueueSettings
 from traccc_py.data.dead_channels import write_dead_channels
 from traccc_py.detector_options import DetectorOptions
@@ -131,17 +132,55 @@ def test_an_event_that_needs_too_much_memory_is_refused_before_it_is_asked_for(s
     assert len(service.decode(request(events[0])).cells) == len(events[0])
 
 
-def test_a_lack_of_memory_while_others_use_it_is_no_fault_of_the_event(service, events, monkeypatch):
-    def no_memory(_):
-        raise MemoryError
+def test_an_event_that_finds_no_memory_is_done_again_alone(service, events, monkeypatch):
+    """Others of the batch, or the other chain, may have it; an event that fails then, too, is refused."""
+    other, run_batch, calls = service.beside(), service.chain.run_batch, []
 
-    monkeypatch.setattr(service.chain, "run_batch", no_memory)
-    monkeypatch.setattr(service, "_memory", 2**30)
-    (answer,) = service.process([DecodedEvent(events[0])])
-    assert isinstance(answer, BusyError)
-    monkeypatch.setattr(service, "_memory", 1000)
+    def no_memory_at_first(batch, *sources):
+        calls.append(len(batch))
+        if len(calls) <= n_failures:
+            raise MemoryError
+        return run_batch(batch, *sources)
+
+    monkeypatch.setattr(service.chain, "run_batch", no_memory_at_first)
+    other.process([DecodedEvent(events[0])])
+    assert other.chain._schedule.workspace._store.arrays
+    n_failures = 2
+    answers = service.process([DecodedEvent(cells) for cells in events[:2]])
+    assert calls == [2, 1, 1, 1]  # both, the first, the second, the first again
+    assert_answers(service, answers, events[:2])
+    assert not other.chain._schedule.workspace._store.arrays
+    n_failures = 1000
     (answer,) = service.process([DecodedEvent(events[0])])
     assert isinstance(answer, CapacityError)
+
+
+def test_an_event_that_is_done_alone_waits_for_the_other_chain(service, events, monkeypatch):
+    other, begun, may_end, order = service.beside(), threading.Event(), threading.Event(), []
+    run_batch, run_other = service.chain.run_batch, other.chain.run_batch
+
+    def slow(batch, *sources):
+        begun.set()
+        assert may_end.wait(20)
+        order.append("other")
+        return run_other(batch, *sources)
+
+    def no_memory_at_first(batch, *sources):
+        order.append("own")
+        if order.count("own") == 1:
+            threading.Timer(0.2, may_end.set).start()
+            raise MemoryError
+        return run_batch(batch, *sources)
+
+    monkeypatch.setattr(other.chain, "run_batch", slow)
+    monkeypatch.setattr(service.chain, "run_batch", no_memory_at_first)
+    thread = threading.Thread(target=other.process, args=([DecodedEvent(events[0])],))
+    thread.start()
+    assert begun.wait(20)
+    answers = service.process([DecodedEvent(events[1])])
+    thread.join()
+    assert order == ["own", "other", "own"]
+    assert_answers(service, answers, [events[1]])
 
 
 def test_an_event_that_takes_too_long_is_refused_alone(events, monkeypatch):

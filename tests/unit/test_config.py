@@ -210,3 +210,20 @@ def test_with_particle_sets_finding_and_fit():
     assert config.seeding == SeedingConfig()
     with pytest.raises(ConfigError, match=r"finding\.particle is \"kaon\""):
         ChainConfig().with_particle("kaon")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"seeding.min_pt": 1e-30},
+        {"seeding.min_pt": 1e30},
+        {"seeding.late_points": 2**31},
+        {"finding.max_holes": 3_000_000_000},
+        {"ambiguity_resolution.min_measurements_per_track": 10**12},
+        {"fitting.seed_inflation": 1e300},
+        {"parameter_estimation.sigma_loc0": 1e-30},
+    ],
+)
+def test_numbers_that_32_bits_do_not_hold_are_refused(setting):
+    with pytest.raises(ConfigError, match="at most 2147483647 if it is whole, else 0 or of a size from 1e-12 to 1e"):
+        ChainConfig().with_settings(setting)

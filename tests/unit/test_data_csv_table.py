@@ -124,6 +124,14 @@ def test_read_table_names_missing_and_repeated_columns(tmp_path):
         table_of(tmp_path, "id,n,x,n\n1,2,3,4\n")
 
 
+def test_lines_that_end_with_a_carriage_return_alone_are_refused_at_once(tmp_path):
+    text = "id,n,x,weight\r" + 50_000 * "1,2,3,4\r"
+    with pytest.raises(InputDataError, match="line 1: lines end with a carriage return alone; expected line feeds"):
+        table_of(tmp_path, text)
+    with pytest.raises(InputDataError, match="column 1 appears more than once"):
+        table_of(tmp_path, ",".join(100_000 * ["1"]) + "\n")
+
+
 @pytest.mark.parametrize("content", ["", "\n", "\n\n"])
 def test_read_table_rejects_empty_file(tmp_path, content):
     with pytest.raises(InputDataError, match=r"t\.csv: is empty; expected a header line"):

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.test_backend_model import FakeError, FakeLogger, FakeRequest, FakeResponse, FakeTensor
 from traccc_py import InputDataError, build_detector, wire
+from traccc_py.backend.ending import EndingFile
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings
 from traccc_py.config import ChainConfig
@@ -171,3 +172,11 @@ def test_requests_get_labels_or_errors_of_their_own(model, labeller, features):
     assert [answers[k].error.code for k in (1, 2)] == [FakeError.INVALID_ARG] * 2
     assert answers[1].error.message == "FEATURES is missing; got nothing"
     assert "FEATURES has shape" in answers[2].error.message
+
+
+def test_a_service_that_ends_refuses_what_still_comes_here_too(model, features, monkeypatch, tmp_path):
+    ending = EndingFile(tmp_path / "models")
+    monkeypatch.setattr(model, "_ending", ending)
+    ending.write()
+    (answer,) = model.execute([FakeRequest({"FEATURES": features})])
+    assert answer.error.code == FakeError.UNAVAILABLE

@@ -15,8 +15,10 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
+from traccc_py.backend.ending import EndingFile
 from traccc_py.backend.label_settings import label_config
 from traccc_py.backend.logs import TritonHandler
+from traccc_py.backend.service import BusyError
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings
 from traccc_py.backend.triton_tensors import from_triton, to_triton
 from traccc_py.config import ChainConfig
@@ -47,6 +49,7 @@ class LabelModel:
         TritonModelException
             If a setting can't be used.
         """
+        self._ending = EndingFile.of_model(args["model_repository"])
         logger = logging.getLogger("traccc_py")
         logger.handlers = [TritonHandler(pb_utils.Logger)]
         logger.setLevel(logging.INFO)
@@ -74,11 +77,15 @@ class LabelModel:
 
     def _response(self, request: Any) -> Any:
         try:
+            self._ending.check()
             answer = self.answer({tensor.name(): from_triton(tensor) for tensor in request.inputs()})
             return pb_utils.InferenceResponse([to_triton(name, array) for name, array in answer.items()])
         except TracccError as error:
             _log.warning("refused: %s", error)
-            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), pb_utils.TritonError.INVALID_ARG))
+            code = (
+                pb_utils.TritonError.UNAVAILABLE if isinstance(error, BusyError) else pb_utils.TritonError.INVALID_ARG
+            )
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code))
         except Exception:
             _log.exception("spacepoints could not be labelled")
             text = "the spacepoints could not be labelled; the server's log says why"

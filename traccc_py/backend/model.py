@@ -20,9 +20,16 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from traccc_py import wire
+from traccc_py.backend.ending import EndingFile
 from traccc_py.backend.logs import TritonHandler
 from traccc_py.backend.metrics import ServiceMetrics
-from traccc_py.backend.processes import free_memory, keep_freed_memory, limit_memory, make_region_private
+from traccc_py.backend.processes import (
+    free_memory,
+    keep_freed_memory,
+    limit_memory,
+    make_region_private,
+    use_small_stacks,
+)
 from traccc_py.backend.queue import EventQueue, Job
 from traccc_py.backend.service import Answer, BatchReport, BusyError, Request, TrackingService, WithdrawnError
 from traccc_py.backend.settings import SETTINGS_FILE, ModelSettings, QueueSettings
@@ -40,6 +47,7 @@ _FINAL = pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL
 _VALUES = re.compile(
     r"(?<!\brow )(?<!counted from )(?<![\w.])([-+]?(0x[0-9a-f]+|\d[\w.+]*)|[-+]?(nan|inf)\b|'[^']*')", re.IGNORECASE
 )
+_BYTES_PER_CELL = 1200  # of a batch: twice what events of pile-up take, for there are two chains
 _LEAST_MEMORY = 1_000_000_000  # [bytes]: that others use much at the start need not last
 _MEMORY_SHARE = 0.9  # of the free memory, for all instances
 _LONGEST_MESSAGE = 2000  # gRPC sends errors in headers, of 8 kB at most
@@ -63,12 +71,13 @@ class TritonPythonModel:
         """
         begin = time.perf_counter()
         make_region_private()
+        use_small_stacks()
         keep_freed_memory()
         without_numba_extensions()
         self._log = logging.getLogger("traccc_py")
         self._log.handlers = [TritonHandler(pb_utils.Logger)]
         self._log.setLevel(logging.INFO)
-        self._name = args["model_instance_name"]
+        self._name, self._ending = args["model_instance_name"], EndingFile.of_model(args["model_repository"])
         device = f"cuda:{args['model_instance_device_id']}" if args["model_instance_kind"] == "GPU" else "cpu"
         try:
             values = json.loads(Path(args["model_repository"], args["model_version"], SETTINGS_FILE).read_text())
@@ -85,6 +94,7 @@ class TritonPythonModel:
                 self._workers[1].wait_until_ready()
                 memory = _memory_for_events(settings, args["model_config"])
                 self._service.set_memory(memory)
+                self._queue.limit_batches(memory // _BYTES_PER_CELL)
                 limit_memory(memory)
                 self._log.info("%s: events may use %.1f GB of memory", self._name, memory * 1e-9)
             gc.freeze()  # collecting the compiler's objects too would add 70 ms to some request
@@ -106,6 +116,7 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             try:
+                self._ending.check()
                 decoded, timeout = self._service.decode(_decode(request)), _timeout(request)
                 answer = partial(self._send, sender, request)  # the request holds the memory of its tensors
                 self._queue.put(Job(decoded, answer, sender.is_cancelled, timeout))

@@ -7,6 +7,7 @@ import ctypes
 import os
 import resource
 import select
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ _USER_TIME = 11  # index among the fields of /proc/PID/stat after the name; the 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _LARGEST_MMAP_THRESHOLD = 32 * 1_048_576
 _TRIM_THRESHOLD = 1024 * 1_048_576
+_STACK = 8 * 1_048_576
 
 
 class Progress:
@@ -110,6 +112,16 @@ def make_region_private() -> None:
         region.chmod(0o600)
 
 
+def allow_many_descriptors() -> None:
+    """Let this process and those it starts open as many files and connections as the system lets them.
+
+    At the usual first limit of 1,024 a thousand idle clients keep all others out, and Triton writes a line to its log
+    each time one tries.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def free_memory() -> int:
     """Return how much memory this process could still use, by the machine's and its container's account [bytes]."""
     text = Path("/proc/meminfo").read_text()
@@ -119,6 +131,11 @@ def free_memory() -> int:
         limit, used = (int((folder / f"memory.{name}").read_text()) for name in ("max", "current"))
         free = min(free, limit - used)
     return free
+
+
+def use_small_stacks() -> None:
+    """Let threads that begin from now on have stacks of 8 MB: `ulimit -s` may say more than the memory allows."""
+    threading.stack_size(_STACK)
 
 
 def limit_memory(more: int) -> None:

@@ -55,6 +55,7 @@ class EventQueue:
 
     def __init__(self, settings: QueueSettings) -> None:
         self._settings = settings
+        self._batch_cells = settings.batch_cells
         self._small: deque[Job] = deque()
         self._large: deque[Job] = deque()
         self._n_cells = 0
@@ -64,6 +65,10 @@ class EventQueue:
 
     def __len__(self) -> int:
         return len(self._small) + len(self._large)
+
+    def limit_batches(self, n_cells: int) -> None:
+        """Let batches have no more cells than this: there is no memory for more."""
+        self._batch_cells = min(self._batch_cells, n_cells)
 
     @property
     def n_cells(self) -> int:
@@ -132,7 +137,7 @@ class EventQueue:
         return self._small if n_cells <= _SMALL_SHARE * self._settings.batch_cells else self._large
 
     def _next_batch(self, waiting: deque[Job]) -> list[Job]:
-        room = self._settings.batch_cells
+        room = self._batch_cells
         batch: list[Job] = []
         while waiting and len(batch) < self._settings.max_batch and (not batch or waiting[0].n_cells <= room):
             job = waiting.popleft()

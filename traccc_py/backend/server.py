@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from traccc_py import wire
+from traccc_py.backend.ending import EndingFile
 from traccc_py.backend.installation import Installation, find_installation
 from traccc_py.backend.leftovers import (
     CLIENT_PREFIX,
@@ -30,7 +31,14 @@ from traccc_py.backend.leftovers import (
     remove_leftovers,
 )
 from traccc_py.backend.ports import PortClaim, Ports, wait_for_port
-from traccc_py.backend.processes import Progress, cpu_seconds, living_instances, living_members, wait_for_an_end
+from traccc_py.backend.processes import (
+    Progress,
+    allow_many_descriptors,
+    cpu_seconds,
+    living_instances,
+    living_members,
+    wait_for_an_end,
+)
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.settings import ServerSettings
 from traccc_py.errors import ServiceError
@@ -93,6 +101,7 @@ class TritonServer:
         self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
         self._lock = lock_against_cleaning(Path(self._folder.name))
         self._models = Path(self._folder.name) / "models"
+        self._ending = EndingFile(self._models)
         self._process: subprocess.Popen | None = None
         self._shared_memory = SharedMemoryFiles()
         self._janitor = Janitor(self._folder.name, f"/dev/shm/{self._shared_memory.prefix}*")
@@ -130,6 +139,8 @@ class TritonServer:
             raise ServiceError(msg)
         self._check_shared_memory()
         self._write_files()
+        self._ending.remove()
+        allow_many_descriptors()
         output = None if self.settings.log_file is None else self.settings.log_file.open("ab")
         try:
             self._process = subprocess.Popen(
@@ -324,12 +335,13 @@ class TritonServer:
         self._repository = replace(self._repository, restarts=restarts)
 
     def stop(self) -> None:
-        """Stop the server; requests in flight finish, as far as the exit timeout allows."""
+        """Stop the server; further requests are refused, those in flight finish as far as the exit timeout allows."""
         if self._process is None:
             return
         if not self.is_running():
             self.kill()  # instances, which may have outlived it
             return
+        self._ending.write()
         self._process.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + self.settings.exit_timeout
         progress = Progress(self._cpu_seconds_of_instances, _IDLE_SECONDS, _IDLE_CPU_SECONDS)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -28,7 +30,7 @@ _log = logging.getLogger(__name__)
 _WARM_UP_MODULES = 16  # too few for a warning that there are no seeds
 _WARM_UP_ACTIVATION = 0.1
 _LEAST_BYTES_PER_CELL = 100  #: that the chain needs; events of pile-up take 250 to 580
-_MOST_BYTES_PER_CELL = 20_000  #: twice what an event of noise alone took
+_CHAINS = 2  #: of a process, at most
 
 
 class Request(NamedTuple):
@@ -52,6 +54,28 @@ class BusyError(ServiceError):
 
 class WithdrawnError(ServiceError):
     """Nobody waits for the event any more: it was cancelled, or its time is up."""
+
+
+class _Turns:
+    """Lets the chains of a process work beside each other, or one of them alone."""
+
+    def __init__(self) -> None:
+        self._places = threading.Semaphore(_CHAINS)
+        self._is_waited_for = threading.Lock()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Work while others may."""
+        with self._places:
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work while no other does; not to be asked for by one that works."""
+        with self._is_waited_for, ExitStack() as places:
+            for _ in range(_CHAINS):
+                places.enter_context(self._places)
+            yield
 
 
 #: Output tensors by name, or why there are none. Errors other than TracccError are server errors.
@@ -114,6 +138,7 @@ class TrackingService:
         detector = settings.detector.load()
         self._athena_ids: AthenaIds | None = None
         self._memory: int | None = None  # for events [bytes]
+        self._turns = _Turns()
         if settings.athena_map is not None:
             ids = read_athena_ids(settings.athena_map).for_detector(detector)
             self._athena_ids = replace(ids, name="the server's map")  # clients need not know its path
@@ -121,11 +146,13 @@ class TrackingService:
         if settings.finder is not None:
             config = config.with_settings({"finder.method": settings.finder})
         self.chain = TrackingChain(detector, config, device=device, threads=settings.threads)
+        self._chains = [self.chain]  # of the process
 
     def beside(self) -> TrackingService:
         """Return a service of the same detector and settings, ready, for another thread."""
         other = copy.copy(self)
         other.chain = self.chain.beside()
+        self._chains.append(other.chain)
         return other
 
     def set_memory(self, memory: int) -> None:
@@ -161,7 +188,11 @@ class TrackingService:
             One per event, in order; an error of one does not affect the others.
         """
         report = BatchReport() if report is None else report
-        outcomes = self._run({k: event.cells for k, event in enumerate(events)}, why_withdrawn) if events else {}
+        with self._turns.beside():
+            outcomes = self._run({k: event.cells for k, event in enumerate(events)}, why_withdrawn) if events else {}
+        for k, outcome in outcomes.items():
+            if isinstance(outcome, MemoryError) and not isinstance(outcome, TracccError):
+                outcomes[k] = self._run_alone(events[k].cells)
         return [
             outcome if isinstance(outcome, Exception) else self._encode(outcome, events[k], report)
             for k, outcome in sorted(outcomes.items())
@@ -224,20 +255,28 @@ class TrackingService:
             return self._run_halves(group, why_withdrawn)
         except Exception as error:
             if len(keys) == 1:
-                if isinstance(error, MemoryError) and not isinstance(error, TracccError):
-                    return {keys[0]: self._out_of_memory(group[keys[0]])}
-                if not isinstance(error, TracccError):
+                if not isinstance(error, (TracccError, MemoryError)):
                     _log.exception("an event of %d cells failed", len(group[keys[0]]))
                 return {keys[0]: error}
             return self._run_halves(group, why_withdrawn)
 
-    def _out_of_memory(self, cells: Cells | ModuleCells) -> TracccError:
-        if self._memory is not None and len(cells) * _MOST_BYTES_PER_CELL < self._memory:
-            return BusyError("the memory of this service is used by other events; send the event again later")
-        return CapacityError(
-            f"the event, which has {len(cells)} cells, needs more memory than this service has for one; is it of "
-            "noise, or are its cells in few modules?"
-        )
+    def _run_alone(self, cells: Cells | ModuleCells) -> EventResult | Exception:
+        """Reconstruct an event with all of the memory; it is at fault only if that does not suffice."""
+        with self._turns.alone():
+            for chain in self._chains:
+                chain.free_buffers()
+            try:
+                return self.chain.run_batch([cells])[0]
+            except MemoryError as error:
+                if isinstance(error, TracccError):
+                    return error
+                return CapacityError(
+                    f"the event, which has {len(cells)} cells, needs more memory than this service has for one; is it "
+                    "of noise, or are its cells in few modules?"
+                )
+            except Exception as error:
+                _log.exception("an event of %d cells failed", len(cells))
+                return error
 
     def _run_halves(
         self, group: Mapping[int, Cells | ModuleCells], why_withdrawn: Callable[[int], WithdrawnError | None]

@@ -13,6 +13,7 @@ import logging
 import re
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -329,7 +330,10 @@ def _read_header(path: Path, raw: bytes) -> list[str]:
     if not text.strip():
         msg = f"{path}: is empty; expected a header line with column names (an event without entries has only that)"
         raise InputDataError(msg)
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    if "\r" in first_line.decode("utf-8-sig", errors="replace").rstrip("\r"):
+        msg = f"{path}, line 1: lines end with a carriage return alone; expected line feeds"
+        raise InputDataError(msg)
+    repeated = sorted(name for name, n in Counter(header).items() if n > 1)
     if repeated:
         msg = f"{path}, line 1: column {', '.join(repeated)} appears more than once; expected each name once"
         raise InputDataError(msg)
