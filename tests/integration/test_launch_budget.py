@@ -245,7 +245,6 @@ LAUNCHES_OF_LATE_SEEDS = (  # besides those that sort points, search chains, sca
     "finding_follow_seeds",
     "finding_candidates_count_candidates",
     "finding_candidates_fill_candidates",
-    "finding_retry_mark_points",
 )
 
 
@@ -258,7 +257,7 @@ def test_page_on_the_gpu_lists_the_launches_of_a_batch(grown, batches):
     launches.clear()
     grown.run_batch(batches[0])
     # The page's event has seeds by layer pairs, late ones, and tracks that may kink; a telescope has none of these.
-    elsewhere = ("seeding_", "finding_kinks_", "scan_", "grouping_", "tracking_selection_")
+    elsewhere = ("seeding_", "finding_kinks_", "finding_retry_mark_points", "scan_", "grouping_", "tracking_selection_")
     listed.subtract({"finding_follow_seeds": 1})
     listed.subtract(LAUNCHES_OF_LATE_SEEDS)
     of_stages = {name: n for name, n in listed.items() if not name.startswith(elsewhere)}
