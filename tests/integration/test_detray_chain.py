@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.detray_documents import PASSIVE, RECTANGLE, axis, grid, maps, slab, surface
 from traccc_py import ChainConfig, TrackingChain, read_cells
+from traccc_py.errors import GeometryError
 from traccc_py.geometry import build_detector, read_detray, write_detray
 from traccc_py.simulation.events import simulate_event
 from traccc_py.simulation.generators.gun import ParticleGunConfig
@@ -127,3 +128,38 @@ def test_events_of_traccc_in_the_detector_of_its_files(reference_data, ids):
     momentum = 1 / np.abs(tracks.params[:, 4])
     np.testing.assert_allclose(momentum, 10.0, rtol=3 * 0.012 * 10)
     assert np.median(momentum) == pytest.approx(10, rel=0.05)
+
+
+def misaligned(folder, angle):
+    """A telescope whose planes are turned by Gaussian angles about their axes."""
+    path = write_detray(build_detector("telescope"), folder)["geometry"]
+    document, random = json.loads(path.read_text()), np.random.default_rng(3)
+    for volume in document["data"]["volumes"]:
+        for s in volume["surfaces"]:
+            axes = np.array(s["transform"]["rotation"]).reshape(3, 3)
+            for k, turn in enumerate(random.normal(0, angle, 3)):
+                a, b = (k + 1) % 3, (k + 2) % 3
+                axes[a], axes[b] = (
+                    np.cos(turn) * axes[a] + np.sin(turn) * axes[b],
+                    np.cos(turn) * axes[b] - np.sin(turn) * axes[a],
+                )
+            s["transform"]["rotation"] = axes.ravel().tolist()
+    path.write_text(json.dumps(document))
+    return read_detray(path)
+
+
+@pytest.mark.parametrize("angle", [1e-4, 1e-3, 0.01])
+def test_planes_of_a_telescope_may_be_misaligned(tmp_path, angle):
+    detector = misaligned(tmp_path, angle)
+    gun = ParticleGunConfig(
+        n_particles=100, momentum=(1.0, 5.0), eta=(-0.1, 0.1), phi=(-0.1, 0.1), vertex_sigma=(0.01, 0.01, 1.0)
+    )
+    tracks = TrackingChain(detector, device="cpu", threads=1).run(simulate_event(detector, gun, 3).cells).tracks
+    assert len(tracks) >= 98
+    assert np.mean(tracks.n_measurements >= 8) > 0.97
+    assert tracks.pval.mean() > 0.6  # 0.78 of planes that are aligned: errors of one pixel are rather too large
+
+
+def test_planes_that_cross_each_other_are_not_a_telescope(tmp_path):
+    with pytest.raises(GeometryError, match="no line from the beam line crosses 3 layers"):
+        TrackingChain(misaligned(tmp_path, 0.04), device="cpu", threads=1)

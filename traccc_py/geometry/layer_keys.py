@@ -10,7 +10,14 @@ from __future__ import annotations
 import numpy as np
 
 from traccc_py.errors import GeometryError
-from traccc_py.geometry.layers import DISC_COSINE, PARALLEL_TOLERANCE, SurfacePoints, split_by_ring
+from traccc_py.geometry.layers import (
+    DISC_COSINE,
+    SurfacePoints,
+    are_nearly_parallel,
+    spans_along,
+    split_by_ring,
+    stack_normal,
+)
 from traccc_py.geometry.surfaces import Surfaces, decode_geometry_id
 
 __all__ = ["acts_layer_keys", "are_parallel_planes", "layer_keys", "plane_keys"]
@@ -23,18 +30,16 @@ _PLANE_GAP = 1e-3  #: surfaces of one plane of a telescope are at most this far 
 
 def are_parallel_planes(surfaces: Surfaces) -> bool:
     """Return whether surfaces are planes one after another, as in a telescope, and not the discs of an endcap."""
-    w = surfaces.w
-    if not (np.abs(w @ w[0]) > 1 - PARALLEL_TOLERANCE).all():
+    if not are_nearly_parallel(surfaces):
         return False
     sizes = np.bincount(plane_keys(surfaces)[:, 1])
-    is_along_z = abs(w[0, 2]) > DISC_COSINE
+    is_along_z = abs(surfaces.w[0, 2]) > DISC_COSINE
     return bool(sizes.max() <= (1 if is_along_z else _MAX_IN_PLANE))
 
 
 def plane_keys(surfaces: Surfaces) -> np.ndarray:
     """Return layer keys (n, 2) of parallel planes: (0, number of the plane)."""
-    offset = surfaces.centre @ surfaces.w[0]
-    place = _clusters(offset, offset, _PLANE_GAP)
+    place = _clusters(*spans_along(surfaces, stack_normal(surfaces)), _PLANE_GAP)
     return np.stack([np.zeros_like(place), place], axis=1)
 
 

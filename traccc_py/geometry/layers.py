@@ -18,17 +18,20 @@ from traccc_py.geometry.surfaces import PassiveSurface, Surfaces, decode_geometr
 
 __all__ = [
     "DISC_COSINE",
-    "PARALLEL_TOLERANCE",
     "UNLIMITED",
     "LayerTable",
     "SurfacePoints",
+    "are_nearly_parallel",
     "derive_layers",
+    "spans_along",
     "split_by_ring",
+    "stack_normal",
 ]
 
 UNLIMITED = 1e6  #: extent of planes [mm]
 DISC_COSINE = 0.7  #: sensors whose normal is closer to the z axis than this belong to discs
-PARALLEL_TOLERANCE = 1e-6  #: 1 - cosine between normals of one stack of planes
+_PARALLEL_TOLERANCE = 1e-6  # 1 - cosine between normals that are one
+_LEAST_COSINE = 0.995  # between the normal of a sensor and that of its stack of planes: 6 degrees, for alignment
 _N_U, _N_V = 7, 3  #: points on a sensor for which distances to a reference surface are calculated
 
 
@@ -112,11 +115,12 @@ def derive_layers(
     if keys is None:
         ids = decode_geometry_id(surfaces.geometry_id)
         keys = np.stack([ids.volume, ids.layer], axis=1)
+    if are_planes and not are_nearly_parallel(surfaces):
+        _raise_for_normals(surfaces)
     groups = list(_sensitive_groups(surfaces, points, keys, are_planes, volume_names or {}))
     groups += [_passive_group(p) for p in passive]
     groups.sort(key=lambda g: (g.kind, g.position, g.transverse_low))
     _check_order(groups)
-    _check_normals(groups)
     layers = np.zeros(len(groups), LAYER)
     layer_of_surface = np.full(len(surfaces), -1, np.int32)
     for i, group in enumerate(groups):
@@ -156,13 +160,11 @@ def _round_group(name: str, kind: LayerKind, members: np.ndarray, points: Surfac
 
 
 def _plane_group(name: str, surfaces: Surfaces, members: np.ndarray) -> _Group:
-    normal = surfaces.w[members[0]]
-    if normal @ surfaces.w[0] < 0:  # the next plane may face the other way
-        normal = -normal
-    offsets = surfaces.centre[members] @ normal
-    middle = float(offsets.min() + offsets.max()) / 2
+    normal = stack_normal(surfaces)
+    of_sensors = spans_along(surfaces, normal)
+    low, high = float(of_sensors[0][members].min()), float(of_sensors[1][members].max())
+    middle = (low + high) / 2
     n_x, n_y, n_z = (float(c) for c in normal)
-    low, high = float(offsets.min()), float(offsets.max())
     return _Group(name, LayerKind.PLANE, members, middle, low, high, -UNLIMITED, UNLIMITED, (n_x, n_y, n_z))
 
 
@@ -211,14 +213,36 @@ def _check_order(groups: Sequence[_Group]) -> None:
         raise GeometryError(msg)
 
 
-def _check_normals(groups: Sequence[_Group]) -> None:
-    planes = [g for g in groups if g.kind == LayerKind.PLANE]
-    for g in planes:
-        if np.dot(g.normal, planes[0].normal) < 1 - PARALLEL_TOLERANCE:
-            msg = (
-                f"planes {planes[0].name!r} and {g.name!r} are not parallel: normals {planes[0].normal} and {g.normal}"
-            )
-            raise GeometryError(msg)
+def stack_normal(surfaces: Surfaces) -> np.ndarray:
+    """Return the normal of a stack of planes, on the side of the first one's: that of all, or their mean."""
+    cosine = surfaces.w @ surfaces.w[0]
+    if (np.abs(cosine) > 1 - _PARALLEL_TOLERANCE).all():
+        return surfaces.w[0]
+    mean = np.where(cosine < 0, -1.0, 1.0) @ surfaces.w  # a plane may face the other way
+    return mean / np.linalg.norm(mean)
+
+
+def are_nearly_parallel(surfaces: Surfaces) -> bool:
+    """Return whether surfaces are parallel but for their alignment."""
+    return bool((np.abs(surfaces.w @ stack_normal(surfaces)) > _LEAST_COSINE).all())
+
+
+def spans_along(surfaces: Surfaces, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each surface begins and ends along the normal of a stack of planes, (n,) each [mm]."""
+    offsets = surfaces.points(_N_U, _N_V) @ normal
+    return offsets.min(1), offsets.max(1)
+
+
+def _raise_for_normals(surfaces: Surfaces) -> None:
+    normal = stack_normal(surfaces)
+    worst = int(np.argmin(np.abs(surfaces.w @ normal)))
+    angle = np.degrees(np.arccos(min(1.0, abs(float(surfaces.w[worst] @ normal)))))
+    msg = (
+        f"planes are not parallel: the normal of surface {surfaces.geometry_id[worst]}, "
+        f"{np.round(surfaces.w[worst], 4).tolist()}, is {angle:.1f} degrees from {np.round(normal, 4).tolist()}, that "
+        f"of their stack; expected at most {np.degrees(np.arccos(_LEAST_COSINE)):.1f}"
+    )
+    raise GeometryError(msg)
 
 
 def _layer_record(g: _Group) -> np.void:
