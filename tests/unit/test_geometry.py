@@ -206,6 +206,20 @@ def test_toy_default_and_limits():
         build_detector("toy", n_endcap_layers=8)
 
 
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"n_planes": 3.5}, "n_planes is 3.5; expected an integer from 1"),
+        ({"n_planes": "a"}, "n_planes is 'a'; expected an integer"),
+        ({"half_length": np.inf}, "half_length inf .* finite"),
+        ({"material_thickness": -1.0}, "material_thickness is -1.0 mm; expected a finite number >= 0"),
+    ],
+)
+def test_impossible_telescopes_are_refused(option, words):
+    with pytest.raises(GeometryError, match=words):
+        build_detector("telescope", **option)
+
+
 def test_telescope_planes_and_axes():
     detector = build_detector("telescope", n_planes=3, spacing=10.0, first_offset=5.0, half_length=50.0, material=None)
     np.testing.assert_allclose(detector.surfaces.centre, [[5, 0, 0], [15, 0, 0], [25, 0, 0]])

@@ -216,6 +216,8 @@ def _description(name: str, value: float, layout: SeedingLayout) -> str:
         "z_min": [layer for layer in layout.layers if layer.z_low < value],
         "z_max": [layer for layer in layout.layers if layer.z_high > value],
     }[name]
+    if not outside:
+        return f"{cut} does not fit how the layers lie"
     return f"{_counted(outside, layout.layers)} lie or reach beyond {cut}"
 
 

@@ -72,11 +72,17 @@ def build_telescope(
     if axis not in _AXES:
         msg = f"axis is {axis!r}; expected 'x', 'y' or 'z'"
         raise GeometryError(msg)
-    if not 1 <= n_planes <= _MAX_PLANES:
-        msg = f"n_planes is {n_planes}; expected 1 to {_MAX_PLANES}"
+    if n_planes not in range(1, _MAX_PLANES + 1):
+        msg = f"n_planes is {n_planes!r}; expected an integer from 1 to {_MAX_PLANES}"
         raise GeometryError(msg)
-    if not (spacing > 0 and half_length > 0 and sensor_thickness > 0):
-        msg = f"spacing {spacing}, half_length {half_length} and sensor_thickness {sensor_thickness} must be > 0 mm"
+    if not all(0 < value < math.inf for value in (spacing, half_length, sensor_thickness)):
+        msg = (
+            f"spacing {spacing}, half_length {half_length} and sensor_thickness {sensor_thickness} must be > 0 mm and "
+            "finite"
+        )
+        raise GeometryError(msg)
+    if not 0 <= material_thickness < math.inf:
+        msg = f"material_thickness is {material_thickness} mm; expected a finite number >= 0"
         raise GeometryError(msg)
     i_normal = _AXES[axis]
     offsets = first_offset + spacing * np.arange(n_planes)
