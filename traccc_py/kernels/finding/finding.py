@@ -41,7 +41,7 @@ from traccc_py.kernels.finding.branches import (
 )
 from traccc_py.kernels.finding.candidates import CandidateBatch, Followed, collect_candidates
 from traccc_py.kernels.finding.kinks import keep_continuations, resume_at_kinks
-from traccc_py.kernels.finding.layers import cross_layer, first_navigation, nearest_surface, without_bit
+from traccc_py.kernels.finding.layers import cross_layer, first_navigation, is_slow, nearest_surface, without_bit
 from traccc_py.kernels.finding.measurement_search import best_measurement, variance_on
 from traccc_py.kernels.finding.retry import find_used, list_retried, mark_retried
 from traccc_py.kernels.finding.starts import move_starts
@@ -152,13 +152,6 @@ def _has_too_many_holes(p, counters):
 def _score(p, counters):
     """Return what decides where a branch is cut back: measurements that don't make up for the holes before go, too."""
     return counters.measurements - p.cuts.measurements_per_hole * counters.holes
-
-
-@device_function(inlined=True)
-def _is_slow(p, track, direction):
-    """Return whether a track is below the momentum cuts (or not a number)."""
-    momentum = ONE / abs(track.params.qop)
-    return not (momentum > p.cuts.min_p and momentum * direction.sin_theta > p.cuts.min_pt)
 
 
 @device_function(inlined=True)
@@ -289,7 +282,7 @@ def _follow(i, p, slot, branch, n_branches):
         n_steps = np.int32(n_steps + 1)
         direction = track_direction(track)
         curvature = track_curvature(p.detector.field, track, direction)
-        if _is_slow(p, track, direction):
+        if is_slow(p, track, direction):
             break
         here = Branch(track=track, navigation=navigation, counters=counters, chi2=chi2, path=travelled)
         if navigation.untried == np.int64(0):
@@ -303,12 +296,14 @@ def _follow(i, p, slot, branch, n_branches):
         if is_found and _score(p, counters) >= _score(p, counters_at_last):
             counters_at_last, chi2_at_last = counters, chi2
     # Worked out again: what is kept through the loop takes registers.
-    is_slow = _is_slow(p, track, track_direction(track))
+    has_slowed = is_slow(p, track, track_direction(track))
     behind = _score(p, counters_at_last) - p.is_resumed * p.out.n_measurements[slot]
     if p.is_resumed == 0 or behind >= p.cuts.measurements_behind_kink:
         store_outcome(p, slot, counters_at_last, chi2_at_last)
         is_cut = counters.measurements > counters_at_last.measurements
-        p.out.is_stopped[slot] = np.int32(1) if is_cut or is_slow or _has_too_many_holes(p, counters) else np.int32(0)
+        p.out.is_stopped[slot] = (
+            np.int32(1) if is_cut or has_slowed or _has_too_many_holes(p, counters) else np.int32(0)
+        )
     return n_branches
 
 

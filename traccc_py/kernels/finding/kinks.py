@@ -27,7 +27,7 @@ from traccc_py.kernels.finding.branches import (
     save_branch,
 )
 from traccc_py.kernels.finding.candidates import Acceptance, acceptance, fits_well
-from traccc_py.kernels.finding.layers import cross_layer, first_navigation
+from traccc_py.kernels.finding.layers import cross_layer, first_navigation, is_slow
 from traccc_py.kernels.finding.measurement_search import variance_on
 from traccc_py.kernels.finding.retry import find_used
 from traccc_py.kernels.tracking.batch import MeasurementBatch, SeedParameters
@@ -194,6 +194,8 @@ def resume_at_kink(k, p):
             break
         copy_entries(p, np.int32(row - 1), row, n)
         direction = track_direction(branch.track)
+        if is_slow(p, branch.track, direction):
+            break
         curvature = track_curvature(p.detector.field, branch.track, direction)
         branch, alive = cross_layer(p, row, branch, direction, curvature)
         if not alive or branch.navigation.untried != np.int64(0):  # at the end, or at the sensors of the next layer

@@ -25,7 +25,7 @@ from traccc_py.kernels.tracking.polar import is_polar
 from traccc_py.kernels.tracking.propagation import track_curvature, transport_to_curvilinear, with_layer_material
 from traccc_py.kernels.tracking.state import Branch, Counters, Navigation
 
-__all__ = ["MAX_SURFACES_IN_BIN", "cross_layer", "first_navigation", "nearest_surface", "without_bit"]
+__all__ = ["MAX_SURFACES_IN_BIN", "cross_layer", "first_navigation", "is_slow", "nearest_surface", "without_bit"]
 
 MAX_SURFACES_IN_BIN = 63  #: surfaces of a grid bin are bits of an int64
 # [mm]. A surface must be this far ahead: otherwise a track could alternate between two of them for ever. At its start a
@@ -156,6 +156,13 @@ def _through_passive_layer(p, slot, branch, direction, curvature, layer, path, g
     navigation = Navigation(gaps=gaps, bin_start=np.int32(0), untried=np.int64(0))
     zero = ZERO * branch.path
     return Branch(track=track, navigation=navigation, counters=counters, chi2=branch.chi2, path=zero), alive
+
+
+@device_function(inlined=True)
+def is_slow(p, track, direction):
+    """Return whether a track is below the momentum cuts (or not a number); it may turn thousands of times."""
+    momentum = ONE / abs(track.params.qop)
+    return not (momentum > p.cuts.min_p and momentum * direction.sin_theta > p.cuts.min_pt)
 
 
 @device_function(inlined=True)
