@@ -236,6 +236,10 @@ class ClientRunOptions(Settings):
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            msg = f"--header is {shown(pair)}; expected NAME=VALUE"
+            raise ConfigError(msg)
     parts = [pair.partition("=") for pair in pairs]
     return {name.strip().lower(): value.strip() for name, _, value in parts}
 
