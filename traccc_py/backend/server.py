@@ -22,6 +22,7 @@ from traccc_py import wire
 from traccc_py.backend.installation import Installation, find_installation
 from traccc_py.backend.leftovers import (
     CLIENT_PREFIX,
+    FOLDER_PREFIX,
     SHARED_MEMORY,
     Janitor,
     SharedMemoryFiles,
@@ -90,12 +91,12 @@ class TritonServer:
         self._claims, self.ports = _claim_ports(settings)
         for name in remove_leftovers():
             _log.warning("%s, which a service that was killed has left behind, was removed", name)
-        self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
+        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
         self._lock = lock_against_cleaning(Path(self._folder.name))
         self._models = Path(self._folder.name) / "models"
         self._process: subprocess.Popen | None = None
         self._shared_memory = SharedMemoryFiles()
-        self._janitor = Janitor(self._folder.name, f"/dev/shm/{self._shared_memory.prefix}*")
+        self._janitor = Janitor(f"/dev/shm/{self._shared_memory.prefix}*", self._folder.name)
         self._write_files()
 
     def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
@@ -138,6 +139,7 @@ class TritonServer:
                 env=self._installation.environment(os.environ),
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
+                pass_fds=(self._lock,),  # the folder is locked as long as the server lives, if it outlives this process
                 start_new_session=True,  # a Ctrl-C is for the launcher, which lets requests finish
             )
         except OSError as error:
