@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from traccc_py import wire
-from traccc_py.backend.installation import Installation, find_installation
+from traccc_py.backend.installation import Installation, check_shell, find_installation
 from traccc_py.backend.leftovers import (
     CLIENT_PREFIX,
     FOLDER_PREFIX,
@@ -76,7 +76,7 @@ class TritonServer:
     Raises
     ------
     ServiceError
-        If there is no server on this machine, or a port is in use.
+        If there is no server on this machine, it could not start its processes, or a port is in use.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class TritonServer:
         self._repository = repository
         self.settings = settings = ServerSettings() if settings is None else settings
         self._installation = find_installation() if installation is None else installation
+        check_shell()
         self._claims, self.ports = _claim_ports(settings)
         for name in remove_leftovers():
             _log.warning("%s, which a service that was killed has left behind, was removed", name)
@@ -131,7 +132,7 @@ class TritonServer:
             raise ServiceError(msg)
         self._check_shared_memory()
         self._write_files()
-        output = None if self.settings.log_file is None else self.settings.log_file.open("ab")
+        output = self.settings.open_log()
         try:
             self._process = subprocess.Popen(
                 self.command(),
@@ -237,7 +238,7 @@ class TritonServer:
                 msg = f"the server exited with code {self.exit_code()}{self._end_of_log()}"
                 raise ServiceError(msg)
             if time.monotonic() > deadline:
-                msg = f"the server is not ready after {timeout:.0f} s{self._end_of_log()}"
+                msg = f"the server is not ready after {timeout:g} s{self._end_of_log()}"
                 raise ServiceError(msg)
             time.sleep(_POLL)
 
