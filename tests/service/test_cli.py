@@ -74,6 +74,10 @@ def test_client_without_a_server():
         (["--plots", "tracks.xyz"], "--plots tracks.xyz: unknown format '.xyz'"),
         (["--output", sample_event_path()], "can't be written"),
         (["--header", "x=y", "--skip", 1], "no event is left"),
+        (["--header", "foo"], '--header is "foo"; expected NAME=VALUE'),
+        (["--header", "bad name=x"], "--header has the name 'bad name'; expected small letters, digits"),
+        (["-u", "127.0.0.1:99999"], '--url is "127.0.0.1:99999"; expected host:port with a port from 1 to 65535'),
+        (["-u", "127.0.0.1", "--http"], '--url is "127.0.0.1"; expected host:port'),
     ],
 )
 def test_client_checks_before_it_sends(options, message):

@@ -287,6 +287,15 @@ def test_server_that_does_not_answer(protocol, sample_cells):
     [
         ({"protocol": "ftp"}, 'protocol is "ftp"; expected one of "grpc", "http"'),
         ({"url": "http://127.0.0.1:8000"}, "expected host:port, without http://"),
+        ({"url": "127.0.0.1:99999"}, 'url is "127.0.0.1:99999"; expected host:port with a port from 1 to 65535'),
+        ({"url": "127.0.0.1:0"}, "expected host:port with a port from 1"),
+        ({"url": "127.0.0.1"}, "expected host:port with a port from 1"),
+        ({"url": "127.0.0.1", "protocol": "http"}, "expected host:port with a port from 1"),
+        ({"url": "::1:8001"}, r"such as 127\.0\.0\.1:8001 or \[::1\]:8001"),
+        ({"url": "dns:somewhere"}, "expected host:port with a port from 1"),
+        ({"headers": {"bad name": "secret"}}, "headers has the name 'bad name'; expected small letters, digits, -, _ "),
+        ({"headers": {"Authorization": "secret"}}, "headers has the name 'Authorization'; expected small letters"),
+        ({"headers": {"": "x"}, "protocol": "http"}, "headers has the name ''; expected letters, digits, -, _ and ."),
         ({"shared_memory": "disk"}, 'shared_memory is "disk"; expected one of "system", "cuda"'),
         ({"timeout": 0}, "timeout is 0; expected a finite number > 0"),
         ({"retries": -1}, "retries is -1; expected an integer >= 0"),
@@ -296,6 +305,23 @@ def test_server_that_does_not_answer(protocol, sample_cells):
 def test_impossible_options_are_refused(options, message):
     with pytest.raises(ConfigError, match=message):
         TrackingClient(**options)
+
+
+@pytest.mark.parametrize(
+    ("url", "protocol"),
+    [
+        ("localhost:8001", "grpc"),
+        ("[::1]:65535", "grpc"),
+        ("unix:/run/triton.sock", "grpc"),
+        ("dns:somewhere:8001", "grpc"),
+        ("ipv4:192.0.2.1:8001,192.0.2.2:8001", "grpc"),
+        ("[::1]:8000", "http"),
+        ("proxy.example:80/triton", "http"),
+    ],
+)
+def test_other_ways_to_name_a_server_are_left_alone(url, protocol):
+    with TrackingClient(url, protocol) as client:
+        assert client.options.url == url
 
 
 def test_asynchronous_client_has_no_shared_memory():

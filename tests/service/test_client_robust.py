@@ -1,5 +1,6 @@
 """The client where things go wrong around it: forks, dead servers, odd columns, deadlines."""
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -18,12 +19,13 @@ from tests.service.conftest import url
 from traccc_py import TrackingChain, wire
 from traccc_py.backend.ports import free_port
 from traccc_py.cli.app import app
+from traccc_py.client.failures import explained, is_worth_repeating, needs_larger_outputs
 from traccc_py.client.options import ClientOptions
 from traccc_py.edm import Cells
 from traccc_py.errors import InputDataError, ServiceError, TracccError
 
 client_module = pytest.importorskip("traccc_py.client")
-pytest.importorskip("tritonclient")
+InferenceServerException = pytest.importorskip("tritonclient.utils").InferenceServerException
 TrackingClient = client_module.TrackingClient
 
 FORK_SECONDS = 20
@@ -139,6 +141,56 @@ def test_dead_server_is_said_at_once(dead_url, sample_cells, caplog):
         time.sleep(0.01)
     assert "it is sent again" in caplog.text
     thread.join()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["the event waited for 2.1 s; its sender allows 2 s", "the request was cancelled", "the event waited for ..."],
+)
+@pytest.mark.parametrize("status", ["400", "499", "StatusCode.CANCELLED"])
+def test_late_events_are_not_refused_ones(text, status):
+    """Triton 2.51 sends 400 for both by HTTP; values are left out where memory is shared."""
+    text = text.replace("for ...", "for ... s; its sender allows ... s")
+    for prefix in ("", "in ensemble 'traccc-gpu-compact', "):
+        error = InferenceServerException(prefix + text, status=status)
+        assert not is_worth_repeating(error)
+        found = explained(error, ClientOptions(timeout=2))
+        assert isinstance(found, ServiceError)
+        assert f"did not answer within 2 s: {text}" in str(found)
+
+
+def test_refused_events_stay_refused():
+    text = "cells row 3 (counted from 0): geometry_id is 77"
+    assert isinstance(explained(InferenceServerException(text, status="400"), ClientOptions()), InputDataError)
+
+
+def test_a_server_without_room_is_asked_again_not_for_more():
+    """The message is much like that of outputs that do not fit into the client's shared memory."""
+    full = InferenceServerException(
+        "Failed to increase the shared memory pool size for key 'x' to 67108864 bytes: No space left on device"
+    )
+    small = InferenceServerException(
+        "shared memory size specified with the request for output 'TRK_PARAMS' (640 bytes) should be at least 800 bytes"
+    )
+    assert is_worth_repeating(full)
+    assert not needs_larger_outputs(full)
+    assert needs_larger_outputs(small)
+
+
+@pytest.mark.parametrize("ask", ["once", "asynchronously"])
+def test_another_port_of_the_server_is_told_to_be_one(server, sample_cells, ask):
+    """That of metrics answers everything, with nothing that is JSON."""
+    function = {"once": ask_once, "asynchronously": ask_asynchronously}[ask]
+    with pytest.raises(ServiceError, match=r"can't be reached: .*is this its HTTP port \(8000 by default\)\?"):
+        function(f"127.0.0.1:{server.ports.metrics}", sample_cells)
+
+
+def ask_asynchronously(url, cells):
+    async def ask():
+        async with client_module.AsyncTrackingClient(url, "http", timeout=10) as client:
+            return await client.reconstruct(cells)
+
+    return asyncio.run(ask())
 
 
 def changed(cells, **columns):

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -16,9 +17,17 @@ import pytest
 from tests.integration.small_events import telescope, telescope_cells
 from tests.service.conftest import START_SECONDS, require_server
 from tests.service.test_serve import Service, children, command_line, left_behind
+from traccc_py.backend import leftovers
 from traccc_py.backend import server as server_module
 from traccc_py.backend.installation import Installation
-from traccc_py.backend.leftovers import SHARED_MEMORY, SharedMemoryFiles, is_in_use, remove_leftovers
+from traccc_py.backend.leftovers import (
+    FOLDER_PREFIX,
+    SHARED_MEMORY,
+    SharedMemoryFiles,
+    is_in_use,
+    lock_against_cleaning,
+    remove_leftovers,
+)
 from traccc_py.backend.repository import ModelRepository
 from traccc_py.backend.server import TritonServer
 from traccc_py.backend.settings import SchedulingSettings, ServerSettings
@@ -123,6 +132,47 @@ def test_shared_memory_of_dead_services_alone_is_removed():
     alive.close()
     assert not regions[0].exists()
     assert left_behind() == []
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """Two folders among temporary files, as servers make them."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = [tmp_path / f"{FOLDER_PREFIX}{name}" for name in ("first", "second")]
+    for folder in made:
+        (folder / "models").mkdir(parents=True)
+    return made
+
+
+def test_folders_of_dead_services_alone_are_removed(folders, monkeypatch, tmp_path):
+    alive, dead = folders
+    other, link = tmp_path / "other", tmp_path / f"{FOLDER_PREFIX}link"
+    other.mkdir()
+    link.symlink_to(other)
+    lock = lock_against_cleaning(alive)
+    assert remove_leftovers() == []  # both are young: their locks may be yet to come
+    monkeypatch.setattr(leftovers, "_LEAST_AGE", 0.0)
+    assert remove_leftovers() == [dead.name]
+    assert (alive / "models").is_dir()
+    assert other.is_dir()
+    os.close(lock)
+    assert remove_leftovers() == [alive.name]
+    assert link.is_symlink()
+
+
+def test_folder_of_a_server_that_outlives_its_launcher_stays(installation, folders, monkeypatch):
+    monkeypatch.setattr(leftovers, "_LEAST_AGE", 0.0)
+    with TritonServer(ModelRepository(), any_ports(), installation) as server:
+        assert not any(folder.exists() for folder in folders)  # the next service removes what others have left
+        server.start()
+        folder = Path(server._folder.name)
+        os.close(server._lock)  # as when the launcher is killed
+        remove_leftovers()
+        assert folder.is_dir()
+        server.kill()
+        assert remove_leftovers() == [folder.name]
+        folder.mkdir()
+        server._lock = lock_against_cleaning(folder)
 
 
 def test_shared_memory_that_can_not_be_written_is_named(tmp_path, monkeypatch):

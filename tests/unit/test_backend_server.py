@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
@@ -143,12 +144,67 @@ def test_impossible_repositories_are_refused(options, message):
         ),
         (SchedulingSettings, {"gpus": (1, 1)}, r"gpus is \[1, 1\]; expected different numbers from 0"),
         (ServerSettings, {"http_port": 65_536}, "http_port is 65536; expected an integer from 0 to 65535"),
+        *(
+            (
+                ServerSettings,
+                {"extra_arguments": ("--log-verbose=1", option)},
+                f'extra_arguments has "{option}"; expected',
+            )
+            for option in (
+                "--model-control-mode=explicit",
+                "--model-control-mode",
+                "--model-con=poll",
+                "--http-port=1",
+                "--allow-http=false",
+                "--backend-config=python,shm-region-prefix-name=x",
+            )
+        ),
         (ServerSettings, {"grpc_port": 8000}, "grpc_port is 8000; expected another port than http_port"),
     ],
 )
 def test_impossible_settings_are_refused(kind, options, message):
     with pytest.raises(ConfigError, match=message):
         kind(**options)
+
+
+def test_other_options_of_triton_are_passed_on(installation):
+    """Those that the documentation names, for example."""
+    options = ("--grpc-use-ssl=1", "--trace-config=rate=100", "--backend-config=python,x=1", "--log-verbose", "1")
+    with TritonServer(ModelRepository(), any_ports(extra_arguments=options), installation) as server:
+        assert tuple(server.command()[-len(options) :]) == options
+
+
+def test_server_without_bash_is_refused(installation, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ServiceError, match=rf"no bash was found in PATH \({tmp_path}:{tmp_path}\);.* set PATH"):
+        TritonServer(ModelRepository(), any_ports(), installation)
+
+
+@pytest.mark.parametrize("name", ["with space", "a;b", "$HOME", "a'b", "(x)"])
+def test_folder_that_bash_takes_apart_is_refused(installation, monkeypatch, name):
+    monkeypatch.setattr(tempfile, "tempdir", f"/tmp/{name}")
+    message = rf"the folder of temporary files is .*{re.escape(name)}.*: set TMPDIR to another one"
+    with pytest.raises(ServiceError, match=message):
+        TritonServer(ModelRepository(), any_ports(), installation)
+
+
+def test_log_that_can_not_be_written_is_named(installation, tmp_path):
+    path = tmp_path / "missing" / "log"
+    settings = any_ports(log_file=path)
+    message = rf'log_file is "{path}", which can\'t be written \(No such file or directory\); expected one in a folder'
+    with TritonServer(ModelRepository(), settings, installation) as server, pytest.raises(ConfigError, match=message):
+        server.start()
+
+
+def test_time_that_was_not_enough_is_shown_as_it_was_given(tmp_path):
+    binary = tmp_path / "tritonserver"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n")
+    binary.chmod(0o755)
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=0), Installation(binary)) as server:
+        server.start()
+        with pytest.raises(ServiceError, match=r"not ready after 0\.5 s"):
+            server.wait_until_ready(0.5)
 
 
 @pytest.fixture

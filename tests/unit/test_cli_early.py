@@ -3,6 +3,7 @@
 import os
 import shutil
 import socket
+import tempfile
 
 import pytest
 
@@ -98,6 +99,16 @@ def test_serve_refuses_impossible_ports_and_addresses(server):
     )
     assert_refused(call("serve", *serve_on(grpc=65_536)), "--grpc-port", "65535")
     assert_refused(call("serve", *serve_on(), "--address", "192.0.2.1"), "--address 192.0.2.1: can't be listened on")
+
+
+def test_serve_checks_its_surroundings_before_kernels_are_compiled(server, monkeypatch, tmp_path):
+    log = tmp_path / "missing" / "log"
+    words = f'--server-log is "{log}", which can\'t be written (No such file or directory); expected one in a folder'
+    assert_refused(call("serve", *serve_on(), "--server-log", log), words)
+    words = '--server-option has "--model-control-mode=explicit"; expected none of'
+    assert_refused(call("serve", *serve_on(), "--server-option", "--model-control-mode=explicit"), words)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp/with space")
+    assert_refused(call("serve", *serve_on()), "the folder of temporary files is '/tmp/with space'", "set TMPDIR")
 
 
 def test_performance_reads_headers_of_samples_before_kernels_are_compiled(sample):

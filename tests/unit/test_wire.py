@@ -408,3 +408,18 @@ def test_served_tracks_name_their_columns():
     not_sent = {name for name, column in columns_of(Tracks).items() if column.tensor is None} - {"state_offsets"}
     assert not_sent == {"fit_outcome", "geometry_id", "pval", "perigee_covariance"}
     assert set(columns) == names - not_sent - {"stage_milliseconds", "states"}
+
+
+def test_outputs_of_a_request_are_those_it_names_twice():
+    """Once as outputs, which an ensemble always names all, and once in the parameter."""
+    requested = ["TRK_PARAMS", "STAGE_TIMES"]
+    assert wire.wanted_outputs(requested, None) == set(requested)
+    assert wire.wanted_outputs(requested, "TRK_PARAMS, GEOMETRY_IDS") == {"TRK_PARAMS"}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "name"), [("TRK_PARAM", "TRK_PARAM"), ("TRK_PARAMS,trk_perigee", "trk_perigee"), ("", "")]
+)
+def test_unknown_outputs_of_a_request_are_refused(parameter, name):
+    with pytest.raises(WireError, match=f"'outputs' names '{name}'; expected some of TRK_PARAMS, MEASUREMENTS, "):
+        wire.wanted_outputs(["TRK_PARAMS"], parameter)

@@ -8,13 +8,14 @@ import re
 import shutil
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from traccc_py.errors import ServiceError
 
-__all__ = ["Installation", "find_installation", "package_folder", "version_warning"]
+__all__ = ["Installation", "check_shell", "find_installation", "package_folder", "version_warning"]
 
 _VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
 _STUB = "triton_python_backend_stub"
@@ -26,6 +27,7 @@ _HOW_TO_INSTALL = (
 
 # 2.73 (image 26.09) brought fixes of crashes at the end with custom metrics, and of shared memory left behind.
 _OLDEST_UNSUSPECTED = (2, 73)
+_PLAIN_PATH = re.compile(r"[\w/.+=:,@%~-]+")
 _ALLOCATOR = {"MALLOC_ARENA_MAX": "2"}  # ADR 41
 
 
@@ -65,11 +67,38 @@ class Installation:
         Settings of the memory allocator in `base` are kept.
         """
         values = {**_ALLOCATOR, **base}
-        values["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), values.get("PATH", os.defpath)])
+        values["PATH"] = _search_path(values)
         if self.library_folder is not None:
             known = values.get("LD_LIBRARY_PATH")
             values["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, [str(self.library_folder), known]))
         return values
+
+
+def _search_path(base: Mapping[str, str]) -> str:
+    return os.pathsep.join([str(Path(sys.executable).parent), base.get("PATH", os.defpath)])
+
+
+def check_shell() -> None:
+    """Check that Triton can start its Python processes: by bash, to which it passes their paths without quotes.
+
+    If that fails Triton does not say so, and waits for ever.
+
+    Raises
+    ------
+    ServiceError
+        If there is no bash, or the folder of temporary files has a name that bash would take apart.
+    """
+    path = _search_path(os.environ)
+    if shutil.which("bash", path=path) is None:
+        msg = f"no bash was found in PATH ({path}); Triton starts its Python processes with it: install it, or set PATH"
+        raise ServiceError(msg)
+    folder = tempfile.gettempdir()
+    if _PLAIN_PATH.fullmatch(folder) is None:
+        msg = (
+            f"the folder of temporary files is {folder!r}; expected a path of letters, digits and / . _ - + = : , @ % "
+            "~ alone, as Triton passes it to bash without quotes: set TMPDIR to another one"
+        )
+        raise ServiceError(msg)
 
 
 def find_installation() -> Installation:

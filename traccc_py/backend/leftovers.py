@@ -6,14 +6,18 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 from traccc_py.errors import ServiceError
 
 __all__ = [
     "CLIENT_PREFIX",
+    "FOLDER_PREFIX",
     "SHARED_MEMORY",
     "Janitor",
     "SharedMemoryFiles",
@@ -25,7 +29,9 @@ __all__ = [
 
 SHARED_MEMORY = Path("/dev/shm")
 CLIENT_PREFIX = "traccc_py_"  #: of the names of regions that clients of this package register
+FOLDER_PREFIX = "traccc-py-server-"  #: of the names of servers' folders, among temporary files
 _PREFIX = "traccc_py_server_"
+_LEAST_AGE = 60.0  # [s] of a folder that is removed: between its making and its lock is a moment
 _LOCK = ".lock"
 
 
@@ -90,7 +96,11 @@ def is_in_use(path: Path) -> bool:
 
 
 def remove_leftovers() -> list[str]:
-    """Remove shared memory of servers whose owner is gone; return the names of the files."""
+    """Remove shared memory and folders of servers whose owner is gone; return their names."""
+    return sorted(_remove_shared_memory() + _remove_folders())
+
+
+def _remove_shared_memory() -> list[str]:
     removed = []
     for lock in SHARED_MEMORY.glob(f"{_PREFIX}*{_LOCK}"):
         with contextlib.suppress(OSError):  # another user's, or in use
@@ -102,11 +112,39 @@ def remove_leftovers() -> list[str]:
                     removed.append(path.name)
             finally:
                 os.close(descriptor)
-    return sorted(removed)
+    return removed
+
+
+def _remove_folders() -> list[str]:
+    """Remove folders of this user that nobody has locked; they stay if a service and its janitor were killed."""
+    removed = []
+    for folder in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*"):
+        with contextlib.suppress(OSError):  # another user's, no folder, or in use
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_old_and_own(descriptor):
+                    shutil.rmtree(folder)
+                    removed.append(folder.name)
+            finally:
+                os.close(descriptor)
+    return removed
+
+
+def _is_old_and_own(descriptor: int) -> bool:
+    """Return whether a folder is this user's, and so old that whoever made it has had the time to lock it."""
+    found = os.fstat(descriptor)
+    return found.st_uid == os.getuid() and time.time() - max(found.st_mtime, found.st_ctime) > _LEAST_AGE
 
 
 def lock_against_cleaning(folder: Path) -> int:
-    """Lock a folder, so that systemd-tmpfiles does not remove its old files; return the descriptor of the lock."""
+    """Lock a folder, so that neither systemd-tmpfiles nor another service removes it or its old files.
+
+    Returns
+    -------
+    int
+        Descriptor of the lock. A process that inherits it keeps the folder locked, too.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor

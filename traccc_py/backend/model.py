@@ -189,13 +189,9 @@ def _memory_for_events(settings: ModelSettings, config: str) -> int:
 
 def _decode(request: Any) -> Request:
     parameters = json.loads(request.parameters() or "{}")
-    outputs = set(request.requested_output_names())  # an ensemble always requests all
-    wanted = _text(parameters, wire.OUTPUTS_PARAMETER)
-    if wanted is not None:
-        outputs &= set(wanted.split(","))
     return Request(
         tensors={tensor.name(): from_triton(tensor) for tensor in request.inputs()},
-        outputs=outputs,
+        outputs=wire.wanted_outputs(request.requested_output_names(), _text(parameters, wire.OUTPUTS_PARAMETER)),
         fingerprint=_text(parameters, wire.FINGERPRINT_PARAMETER),
     )
 

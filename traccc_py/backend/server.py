@@ -20,9 +20,10 @@ from typing import Any
 
 from traccc_py import wire
 from traccc_py.backend.ending import EndingFile
-from traccc_py.backend.installation import Installation, find_installation
+from traccc_py.backend.installation import Installation, check_shell, find_installation
 from traccc_py.backend.leftovers import (
     CLIENT_PREFIX,
+    FOLDER_PREFIX,
     SHARED_MEMORY,
     Janitor,
     SharedMemoryFiles,
@@ -83,7 +84,7 @@ class TritonServer:
     Raises
     ------
     ServiceError
-        If there is no server on this machine, or a port is in use.
+        If there is no server on this machine, it could not start its processes, or a port is in use.
     """
 
     def __init__(
@@ -95,16 +96,17 @@ class TritonServer:
         self._repository = repository
         self.settings = settings = ServerSettings() if settings is None else settings
         self._installation = find_installation() if installation is None else installation
+        check_shell()
         self._claims, self.ports = _claim_ports(settings)
         for name in remove_leftovers():
             _log.warning("%s, which a service that was killed has left behind, was removed", name)
-        self._folder = tempfile.TemporaryDirectory(prefix="traccc-py-server-")
+        self._folder = tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX)
         self._lock = lock_against_cleaning(Path(self._folder.name))
         self._models = Path(self._folder.name) / "models"
         self._ending = EndingFile(self._models)
         self._process: subprocess.Popen | None = None
         self._shared_memory = SharedMemoryFiles()
-        self._janitor = Janitor(self._folder.name, f"/dev/shm/{self._shared_memory.prefix}*")
+        self._janitor = Janitor(f"/dev/shm/{self._shared_memory.prefix}*", self._folder.name)
         self._write_files()
 
     def start_until_ready(self, timeout: float, is_stopping: Callable[[], bool] = lambda: False) -> None:
@@ -141,7 +143,7 @@ class TritonServer:
         self._write_files()
         self._ending.remove()
         allow_many_descriptors()
-        output = None if self.settings.log_file is None else self.settings.log_file.open("ab")
+        output = self.settings.open_log()
         try:
             self._process = subprocess.Popen(
                 self.command(),
@@ -149,6 +151,7 @@ class TritonServer:
                 env=self._installation.environment(os.environ),
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
+                pass_fds=(self._lock,),  # the folder is locked as long as the server lives, if it outlives this process
                 start_new_session=True,  # a Ctrl-C is for the launcher, which lets requests finish
             )
         except OSError as error:
@@ -246,7 +249,7 @@ class TritonServer:
                 msg = f"the server exited with code {self.exit_code()}{self._end_of_log()}"
                 raise ServiceError(msg)
             if time.monotonic() > deadline:
-                msg = f"the server is not ready after {timeout:.0f} s{self._end_of_log()}"
+                msg = f"the server is not ready after {timeout:g} s{self._end_of_log()}"
                 raise ServiceError(msg)
             time.sleep(_POLL)
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 from traccc_py.config import PRESETS
 from traccc_py.detector_options import DetectorOptions
 from traccc_py.errors import ConfigError
-from traccc_py.settings import Choice, Count, PositiveCount, Range, Settings
+from traccc_py.settings import Choice, Count, PositiveCount, Range, Settings, shown
 
 __all__ = ["SETTINGS_FILE", "ModelSettings", "QueueSettings", "SchedulingSettings", "ServerSettings"]
 
@@ -21,6 +21,13 @@ SETTINGS_FILE = "settings.json"
 
 _SWITCHES = ("exatrkx", "exatrkx_ensemble", "hide_values", "log_calls")
 _WHOLE_NUMBERS = ("threads", "max_cells", "gpu_memory_mb", "memory_mb", "event_seconds")
+
+# Options of Triton that serve sets, or that would keep it from seeing how its server is.
+_RESERVED = (
+    *("model-repository", "model-store", "model-control-mode", "strict-readiness", "backend-directory"),
+    *("allow-http", "http-address", "http-port", "grpc-address", "grpc-port", "metrics-address", "metrics-port"),
+    *("reuse-http-port", "reuse-grpc-port", "backend-config=python,shm-region-prefix-name"),
+)
 
 Port = Annotated[int, Range(0, 65_535)]
 
@@ -170,6 +177,37 @@ class ServerSettings(Settings):
             chosen[port] = name
         if self.shared_memory == "local" and not _is_loopback(self.address):
             self._reject("shared_memory", f'"off" or "always", because other machines may reach {self.address}')
+        for argument in self.extra_arguments:
+            if _is_reserved(argument):
+                msg = (
+                    f"has {shown(argument)}; expected none of the options of Triton that are set here, or on which the "
+                    "restarts depend (ports and address have settings of their own)"
+                )
+                raise ConfigError(msg, field=self.path_of("extra_arguments"))
+
+    def open_log(self) -> BinaryIO | None:
+        """Return the file for Triton's log, opened to append to it; None: it goes to stderr.
+
+        Raises
+        ------
+        ConfigError
+            If it can't be opened.
+        """
+        try:
+            return None if self.log_file is None else self.log_file.open("ab")
+        except OSError as error:
+            path = str(self.log_file)
+            msg = f"is {shown(path)}, which can't be written ({error.strerror}); expected one in a folder that exists"
+            raise ConfigError(msg, field=self.path_of("log_file"), value=path) from error
+
+
+def _is_reserved(argument: str) -> bool:
+    """Return whether Triton would take an argument for a reserved option; it takes beginnings of names, too."""
+    if not argument.startswith("--"):
+        return False
+    name, _, value = argument.removeprefix("--").partition("=")
+    with_key = f"{name}={value.partition('=')[0]}"
+    return with_key in _RESERVED or any(option.startswith(name) and "=" not in option for option in _RESERVED)
 
 
 def _is_loopback(address: str) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from traccc_py.backend.installation import find_installation, package_folder, version_warning
+from traccc_py.backend.installation import check_shell, find_installation, package_folder, version_warning
 from traccc_py.backend.ports import check_port, free_port
 from traccc_py.backend.settings import ModelSettings, QueueSettings, SchedulingSettings, ServerSettings
 from traccc_py.backend.watch import Watchdog, WatchOptions
@@ -97,7 +97,9 @@ def serve(
 
     begin, log = time.perf_counter(), consoles()[1]
     installation = find_installation()
+    check_shell()
     _check_ports(server)
+    _check_log(server)
     settings = replace(model, detector=detector).resolved()
     repository = replace(_compiled_repository(settings, scheduling, options.device, log), queue=queue)
     with TritonServer(repository, server, installation) as running:
@@ -138,6 +140,14 @@ def _check_ports(server: ServerSettings) -> None:
         port = getattr(server, name)
         if port:
             check_port(server.address, f"{_SERVER.names[name]}:", port)
+
+
+def _check_log(server: ServerSettings) -> None:
+    """Raise `ConfigError` if Triton's log can't be written."""
+    with naming_options(_SERVER.paths):
+        file = server.open_log()
+    if file is not None:
+        file.close()
 
 
 class _Stopping:
@@ -236,6 +246,10 @@ class ClientRunOptions(Settings):
 
 
 def _headers(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            msg = f"--header is {shown(pair)}; expected NAME=VALUE"
+            raise ConfigError(msg)
     parts = [pair.partition("=") for pair in pairs]
     return {name.strip().lower(): value.strip() for name, _, value in parts}
 

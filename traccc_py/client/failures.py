@@ -11,12 +11,15 @@ __all__ = ["explained", "is_worth_repeating", "lost_shared_memory", "needs_large
 
 _REFUSED = ("StatusCode.INVALID_ARGUMENT", "400")
 _TOO_LATE = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED", "499", "504")
+# Of the service itself; Triton 2.51 has no HTTP status for CANCELLED and sends 400, as for a wrong event.
+_WITHDRAWN = re.compile(r"^the event waited for .*its sender allows|^the request was cancelled", re.DOTALL)
 _UNREACHABLE = ("StatusCode.UNAVAILABLE", "502", "503")
 _DEAD_INSTANCE = re.compile(r"[Ss]tub process .*not healthy|is not healthy|failed to send .*stub", re.DOTALL)
 _LOST_CONNECTION = re.compile("^connection closed")  # of geventhttpclient, whose error is not an OSError
 _NO_MODEL = re.compile(r"unknown model|has no available versions|not ready", re.IGNORECASE)
 _BUSY = re.compile("the service is busy|increase the shared memory pool")
 _CLOSED = re.compile("(API|protocol) is restricted")
+_NO_TRITON = ("HTTPParseError", "JSONDecodeError")  # of geventhttpclient and rapidjson
 _PREFIX = re.compile(r"^in ensemble '[^']*', ")
 
 
@@ -32,7 +35,10 @@ def _message(error: Exception) -> str:
 
 
 def _is_timeout(error: Exception) -> bool:
-    return _status(error) in _TOO_LATE or isinstance(error, TimeoutError) or "timed out" in _message(error)
+    message = _message(error)
+    if _status(error) in _TOO_LATE or _WITHDRAWN.search(message):
+        return True
+    return isinstance(error, TimeoutError) or "timed out" in message
 
 
 def is_worth_repeating(error: Exception) -> bool:
@@ -50,9 +56,15 @@ def _is_unreachable(error: Exception) -> bool:
     return _status(error) in _UNREACHABLE or isinstance(error, OSError) or is_lost
 
 
+def _is_of_something_else(error: Exception) -> bool:
+    """Return whether what answers at the port speaks no HTTP, or no JSON as the port of metrics."""
+    return type(error).__name__ in _NO_TRITON
+
+
 def needs_larger_outputs(error: Exception) -> bool:
-    """Return whether an output did not fit into shared memory."""
-    return "shared memory" in _message(error) and "size" in _message(error)
+    """Return whether an output did not fit into shared memory of the client."""
+    message = _message(error)
+    return "shared memory" in message and "size" in message and not _BUSY.search(message)
 
 
 def lost_shared_memory(error: Exception) -> bool:
@@ -95,8 +107,7 @@ def explained(error: Exception, options: ClientOptions) -> TracccError:
         return ServiceError(f"{where} is not loaded at the moment: {message}")
     if _status(error) in _REFUSED:
         return InputDataError(f"{where} refused the event: {message}")
-    no_http = type(error).__name__ == "HTTPParseError"  # from geventhttpclient: something else answers at that port
-    if _is_unreachable(error) or no_http:
+    if _is_unreachable(error) or _is_of_something_else(error):
         port = {"grpc": "gRPC port (8001 by default)", "http": "HTTP port (8000 by default)"}[options.protocol]
         return ServiceError(f"{where} can't be reached: {message}; is the server running, and is this its {port}?")
     return ServiceError(f"{where} failed: {message}")

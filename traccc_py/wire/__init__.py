@@ -36,6 +36,7 @@ from traccc_py.wire.tensors import (
     new_tensors,
     received,
     track_columns,
+    wanted_outputs,
 )
 from traccc_py.wire.tracks import ServedTracks, unpack_tracks
 
@@ -80,4 +81,5 @@ __all__ = [
     "unpack_cells",
     "unpack_compact_cells",
     "unpack_tracks",
+    "wanted_outputs",
 ]

@@ -7,7 +7,7 @@ in another language. Units: mm, GeV, e, rad, ns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,6 +51,7 @@ __all__ = [
     "new_tensors",
     "received",
     "track_columns",
+    "wanted_outputs",
 ]
 
 INPUT_VERSION = 2  #: of requests; rises with every change that an older server would misread
@@ -222,6 +223,36 @@ Allocate: TypeAlias = Callable[[Mapping[TensorSpec, int]], dict[str, np.ndarray]
 def new_tensors(rows: Mapping[TensorSpec, int]) -> dict[str, np.ndarray]:
     """Return new arrays for tensors of so many rows, by name."""
     return {spec.name: np.empty((n, *spec.dims[1:]), spec.dtype) for spec, n in rows.items()}
+
+
+def wanted_outputs(requested: Iterable[str], parameter: str | None) -> set[str]:
+    """Return the names of the tensors that a request is answered with.
+
+    Parameters
+    ----------
+    requested : iterable of str
+        Outputs that the request names; one that came through an ensemble names all.
+    parameter : str or None
+        Its parameter `OUTPUTS_PARAMETER`: names with commas between; None if it has none.
+
+    Raises
+    ------
+    WireError
+        If the parameter names a tensor that does not exist: without an error its sender would get an answer that lacks
+        it, and no reason.
+    """
+    if parameter is None:
+        return set(requested)
+    names = {name.strip() for name in parameter.split(",")}
+    known = [spec.name for spec in OUTPUTS]
+    unknown = sorted(names.difference(known))
+    if unknown:
+        msg = (
+            f"the request parameter {OUTPUTS_PARAMETER!r} names {unknown[0]!r}; expected some of {', '.join(known)}, "
+            "with commas between"
+        )
+        raise WireError(msg)
+    return names.intersection(requested)
 
 
 def check_rows(*tensors: tuple[TensorSpec, np.ndarray]) -> None:
