@@ -172,6 +172,7 @@ def run_between_good_ones(model, good, bad):
     ("parameters", "message"),
     [
         ('{"outputs": 7}', "the request parameter 'outputs' is 7; expected a text"),
+        ('{"outputs": "TRK_PARAM"}', "names 'TRK_PARAM'; expected some of"),
         ('{"outputs": true}', "'outputs' is True; expected a text"),
         ('{"detector_fingerprint": 1.5}', "'detector_fingerprint' is 1.5; expected a text"),
         ('{"detector_fingerprint": "beef"}', "fingerprint 'beef'"),
