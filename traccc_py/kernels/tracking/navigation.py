@@ -55,6 +55,7 @@ NONE = np.int32(-1)
 UNREACHABLE = scalar(1e29)  #: [mm], a path this long is none
 MIN_INCIDENCE = scalar(0.02)  #: smallest |cos| of an angle of incidence: slabs are not infinitely long
 _LONGEST_STEP = scalar(6000)  # [mm], longer than any path between layers: a helix outside of them never ends
+_MOST_TURNED = scalar(64)  # [rad], of 0.06 GeV in 2 T after the longest step: slower ones would cross for ever
 _BEYOND = scalar(100)  # [mm], a track that gets this far outside of all layers does not come back: it meets the coil
 ON_PLANE = scalar(0.1)  # [mm], far more than rounding leaves where a crossing was found
 _ROUNDING = scalar(0.1)  # [mm], far more than of a crossing
@@ -261,7 +262,7 @@ def next_layer(layers, stacks, gaps, position, direction, curvature):
         else:
             layer, path = plane, plane_path
             behind = Gaps(cylinder=behind.cylinder, disc=behind.disc, plane=plane_gap)
-        if layer == NONE or not path < _LONGEST_STEP:
+        if layer == NONE or not path < _LONGEST_STEP or not abs(curvature * path) < _MOST_TURNED:
             break
         if layer == disc and _passes_disc(layers, layer, position, direction, curvature, path):
             disc, disc_path, disc_gap = cross_stack(layers, stacks, DISC, behind.disc, position, direction, curvature)
