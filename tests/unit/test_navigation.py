@@ -167,6 +167,14 @@ def test_a_track_that_gets_far_outside_of_all_layers_does_not_come_back(radius, 
     assert found == ([0, 1, 2, 1] if comes_back else [0, 1])
 
 
+@pytest.mark.parametrize(("turned", "is_met"), [(60, True), (70, False), (1e7, False)])
+def test_a_track_that_turns_ten_times_before_a_layer_does_not_meet_it(turned, is_met):
+    """It might turn ten million times, where its momentum is nonsense."""
+    made = detector(discs=[(500, 0, 200)])
+    path = 500 / np.cos(np.pi / 4)
+    assert layers_met(made, (0, 0, 0), 0.0, np.pi / 4, turned / path)[0] == ([0] if is_met else [])
+
+
 def test_a_layer_that_was_left_is_met_again_only_after_the_turn():
     start = (100.0 * np.sin(2 * 0.2), 100 * (1 - np.cos(2 * 0.2)), 0)  # on the circle, near r = 39.7
     r = np.hypot(*start[:2])
