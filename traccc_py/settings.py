@@ -222,7 +222,7 @@ class Settings:
             value = getattr(self, setting.name)
             if not setting.accepts(value):
                 self._reject(setting.name, self._expected(setting))
-            elif not _is_workable(value):
+            elif setting.allowed is not None and not _is_workable(value):
                 self._reject(setting.name, f"{self._expected(setting)}, {_WORKABLE}")
         self._check_together()
 

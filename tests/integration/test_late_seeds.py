@@ -8,8 +8,6 @@ import pytest
 from tests.integration.small_events import columns
 from traccc_py.chain import TrackingChain
 from traccc_py.config import SeedingConfig, read_config
-from traccc_py.data.csv_events import read_cells
-from traccc_py.data.sample import sample_event_path
 from traccc_py.derivation import derive
 from traccc_py.device.cpu.executor import CpuDevice
 from traccc_py.edm import columns_of
@@ -18,7 +16,7 @@ from traccc_py.geometry import build_detector
 from traccc_py.geometry.layer_map import make_late_map
 from traccc_py.geometry.surfaces import decode_geometry_id
 from traccc_py.kernels.seeding.cuts import late_config
-from traccc_py.simulation.events import simulate_events
+from traccc_py.simulation.events import simulate_event, simulate_events
 from traccc_py.simulation.generators.gun import ParticleGunConfig
 
 N_MUONS = 100
@@ -81,7 +79,8 @@ class OtherOrder(CpuDevice):
 def test_nothing_depends_on_which_of_the_seeds_are_followed_first(chain, events, detector):
     """On CUDA those of the second pass and late ones are followed in two streams."""
     other = TrackingChain(detector, device=OtherOrder(1))
-    for event in (*events, read_cells(sample_event_path())):
+    core = ParticleGunConfig(200, momentum=(1.0, 20.0), eta=(0.0, 0.2), phi=(0.0, 0.2), vertex_sigma=(0.01, 0.01, 1.0))
+    for event in (*events, simulate_event(detector, core, 5).cells):
         right = columns(chain.run(event))
         for name, column in columns(other.run(event)).items():
             np.testing.assert_array_equal(column, right[name], err_msg=name)

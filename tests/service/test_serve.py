@@ -18,7 +18,7 @@ from tests.integration.small_events import telescope, telescope_cells
 from tests.service.conftest import START_SECONDS, require_server
 from traccc_py import TrackingChain, wire
 from traccc_py.backend.leftovers import SHARED_MEMORY, remove_leftovers
-from traccc_py.backend.ports import free_port
+from traccc_py.backend.ports import free_ports
 from traccc_py.backend.processes import living_instances, shared_region
 from traccc_py.errors import ServiceError
 
@@ -43,7 +43,7 @@ class Service:
     """A running `traccc-py serve`."""
 
     def __init__(self, folder, *options, program=("-m", "traccc_py")):
-        self.http, self.grpc, self.metrics = (free_port("127.0.0.1") for _ in range(3))
+        self.http, self.grpc, self.metrics = free_ports("127.0.0.1", 3)
         self.log, self.server_log = folder / "launcher.log", folder / "server.log"
         ports = ["--http-port", self.http, "--grpc-port", self.grpc, "--metrics-port", self.metrics]
         command = [sys.executable, *program, "serve", "--detector", "telescope", "--device", "cpu", *ports]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from traccc_py.errors import ServiceError
 
-__all__ = ["PortClaim", "Ports", "check_port", "free_port", "wait_for_port"]
+__all__ = ["PortClaim", "Ports", "check_port", "free_port", "free_ports", "wait_for_port"]
 
 _LISTEN = "0A"  # state of a socket in /proc/net/tcp
 _LONGEST_COMMAND = 100
@@ -33,9 +33,16 @@ def _family(address: str) -> socket.AddressFamily:
 
 def free_port(address: str) -> int:
     """Return a port that nothing listens on."""
-    with socket.socket(_family(address)) as probe:
-        probe.bind((address, 0))
-        return int(probe.getsockname()[1])
+    return free_ports(address, 1)[0]
+
+
+def free_ports(address: str, n: int) -> list[int]:
+    """Return n different ports that nothing listens on."""
+    with contextlib.ExitStack() as probes:
+        made = [probes.enter_context(socket.socket(_family(address))) for _ in range(n)]
+        for probe in made:
+            probe.bind((address, 0))
+        return [int(probe.getsockname()[1]) for probe in made]
 
 
 def check_port(address: str, name: str, port: int) -> None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from traccc_py.backend.ports import free_port
+from traccc_py.backend.ports import free_port, free_ports
 from traccc_py.backend.processes import cpu_seconds
 from traccc_py.errors import ServiceError
 
@@ -111,7 +111,7 @@ class Service:
         prefix: Sequence[str] = (),
     ) -> None:
         self.address = address
-        ports = [free_port(_LOCAL) for _ in range(3)]
+        ports = free_ports(_LOCAL, 3)
         self.http, self.grpc, self.metrics_port = ports
         self.log, self._server_log = folder / f"{name}.log", folder / f"{name}-triton.log"
         words = [*prefix, sys.executable, "-m", "traccc_py", "serve", "--address", address, *options]

@@ -458,11 +458,11 @@ def find_tracks(
     passes = [Followed(parameters, ws.extent("seeds"), payload.out)]
     is_used = find_used(ws, payload.out, n_branches, config)
     listed = list_retried(ws, seeds, is_kept, spacepoint_measurement, is_used)
+    mark_retried(ws, listed, seeds, spacepoint_measurement, is_used)
     wider = payload._replace(cuts=payload.cuts._replace(chi2_max=dtype.type(config.retry_chi2_max)))
     if seed_the_rest is None:
         _follow_again(ws, listed, wider, config)
     else:
-        mark_retried(ws, listed, seeds, spacepoint_measurement, is_used)
         late = ws.scope("late", _SHARED)
         followed = ws.device.side_by_side(
             lambda: _follow_again(ws, listed, wider, config),
