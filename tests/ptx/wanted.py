@@ -23,6 +23,7 @@ WANTED = {
     # A flag, and a zero before counting.
     "seeding_chains_mark_used": ("race: same value written",),
     "finding_retry_mark_used": ("race: same value written",),
+    "finding_retry_mark_points": ("race: same value written",),
     "ambiguity_resolution_resolve_event": ("race: same value written",),
     # Several edges of a node flag it; the end of a list is the start of the next one.
     "gnn_networks_filter_edges": ("race: same value written",),
