@@ -39,6 +39,14 @@ def tensors(config, direction):
     return found
 
 
+def sleeping(folder):
+    """An installation whose server does nothing for a minute."""
+    binary = folder / "tritonserver"
+    binary.write_text("#!/bin/sh\nexec sleep 60\n")
+    binary.chmod(0o755)
+    return Installation(binary)
+
+
 @pytest.mark.parametrize(
     ("model", "direction", "specs"),
     [
@@ -198,10 +206,7 @@ def test_log_that_can_not_be_written_is_named(installation, tmp_path):
 
 
 def test_time_that_was_not_enough_is_shown_as_it_was_given(tmp_path):
-    binary = tmp_path / "tritonserver"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n")
-    binary.chmod(0o755)
-    with TritonServer(ModelRepository(), any_ports(exit_timeout=0), Installation(binary)) as server:
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=0), sleeping(tmp_path)) as server:
         server.start()
         with pytest.raises(ServiceError, match=r"not ready after 0\.5 s"):
             server.wait_until_ready(0.5)
@@ -288,12 +293,9 @@ def test_server_that_hangs_is_started_again_once(tmp_path, monkeypatch):
 
 def test_a_server_that_only_says_that_it_is_not_ready_hangs(tmp_path, monkeypatch):
     """It uses processor time, its instance does not."""
-    binary = tmp_path / "tritonserver"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n")
-    binary.chmod(0o755)
     used = iter(range(1000))
     monkeypatch.setattr("traccc_py.backend.server._STALL_SECONDS", 0.3)
-    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), Installation(binary)) as server:
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), sleeping(tmp_path)) as server:
         server.start()
         pid = server._process.pid
         monkeypatch.setattr("traccc_py.backend.server.cpu_seconds", lambda one: next(used) if one == pid else 5.0)
@@ -332,10 +334,7 @@ def test_port_of_a_service_whose_server_is_down_is_not_for_another(installation)
 
 def test_a_port_that_is_let_go_late_is_waited_for(tmp_path):
     """The second start of a server does not fail for what the first one still holds."""
-    binary = tmp_path / "tritonserver"
-    binary.write_text("#!/bin/sh\nexec sleep 60\n")
-    binary.chmod(0o755)
-    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), Installation(binary)) as server:
+    with TritonServer(ModelRepository(), any_ports(exit_timeout=1), sleeping(tmp_path)) as server:
         server.start()
         server.kill()
         with socket.socket() as late:
